@@ -1,0 +1,142 @@
+"""Rig: named shapes as a linear basis on a template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from kmtalk.errors import InputError
+from kmtalk.face.template import Template, edges
+
+_SIDED = (
+    "browDown browOuterUp cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp eyeSquint eyeWide "
+    "mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer"
+).split()
+_SINGLE = (
+    "browInnerUp cheekPuff jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight "
+    "mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper tongueOut"
+).split()
+ARKIT_NAMES: tuple[str, ...] = tuple(sorted([n + side for n in _SIDED for side in ("Left", "Right")] + _SINGLE))
+"""The 52 face shapes of ARKit, in alphabetical order."""
+
+SPEECH_NAMES: tuple[str, ...] = (
+    "mouthLabiodental",
+    "mouthProtrude",
+    "tongueTipUp",
+    "tongueInterdental",
+    "tongueDorsumUp",
+)
+"""Shapes that speech needs and ARKit lacks."""
+
+HEAD_NAMES: tuple[str, ...] = (
+    "headYawLeft",
+    "headYawRight",
+    "headPitchUp",
+    "headPitchDown",
+    "headRollLeft",
+    "headRollRight",
+)
+"""Small head rotations, linearised: weight 1 is 10 degrees."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Shapes on a template: ``vertices(w) = template.vertices + Σ w[r] · offsets[r]``.
+
+    ``names`` (R,), ``offsets`` (R, V, 3) float32 in the template's units, weights in [0, 1].
+    """
+
+    template: Template
+    names: tuple[str, ...]
+    offsets: np.ndarray
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+    @cached_property
+    def _moving(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices that any shape moves, and the basis over them as (R, 3·M)."""
+        moving = np.flatnonzero(np.abs(self.offsets).max((0, 2)) > 0)
+        return moving, np.ascontiguousarray(self.offsets[:, moving].reshape(len(self.names), -1))
+
+    def vertices(self, weights: np.ndarray) -> np.ndarray:
+        """Pose the template: weights (N, R) → vertices (N, V, 3) float32."""
+        moving, basis = self._moving
+        weights = np.asarray(weights, np.float32)
+        out = np.repeat(self.template.vertices[None], len(weights), axis=0)
+        out[:, moving] += (weights @ basis).reshape(len(weights), -1, 3)
+        return out
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors: offsets float16, the rest exact, names and units as metadata."""
+        t = self.template
+        tensors = {
+            "vertices": t.vertices.astype(np.float32),
+            "faces": t.faces.astype(np.int32),
+            "offsets": self.offsets.astype(np.float16),
+        }
+        if t.colors is not None:
+            tensors["colors"] = t.colors
+        tensors |= {f"region.{name}": np.ascontiguousarray(index, np.int32) for name, index in t.regions.items()}
+        facts = {"names": list(self.names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
+        save_file(tensors, path, metadata={"kmtalk": json.dumps(facts, sort_keys=True)})
+
+
+def load_rig(path: Path) -> Rig:
+    """Read a rig written by ``Rig.save``; raises InputError where the file is not one."""
+    try:
+        with safe_open(path, "np") as file:
+            facts = json.loads(file.metadata()["kmtalk"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except Exception as error:
+        raise InputError(f"{path}: not a kmtalk rig ({error})") from None
+    template = Template(
+        vertices=tensors["vertices"],
+        faces=tensors["faces"],
+        units=facts["units"],
+        name=facts["name"],
+        colors=tensors.get("colors"),
+        regions={k.removeprefix("region."): v for k, v in tensors.items() if k.startswith("region.")},
+        landmarks=facts["landmarks"],
+    )
+    return Rig(template, tuple(facts["names"]), tensors["offsets"].astype(np.float32))
+
+
+def rig_for(template: Template, known: Rig, source: str) -> Rig:
+    """The known rig's shapes on a template of the same topology, posed and scaled as the template is.
+
+    The template may be any variation of the rig's neutral: another identity, turned, moved, scaled.
+    Raises InputError, naming ``source``, where the topology is another one.
+    """
+    base = known.template
+    if len(template.vertices) != len(base.vertices):
+        raise InputError(
+            f"{source}: {len(template.vertices)} vertices, but the default head has {len(base.vertices)}; "
+            "for now a template must be a variation of assets/face.obj with its vertices in the same order"
+        )
+    theirs, ours = ({(a, b) for a, b in edges(f).tolist()} for f in (template.faces, base.faces))
+    if len(theirs & ours) < 0.9 * len(theirs):
+        raise InputError(
+            f"{source}: the vertices are connected otherwise than in assets/face.obj; "
+            "for now a template must be a variation of it (when exporting, keep the vertex order)"
+        )
+    scale, rotation = similarity(base.vertices, template.vertices)
+    offsets = scale * (known.offsets @ rotation.T.astype(np.float32))
+    dressed = replace(template, colors=base.colors, regions=base.regions, landmarks=base.landmarks)
+    return Rig(dressed, known.names, offsets.astype(np.float32))
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """Scale and rotation (3, 3) that best carry source points (V, 3) onto target (Umeyama 1991)."""
+    a = source - source.mean(0)
+    b = target - target.mean(0)
+    left, size, right = np.linalg.svd(b.T.astype(np.float64) @ a)
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    return float((size * np.diag(flip)).sum() / (a**2).sum()), left @ flip @ right

@@ -1,0 +1,110 @@
+"""Forced alignment behind one protocol: sound and transcript → Alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from kmtalk.speech.alignment import Alignment, Phone, Word
+from kmtalk.speech.audio import SAMPLE_RATE, Audio
+
+ALIGNERS = ("auto", "pocketsphinx", "mfa", "mfa-cli", "uniform")
+CHUNK_SECONDS = 30.0
+"""Longest stretch aligned at once where the transcript says where to cut."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of transcript between two pauses; seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said. ``segments`` is empty where only the text is known; ``language`` is ISO 639-1."""
+
+    text: str
+    language: str = "en"
+    segments: tuple[Segment, ...] = ()
+
+
+class AlignmentFailed(RuntimeError):
+    """This aligner cannot serve this clip; the message says why in a few words."""
+
+
+class Aligner(Protocol):
+    """Finds the phones of a transcript in the sound."""
+
+    name: str
+
+    def align(self, audio: Audio, transcript: Transcript) -> Alignment:
+        """Alignment in seconds of ``audio``; raises AlignmentFailed where the text does not fit."""
+        ...
+
+
+def uniform(reason: str) -> Alignment:
+    """No phones: key frames will be placed evenly and the mouth follows loudness."""
+    return Alignment(status="uniform", aligner=reason)
+
+
+def align_or_uniform(
+    aligners: Sequence[Aligner], audio: Audio, transcript: Transcript, warn: Callable[[str], None]
+) -> Alignment:
+    """The first aligner that can serve; else uniform keys, said in one warning line."""
+    if audio.silent:
+        return Alignment(status="silent")
+    reasons = []
+    for aligner in aligners:
+        try:
+            return _in_chunks(aligner, audio, transcript)
+        except AlignmentFailed as reason:
+            reasons.append(f"{aligner.name}: {reason}")
+    why = "; ".join(reasons) or "no aligner was asked for"
+    warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows loudness alone")
+    return uniform(why)
+
+
+def _in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript) -> Alignment:
+    """Align long sound piece by piece, cut in the pauses between the transcript's segments."""
+    if audio.duration <= CHUNK_SECONDS or len(transcript.segments) < 2:
+        return aligner.align(audio, transcript)
+    phones: list[Phone] = []
+    words: list[Word] = []
+    scores: list[tuple[float, float]] = []
+    failed: AlignmentFailed | None = None
+    for group, begin, end in _chunks(transcript.segments, audio.duration):
+        first, last = round(begin * SAMPLE_RATE), round(end * SAMPLE_RATE)
+        part = replace(audio, samples=audio.samples[first:last])
+        if part.silent:
+            continue
+        try:
+            found = aligner.align(part, replace(transcript, text=" ".join(s.text for s in group), segments=()))
+        except AlignmentFailed as error:
+            failed = error
+            continue
+        phones += [Phone(p.label, p.start + begin, p.end + begin) for p in found.phones]
+        words += [Word(w.text, w.start + begin, w.end + begin) for w in found.words]
+        scores.append((found.score if found.score is not None else 1.0, end - begin))
+    if not phones:
+        raise failed or AlignmentFailed("no speech found")
+    total = sum(length for _, length in scores)
+    score = sum(s * length for s, length in scores) / total
+    return Alignment(tuple(phones), tuple(words), "aligned", score, aligner.name)
+
+
+def _chunks(segments: Sequence[Segment], duration: float) -> list[tuple[list[Segment], float, float]]:
+    """Groups of segments up to CHUNK_SECONDS, cut half way between neighbours."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if groups and segment.end - groups[-1][0].start <= CHUNK_SECONDS:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    cuts = [0.0]
+    cuts += [max(0.0, (a[-1].end + b[0].start) / 2) for a, b in zip(groups[:-1], groups[1:], strict=True)]
+    cuts.append(duration)
+    return [(g, b, e) for g, b, e in zip(groups, cuts[:-1], cuts[1:], strict=True) if e - b > 0.1]

