@@ -50,11 +50,14 @@ class Rig:
     """Shapes on a template: ``vertices(w) = template.vertices + Σ w[r] · offsets[r]``.
 
     ``names`` (R,), ``offsets`` (R, V, 3) float32 in the template's units, weights in [0, 1].
+    ``upright`` (V, 3) is the same head standing y up and looking along +z, where the template itself
+    may be turned; None means that it stands so.
     """
 
     template: Template
     names: tuple[str, ...]
     offsets: np.ndarray
+    upright: np.ndarray | None = None
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -87,6 +90,7 @@ class Rig:
         tensors |= {f"region.{name}": np.ascontiguousarray(index, np.int32) for name, index in t.regions.items()}
         facts = {"names": list(self.names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
         save_file(tensors, path, metadata={"kmtalk": json.dumps(facts, sort_keys=True)})
+        path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def load_rig(path: Path) -> Rig:
@@ -130,7 +134,7 @@ def rig_for(template: Template, known: Rig, source: str) -> Rig:
     scale, rotation = similarity(base.vertices, template.vertices)
     offsets = scale * (known.offsets @ rotation.T.astype(np.float32))
     dressed = replace(template, colors=base.colors, regions=base.regions, landmarks=base.landmarks)
-    return Rig(dressed, known.names, offsets.astype(np.float32))
+    return Rig(dressed, known.names, offsets.astype(np.float32), upright=base.vertices)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:

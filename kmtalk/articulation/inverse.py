@@ -1,0 +1,152 @@
+"""From what the mouth should measure to rig weights, checked on the rig itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kmtalk.face.rig import Rig
+
+ROUNDS = 3  # times that the result is measured and the aim corrected
+STEPS = 250  # of projected gradient
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """Measures over time, mm: ``aperture`` of the inner lips, ``width`` of the corners and ``jaw`` drop of
+    the chin against rest, ``protrusion`` of the lips; each (N,)."""
+
+    aperture: np.ndarray
+    width: np.ndarray
+    protrusion: np.ndarray
+    jaw: np.ndarray
+
+    @cached_property
+    def stacked(self) -> np.ndarray:
+        """(N, 4)."""
+        return np.stack([self.aperture, self.width, self.protrusion, self.jaw], axis=1)
+
+
+class MouthSolver:
+    """Finds weights of the mouth's shapes that give a wanted aperture, width, protrusion and jaw.
+
+    Unknowns per frame, all in [0, 1]: the jaw that opens the lips, the jaw that drops behind closed
+    lips (jawOpen and mouthClose together), lips raised and lowered, and the shapes that round and
+    spread. None of these can close lips, so an aperture of zero is met by none of the opening ones,
+    and all lip pairs meet, not the middle one alone.
+    """
+
+    # columns: shapes that move together, and what using them costs (prefer the cheap)
+    COLUMNS: tuple[tuple[str, dict[str, float], float], ...] = (
+        ("open jaw", {"jawOpen": 1.0}, 0.02),
+        ("sealed jaw", {"jawOpen": 1.0, "mouthClose": 1.0}, 0.03),
+        (
+            "lips apart",
+            {"mouthUpperUpLeft": 0.6, "mouthUpperUpRight": 0.6, "mouthLowerDownLeft": 1.0, "mouthLowerDownRight": 1.0},
+            0.8,
+        ),
+        ("funnel", {"mouthFunnel": 1.0}, 0.6),
+        ("pucker", {"mouthPucker": 1.0}, 0.6),
+        ("protrude", {"mouthProtrude": 1.0}, 0.8),
+        ("stretch", {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0}, 0.6),
+    )
+    # how much a millimetre matters: aperture, width, protrusion, jaw
+    IMPORTANCE = np.array([1.6, 1.0, 0.5, 1.2])
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        t = rig.template
+        names = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale")
+        self._points = np.array([t.landmarks[n] for n in names])
+        self._mm = t.mm_per_unit
+        self._neutral = t.vertices[self._points].astype(np.float64)
+        self._offsets = rig.offsets[:, self._points].astype(np.float64)
+        # the face's own axes: right to left between the corners, down from subnasale to chin
+        left = self._neutral[2] - self._neutral[3]
+        self._left = left / np.linalg.norm(left)
+        down = self._neutral[4] - self._neutral[5]
+        down -= (down @ self._left) * self._left
+        tilt = down / np.linalg.norm(down)
+        forward = np.cross(self._left, -tilt)
+        self._down, self._forward = tilt, forward
+        self._rest = self._raw(self._neutral[None])[0]
+        self._mix = np.zeros((len(self.COLUMNS), len(rig.names)))
+        for row, (_, shapes, _) in enumerate(self.COLUMNS):
+            for name, amount in shapes.items():
+                self._mix[row, rig.index[name]] = amount
+        # slope of each measure with each unknown, from the shapes at small weight
+        step = 0.25
+        self._slope = np.stack([(self.measure(step * m[None]).stacked[0]) / step for m in self._mix])  # (K, 4)
+        self._slope[:, 0] = [self._aperture_slope(m) for m in self._mix]
+
+    def _aperture_slope(self, mix: np.ndarray) -> float:
+        gap = (self._offsets[:, 1] - self._offsets[:, 0]) @ self._down
+        return float(mix @ gap) * self._mm
+
+    def _raw(self, points: np.ndarray) -> np.ndarray:
+        """Landmarks (N, 6, 3) → aperture, width, protrusion and jaw, absolute, in units (N, 4)."""
+        upper, lower, left, right, chin, nose = np.moveaxis(points, 1, 0)
+        lips = (upper + lower) / 2
+        return np.stack(
+            [
+                np.linalg.norm(upper - lower, axis=1),
+                np.linalg.norm(left - right, axis=1),
+                (lips - nose) @ self._forward,
+                (chin - nose) @ self._down,
+            ],
+            axis=1,
+        )
+
+    def measure(self, weights: np.ndarray) -> Mouth:
+        """What the rig's own lips do under weights (N, R)."""
+        points = self._neutral + np.einsum("nr,rpk->npk", weights, self._offsets)
+        values = self._raw(points) - self._rest
+        values[:, 0] += self._rest[0]  # the aperture is absolute
+        values *= self._mm
+        return Mouth(*values.T)
+
+    def solve(self, aim: Mouth, more: np.ndarray | None = None) -> np.ndarray:
+        """Weights (N, R) whose measures come close to ``aim``.
+
+        ``more`` (N, R) are weights of further shapes that stay as given; what they do to the mouth
+        is reckoned with.
+        """
+        fixed = np.zeros((len(aim.aperture), len(self._rig.names))) if more is None else more
+        goal = aim.stacked.copy()
+        goal[:, 0] = np.maximum(goal[:, 0], 0.0)
+        known = self.measure(fixed).stacked
+        known[:, 0] -= self._rest[0] * self._mm
+        wanted = goal - known
+        cost = np.array([c for _, _, c in self.COLUMNS])
+        slope = self._slope * self.IMPORTANCE
+        hessian = slope @ slope.T + np.diag(cost)
+        rate = 1.0 / np.linalg.eigvalsh(hessian).max()
+        unknown = np.zeros((len(wanted), len(self.COLUMNS)))
+        weights = fixed
+        for _ in range(ROUNDS):
+            right = (wanted * self.IMPORTANCE) @ slope.T
+            unknown = _descend(hessian, right, unknown, rate)
+            weights = np.clip(fixed + unknown @ self._mix, 0.0, 1.0)
+            wanted = wanted + 0.8 * (goal - self.measure(weights).stacked)
+            # closed is closed: no opening shape may answer to a rounding error of the aim
+            wanted[:, 0] = np.where(goal[:, 0] <= 0.3, -1.0, wanted[:, 0])
+        shut = np.clip(1 - goal[:, 0] / 0.3, 0, 1)[:, None]
+        opening = self._slope[:, 0] > 0.5
+        sealed = unknown.copy()
+        sealed[:, 1] = unknown[:, 0] + unknown[:, 1]  # the same jaw, lips together
+        sealed[:, opening] = 0.0
+        unknown = (1 - shut) * unknown + shut * sealed
+        return np.clip(fixed + unknown @ self._mix, 0.0, 1.0)
+
+
+def _descend(hessian: np.ndarray, right: np.ndarray, start: np.ndarray, rate: float) -> np.ndarray:
+    """Least squares in the box [0, 1] for all frames at once (accelerated projected gradient)."""
+    x, y, momentum = start, start, 1.0
+    for _ in range(STEPS):
+        following = np.clip(y - rate * (y @ hessian - right), 0.0, 1.0)
+        faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        y = following + (momentum - 1) / faster * (following - x)
+        x, momentum = following, faster
+    return x

@@ -1,0 +1,148 @@
+"""Loudness and pitch of the voice, and what they do to brows, lids and head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.audio import SAMPLE_RATE, SILENCE_DB, loudness
+
+HOP = 0.010  # seconds
+TALKING_BLINKS = 26 / 60.0  # per second; Bentivoglio et al. 1997
+RESTING_BLINKS = 17 / 60.0
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """Every HOP seconds, value i at (i + 0.5)·HOP: ``level`` dB below the clip's loud parts (0 loud,
+    negative quieter), ``pitch`` semitones around the speaker's median (0 where unvoiced, smoothed),
+    ``voiced`` in [0, 1]."""
+
+    level: np.ndarray
+    pitch: np.ndarray
+    voiced: np.ndarray
+
+    def at(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """One of the curves at ``times`` in seconds."""
+        own = (np.arange(len(values)) + 0.5) * HOP
+        return np.interp(times, own, values)
+
+
+def analyse(samples: np.ndarray) -> Prosody:
+    """Loudness and pitch of mono samples at SAMPLE_RATE."""
+    db = loudness(samples, window=0.03, hop=HOP)
+    loud = max(float(np.percentile(db, 95)), SILENCE_DB)
+    level = np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6)
+    f0, strength = _pitch(samples, len(db))
+    voiced = (strength > 0.45) & (db > loud - 25)
+    if voiced.sum() < 5:
+        return Prosody(level, np.zeros_like(level), np.zeros_like(level))
+    semitones = 12 * np.log2(f0 / np.median(f0[voiced]))
+    semitones = np.clip(semitones, -10, 10)
+    weight = gaussian_filter1d(voiced.astype(float), 8.0)
+    smooth = gaussian_filter1d(np.where(voiced, semitones, 0.0), 8.0) / np.maximum(weight, 0.05)
+    return Prosody(level, smooth * np.clip(weight * 2, 0, 1), weight)
+
+
+def _pitch(samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0) -> tuple[np.ndarray, np.ndarray]:
+    """Autocorrelation pitch (Hz) and its strength in [0, 1], one value a hop, 40 ms windows."""
+    width, hop = int(0.04 * SAMPLE_RATE), int(HOP * SAMPLE_RATE)
+    padded = np.pad(samples, (width // 2, width + hop))
+    shortest, longest = int(SAMPLE_RATE / high), int(SAMPLE_RATE / low)
+    window = np.hanning(width)
+    size = 2 * width
+    own = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[: longest + 1]
+    f0, strength = np.zeros(count), np.zeros(count)
+    for start in range(0, count, 512):  # bounded memory for long sound
+        stop = min(start + 512, count)
+        index = np.arange(start, stop)[:, None] * hop + hop // 2 + np.arange(width)
+        spectrum = np.fft.rfft(padded[index] * window, size, axis=1)
+        correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : longest + 1]
+        zero = np.maximum(correlation[:, :1], 1e-9)
+        relative = correlation / zero * (own[0] / own)
+        band = relative[:, shortest : longest + 1]
+        # the shortest lag that is nearly as good as the best avoids octave errors
+        best = band.max(1, keepdims=True)
+        first = (band > 0.92 * best).argmax(1)
+        f0[start:stop] = SAMPLE_RATE / (first + shortest)
+        strength[start:stop] = np.clip(best[:, 0], 0, 1)
+    return f0, strength
+
+
+def _smooth_noise(count: int, fps: float, cutoff: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of unit variance, low-passed at ``cutoff`` Hz."""
+    sigma = fps / (2 * np.pi * cutoff)
+    pad = int(4 * sigma) + 1
+    noise = gaussian_filter1d(rng.normal(size=count + 2 * pad), sigma)[pad : pad + count]
+    return noise * np.sqrt(2 * np.sqrt(np.pi) * sigma)
+
+
+def upper_face(
+    prosody: Prosody, alignment: Alignment, times: np.ndarray, fps: float, amount: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Weights (N,) by shape name for brows, lids and head.
+
+    Brows rise with pitch peaks and loud stretches; the head nods with slow pitch, drifts a little and
+    rests in pauses; blinks come at the rates of talking and of rest, more readily where a word ends.
+    """
+    count = len(times)
+    talking = _talking(alignment, prosody, times)
+    ease = np.clip(gaussian_filter1d(talking, 0.25 * fps), 0, 1)
+    pitch = gaussian_filter1d(prosody.at(times, prosody.pitch), 0.06 * fps)
+    slow = gaussian_filter1d(pitch, 0.35 * fps)
+    level = np.clip(prosody.at(times, prosody.level) / 20 + 1, 0, 1)
+    brow = np.clip(0.055 * np.maximum(pitch - 1.0, 0) + 0.10 * (level - 0.6).clip(0), 0, 0.6)
+    brow = gaussian_filter1d(brow, 0.07 * fps) * amount
+    frown = np.clip(-0.03 * (pitch + 2.0), 0, 0.25) * amount
+    out = {
+        "browInnerUp": np.clip(brow * 0.9, 0, 1),
+        "browOuterUpLeft": np.clip(brow * 0.6, 0, 1),
+        "browOuterUpRight": np.clip(brow * 0.6, 0, 1),
+        "browDownLeft": frown,
+        "browDownRight": frown,
+    }
+    drift = [_smooth_noise(count, fps, cutoff, rng) for cutoff in (0.35, 0.30, 0.45)]
+    beat = gaussian_filter1d(level - gaussian_filter1d(level, 0.6 * fps), 0.08 * fps)
+    nod = ease * amount * (0.030 * slow + 0.10 * beat + 0.035 * drift[0])
+    turn = ease * amount * 0.055 * drift[1]
+    tilt = ease * amount * 0.035 * drift[2]
+    for name, curve in (("headPitch", nod), ("headYaw", turn), ("headRoll", tilt)):
+        plus, minus = {"headPitch": ("Up", "Down")}.get(name, ("Left", "Right"))
+        # smooth at zero: both directions are ramps of one curve
+        out[name + plus], out[name + minus] = np.clip(curve, 0, 0.5), np.clip(-curve, 0, 0.5)
+    lids = _blinks(alignment, talking, times, rng)
+    out["eyeBlinkLeft"] = out["eyeBlinkRight"] = lids
+    return out
+
+
+def _talking(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
+    if not alignment.phones:
+        return (prosody.at(times, prosody.level) > -25).astype(float)
+    out = np.zeros(len(times))
+    for phone in alignment.phones:
+        out[(times >= phone.start - 0.05) & (times < phone.end + 0.05)] = 1.0
+    return out
+
+
+def _blinks(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lid closure (N,): 75 ms down, 40 ms shut, 150 ms up."""
+    lids = np.zeros(len(times))
+    ends = np.array([w.end for w in alignment.words])
+    now = rng.uniform(0.3, 2.5)
+    while now < times[-1]:
+        moment = now
+        if len(ends):
+            nearest = float(ends[np.abs(ends - now).argmin()])
+            if abs(nearest - now) < 0.35:
+                moment = nearest
+        t = times - moment
+        fall, rise = np.clip((t + 0.095) / 0.075, 0, 1), np.clip((0.17 - t) / 0.15, 0, 1)
+        shape = np.minimum(fall, rise)
+        lids = np.maximum(lids, shape * shape * (3 - 2 * shape))
+        here = float(np.interp(now, times, talking))
+        rate = RESTING_BLINKS + here * (TALKING_BLINKS - RESTING_BLINKS)
+        now += max(0.4, rng.lognormal(np.log(1 / rate) - 0.245, 0.7))  # the mean is 1 / rate
+    return lids

@@ -1,0 +1,199 @@
+"""The kmtalk command: one thin verb a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from kmtalk import __version__
+from kmtalk.errors import InputError
+from kmtalk.progress import Progress
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Speech in, a talking 3D face mesh out.",
+)
+
+Speech = Annotated[Path, typer.Argument(help="Sound or video file.", show_default=False)]
+Whisper = Annotated[str, typer.Option(help="Whisper model, by name or path.")]
+Language = Annotated[str | None, typer.Option(help="Language spoken (en, de, ...); found by itself if left out.")]
+Text = Annotated[str | None, typer.Option(help="The words spoken, or a text file with them: skips transcription.")]
+Aligner = Annotated[str, typer.Option(help="auto, pocketsphinx, mfa, mfa-cli or uniform.")]
+Acoustic = Annotated[str | None, typer.Option(help="MFA acoustic model: a zip, or a name in MFA's folder.")]
+Dictionary = Annotated[str | None, typer.Option(help="MFA dictionary: a file, or a name in MFA's folder.")]
+
+
+class _Screen(Progress):
+    """Progress bars on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        if not self._console.is_terminal:
+            yield lambda done: None
+            return
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        if total is not None:
+            columns.insert(3, MofNCompleteColumn())
+        with Bars(*columns, console=self._console, transient=True) as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda done: bars.update(task, completed=done)
+
+
+def _say(message: str) -> None:
+    print(f"kmtalk: {message}", file=sys.stderr)
+
+
+def _text(text: str | None) -> str | None:
+    """The text itself, or what the file of that name holds."""
+    if text is None:
+        return None
+    try:
+        if text and Path(text).is_file():
+            return Path(text).read_text(encoding="utf-8-sig")
+    except OSError:  # too long for a file's name: it is the text
+        pass
+    except UnicodeDecodeError:
+        raise InputError(f"{text}: is not a UTF-8 text file") from None
+    return text
+
+
+def _size(size: str) -> tuple[int, int]:
+    width, _, height = size.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise InputError(f"--size {size}: give pixels, as 512 or 1280x720") from None
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What the user gave wrong ends in one line on stderr and exit code 2."""
+    warnings.filterwarnings("ignore")
+    try:
+        yield
+    except InputError as error:
+        _say(" ".join(str(error).split()))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say("stopped")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def animate(
+    speech: Speech,
+    template: Annotated[Path | None, typer.Option(help="Face mesh; the default head if left out.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder, or one .mp4, .glb or .npz file [default: SPEECH-kmtalk/]."),
+    ] = None,
+    whisper: Whisper = "base",
+    language: Language = None,
+    text: Text = None,
+    textgrid: Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones: skips alignment.")] = None,
+    aligner: Aligner = "auto",
+    acoustic: Acoustic = None,
+    dictionary: Dictionary = None,
+    motion: Annotated[str, typer.Option(help="How the mouth is made: rules.")] = "rules",
+    style: Annotated[
+        str | None, typer.Option(help="neutral, clear, relaxed, expressive, or a number for a random speaker.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of blinks and small variation.")] = 0,
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
+    size: Annotated[str, typer.Option(help="Video size in pixels: 512 or 1280x720.")] = "512",
+    quality: Annotated[str, typer.Option(help="Video: draft (fast) or high (lit per pixel).")] = "draft",
+    video: Annotated[bool, typer.Option("--video/--no-video", help="Render the mp4.")] = True,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet PNG of frames at phones.")] = None,
+) -> None:
+    """Animate a face: mesh animation, video, TextGrid and key frames from speech."""
+    with _one_line():
+        from kmtalk.animation import SUFFIXES, check_writable
+
+        if quality not in ("draft", "high"):
+            raise InputError(f"--quality {quality}: draft or high")
+        pixels = _size(size)
+        target = output or speech.with_name(f"{speech.stem}-kmtalk")
+        if target.suffix and target.suffix.lower() not in SUFFIXES and not target.is_dir():
+            raise InputError(f"{target}: -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
+        for path in (target, sheet):
+            if path is not None:
+                check_writable(path)
+        progress = _Screen()
+        with progress.stage("load"):
+            from kmtalk.pipeline import KMTalk
+
+        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=_say, progress=progress)
+        animation = talk.animate(
+            speech,
+            template,
+            text=_text(text),
+            textgrid=textgrid,
+            fps=fps,
+            language=language,
+            motion=motion,
+            style=style,
+            seed=seed,
+        )
+        written = animation.save(target, video=video, size=pixels, quality=quality, progress=progress)
+        if sheet is not None:
+            animation.sheet(sheet)
+            written.append(sheet)
+        for path in written:
+            print(path)
+
+
+@app.command()
+def align(
+    speech: Speech,
+    output: Annotated[Path, typer.Option("-o", "--output", help="TextGrid to write.")],
+    whisper: Whisper = "base",
+    language: Language = None,
+    text: Text = None,
+    aligner: Aligner = "auto",
+    acoustic: Acoustic = None,
+    dictionary: Dictionary = None,
+) -> None:
+    """Find words and phones: writes a TextGrid that Praat and MFA read."""
+    with _one_line():
+        from kmtalk.animation import check_writable
+
+        check_writable(output)
+        progress = _Screen()
+        with progress.stage("load"):
+            from kmtalk.pipeline import KMTalk
+            from kmtalk.speech.alignment import textgrid_text
+
+        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=_say, progress=progress)
+        audio, alignment = talk.align(speech, text=_text(text), language=language)
+        if alignment.status == "uniform":
+            raise InputError(f"{speech}: no phones to write ({alignment.aligner})")
+        content = textgrid_text(alignment, audio.duration)
+        temporary = output.with_name(f".{output.name}.{os.getpid()}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(output)
+        print(output)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        print(f"kmtalk {__version__}")
+        raise typer.Exit

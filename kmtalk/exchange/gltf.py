@@ -1,0 +1,128 @@
+"""animation.glb: one mesh, the rig's shapes as named morph targets, one animation of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pygltflib as gl
+
+from kmtalk.face.motion import Motion
+from kmtalk.face.template import vertex_normals
+
+
+@dataclass
+class _Buffer:
+    """The binary chunk while it grows, with its views and accessors."""
+
+    document: gl.GLTF2
+    data: bytearray = field(default_factory=bytearray)
+
+    def view(self, array: np.ndarray, target: int | None = None) -> int:
+        self.data += b"\0" * (-len(self.data) % 4)
+        raw = np.ascontiguousarray(array).tobytes()
+        self.document.bufferViews.append(
+            gl.BufferView(buffer=0, byteOffset=len(self.data), byteLength=len(raw), target=target)
+        )
+        self.data += raw
+        return len(self.document.bufferViews) - 1
+
+    def accessor(
+        self, array: np.ndarray, kind: str, component: int, target: int | None = None, bounds: bool = False, **more: bool
+    ) -> int:
+        flat = array.reshape(len(array), -1)
+        self.document.accessors.append(
+            gl.Accessor(
+                bufferView=self.view(array, target),
+                componentType=component,
+                count=len(array),
+                type=kind,
+                min=flat.min(0).tolist() if bounds else None,
+                max=flat.max(0).tolist() if bounds else None,
+                **more,
+            )
+        )
+        return len(self.document.accessors) - 1
+
+    def sparse(self, offsets: np.ndarray) -> int:
+        """Offsets (V, 3), of which only those that are not zero are stored."""
+        moved = np.flatnonzero(np.abs(offsets).max(1) > 0)
+        if not len(moved):
+            moved = np.array([0])  # a sparse accessor must hold one element
+        accessor = gl.Accessor(
+            componentType=gl.FLOAT,
+            count=len(offsets),
+            type=gl.VEC3,
+            min=offsets.min(0).tolist(),
+            max=offsets.max(0).tolist(),
+            sparse=gl.Sparse(
+                count=len(moved),
+                indices=gl.AccessorSparseIndices(
+                    bufferView=self.view(moved.astype(np.uint32)), componentType=gl.UNSIGNED_INT
+                ),
+                values=gl.AccessorSparseValues(bufferView=self.view(offsets[moved].astype(np.float32))),
+            ),
+        )
+        self.document.accessors.append(accessor)
+        return len(self.document.accessors) - 1
+
+
+def write_glb(path: Path, motion: Motion) -> None:
+    """Write a GLB that Blender and three.js open.
+
+    The template's units are kept. Key n stands at n / fps seconds, where frame-based programs show
+    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers.
+    """
+    template, rig = motion.rig.template, motion.rig
+    document = gl.GLTF2(
+        asset=gl.Asset(version="2.0", generator="kmtalk"),
+        scene=0,
+        scenes=[gl.Scene(nodes=[0])],
+        nodes=[gl.Node(mesh=0, name=template.name)],
+    )
+    buffer = _Buffer(document)
+    vertices = template.vertices.astype(np.float32)
+    normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
+    attributes = gl.Attributes(
+        POSITION=buffer.accessor(vertices, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True),
+        NORMAL=buffer.accessor(normals, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER),
+    )
+    if template.colors is not None:
+        linear = np.round((template.colors / 255.0) ** 2.2 * 65535).astype(np.uint16)
+        padded = np.concatenate([linear, np.full((len(linear), 1), 65535, np.uint16)], axis=1)
+        attributes.COLOR_0 = buffer.accessor(padded, gl.VEC4, gl.UNSIGNED_SHORT, gl.ARRAY_BUFFER, normalized=True)
+    primitive = gl.Primitive(
+        attributes=attributes,
+        indices=buffer.accessor(
+            template.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
+        ),
+        material=0,
+        targets=[{"POSITION": buffer.sparse(offsets)} for offsets in rig.offsets],
+    )
+    first = motion.weights[0].astype(float).tolist()
+    names = list(rig.names)
+    document.meshes.append(
+        gl.Mesh(primitives=[primitive], name=template.name, weights=first, extras={"targetNames": names})
+    )
+    document.materials.append(
+        gl.Material(
+            name="skin",
+            doubleSided=True,
+            pbrMetallicRoughness=gl.PbrMetallicRoughness(metallicFactor=0.0, roughnessFactor=0.6),
+        )
+    )
+    times = (np.arange(len(motion)) / motion.fps).astype(np.float32)
+    weights = np.clip(motion.weights, 0, 1).astype(np.float32).reshape(-1)
+    sampler = gl.AnimationSampler(
+        input=buffer.accessor(times, gl.SCALAR, gl.FLOAT, bounds=True),
+        output=buffer.accessor(weights, gl.SCALAR, gl.FLOAT),
+        interpolation="LINEAR",
+    )
+    channel = gl.AnimationChannel(sampler=0, target=gl.AnimationChannelTarget(node=0, path="weights"))
+    document.animations.append(
+        gl.Animation(name="speech", samplers=[sampler], channels=[channel], extras={"fps": motion.fps})
+    )
+    document.buffers.append(gl.Buffer(byteLength=len(buffer.data)))
+    document.set_binary_blob(bytes(buffer.data))
+    document.save_binary(str(path))

@@ -1,0 +1,43 @@
+"""Motion: weights of a rig's shapes over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmtalk.face.rig import Rig
+
+CHUNK = 128  # frames posed at once
+
+
+@dataclass(frozen=True)
+class Motion:
+    """``weights`` (N, R) float32 in [0, 1] on ``rig``; frame n shows time (n + 0.5) / ``fps``."""
+
+    rig: Rig
+    weights: np.ndarray
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def vertices(self) -> np.ndarray:
+        """(N, V, 3) float32 in the template's units."""
+        return self.rig.vertices(self.weights)
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """The same, CHUNK frames at a time."""
+        for start in range(0, len(self.weights), CHUNK):
+            yield self.rig.vertices(self.weights[start : start + CHUNK])
+
+
+def frame_count(duration: float, fps: float) -> int:
+    """Frames of a clip of ``duration`` seconds: at least one."""
+    return max(1, round(duration * fps))
+
+
+def frame_times(count: int, fps: float) -> np.ndarray:
+    """Seconds shown by each frame, (n + 0.5) / fps."""
+    return (np.arange(count) + 0.5) / fps

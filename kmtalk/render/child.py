@@ -1,0 +1,125 @@
+"""The rendering process: ``python -m kmtalk.render.child JOB``. Never imports torch.
+
+JOB is a folder with ``job.json`` and ``face.npz`` (see video.py). Prints "done N" after each frame
+and "gl NAME" at the start; errors are one line on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmtalk.render import gl
+
+CHUNK = 64  # frames posed at once: bounds memory, whatever the clip's length
+
+
+class Face:
+    """Vertices by frame from the basis and the weights."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as file:
+            self.neutral, self.faces = file["vertices"], file["faces"]
+            self.offsets, self.weights = file["offsets"], file["weights"]
+            self.colors = file["colors"] if "colors" in file.files else None
+            self.up = file["upright"]  # (3, 3): turns the template to y up, z forward
+        moving = np.flatnonzero(np.abs(self.offsets).max((0, 2)) > 0)
+        self._moving, self._basis = moving, self.offsets[:, moving].reshape(len(self.offsets), -1)
+        self.neutral = (self.neutral @ self.up.T).astype(np.float32)
+
+    def frames(self, which: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        weights = self.weights if which is None else self.weights[which]
+        for start in range(0, len(weights), CHUNK):
+            part = weights[start : start + CHUNK]
+            moved = (part @ self._basis).reshape(len(part), -1, 3) @ self.up.T
+            for offsets in moved.astype(np.float32):
+                vertices = self.neutral.copy()
+                vertices[self._moving] += offsets
+                yield vertices
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds over all frames: the camera is set once."""
+        low, high = self.neutral.min(0), self.neutral.max(0)
+        for vertices in self.frames():
+            low, high = np.minimum(low, vertices.min(0)), np.maximum(high, vertices.max(0))
+        return low, high
+
+
+def main(folder: Path) -> None:
+    job: dict[str, Any] = json.loads((folder / "job.json").read_text())
+    name = gl.choose()
+    from kmtalk.render.scene import Stage
+
+    print(f"gl {name}", flush=True)
+    face = Face(folder / "face.npz")
+    if job["kind"] == "sheet":
+        _sheet(face, job)
+        return
+    import imageio_ffmpeg
+
+    size = (job["width"], job["height"])
+    stage = Stage(face.neutral, face.faces, face.colors, face.box(), size, job["quality"])
+    writer = imageio_ffmpeg.write_frames(
+        job["output"],
+        size,
+        fps=job["fps"],
+        codec="libx264",
+        pix_fmt_in="rgb24",
+        pix_fmt_out="yuv420p",
+        quality=None,
+        macro_block_size=2,
+        audio_path=job["audio"],
+        audio_codec="aac",
+        ffmpeg_log_level="error",
+        output_params=[
+            *("-preset", "veryfast", "-crf", "18", "-movflags", "+faststart", "-ac", "2", "-b:a", "160k"),
+            *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
+            *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
+        ],
+    )
+    writer.send(None)
+    for n, vertices in enumerate(face.frames(), 1):
+        writer.send(stage.draw(vertices))
+        print(f"done {n}", flush=True)
+    writer.close()
+    stage.close()
+
+
+def _sheet(face: Face, job: dict[str, Any]) -> None:
+    """Pictures of chosen frames, close to the mouth, in rows with their captions."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from kmtalk.render.scene import Stage
+
+    cell, columns, caption = job["width"], job["columns"], 26
+    region = np.array(job["region"])
+    points = face.neutral[region]
+    low, high = points.min(0), points.max(0)
+    margin = 0.35 * (high - low).max()  # room for the jaw to drop and the corners to spread
+    low, high = low - [margin / 4, margin, 0], high + [margin / 4, margin / 2, 0]
+    stage = Stage(face.neutral, face.faces, face.colors, (low, high), (cell, cell), "high", yaw=0.30, pitch=0.0)
+    frames, labels = np.array(job["frames"]), job["labels"]
+    rows = -(-len(frames) // columns)
+    sheet = Image.new("RGB", (cell * columns, (cell + caption) * rows), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=16)
+    for n, vertices in enumerate(face.frames(frames)):
+        x, y = (n % columns) * cell, (n // columns) * (cell + caption)
+        sheet.paste(Image.fromarray(stage.draw(vertices)), (x, y))
+        draw.text((x + 6, y + cell + 3), labels[n], fill="black", font=font)
+        print(f"done {n + 1}", flush=True)
+    stage.close()
+    sheet.save(job["output"], format="PNG", optimize=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except (gl.NoOpenGL, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

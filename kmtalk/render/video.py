@@ -1,0 +1,116 @@
+"""Frames to mp4 with sound, and contact sheets; the drawing happens in a child process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from kmtalk.errors import InputError
+from kmtalk.face.motion import Motion
+from kmtalk.face.rig import similarity
+from kmtalk.speech.audio import Audio
+
+
+def render_video(
+    motion: Motion,
+    audio: Audio,
+    path: Path,
+    size: tuple[int, int] = (512, 512),
+    quality: str = "draft",
+    advance: Callable[[int], None] = lambda frame: None,
+) -> str:
+    """Write an mp4 (h264, aac, yuv420p, faststart) that browsers play; returns the OpenGL used.
+
+    ``size`` is (width, height) in even pixels; ``quality`` "draft" or "high" (lit per pixel,
+    supersampled); ``advance`` is told each finished frame. Memory does not grow with length.
+    Raises InputError where nothing can draw or the output cannot be written.
+    """
+    width, height = size
+    if width < 32 or height < 32 or width % 2 or height % 2:
+        raise InputError(f"size {width}x{height}: width and height must be even and 32 or more")
+    job = {"kind": "video", "width": width, "height": height, "quality": quality, "fps": motion.fps}
+    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
+        sound = Path(folder) / "sound.wav"
+        soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
+        return _run(Path(folder), motion, job | {"audio": str(sound), "output": str(path)}, advance)
+
+
+def contact_sheet(
+    motion: Motion,
+    frames: Sequence[int],
+    labels: Sequence[str],
+    path: Path,
+    cell: int = 224,
+    columns: int = 8,
+) -> None:
+    """Write a PNG with one close view of the mouth for each of ``frames``, captioned by ``labels``."""
+    regions = motion.rig.template.regions
+    job = {
+        "kind": "sheet",
+        "width": cell,
+        "columns": columns,
+        "frames": [int(f) for f in frames],
+        "labels": list(labels),
+        "region": regions["lips"].tolist(),
+        "output": str(path),
+    }
+    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
+        _run(Path(folder), motion, job, lambda frame: None)
+
+
+def _run(folder: Path, motion: Motion, job: dict[str, Any], advance: Callable[[int], None]) -> str:
+    template = motion.rig.template
+    arrays = {
+        "vertices": template.vertices,
+        "faces": template.faces,
+        "offsets": motion.rig.offsets,
+        "weights": motion.weights.astype(np.float32),
+        "upright": upright(motion),
+    }
+    if template.colors is not None:
+        arrays["colors"] = template.colors
+    np.savez(folder / "face.npz", **arrays)  # type: ignore[arg-type]
+    (folder / "job.json").write_text(json.dumps(job))
+    with (folder / "errors").open("w+") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "kmtalk.render.child", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        assert child.stdout is not None
+        name = ""
+        try:
+            for line in child.stdout:
+                word, _, value = line.strip().partition(" ")
+                if word == "gl":
+                    name = value
+                elif word == "done":
+                    advance(int(value))
+            child.wait()
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        if child.returncode:
+            errors.seek(0)
+            lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
+            raise InputError(f"rendering failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
+    return name
+
+
+def upright(motion: Motion) -> np.ndarray:
+    """Rotation (3, 3) that turns the template as the rig's head stands: y up, z forward."""
+    reference = motion.rig.upright
+    if reference is None:
+        return np.eye(3, dtype=np.float32)
+    _, rotation = similarity(motion.rig.template.vertices, reference)
+    return rotation.astype(np.float32)
