@@ -105,7 +105,9 @@ def animate(
     whisper: Whisper = "base",
     language: Language = None,
     text: Text = None,
-    textgrid: Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones: skips alignment.")] = None,
+    textgrid: Annotated[
+        Path | None, typer.Option(help="Praat TextGrid with a tier of phones: skips alignment.")
+    ] = None,
     aligner: Aligner = "auto",
     acoustic: Acoustic = None,
     dictionary: Dictionary = None,

@@ -152,9 +152,7 @@ def _profile(vertices: np.ndarray, lips: Lips) -> np.ndarray:
     return np.sqrt(np.clip(1 - (x / (np.abs(x).max() * 1.04)) ** 2, 0, 1))
 
 
-def pucker(
-    vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narrow: float, forward: float
-) -> np.ndarray:
+def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narrow: float, forward: float) -> np.ndarray:
     """Lips drawn together and pushed forward, still sealed."""
     rim = np.concatenate([lips.upper, lips.lower])
     profile = np.tile(_profile(vertices, lips), 2)

@@ -162,7 +162,15 @@ def dental_arch(front: np.ndarray, edge: float, gum: float) -> tuple[np.ndarray,
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     length = np.array([1.0, 0.9, 1.02, 0.85, 0.8, 0.72])[tooth]
     # labial profile from the gum over the edge to the palatal side: share of height, depth in mm
-    profile = [(1.25, -0.6, 0), (1.0, 0.0, 0), (0.8, 0.75, 1), (0.35, 0.6, 1), (0.0, 0.0, 1), (0.03, -1.4, 1), (0.9, -4, 1)]
+    profile = [
+        (1.25, -0.6, 0),
+        (1.0, 0.0, 0),
+        (0.8, 0.75, 1),
+        (0.35, 0.6, 1),
+        (0.0, 0.0, 1),
+        (0.03, -1.4, 1),
+        (0.9, -4, 1),
+    ]
     rows, colours = [], []
     for share, depth, is_tooth in profile:
         h = (share if not is_tooth else share * length) - (0.16 * bulge if share == 1.0 else 0)

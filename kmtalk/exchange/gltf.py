@@ -29,7 +29,13 @@ class _Buffer:
         return len(self.document.bufferViews) - 1
 
     def accessor(
-        self, array: np.ndarray, kind: str, component: int, target: int | None = None, bounds: bool = False, **more: bool
+        self,
+        array: np.ndarray,
+        kind: str,
+        component: int,
+        target: int | None = None,
+        bounds: bool = False,
+        **more: bool,
     ) -> int:
         flat = array.reshape(len(array), -1)
         self.document.accessors.append(

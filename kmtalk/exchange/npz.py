@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def write_npz(path: Path, motion: Motion, keys: KeyFrames, alignment: Alignment)
     template = motion.rig.template
     arrays: Mapping[str, np.ndarray] = {
         "faces": template.faces.astype(np.int32),
-        "fps": np.float64(motion.fps),
+        "fps": np.array(motion.fps, np.float64),
         "weights": motion.weights.astype(np.float32),
         "names": np.array(motion.rig.names),
         "key_frames": keys.frames.astype(np.int64),
@@ -42,4 +41,4 @@ def write_npz(path: Path, motion: Motion, keys: KeyFrames, alignment: Alignment)
                 file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-                np.lib.format.write_array(cast(IO[bytes], file), np.asanyarray(array), allow_pickle=False)
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)

@@ -27,7 +27,7 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, rea
     upper = front[(normals[front, 1] < -0.25) & (drop[front] < 0.4 * most)]
     lower = front[(normals[front, 1] > 0.25) & (drop[front] > 0.1 * most)]
     distance, nearest = cKDTree(vertices[upper]).query(vertices[lower])
-    back, nearest_back = cKDTree(vertices[lower]).query(vertices[upper])
+    _, nearest_back = cKDTree(vertices[lower]).query(vertices[upper])
     pairs = [
         (upper[u], lower[i])
         for i, u in enumerate(nearest)

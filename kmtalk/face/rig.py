@@ -14,14 +14,44 @@ from safetensors.numpy import save_file
 from kmtalk.errors import InputError
 from kmtalk.face.template import Template, edges
 
-_SIDED = (
-    "browDown browOuterUp cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp eyeSquint eyeWide "
-    "mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer"
-).split()
-_SINGLE = (
-    "browInnerUp cheekPuff jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight "
-    "mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper tongueOut"
-).split()
+_SIDED = [
+    "browDown",
+    "browOuterUp",
+    "cheekSquint",
+    "eyeBlink",
+    "eyeLookDown",
+    "eyeLookIn",
+    "eyeLookOut",
+    "eyeLookUp",
+    "eyeSquint",
+    "eyeWide",
+    "mouthDimple",
+    "mouthFrown",
+    "mouthLowerDown",
+    "mouthPress",
+    "mouthSmile",
+    "mouthStretch",
+    "mouthUpperUp",
+    "noseSneer",
+]
+_SINGLE = [
+    "browInnerUp",
+    "cheekPuff",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "tongueOut",
+]
 ARKIT_NAMES: tuple[str, ...] = tuple(sorted([n + side for n in _SIDED for side in ("Left", "Right")] + _SINGLE))
 """The 52 face shapes of ARKit, in alphabetical order."""
 
@@ -80,7 +110,7 @@ class Rig:
     def save(self, path: Path) -> None:
         """Write as safetensors: offsets float16, the rest exact, names and units as metadata."""
         t = self.template
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             "vertices": t.vertices.astype(np.float32),
             "faces": t.faces.astype(np.int32),
             "offsets": self.offsets.astype(np.float16),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def _read_with_trimesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
     try:
-        mesh = trimesh.load(path, process=False, force="mesh")
+        mesh: Any = trimesh.load(path, process=False, force="mesh")
     except Exception as error:
         raise InputError(f"{path}: not a readable mesh ({error})") from None
     faces = getattr(mesh, "faces", np.zeros((0, 3)))

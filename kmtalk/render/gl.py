@@ -109,7 +109,7 @@ def _use_osmesa(load: Callable[[], ctypes.CDLL]) -> bool:
     sys.modules[module.__name__] = module
     from OpenGL.platform.osmesa import OSMesaPlatform
 
-    class OSMesa(OSMesaPlatform):  # type: ignore[misc]
+    class OSMesa(OSMesaPlatform):
         @baseplatform.lazy_property
         def GL(self) -> Any:
             return load()
@@ -136,10 +136,11 @@ def _leave_pyglet_out() -> None:
         return
     pyglet = types.ModuleType("pyglet")
     pyglet.options = {}  # type: ignore[attr-defined]
-    pyglet.clock = types.ModuleType("pyglet.clock")  # type: ignore[attr-defined]
+    clock = types.ModuleType("pyglet.clock")
+    pyglet.clock = clock  # type: ignore[attr-defined]
     pyglet.window = types.SimpleNamespace(Window=object)  # type: ignore[attr-defined]
     sys.modules["pyglet"] = pyglet
-    sys.modules["pyglet.clock"] = pyglet.clock  # type: ignore[attr-defined]
+    sys.modules["pyglet.clock"] = clock
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@ process, after ``gl.choose()``; never together with torch."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyrender
 import scipy.sparse as sp
@@ -54,7 +56,9 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     return pose
 
 
-def frame_camera(low: np.ndarray, high: np.ndarray, aspect: float, yaw: float, pitch: float) -> tuple[np.ndarray, float]:
+def frame_camera(
+    low: np.ndarray, high: np.ndarray, aspect: float, yaw: float, pitch: float
+) -> tuple[np.ndarray, float]:
     """Pose and distance of a camera that just contains the box, seen from ``yaw`` and ``pitch`` radians."""
     centre, half = (low + high) / 2, (high - low) / 2
     direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
@@ -68,7 +72,7 @@ def frame_camera(low: np.ndarray, high: np.ndarray, aspect: float, yaw: float, p
     return look_at(centre + direction * distance, centre), distance
 
 
-class _Renderer(pyrender.Renderer):  # type: ignore[misc]
+class _Renderer(pyrender.Renderer):
     """Reads back colour alone: the depth buffer costs as much again and nobody looks at it."""
 
     def _read_main_framebuffer(self, scene: pyrender.Scene, flags: int) -> np.ndarray:
@@ -81,14 +85,17 @@ class _Renderer(pyrender.Renderer):  # type: ignore[misc]
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)[::-1]
 
 
-class _OSMesa(osmesa_platform.OSMesaPlatform):  # type: ignore[misc]
+class _OSMesa(osmesa_platform.OSMesaPlatform):
     """OSMesa draws into framebuffers as well: that is where multisampling happens."""
 
     def supports_framebuffers(self) -> bool:
         return True
 
 
-class _Offscreen(pyrender.OffscreenRenderer):  # type: ignore[misc]
+class _Offscreen(pyrender.OffscreenRenderer):
+    _platform: Any
+    _renderer: Any
+
     def _create(self) -> None:
         super()._create()
         if isinstance(self._platform, osmesa_platform.OSMesaPlatform):

@@ -124,4 +124,4 @@ def speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin: float 
     end = len(samples) / SAMPLE_RATE
     if not len(active):
         return 0.0, end
-    return max(0.0, active[0] * 0.01 - margin), min(end, (active[-1] + 1) * 0.01 + margin)
+    return max(0.0, float(active[0]) * 0.01 - margin), min(end, float(active[-1] + 1) * 0.01 + margin)

@@ -17,7 +17,32 @@ _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"
 _PHONES = ["<pad>", "<unk>", "<s>", "</s>"] + sorted(
     [v + s for v in _VOWELS.split() for s in "012"]
     + ["UW"]
-    + "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
+    + [
+        "B",
+        "CH",
+        "D",
+        "DH",
+        "F",
+        "G",
+        "HH",
+        "JH",
+        "K",
+        "L",
+        "M",
+        "N",
+        "NG",
+        "P",
+        "R",
+        "S",
+        "SH",
+        "T",
+        "TH",
+        "V",
+        "W",
+        "Y",
+        "Z",
+        "ZH",
+    ]
 )
 _LONGEST = 24
 

@@ -55,8 +55,7 @@ class PocketSphinxAligner:
             self._decode(pcm)
             # entries live only while their iterator does: read them in one go
             entries = [
-                (word.name, [(p.name, p.start, p.duration, p.score) for p in word])
-                for word in decoder.get_alignment()
+                (word.name, [(p.name, p.start, p.duration, p.score) for p in word]) for word in decoder.get_alignment()
             ]
         except RuntimeError as error:
             raise AlignmentFailed(f"the text does not fit the sound ({error})") from None
@@ -78,7 +77,9 @@ class PocketSphinxAligner:
         word = token.lower()
         known = self._decoder.lookup_word(word) is not None
         if token.isupper() and len(token) > 1 and not known:
-            yield from (("a.", "a")[self._decoder.lookup_word("a.") is None] if c == "a" else c for c in g2p.spell(token))
+            yield from (
+                ("a.", "a")[self._decoder.lookup_word("a.") is None] if c == "a" else c for c in g2p.spell(token)
+            )
             return
         if not known and word not in self._added:
             phones = g2p.pronounce(word)

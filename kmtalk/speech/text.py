@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import partial
 
 from num2words import num2words
 
 from kmtalk.errors import InputError
 
+# fmt: off
 _ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor", "st": "saint",
     "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "eg": "for example",
-    "ie": "that is", "approx": "approximately", "dept": "department", "gov": "governor", "capt": "captain", "lt": "lieutenant", "sgt": "sergeant",
+    "ie": "that is", "approx": "approximately", "dept": "department", "gov": "governor", "capt": "captain",
+    "lt": "lieutenant", "sgt": "sergeant",
     "inc": "incorporated", "ltd": "limited", "corp": "corporation", "ave": "avenue",
     "blvd": "boulevard", "rd": "road", "mt": "mount", "ft": "feet", "kg": "kilograms", "km": "kilometers",
     "cm": "centimeters", "mm": "millimeters", "sec": "seconds", "hr": "hours",
-}  # fmt: skip
+}
+# fmt: on
 _SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number "}
 _CURRENCY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
@@ -56,9 +60,8 @@ def to_words(text: str, language: str = "en") -> list[str]:
 
 def _english(text: str) -> str:
     for sign, (unit, part) in _CURRENCY.items():
-        text = re.sub(
-            rf"\{sign}\s?([\d,]+)(?:\.(\d\d))?", lambda m, u=unit, p=part: _money(m[1], m[2], u, p), text
-        )
+        money = re.compile(rf"\{sign}\s?([\d,]+)(?:\.(\d\d))?")
+        text = money.sub(partial(_money, unit=unit, small=part), text)
     text = re.sub(r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _clock(m[2])), text)
     for sign, word in _SIGNS.items():
         text = text.replace(sign, word)
@@ -72,7 +75,8 @@ def _clock(minutes: str) -> str:
     return f"oh {minutes[1]}" if minutes[0] == "0" else minutes
 
 
-def _money(whole: str, part: str | None, unit: str, small: str) -> str:
+def _money(match: re.Match[str], unit: str, small: str) -> str:
+    whole, part = match.groups()
     amount = int(whole.replace(",", ""))
     words = f" {num2words(amount)} {unit}{'' if amount == 1 else 's'}"
     if part and int(part):
@@ -90,7 +94,7 @@ def _number(digits: str, language: str, form: str) -> str:
 
 
 def _digits(digits: str, language: str) -> str:
-    if len(digits) > 1 and digits[0] == "0" or len(digits) > 6:
+    if (len(digits) > 1 and digits[0] == "0") or len(digits) > 6:
         return " ".join(_number(d, language, "cardinal") for d in digits)
     value = int(digits)
     if len(digits) == 4 and language == "en" and (1100 <= value < 2000 or 2010 <= value < 2100):

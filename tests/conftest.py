@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kmtalk import KMTalk
+from kmtalk.face.rig import Rig, load_rig
+from kmtalk.speech.alignment import Alignment, Phone
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+SPEECH = ROOT / "assets" / "speech.wav"
+FACE = ROOT / "assets" / "face.obj"
+FIXTURES = Path(__file__).parent / "fixtures"
+SAID = (
+    "Thank you for calling Super Awesome Company, Waldo's premier provider of perfect products. "
+    "If you know your party's extension, you may dial it at any time."
+)
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not here")
+
+
+@pytest.fixture(scope="session")
+def talk() -> KMTalk:
+    return KMTalk()
+
+
+@pytest.fixture(scope="session")
+def rig() -> Rig:
+    return load_rig(ROOT / "assets" / "head.safetensors")
+
+
+@pytest.fixture(scope="session")
+def spoken(talk):
+    """The demo, from its words: real sound, the real aligner, the default head."""
+    return talk.animate(SPEECH, text=SAID)
+
+
+@pytest.fixture
+def kmtalk(tmp_path):
+    """Run the command in an empty folder."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "kmtalk"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
+
+    return run
+
+
+@pytest.fixture
+def tone(tmp_path):
+    """One second of 440 Hz at 16 kHz."""
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000), 16000)
+    return path
+
+
+def phones(*spans: tuple[str, float, float]) -> Alignment:
+    return Alignment(tuple(Phone(*span) for span in spans), status="given")

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import difflib
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, SAID, SHARED, SPEECH, needs_shared, phones
+
+from kmtalk import InputError, KMTalk
+from kmtalk.speech.align import AlignmentFailed, Transcript
+from kmtalk.speech.alignment import read_textgrid, textgrid_text, write_textgrid
+from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
+from kmtalk.speech.mfa import MfaAligner, read_dictionary
+from kmtalk.speech.sphinx import PocketSphinxAligner
+
+OTHER = "The number you have dialed is not in service. Please check the number and try again."
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return load_audio(SPEECH)
+
+
+@pytest.fixture(scope="module")
+def sphinx():
+    return PocketSphinxAligner()
+
+
+@pytest.fixture(scope="module")
+def mfa():
+    return MfaAligner(str(FIXTURES / "kmtalk_arpa.zip"), str(FIXTURES / "corpus.dict"))
+
+
+def same_phones(ours, theirs):
+    """Phones of two alignments with the same label in the same order; stress apart."""
+    left, right = ([p.label.rstrip("012") for p in x] for x in (ours, theirs))
+    blocks = difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
+    return [(ours[b.a + k], theirs[b.b + k]) for b in blocks for k in range(b.size)]
+
+
+def test_pocketsphinx_finds_every_word_in_order(sphinx, audio):
+    found = sphinx.align(audio, Transcript(SAID))
+    assert [w.text for w in found.words][:6] == ["thank", "you", "for", "calling", "super", "awesome"]
+    assert len(found.words) == 26
+    assert found.score > 0.8
+    starts = [p.start for p in found.phones]
+    assert starts == sorted(starts)
+    assert found.phones[-1].end <= audio.duration
+
+
+def test_silence_before_speech_moves_every_phone_by_as_much(sphinx, audio):
+    late = from_samples(np.concatenate([np.zeros(2 * SAMPLE_RATE, np.float32), audio.samples]), SAMPLE_RATE)
+    early, later = (sphinx.align(a, Transcript(SAID)).phones for a in (audio, late))
+    assert [p.label for p in early] == [p.label for p in later]
+    shift = np.array([b.start - a.start for a, b in zip(early, later, strict=True)])
+    assert np.median(np.abs(shift - 2.0)) <= 0.010
+
+
+@pytest.mark.parametrize("which", ["sphinx", "mfa"])
+def test_a_wrong_text_is_refused(which, audio, request):
+    with pytest.raises(AlignmentFailed, match="text"):
+        request.getfixturevalue(which).align(audio, Transcript(OTHER))
+
+
+def test_words_out_of_the_dictionary_are_pronounced(sphinx, mfa, audio):
+    odd = SAID.replace("Waldo's", "Wawldoze")
+    for aligner in (sphinx, mfa):
+        words = [w.text for w in aligner.align(audio, Transcript(odd)).words]
+        assert "wawldoze" in words
+
+
+def test_mfa_model_read_directly_agrees_with_pocketsphinx(sphinx, mfa, audio):
+    a, b = (x.align(audio, Transcript(SAID)) for x in (sphinx, mfa))
+    pairs = same_phones(b.phones, a.phones)
+    assert len(pairs) > 0.9 * len(a.phones)  # pronunciation variants differ here and there
+    assert np.median([abs(p.start - q.start) for p, q in pairs]) <= 0.0101
+
+
+@needs_shared
+def test_speaker_adapted_mfa_model_is_read_as_well(sphinx, audio):
+    sat = MfaAligner(str(SHARED / "data/mfa/kmtalk_arpa_sat.zip"), str(SHARED / "data/mfa/corpus.dict"))
+    found, reference = sat.align(audio, Transcript(SAID)), sphinx.align(audio, Transcript(SAID))
+    pairs = same_phones(found.phones, reference.phones)
+    assert len(pairs) > 0.9 * len(reference.phones)
+    assert np.median([abs(p.start - q.start) for p, q in pairs]) <= 0.0151
+
+
+def test_mfa_models_with_features_that_are_not_read_are_refused_by_name(tmp_path):
+    for change, word in (({"use_pitch": True}, "pitch"), ({"type": "plp"}, "plp")):
+        path = tmp_path / "other.zip"
+        with zipfile.ZipFile(FIXTURES / "kmtalk_arpa.zip") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                data = old.read(name)
+                if name.endswith("meta.json"):
+                    meta = json.loads(data)
+                    meta["features"] = dict(meta["features"]) | change
+                    data = json.dumps(meta).encode()
+                new.writestr(name, data)
+        with pytest.raises(InputError, match=word):
+            MfaAligner(str(path), str(FIXTURES / "corpus.dict"))
+
+
+def test_models_in_mfas_own_folder_are_found_by_name(tmp_path, monkeypatch, audio):
+    for kind, source, name in (("acoustic", "kmtalk_arpa.zip", "mine.zip"), ("dictionary", "corpus.dict", "mine.dict")):
+        folder = tmp_path / "pretrained_models" / kind
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes((FIXTURES / source).read_bytes())
+    monkeypatch.setenv("MFA_ROOT_DIR", str(tmp_path))
+    assert len(MfaAligner("mine", "mine").align(audio, Transcript(SAID)).words) == 26
+    with pytest.raises(InputError, match="yours"):
+        MfaAligner("yours", "mine")
+
+
+def test_damaged_models_and_dictionaries_are_refused(tmp_path):
+    data = (FIXTURES / "kmtalk_arpa.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty.dict").write_text("")
+    with pytest.raises(InputError, match="half.zip"):
+        MfaAligner(str(tmp_path / "half.zip"), str(FIXTURES / "corpus.dict"))
+    with pytest.raises(InputError, match="empty.dict"):
+        MfaAligner(str(FIXTURES / "kmtalk_arpa.zip"), str(tmp_path / "empty.dict"))
+
+
+def test_dictionaries_with_probabilities_and_spaces(tmp_path):
+    path = tmp_path / "d.dict"
+    path.write_text("a\t0.99\t0.2\t1.0\t0.9\tAH0\na 1.0 EY1\nlove\tL AH1 V\n")
+    assert read_dictionary(path) == {"a": [["AH0"], ["EY1"]], "love": [["L", "AH1", "V"]]}
+
+
+def test_textgrid_comes_back_as_it_went(tmp_path):
+    alignment = phones(("HH", 0.1, 0.2), ("AY1", 0.2, 0.45), ("B", 0.6, 0.7))
+    path = tmp_path / "x.TextGrid"
+    write_textgrid(alignment, path, 1.0)
+    back = read_textgrid(path, 1.0)
+    assert back.phones == alignment.phones
+    assert back.status == "given"
+    assert 'text = ""' in textgrid_text(alignment, 1.0)  # the pauses are written, as Praat wants
+
+
+def grid(tmp_path, text: str):
+    path = tmp_path / "bad.TextGrid"
+    path.write_text(text)
+    return path
+
+
+HEAD = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+{end}
+<exists>
+1
+"IntervalTier"
+"{name}"
+0
+{end}
+{n}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "spans", "message"),
+    [
+        ("speaker - phones", 9, [(0, 4, "a"), (4, 9, "b")], "ends at 4"),
+        ("phones", 1, [(0, 0.6, "a"), (0.4, 1, "b")], "bad.TextGrid"),
+        ("words", 1, [(0, 1, "a")], "no tier"),
+        ("phones", 1, [(0, 1, "sil")], "no phones"),
+    ],
+)
+def test_bad_textgrids_are_named(tmp_path, name, end, spans, message):
+    body = "".join(f'{s}\n{e}\n"{label}"\n' for s, e, label in spans)
+    with pytest.raises(InputError, match=message):
+        read_textgrid(grid(tmp_path, HEAD.format(end=end, name=name, n=len(spans)) + body), 1.0)
+
+
+def test_not_a_textgrid(tmp_path):
+    with pytest.raises(InputError, match="not a usable TextGrid"):
+        read_textgrid(grid(tmp_path, "hello"), 1.0)
+
+
+def test_when_no_aligner_serves_keys_are_uniform_and_it_is_said_once(audio):
+    said: list[str] = []
+    animation = KMTalk(warn=said.append).animate(audio, text=OTHER)
+    assert animation.alignment.status == "uniform"
+    assert len(said) == 1
+    assert "uniform" in said[0]
+    assert np.diff(animation.keys.frames)[:-1].tolist() == [3] * (len(animation.keys) - 2)
+    assert np.ptp(animation.weights[:, animation.names.index("jawOpen")]) > 0.1  # the mouth moves all the same
+
+
+def test_another_language_without_a_model_is_not_forced_into_english(audio):
+    said: list[str] = []
+    animation = KMTalk(warn=said.append).animate(audio, text="Vielen Dank für Ihren Anruf", language="de")
+    assert animation.alignment.status == "uniform"
+    assert len(said) == 1
+
+
+def test_mfa_command_is_missed_clearly(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="conda"):
+        KMTalk(aligner="mfa-cli").animate(SPEECH, text=SAID)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pygltflib
+import pytest
+import soundfile
+from conftest import FACE, SAID, SPEECH, phones
+from PIL import Image
+
+from kmtalk import InputError
+from kmtalk.animation import Animation
+from kmtalk.face.motion import Motion
+from kmtalk.keys import locate
+from kmtalk.speech.alignment import read_textgrid
+from kmtalk.speech.audio import SAMPLE_RATE, from_samples
+
+
+@pytest.fixture(scope="module")
+def folder(spoken, tmp_path_factory):
+    path = tmp_path_factory.mktemp("out") / "a" / "speech-kmtalk"
+    written = spoken.save(path)
+    assert [p.name for p in written] == [
+        *("animation.glb", "animation.mp4", "animation.npz", "keys.json", "speech.TextGrid"),
+    ]
+    return path
+
+
+def test_npz_holds_what_is_promised(folder, spoken, rig):
+    with np.load(folder / "animation.npz", allow_pickle=False) as z:
+        n = round(spoken.audio.duration * 30)
+        assert z["vertices"].shape == (n, len(rig.template.vertices), 3)
+        assert z["vertices"].dtype == np.float32
+        assert np.array_equal(z["vertices"], spoken.vertices)
+        assert z["weights"].shape == (n, len(z["names"]))
+        assert float(z["fps"]) == 30
+        assert z["phone_times"].shape == (len(z["phones"]), 2)
+        assert z["key_frames"][0] == 0
+        assert z["key_frames"][-1] == n - 1
+        marks = dict(zip(z["landmark_names"].tolist(), z["landmark_vertices"].tolist(), strict=True))
+        needed = "lip_inner_upper lip_inner_lower mouth_left mouth_right chin subnasale eye_outer_left eye_outer_right"
+        assert set(needed.split()) <= set(marks)
+        # anybody can measure the mouth with numpy alone: every p b m closes
+        v = z["vertices"].astype(float)
+        mm = 90 / np.linalg.norm(v[0, marks["eye_outer_left"]] - v[0, marks["eye_outer_right"]])
+        aperture = np.linalg.norm(v[:, marks["lip_inner_upper"]] - v[:, marks["lip_inner_lower"]], axis=1) * mm
+        times = (np.arange(n) + 0.5) / 30
+        closures = [
+            aperture[(times > start - 0.06) & (times < end + 0.04)].min()
+            for label, (start, end) in zip(z["phones"], z["phone_times"], strict=True)
+            if label in ("P", "B", "M")
+        ]
+        assert len(closures) >= 9
+        assert max(closures) < 1.0
+        assert aperture.max() > 6
+
+
+def test_keys_json_names_poses(folder, spoken):
+    keys = json.loads((folder / "keys.json").read_text())
+    assert keys["fps"] == 30
+    assert [k["frame"] for k in keys["keys"]] == spoken.keys.frames.tolist()
+    assert keys["keys"][0]["time"] == pytest.approx(0.5 / 30, abs=1e-6)
+    shut = next(k for k in keys["keys"] if k["phone"] == "P")
+    assert set(shut["weights"]) <= set(spoken.names)
+
+
+def test_textgrid_is_read_back(folder, spoken):
+    assert len(read_textgrid(folder / "speech.TextGrid", spoken.audio.duration).phones) == len(spoken.alignment.phones)
+
+
+def test_glb_carries_the_same_mouth(folder, spoken, rig):
+    document = pygltflib.GLTF2().load(str(folder / "animation.glb"))
+    blob = document.binary_blob()
+    names = document.meshes[0].extras["targetNames"]
+    assert names == list(rig.names)
+    assert len(document.animations) == 1
+    assert len(document.meshes[0].primitives[0].targets) == len(names) >= 52
+
+    def floats(accessor):
+        view = document.bufferViews[accessor.bufferView]
+        return np.frombuffer(blob, np.float32, view.byteLength // 4, view.byteOffset)
+
+    sampler = document.animations[0].samplers[0]
+    times, weights = (floats(document.accessors[i]) for i in (sampler.input, sampler.output))
+    assert np.allclose(times, np.arange(len(spoken.weights)) / 30, atol=1e-5)
+    weights = weights.reshape(len(times), -1)
+    assert weights.min() >= 0
+    assert weights.max() <= 1
+    # rebuild a frame from the file alone
+    primitive = document.meshes[0].primitives[0]
+    vertices = floats(document.accessors[primitive.attributes.POSITION]).reshape(-1, 3).copy()
+    frame = int(spoken.weights[:, rig.index["jawOpen"]].argmax())
+    for weight, target in zip(weights[frame], primitive.targets, strict=True):
+        accessor = document.accessors[target["POSITION"]]
+        sparse = accessor.sparse
+        view = document.bufferViews[sparse.indices.bufferView]
+        index = np.frombuffer(blob, np.uint32, sparse.count, view.byteOffset)
+        view = document.bufferViews[sparse.values.bufferView]
+        vertices[index] += weight * np.frombuffer(blob, np.float32, 3 * sparse.count, view.byteOffset).reshape(-1, 3)
+    assert np.abs(vertices - spoken.vertices[frame]).max() * 1000 < 0.05  # mm
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+
+
+def test_video_plays_in_browsers_with_sound_in_step(folder, spoken):
+    path = folder / "animation.mp4"
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert video.codec_context.name == "h264"
+        assert video.codec_context.pix_fmt == "yuv420p"
+        assert audio.codec_context.name == "aac"
+        assert video.average_rate == 30
+        starts = [float(s.start_time * s.time_base) for s in (video, audio)]
+        first = [float(next(container.decode(s)).time) for s in (video,)]
+        assert abs(starts[0] - starts[1]) < 0.001
+        assert abs(first[0] - starts[0]) < 0.001
+    assert len(frames_of(path)) == len(spoken.weights)
+    head = path.read_bytes()[:64]
+    assert head.find(b"moov") > 0  # faststart: the index comes first
+
+
+def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
+    """A click in the sound stands at the same instant in the video's sound track."""
+    samples = np.zeros(SAMPLE_RATE, np.float32)
+    samples[8000:8040] = 0.9
+    audio = from_samples(samples, SAMPLE_RATE)
+    still = Motion(rig, np.zeros((30, len(rig.names)), np.float32), 30.0)
+    Animation(still, phones(), locate(phones(), 30, 30.0), audio).render(tmp_path / "v.mp4", size=(64, 64))
+    out = tmp_path / "sound.wav"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(tmp_path / "v.mp4"), "-ac", "1", str(out)]
+    subprocess.run(command, check=True)
+    back, rate = soundfile.read(out)
+    assert np.abs(back).argmax() / rate == pytest.approx(0.501, abs=0.002)
+
+
+def dark_red(picture):
+    """Pixels that look like the inside of a mouth."""
+    r, g, b = (picture[..., k].astype(int) for k in range(3))
+    return int(((r < 110) & (r > g + 15) & (g < 60) & (b < 60)).sum())
+
+
+def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig, tone):
+    weights = np.zeros((30, len(rig.names)), np.float32)
+    weights[15:, rig.index["jawOpen"]] = 0.5
+    audio = from_samples(*soundfile.read(tone, dtype="float32"))
+    animation = Animation(Motion(rig, weights, 30.0), phones(), locate(phones(), 30, 30.0), audio)
+    for quality in ("draft", "high"):
+        path = tmp_path / f"{quality}.mp4"
+        animation.render(path, size=(256, 256), quality=quality)
+        pictures = frames_of(path)
+        assert len(pictures) == 30
+        shut, open_ = (dark_red(pictures[n][140:220, 80:180]) for n in (5, 25))  # about the mouth
+        assert open_ > 60, quality
+        assert shut < 0.1 * open_, quality
+        background = pictures[5][:12, :12].mean((0, 1))
+        assert background == pytest.approx([237, 240, 245], abs=4)
+        moved = np.abs(pictures[25].astype(int) - pictures[5]).sum(2) > 60
+        assert moved[:90].sum() < 10  # framing is fixed: nothing moves above the brows
+
+
+def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
+    audio = from_samples(*soundfile.read(tone, dtype="float32"))
+    weights = np.zeros((30, len(rig.names)), np.float32)
+    weights[10:20, rig.index["jawOpen"]] = 0.5
+    spoken = phones(("B", 0.1, 0.2), ("AA", 0.4, 0.6))
+    Animation(Motion(rig, weights, 30.0), spoken, locate(spoken, 30, 30.0), audio).sheet(tmp_path / "s.png")
+    sheet = np.asarray(Image.open(tmp_path / "s.png"))
+    assert sheet.shape == (250, 8 * 224, 3)
+    shut, open_ = dark_red(sheet[:224, :224]), dark_red(sheet[:224, 224:448])
+    assert open_ > 2 * shut + 500
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, spoken):
+    with pytest.raises(InputError, match="even"):
+        spoken.save(tmp_path / "new" / "v.mp4", size=(511, 511))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_template_keeps_its_units_order_and_pose(tmp_path, talk, rig):
+    lines = FACE.read_text().splitlines()
+    turned = [
+        "v {2} {0} {1}".format(*(float(x) * 100 for x in line.split()[1:])) if line.startswith("v ") else line
+        for line in lines
+    ]
+    path = tmp_path / "turned.obj"
+    path.write_text("\n".join(turned))
+    animation = talk.animate(SPEECH, template=path, text=SAID)
+    reference = talk.animate(SPEECH, text=SAID)
+    expected = reference.vertices[..., [2, 0, 1]] * 100
+    assert np.abs(animation.vertices - expected).max() < 1e-2  # of centimetres
+    animation.render(tmp_path / "t.mp4", size=(128, 128))
+    reference.render(tmp_path / "r.mp4", size=(128, 128))
+    a, b = (frames_of(tmp_path / n)[100].astype(int) for n in ("t.mp4", "r.mp4"))
+    assert np.abs(a - b).mean() < 3  # however it lies in its file, it is seen upright

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from kmtalk import InputError
+from kmtalk.speech.g2p import pronounce
+from kmtalk.speech.text import check_text, to_words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Dr. Smith's on 3rd St.", "doctor smith's on third saint"),
+        ("It cost $5.50, not £1.", "it cost five dollars and fifty cents not one pound"),
+        ("In 1984 and 2026", "in nineteen eighty four and twenty twenty six"),
+        ("1,200 of 3.5%", "one thousand two hundred of three point five percent"),
+        ("Dial 0800", "dial zero eight zero zero"),
+        ("at 8:05 & 9:00", "at eight oh five and nine o'clock"),
+        ("Say no.", "say no"),
+        ("No. 5", "number five"),
+        ("a re-entered well-known word", "a re entered well known word"),
+        ("the U.S.A. and a PBX", "the USA and a PBX"),
+        ("STOP IT NOW", "stop it now"),
+        ("“Don’t,” he said—quietly…", "don't he said quietly"),
+    ],
+)
+def test_what_is_written_becomes_what_is_said(text, words):
+    assert to_words(text) == words.split()
+
+
+def test_numbers_in_other_languages():
+    assert to_words("Es kostet 21 Euro", "de") == ["es", "kostet", "einundzwanzig", "euro"]
+    assert to_words("J'ai 80 ans", "fr") == ["j'ai", "quatre", "vingts", "ans"]
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "♪♫ !!! …"])
+def test_nothing_to_say_is_refused(text):
+    with pytest.raises(InputError):
+        check_text(text)
+
+
+def test_unknown_words_get_a_plausible_pronunciation():
+    assert pronounce("banana")[0] == "B"
+    assert [p for p in pronounce("kubernetes") if p in ("K", "B", "N", "T", "S")] == ["K", "B", "N", "T", "S"]
+    assert pronounce("漢字") == ()
+    assert pronounce("banana", stress=True)[1].endswith(("0", "1", "2"))
