@@ -163,15 +163,16 @@ def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narro
 
 
 def funnel(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay) -> np.ndarray:
-    """A round opening: the rims on an ellipse, everted and forward; MakeHuman's pinches."""
+    """A round opening, closed at the corners, everted and forward; MakeHuman's pinches."""
     base = 0.45 * base
     profile = _profile(vertices, lips)
+    arch = profile**2.4
     count = len(lips.upper)
     rim = np.concatenate([lips.upper, lips.lower])
     goal = np.zeros((2 * count, 3))
-    goal[:, 0] = (0.70 - 1) * vertices[rim, 0]
-    goal[:count, 1] = 5.5 * profile
-    goal[count:, 1] = -7.0 * profile
+    goal[:, 0] = (0.64 - 1) * vertices[rim, 0]
+    goal[:count, 1] = 5.5 * arch
+    goal[count:, 1] = -7.0 * arch
     goal[:, 2] = 2.0 + 5.0 * np.tile(profile, 2)
     return base + clay.move(rim, goal - base[rim], reach=36.0)
 

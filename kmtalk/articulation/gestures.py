@@ -41,11 +41,12 @@ class Dynamics:
 
 # Fitted on the same clips as the targets; benchmarks/grid_lips.py tells how well on others. Several
 # lie on the bounds of the search: they are settings, not physiology. Emphasis is set by hand.
-APERTURE = Dynamics(39.9, 23.6, 13.8, 80.0, 1.88, 19.8, 0.06)
+APERTURE = Dynamics(39.9, 23.6, 13.8, 80.0, 1.88, 19.8, 0.04)
 WIDTH = Dynamics(60.0, 17.9, 3.0, 80.0, 2.0, 6.1, 0.0)
-JAW = Dynamics(9.5, 30.8, 3.0, 13.4, 0.6, 12.0, 0.12)
+PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)  # by hand: rounding starts 60–200 ms early
+JAW = Dynamics(9.5, 30.8, 3.0, 13.4, 0.6, 12.0, 0.06)
 LABIAL_PACE = 3.0  # lips that close come and go faster than the rest
-PITCH_EMPHASIS = 0.01  # how much a vowel grows for a semitone above the speaker's median
+PITCH_EMPHASIS = 0.005  # how much a vowel grows for a semitone above the speaker's median
 PREOPENING = 4.0  # mm that the mouth opens while it makes ready to speak
 CLOSURE_SHARE = 0.63  # of a bilabial's duration that is held shut, at least CLOSURE_HOLD each way
 CLOSURE_HOLD = 0.03
@@ -111,7 +112,7 @@ def from_phones(
     aperture = _follow([g.target.aperture for g in gestures], gestures, clock, APERTURE, manner, "aperture")
     aperture = np.maximum(aperture + _making_ready(gestures, clock), 0.0)
     width = _follow([g.target.width for g in gestures], gestures, clock, WIDTH, manner, "width")
-    protrusion = _follow([g.target.protrusion for g in gestures], gestures, clock, WIDTH, manner, "width")
+    protrusion = _follow([g.target.protrusion for g in gestures], gestures, clock, PROTRUSION, manner, "protrusion")
     jaw = np.maximum(_follow([g.target.jaw for g in gestures], gestures, clock, JAW, manner, "jaw"), 0.0)
     if manner.residual > 0:
         speaking = gaussian_filter1d(_presence(gestures, clock), 0.06 / STEP)

@@ -45,15 +45,15 @@ class MouthSolver:
         (
             "lips apart",
             {"mouthUpperUpLeft": 0.6, "mouthUpperUpRight": 0.6, "mouthLowerDownLeft": 1.0, "mouthLowerDownRight": 1.0},
-            0.8,
+            2.5,
         ),
-        ("funnel", {"mouthFunnel": 1.0}, 0.6),
-        ("pucker", {"mouthPucker": 1.0}, 0.6),
+        ("funnel", {"mouthFunnel": 1.0}, 0.1),
+        ("pucker", {"mouthPucker": 1.0}, 1.2),
         ("protrude", {"mouthProtrude": 1.0}, 0.8),
-        ("stretch", {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0}, 0.6),
+        ("stretch", {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0}, 4.0),
     )
     # how much a millimetre matters: aperture, width, protrusion, jaw
-    IMPORTANCE = np.array([1.6, 1.0, 0.5, 1.2])
+    IMPORTANCE = np.array([1.6, 1.0, 0.8, 0.6])
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
