@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +56,8 @@ def load_audio(path: str | Path) -> Audio:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with _decoders_kept_quiet():
+            data, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, TypeError):
         data, rate = _read_with_av(path)
     return from_samples(data, rate, str(path))
@@ -70,6 +75,20 @@ def from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return Audio(np.ascontiguousarray(mono, np.float32), data, int(rate), source)
+
+
+@contextmanager
+def _decoders_kept_quiet() -> Iterator[None]:
+    """libmpg123 talks on the process's stderr about files that are none of its own."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _read_with_av(path: Path) -> tuple[np.ndarray, int]:

