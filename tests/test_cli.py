@@ -64,6 +64,13 @@ def test_uniform_keys_on_demand(kmtalk):
     assert done.stderr == ""
 
 
+def test_a_wrong_text_is_one_warning_and_still_a_face(kmtalk, tmp_path):
+    done = kmtalk("animate", SPEECH, "--text", "The number you have dialed is not in service.", "-o", "w.npz")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "uniform" in done.stderr
+
+
 def test_silence_gives_a_still_face(kmtalk, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", np.zeros(16000), 16000)
     done = kmtalk("animate", "quiet.wav", "-o", "q.npz")

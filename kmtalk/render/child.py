@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +60,31 @@ def main(folder: Path) -> None:
     if job["kind"] == "sheet":
         _sheet(face, job)
         return
-    import imageio_ffmpeg
-
     size = (job["width"], job["height"])
     stage = Stage(face.neutral, face.faces, face.colors, face.box(), size, job["quality"])
+    writer = open_video(job["output"], size, job["fps"], job["audio"])
+    for n, vertices in enumerate(face.frames(), 1):
+        writer.send(stage.draw(vertices))
+        print(f"done {n}", flush=True)
+    writer.close()
+    stage.close()
+
+
+def open_video(path: str, size: tuple[int, int], fps: float, audio: str | None) -> Generator[None, np.ndarray, None]:
+    """An mp4 being written: send it (H, W, 3) uint8 pictures, then close it. Browsers play the result."""
+    import imageio_ffmpeg
+
     writer = imageio_ffmpeg.write_frames(
-        job["output"],
+        path,
         size,
-        fps=job["fps"],
+        fps=fps,
         codec="libx264",
         pix_fmt_in="rgb24",
         pix_fmt_out="yuv420p",
         quality=None,
         macro_block_size=2,
-        audio_path=job["audio"],
-        audio_codec="aac",
+        audio_path=audio,
+        audio_codec="aac" if audio else None,
         ffmpeg_log_level="error",
         output_params=[
             *("-preset", "veryfast", "-crf", "18", "-movflags", "+faststart", "-ac", "2", "-b:a", "160k"),
@@ -83,11 +93,7 @@ def main(folder: Path) -> None:
         ],
     )
     writer.send(None)
-    for n, vertices in enumerate(face.frames(), 1):
-        writer.send(stage.draw(vertices))
-        print(f"done {n}", flush=True)
-    writer.close()
-    stage.close()
+    return writer
 
 
 def _sheet(face: Face, job: dict[str, Any]) -> None:

@@ -96,33 +96,47 @@ def _load_with_neighbours(path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
 
 
+class _OSMesaModule(types.ModuleType):
+    """Where PyOpenGL looks for the platform class; made when asked for, because its base class can only
+    be imported while PyOpenGL is choosing a platform."""
+
+    load: Callable[[], ctypes.CDLL]
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "OSMesa":
+            raise AttributeError(name)
+        from OpenGL.platform import baseplatform
+        from OpenGL.platform.osmesa import OSMesaPlatform
+
+        load = self.load
+
+        class OSMesa(OSMesaPlatform):
+            @baseplatform.lazy_property
+            def GL(self) -> Any:
+                return load()
+
+            @baseplatform.lazy_property
+            def GetCurrentContext(self) -> Any:
+                # as an int: pyrender keys its program cache by it, and a pointer object that is new
+                # every time would recompile the shader and leak 3 MB each frame
+                function = self.OSMesa.OSMesaGetCurrentContext
+                function.restype = ctypes.c_void_p
+                return function
+
+        return OSMesa
+
+
 def _use_osmesa(load: Callable[[], ctypes.CDLL]) -> bool:
     try:
         load()
     except OSError:
         return False
     os.environ["PYOPENGL_PLATFORM"] = "kmtalk_osmesa"
-    from OpenGL.platform import baseplatform
     from OpenGL.plugins import PlatformPlugin
 
-    module = types.ModuleType("kmtalk_osmesa_platform")
+    module = _OSMesaModule("kmtalk_osmesa_platform")
+    module.load = load
     sys.modules[module.__name__] = module
-    from OpenGL.platform.osmesa import OSMesaPlatform
-
-    class OSMesa(OSMesaPlatform):
-        @baseplatform.lazy_property
-        def GL(self) -> Any:
-            return load()
-
-        @baseplatform.lazy_property
-        def GetCurrentContext(self) -> Any:
-            # as an int: pyrender keys its program cache by it, and a pointer object that is new every
-            # time would recompile the shader and leak 3 MB each frame
-            function = self.OSMesa.OSMesaGetCurrentContext
-            function.restype = ctypes.c_void_p
-            return function
-
-    module.OSMesa = OSMesa  # type: ignore[attr-defined]
     PlatformPlugin("kmtalk_osmesa", f"{module.__name__}.OSMesa")
     import OpenGL.platform  # noqa: F401 (loads the plugin)
 

@@ -135,6 +135,9 @@ class Stage:
         # vertex: position 3, normal 3, colour 4
         self._buffer = np.ones((len(vertices), 10), np.float32)
         self._fill(vertices)
+        # back faces cost a third of the time; they may go where the surface is wound outwards
+        corners = vertices[faces]
+        volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
         self._primitive = pyrender.Primitive(
             positions=self._buffer[:, :3].copy(),
             normals=self._buffer[:, 3:6].copy(),
@@ -142,7 +145,10 @@ class Stage:
             indices=faces,
             mode=4,
             material=pyrender.MetallicRoughnessMaterial(
-                baseColorFactor=[1.0, 1.0, 1.0, 1.0], metallicFactor=0.0, roughnessFactor=0.55, doubleSided=True
+                baseColorFactor=[1.0, 1.0, 1.0, 1.0],
+                metallicFactor=0.0,
+                roughnessFactor=0.55,
+                doubleSided=bool(volume <= 0),
             ),
         )
         self._scene = pyrender.Scene(bg_color=[*BACKGROUND, 1.0], ambient_light=[AMBIENT] * 3)

@@ -28,9 +28,8 @@ class PocketSphinxAligner:
     name = "pocketsphinx"
 
     def __init__(self) -> None:
-        pocketsphinx.set_loglevel("FATAL")
         # bestpath=True loses a tenth of all clips in the word pass
-        self._decoder = pocketsphinx.Decoder(lm=None, samprate=SAMPLE_RATE, bestpath=False)
+        self._decoder = pocketsphinx.Decoder(lm=None, samprate=SAMPLE_RATE, bestpath=False, loglevel="FATAL")
         self._added: set[str] = set()
 
     def align(self, audio: Audio, transcript: Transcript) -> Alignment:

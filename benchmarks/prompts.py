@@ -1,0 +1,100 @@
+"""Forty human prompts: word errors, alignments found, key frames.
+
+    apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-en
+    python benchmarks/prompts.py [--count 40] [--seed 0] [--whisper base]
+
+Prompts: Debian's asterisk-core-sounds-en-wav (Allison Smith, CC BY-SA 3.0, 8 kHz) with the transcripts
+in asterisk-core-sounds-en's documentation; those of 40 to 220 characters without ellipses, stage
+directions or symbols, ``count`` of them drawn by ``seed``. Word error rate after Whisper's own English
+normaliser on both sides (the field's convention; some transcripts are misspelt, and count as errors).
+Alignments: the prompt with its true text is accepted by the embedded aligner, and with the text of the
+next prompt refused. Key frames: share of frames at 30 fps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+from pathlib import Path
+
+import numpy as np
+from whisper.normalizers import EnglishTextNormalizer
+
+from kmtalk import keys
+from kmtalk.face.motion import frame_count
+from kmtalk.speech.align import AlignmentFailed, Transcript
+from kmtalk.speech.audio import load_audio
+from kmtalk.speech.sphinx import PocketSphinxAligner
+from kmtalk.speech.transcribe import Transcriber
+
+SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+
+
+def prompts(count: int, seed: int) -> list[tuple[Path, str]]:
+    if not (SOUNDS.is_dir() and TEXTS.is_file()):
+        raise SystemExit("apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-en")
+    texts = {}
+    for line in gzip.decompress(TEXTS.read_bytes()).decode().splitlines():
+        name, colon, text = line.partition(":")
+        if colon and not line.startswith(";"):
+            texts[name.strip()] = text.strip()
+    fit = [
+        (SOUNDS / f"{name}.wav", text)
+        for name, text in sorted(texts.items())
+        if 40 < len(text) < 220
+        and not any(mark in text for mark in ("...", "*", "(", "[", "#"))
+        and (SOUNDS / f"{name}.wav").is_file()
+    ]
+    random.Random(seed).shuffle(fit)
+    return fit[:count]
+
+
+def word_errors(said: list[str], heard: list[str]) -> int:
+    """Levenshtein distance over words."""
+    row = np.arange(len(heard) + 1)
+    for i, a in enumerate(said, 1):
+        previous, row[0] = row.copy(), i
+        for j, b in enumerate(heard, 1):
+            row[j] = min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (a != b))
+    return int(row[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--whisper", default="base")
+    options = parser.parse_args()
+    chosen = prompts(options.count, options.seed)
+    ears, aligner, plain = Transcriber(options.whisper), PocketSphinxAligner(), EnglishTextNormalizer()
+    errors = words = found = refused = key_frames = frames = 0
+    for (path, text), (_, other) in zip(chosen, [*chosen[1:], chosen[0]], strict=True):
+        audio = load_audio(path)
+        said, heard = plain(text).split(), plain(ears.transcribe(audio, "en").text).split()
+        mistakes = word_errors(said, heard)
+        errors, words = errors + mistakes, words + len(said)
+        if mistakes:
+            print(f"  {mistakes} in: {' '.join(heard)}\n     for: {' '.join(said)}")
+        try:
+            alignment = aligner.align(audio, Transcript(text))
+        except AlignmentFailed as error:
+            print(f"  not aligned: {path.stem}: {error}")
+        else:
+            found += 1
+            count = frame_count(audio.duration, 30.0)
+            key_frames, frames = key_frames + len(keys.locate(alignment, count, 30.0)), frames + count
+        try:
+            aligner.align(audio, Transcript(other))
+        except AlignmentFailed:
+            refused += 1
+    print(f"{len(chosen)} human prompts, Whisper {options.whisper}, PocketSphinx, 30 fps")
+    print(f"word error rate          {100 * errors / words:.2f} %  ({errors} of {words} words)")
+    print(f"true text aligned        {100 * found / len(chosen):.1f} %")
+    print(f"another's text refused   {100 * refused / len(chosen):.1f} %")
+    print(f"key frames               {100 * key_frames / frames:.1f} % of frames")
+
+
+if __name__ == "__main__":
+    main()

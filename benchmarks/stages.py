@@ -1,0 +1,60 @@
+"""Where a minute's time goes, as shares of Whisper's own time in the same run.
+
+    python benchmarks/stages.py [--seconds 60]
+
+The clip is assets/speech.wav said over and over up to ``seconds``. Stages as the command runs them:
+read, transcribe, align, motion, export (npz and GLB), render (512² mp4). Models are loaded before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from kmtalk import KMTalk
+from kmtalk.progress import Progress
+from kmtalk.weights import asset
+
+
+class Watch(Progress):
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        start = time.perf_counter()
+        yield lambda done: None
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    data, rate = soundfile.read(asset("speech.wav"), dtype="float32")
+    data = np.tile(data, int(options.seconds * rate / len(data)) + 1)[: int(options.seconds * rate)]
+    watch = Watch()
+    talk = KMTalk(progress=watch)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.wav"
+        soundfile.write(clip, data, rate)
+        talk.animate(asset("speech.wav"))  # loads the models
+        watch.seconds.clear()
+        animation = talk.animate(clip)
+        animation.save(Path(folder) / "out", progress=watch)
+    ears = watch.seconds["transcribe"]
+    print(f"{options.seconds:.0f} s of speech, {len(animation.weights)} frames; status {animation.alignment.status}")
+    for name, seconds in watch.seconds.items():
+        print(f"{name:12s} {seconds / ears:6.2f} × Whisper's time   ({seconds:.2f} s here)")
+    print(f"{'together':12s} {sum(watch.seconds.values()) / ears:6.2f} × Whisper's time")
+
+
+if __name__ == "__main__":
+    main()
