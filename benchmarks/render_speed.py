@@ -32,8 +32,8 @@ from kmtalk.render import child, scene  # noqa: E402
 class Plain:
     """The plain loop: everything made anew for every frame, lit, 4×MSAA."""
 
-    def __init__(self, faces: np.ndarray, colors: np.ndarray, box: tuple, size: int) -> None:
-        self._pose, distance = scene.frame_camera(*box, 1.0, 0.18, 0.04)
+    def __init__(self, faces: np.ndarray, colors: np.ndarray, framed: np.ndarray, size: int) -> None:
+        self._pose, distance = scene.frame_camera(framed, 1.0, 0.18, 0.04)
         self._faces = faces
         self._rgba = np.concatenate([(colors / 255.0) ** 2.2, np.ones((len(colors), 1))], axis=1)
         self._material = pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.6)
@@ -90,16 +90,16 @@ def main() -> None:
     weights[:, rig.index["jawOpen"]] = 0.3 * np.abs(np.sin(np.arange(options.frames) * 0.4))
     motion = Motion(rig, weights, 30.0)
     frames, t = motion.vertices(), rig.template
-    box = (frames.min((0, 1)), frames.max((0, 1)))
+    framed = np.concatenate([frames.min(0), frames.max(0)])
     assert t.colors is not None
     n, size = options.frames, options.size
     print(f"{NAME}, {len(t.vertices)} vertices, {size}², {n} frames")
     with tempfile.TemporaryDirectory() as folder:
         for what, path in (("frames alone", None), ("into an mp4", Path(folder) / "x.mp4")):
-            plain = Plain(t.faces, t.colors, box, size)
+            plain = Plain(t.faces, t.colors, framed, size)
             slow = timed(plain, frames, path, size)
             plain.close()
-            stage = scene.Stage(frames[0], t.faces, t.colors, box, (size, size))
+            stage = scene.Stage(frames[0], t.faces, t.colors, framed, (size, size))
             fast = timed(stage, frames, path, size)
             stage.close()
             print(

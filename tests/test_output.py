@@ -156,7 +156,7 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
         animation.render(path, size=(256, 256), quality=quality)
         pictures = frames_of(path)
         assert len(pictures) == 30
-        shut, open_ = (dark_red(pictures[n][140:220, 80:180]) for n in (5, 25))  # about the mouth
+        shut, open_ = (dark_red(pictures[n][185:245, 60:170]) for n in (5, 25))  # about the mouth
         assert open_ > 60, quality
         assert shut < 0.1 * open_, quality
         background = pictures[5][:12, :12].mean((0, 1))

@@ -42,12 +42,13 @@ class Face:
                 vertices[self._moving] += offsets
                 yield vertices
 
-    def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds over all frames: the camera is set once."""
-        low, high = self.neutral.min(0), self.neutral.max(0)
+    def reach(self) -> np.ndarray:
+        """Points (2V, 3) that bound where each vertex goes over all frames: the camera is set once."""
+        low, high = self.neutral.copy(), self.neutral.copy()
         for vertices in self.frames():
-            low, high = np.minimum(low, vertices.min(0)), np.maximum(high, vertices.max(0))
-        return low, high
+            np.minimum(low, vertices, out=low)
+            np.maximum(high, vertices, out=high)
+        return np.concatenate([low, high])
 
 
 def main(folder: Path) -> None:
@@ -61,7 +62,7 @@ def main(folder: Path) -> None:
         _sheet(face, job)
         return
     size = (job["width"], job["height"])
-    stage = Stage(face.neutral, face.faces, face.colors, face.box(), size, job["quality"])
+    stage = Stage(face.neutral, face.faces, face.colors, face.reach(), size, job["quality"])
     writer = open_video(job["output"], size, job["fps"], job["audio"])
     for n, vertices in enumerate(face.frames(), 1):
         writer.send(stage.draw(vertices))
@@ -108,7 +109,9 @@ def _sheet(face: Face, job: dict[str, Any]) -> None:
     low, high = points.min(0), points.max(0)
     margin = 0.35 * (high - low).max()  # room for the jaw to drop and the corners to spread
     low, high = low - [margin / 4, margin, 0], high + [margin / 4, margin / 2, 0]
-    stage = Stage(face.neutral, face.faces, face.colors, (low, high), (cell, cell), "high", yaw=0.30, pitch=0.0)
+    stage = Stage(
+        face.neutral, face.faces, face.colors, np.stack([low, high]), (cell, cell), "high", yaw=0.30, pitch=0.0
+    )
     frames, labels = np.array(job["frames"]), job["labels"]
     rows = -(-len(frames) // columns)
     sheet = Image.new("RGB", (cell * columns, (cell + caption) * rows), "white")

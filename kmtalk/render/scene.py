@@ -56,20 +56,20 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
     return pose
 
 
-def frame_camera(
-    low: np.ndarray, high: np.ndarray, aspect: float, yaw: float, pitch: float
-) -> tuple[np.ndarray, float]:
-    """Pose and distance of a camera that just contains the box, seen from ``yaw`` and ``pitch`` radians."""
-    centre, half = (low + high) / 2, (high - low) / 2
+def frame_camera(points: np.ndarray, aspect: float, yaw: float, pitch: float) -> tuple[np.ndarray, float]:
+    """Pose and distance of a camera that just contains the points (P, 3), seen from ``yaw`` and ``pitch``
+    radians."""
     direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
-    axes = look_at(centre + direction, centre)[:3, :3]
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    corners = (signs * half) @ axes
+    axes = look_at(direction, np.zeros(3))[:3, :3]
+    seen = points @ axes
+    centre = (seen.min(0) + seen.max(0)) / 2
+    seen = seen - centre
     tangent = np.tan(FIELD_OF_VIEW / 2)
-    tall = np.abs(corners[:, 1]) / tangent + corners[:, 2]
-    wide = np.abs(corners[:, 0]) / (tangent * aspect) + corners[:, 2]
-    distance = float(max(tall.max(), wide.max())) * 1.06
-    return look_at(centre + direction * distance, centre), distance
+    tall = np.abs(seen[:, 1]) / tangent + seen[:, 2]
+    wide = np.abs(seen[:, 0]) / (tangent * aspect) + seen[:, 2]
+    distance = float(max(tall.max(), wide.max())) * 1.05
+    target = axes @ centre
+    return look_at(target + direction * distance, target), distance
 
 
 class _Renderer(pyrender.Renderer):
@@ -108,7 +108,7 @@ class _Offscreen(pyrender.OffscreenRenderer):
 
 
 class Stage:
-    """A face that is redrawn by updating its vertex buffer in place.
+    """A face that is redrawn by updating its vertex buffer in place, with the points ``framed`` (P, 3) in view.
 
     ``quality`` "draft" lights each vertex in numpy and draws flat; "high" lets the GPU light every
     pixel at twice the size and averages.
@@ -119,7 +119,7 @@ class Stage:
         vertices: np.ndarray,
         faces: np.ndarray,
         colors: np.ndarray | None,
-        box: tuple[np.ndarray, np.ndarray],
+        framed: np.ndarray,
         size: tuple[int, int],
         quality: str = "draft",
         yaw: float = 0.18,
@@ -130,7 +130,7 @@ class Stage:
         srgb = np.tile(SKIN, (len(vertices), 1)) if colors is None else colors / 255.0
         self._albedo = (srgb**2.2).astype(np.float32)
         self._normals = Normals(faces, len(vertices))
-        pose, distance = frame_camera(*box, width / height, yaw, pitch)
+        pose, distance = frame_camera(framed, width / height, yaw, pitch)
         self._lights = [(_unit(pose[:3, :3] @ np.array(d)), np.array(c, np.float32)) for d, c in LIGHTS]
         # vertex: position 3, normal 3, colour 4
         self._buffer = np.ones((len(vertices), 10), np.float32)
