@@ -1,4 +1,4 @@
-"""The best path through a word graph under a GMM-HMM: exact Viterbi in numpy."""
+"""The best path through a word graph under a GMM-HMM: Viterbi in numpy, linear in the clip's length."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 ACOUSTIC_SCALE = 0.1
 SELF_LOOP_SCALE = 0.1  # Kaldi's defaults for alignment
+BEAM = 60.0  # states this far below the best are given up; MFA's own retry beam is 40
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One phone of one pronunciation; ``word`` is None for silence."""
+    """One phone of one pronunciation; ``word`` is None for silence, ``place`` rises along the text."""
 
     start: int
     end: int
     phone: str
     word: int | None
     log_probability: float
+    place: tuple[int, int]
 
 
 @dataclass
@@ -57,7 +59,7 @@ def word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) ->
     graph = Graph(final=inside[-1])
     for k in range(count + 1):
         p = model.initial_silence_probability if k == 0 else model.silence_probability
-        graph.edges.append(Edge(before[k], inside[k], model.silence, None, float(np.log(max(p, 1e-5)))))
+        graph.edges.append(Edge(before[k], inside[k], model.silence, None, float(np.log(max(p, 1e-5))), (k, 0)))
         graph.skips[before[k]] = [(inside[k], float(np.log(max(1 - p, 1e-5))))]
         if k == count:
             break
@@ -67,7 +69,7 @@ def word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) ->
                 to = before[k + 1]
                 if i < len(phones) - 1:
                     to, spare = spare, spare + 1
-                graph.edges.append(Edge(at, to, phone, k, 0.0))
+                graph.edges.append(Edge(at, to, phone, k, 0.0, (k, i + 1)))
                 at = to
     graph.close()
     return graph
@@ -105,11 +107,10 @@ def best_path(model: MfaModel, graph: Graph, features: np.ndarray) -> Path | Non
     states = _hmm(model, contexts)
     for i, j, cost in links:
         states.arcs += [(h, states.first[j], w + cost) for h, w in states.exits[i]]
-    scores = {p: model.acoustic.mixtures[p].log_likelihood(features) for p in set(states.pdf)}
-    order = {p: k for k, p in enumerate(scores)}
-    emission = ACOUSTIC_SCALE * np.stack(list(scores.values()), axis=1)[:, [order[p] for p in states.pdf]]
+    used, column = np.unique(states.pdf, return_inverse=True)
+    emission = ACOUSTIC_SCALE * np.stack([model.acoustic.mixtures[p].log_likelihood(features) for p in used], axis=1)
     ends = [(h, w) for i, (_, _, right) in enumerate(contexts) if right is None for h, w in states.exits[i]]
-    track = _viterbi(states, emission, [(states.first[i], cost) for i, cost in starts], ends)
+    track = _viterbi(states, emission, column, [(states.first[i], cost) for i, cost in starts], ends)
     if track is None:
         return None
     phones: list[tuple[str, int, int, int | None]] = []
@@ -124,20 +125,19 @@ def best_path(model: MfaModel, graph: Graph, features: np.ndarray) -> Path | Non
             label, first, _, word = phones[-1]
             phones[-1] = (label, first, t + 1, word)
         previous = context
-    return Path(phones, _misfit(model, features, emission, track, phones))
+    return Path(phones, _misfit(model, features, emission[np.arange(len(track)), column[track]], phones))
 
 
 def _misfit(
     model: MfaModel,
     features: np.ndarray,
-    emission: np.ndarray,
-    track: np.ndarray,
+    path: np.ndarray,
     phones: list[tuple[str, int, int, int | None]],
 ) -> float:
     best = np.full(len(features), -np.inf)
     for mixture in model.acoustic.mixtures:
         np.maximum(best, mixture.log_likelihood(features), out=best)
-    below = emission[np.arange(len(track)), track] - ACOUSTIC_SCALE * best
+    below = path - ACOUSTIC_SCALE * best
     spoken = [(first, last) for _, first, last, word in phones if word is not None]
     if not spoken:
         return np.inf
@@ -176,7 +176,11 @@ def _contexts(
         cost = next(c for e, c in after[edge.end] if e is right)
         left = model.phone_id[edge.phone] if model.tree.width == 3 else 0
         links += [(here, place(left, right, beyond), cost) for beyond, _ in after[right.end]]
-    return contexts, links, starts
+    # in the order of the text, so that what is alive at any time lies together
+    order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].place)
+    rank = {old: new for new, old in enumerate(order)}
+    links = [(rank[i], rank[j], cost) for i, j, cost in links]
+    return [contexts[i] for i in order], links, [(rank[i], cost) for i, cost in starts]
 
 
 def _hmm(model: MfaModel, contexts: list[Context]) -> _States:
@@ -207,33 +211,49 @@ def _hmm(model: MfaModel, contexts: list[Context]) -> _States:
 
 
 def _viterbi(
-    states: _States, emission: np.ndarray, starts: list[tuple[int, float]], ends: list[tuple[int, float]]
+    states: _States,
+    emission: np.ndarray,
+    column: np.ndarray,
+    starts: list[tuple[int, float]],
+    ends: list[tuple[int, float]],
 ) -> np.ndarray | None:
-    frames, count = emission.shape
+    """States (T,) of the best path; only the window of states that lie within BEAM is looked at."""
+    frames, count = len(emission), len(states.pdf)
     arcs = sorted(states.arcs, key=lambda a: a[1])
     source = np.array([a[0] for a in arcs])
     target = np.array([a[1] for a in arcs])
     weight = np.array([a[2] for a in arcs])
-    entered, begin = np.unique(target, return_index=True)
-    group = np.repeat(np.arange(len(entered)), np.diff(np.append(begin, len(arcs))))
+    first_arc = np.searchsorted(target, np.arange(count + 1))
+    farthest = np.arange(count)
+    np.maximum.at(farthest, source, target)
+    farthest = np.maximum.accumulate(farthest)
     alive = np.full(count, -np.inf)
     for state, cost in starts:
-        alive[state] = max(alive[state], cost + emission[0, state])
-    back = np.zeros((frames, count), np.int32)
+        alive[state] = max(alive[state], cost + emission[0, column[state]])
+    back: list[tuple[int, np.ndarray]] = [(0, np.zeros(0, np.int32))]
     for t in range(1, frames):
-        value = alive[source] + weight
-        best = np.maximum.reduceat(value, begin)
+        live = np.flatnonzero(alive > alive.max() - BEAM)
+        low, high = int(live[0]), int(farthest[live[-1]]) + 1
+        begin, end = first_arc[low], first_arc[high]
+        src, dst = source[begin:end], target[begin:end]
+        value = alive[src] + weight[begin:end]
+        entered, start = np.unique(dst, return_index=True)
+        best = np.maximum.reduceat(value, start)
+        group = np.repeat(np.arange(len(entered)), np.diff(np.append(start, len(value))))
         hits = np.flatnonzero(value == best[group])
         chosen = np.zeros(len(entered), np.int64)
         chosen[group[hits][::-1]] = hits[::-1]  # the first of equals
-        alive = np.full(count, -np.inf)
-        alive[entered] = best + emission[t, entered]
-        back[t, entered] = source[chosen]
+        alive[:high] = -np.inf
+        alive[entered] = best + emission[t, column[entered]]
+        previous = np.zeros(high - low, np.int32)
+        previous[entered - low] = src[chosen]
+        back.append((low, previous))
     total, last = max(((alive[h] + w, h) for h, w in ends), default=(-np.inf, -1))
     if not np.isfinite(total):
         return None
     track = np.empty(frames, np.int64)
     track[-1] = last
     for t in range(frames - 1, 0, -1):
-        track[t - 1] = back[t, track[t]]
+        low, previous = back[t]
+        track[t - 1] = previous[track[t] - low]
     return track
