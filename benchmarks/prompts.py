@@ -8,12 +8,15 @@ in asterisk-core-sounds-en's documentation; those of 40 to 220 characters withou
 directions or symbols, ``count`` of them drawn by ``seed``. Word error rate after Whisper's own English
 normaliser on both sides (the field's convention; some transcripts are misspelt, and count as errors).
 Alignments: the prompt with its true text is accepted by the embedded aligner, and with the text of the
-next prompt refused. Key frames: share of frames at 30 fps.
+next prompt refused. Key frames: share of frames at 30 fps. With an MFA model (``--acoustic`` and
+``--dictionary``) also: share of PocketSphinx's phones that it finds as well, in order and stress apart,
+and how far apart the two place their starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import gzip
 import random
 from pathlib import Path
@@ -24,7 +27,9 @@ from whisper.normalizers import EnglishTextNormalizer
 from kmtalk import keys
 from kmtalk.face.motion import frame_count
 from kmtalk.speech.align import AlignmentFailed, Transcript
+from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import load_audio
+from kmtalk.speech.mfa import MfaAligner
 from kmtalk.speech.sphinx import PocketSphinxAligner
 from kmtalk.speech.transcribe import Transcriber
 
@@ -61,15 +66,27 @@ def word_errors(said: list[str], heard: list[str]) -> int:
     return int(row[-1])
 
 
+def starts_apart(ours: Alignment, theirs: Alignment) -> list[float]:
+    """Seconds between the starts of phones that both have, in order."""
+    left, right = ([p.label.rstrip("012") for p in a.phones] for a in (ours, theirs))
+    blocks = difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
+    pairs = [(ours.phones[b.a + k], theirs.phones[b.b + k]) for b in blocks for k in range(b.size)]
+    return [abs(p.start - q.start) for p, q in pairs]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whisper", default="base")
+    parser.add_argument("--acoustic", help="an MFA acoustic model to compare with the embedded aligner")
+    parser.add_argument("--dictionary")
     options = parser.parse_args()
     chosen = prompts(options.count, options.seed)
     ears, aligner, plain = Transcriber(options.whisper), PocketSphinxAligner(), EnglishTextNormalizer()
-    errors = words = found = refused = key_frames = frames = 0
+    mfa = MfaAligner(options.acoustic, options.dictionary) if options.acoustic else None
+    apart: list[float] = []
+    errors = words = found = refused = key_frames = frames = phones = 0
     for (path, text), (_, other) in zip(chosen, [*chosen[1:], chosen[0]], strict=True):
         audio = load_audio(path)
         said, heard = plain(text).split(), plain(ears.transcribe(audio, "en").text).split()
@@ -84,6 +101,9 @@ def main() -> None:
         else:
             found += 1
             count = frame_count(audio.duration, 30.0)
+            if mfa is not None:
+                apart += starts_apart(mfa.align(audio, Transcript(text)), alignment)
+                phones += len(alignment.phones)
             key_frames, frames = key_frames + len(keys.locate(alignment, count, 30.0)), frames + count
         try:
             aligner.align(audio, Transcript(other))
@@ -94,6 +114,10 @@ def main() -> None:
     print(f"true text aligned        {100 * found / len(chosen):.1f} %")
     print(f"another's text refused   {100 * refused / len(chosen):.1f} %")
     print(f"key frames               {100 * key_frames / frames:.1f} % of frames")
+    if mfa is not None:
+        median, near = np.median(np.abs(apart)), np.mean(np.array(apart) <= 0.025)
+        print(f"MFA against PocketSphinx {100 * len(apart) / phones:.1f} % of phones the same; starts apart by")
+        print(f"                         {1000 * median:.0f} ms in median, 25 ms or less in {100 * near:.0f} %")
 
 
 if __name__ == "__main__":

@@ -201,3 +201,15 @@ def test_mfa_command_is_missed_clearly(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="conda"):
         KMTalk(aligner="mfa-cli").animate(SPEECH, text=SAID)
+
+
+@pytest.mark.slow
+def test_long_sound_aligns_as_its_parts_do(mfa, sphinx, audio):
+    """A minute: the search keeps to a window, and loses nothing by it."""
+    minute = from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
+    for aligner in (mfa, sphinx):
+        once, often = aligner.align(audio, Transcript(SAID)), aligner.align(minute, Transcript(f"{SAID} " * 6))
+        assert len(often.words) == 6 * 26
+        third = [w for w in often.words if 2 * audio.duration <= w.start < 3 * audio.duration - 0.1]
+        shift = [b.start - a.start - 2 * audio.duration for a, b in zip(once.words, third, strict=True)]
+        assert np.median(np.abs(shift)) <= 0.02

@@ -243,7 +243,7 @@ def _viterbi(
         hits = np.flatnonzero(value == best[group])
         chosen = np.zeros(len(entered), np.int64)
         chosen[group[hits][::-1]] = hits[::-1]  # the first of equals
-        alive[:high] = -np.inf
+        alive[:] = -np.inf
         alive[entered] = best + emission[t, column[entered]]
         previous = np.zeros(high - low, np.int32)
         previous[entered - low] = src[chosen]
