@@ -65,6 +65,8 @@ def _text(text: str | None) -> str | None:
     try:
         if text and Path(text).is_file():
             return Path(text).read_text(encoding="utf-8-sig")
+        if text.lower().endswith(".txt") and len(text.split()) == 1:
+            raise InputError(f"{text}: no such file")
     except OSError:  # too long for a file's name: it is the text
         pass
     except UnicodeDecodeError:
@@ -129,8 +131,8 @@ def animate(
         if quality not in ("draft", "high"):
             raise InputError(f"--quality {quality}: draft or high")
         pixels = _size(size)
-        target = output or speech.with_name(f"{speech.stem}-kmtalk")
-        if target.suffix and target.suffix.lower() not in SUFFIXES and not target.is_dir():
+        target = output or speech.parent / f"{speech.stem}-kmtalk"
+        if output and target.suffix and target.suffix.lower() not in SUFFIXES and not target.is_dir():
             raise InputError(f"{target}: -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
         for path in (target, sheet):
             if path is not None:

@@ -117,6 +117,7 @@ def bad_files(folder):
         ([SPEECH, "--text", ""], "text"),
         ([SPEECH, "--text", "♪ !!"], "script"),
         ([SPEECH, "--text", "blank.txt"], "empty"),
+        ([SPEECH, "--text", "forgotten.txt"], "no such file"),
         ([SPEECH, "--textgrid", "none.TextGrid"], "none.TextGrid"),
         ([SPEECH, "--textgrid", "late.TextGrid"], "late.TextGrid"),
         ([SPEECH, "--textgrid", "overlap.TextGrid"], "overlap.TextGrid"),
@@ -159,3 +160,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(kmtalk, tmp_path, arguments, n
 def test_help_and_version(kmtalk):
     assert "animate" in kmtalk("--help").stdout
     assert kmtalk("--version").stdout.startswith("kmtalk 0.")
+
+
+def test_default_folder_is_named_after_the_speech(kmtalk, tmp_path, tone):
+    tone.rename(tmp_path / "take.2.wav")
+    assert kmtalk("animate", "take.2.wav", "--no-video", "--aligner", "uniform", "--text", "la").returncode == 0
+    assert (tmp_path / "take.2-kmtalk" / "animation.npz").is_file()
+    assert kmtalk("animate", ".").stderr == "kmtalk: .: is a folder; give one sound or video file\n"

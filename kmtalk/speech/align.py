@@ -32,7 +32,7 @@ class Transcript:
     segments: tuple[Segment, ...] = ()
 
 
-class AlignmentFailed(RuntimeError):
+class AlignmentFailed(Exception):
     """This aligner cannot serve this clip; the message says why in a few words."""
 
 
