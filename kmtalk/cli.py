@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -86,6 +87,7 @@ def _size(size: str) -> tuple[int, int]:
 def _one_line() -> Iterator[None]:
     """What the user gave wrong ends in one line on stderr and exit code 2."""
     warnings.filterwarnings("ignore")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: tidy up as for Ctrl-C
     try:
         yield
     except InputError as error:

