@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,10 +88,10 @@ class Animation:
 
         writers: dict[str, Callable[[Path], None]] = {".mp4": film, ".glb": scene, ".npz": arrays}
         if path.suffix.lower() in writers:
-            with _finished(path) as temporary:
+            with finished(path) as temporary:
                 writers[path.suffix.lower()](temporary)
             return [path]
-        with _finished(path) as folder:
+        with finished(path) as folder:
             folder.mkdir()
             arrays(folder / "animation.npz")
             scene(folder / "animation.glb")
@@ -100,7 +99,8 @@ class Animation:
             write_keys(folder / "keys.json", self.motion, self.keys)
             if video:
                 film(folder / "animation.mp4")
-        return sorted(path.iterdir())
+            written = sorted(path / item.name for item in folder.iterdir())
+        return written
 
     def render(self, path: str | Path, size: tuple[int, int] = (512, 512), quality: str = "draft") -> None:
         """Write an mp4 with sound."""
@@ -117,7 +117,7 @@ class Animation:
             cells = [(int(f), "") for f in self.keys.frames]
         cells = cells[:SHEET_CELLS]
         labels = [f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip() for frame, label in cells]
-        with _finished(Path(path)) as temporary:
+        with finished(Path(path)) as temporary:
             contact_sheet(self.motion, [frame for frame, _ in cells], labels, temporary)
 
 
@@ -139,7 +139,7 @@ def check_writable(path: str | Path) -> None:
 
 
 @contextmanager
-def _finished(path: Path) -> Iterator[Path]:
+def finished(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that takes its place only when all is written.
 
     Into a folder that is there already the new files are moved one by one; others stay.
@@ -157,10 +157,15 @@ def _finished(path: Path) -> Iterator[Path]:
             elif temporary.exists():
                 temporary.replace(path)
     except OSError as error:
-        for parent in made:
-            shutil.rmtree(parent, ignore_errors=True)
+        _drop_empty(made)
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     except BaseException:
-        for parent in made:
-            shutil.rmtree(parent, ignore_errors=True)
+        _drop_empty(made)
         raise
+
+
+def _drop_empty(folders: list[Path]) -> None:
+    """Remove folders, inner ones first, that are still empty: another run may have written there."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import warnings
@@ -83,6 +82,16 @@ def _size(size: str) -> tuple[int, int]:
         raise InputError(f"--size {size}: give pixels, as 512 or 1280x720") from None
 
 
+def _check_no_input(output: Path, *inputs: Path | str | None) -> None:
+    """Raise InputError where the output would replace what the user gave."""
+    for given in inputs:
+        try:
+            if given and output.is_file() and output.samefile(given):
+                raise InputError(f"{output}: is an input; write to another file")
+        except OSError:  # not a file at all: a text, a model's name
+            continue
+
+
 @contextmanager
 def _one_line() -> Iterator[None]:
     """What the user gave wrong ends in one line on stderr and exit code 2."""
@@ -129,6 +138,7 @@ def animate(
     """Animate a face: mesh animation, video, TextGrid and key frames from speech."""
     with _one_line():
         from kmtalk.animation import SUFFIXES, check_writable
+        from kmtalk.render.video import check_size
 
         if quality not in ("draft", "high"):
             raise InputError(f"--quality {quality}: draft or high")
@@ -136,8 +146,12 @@ def animate(
         target = output or speech.parent / f"{speech.stem}-kmtalk"
         if output and target.suffix and target.suffix.lower() not in SUFFIXES and not target.is_dir():
             raise InputError(f"{target}: -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
+        check_size(pixels)
+        if sheet and sheet.suffix.lower() != ".png":
+            raise InputError(f"{sheet}: a contact sheet is written as .png")
         for path in (target, sheet):
             if path is not None:
+                _check_no_input(path, speech, template, textgrid, text, acoustic, dictionary)
                 check_writable(path)
         progress = _Screen()
         with progress.stage("load"):
@@ -176,23 +190,23 @@ def align(
 ) -> None:
     """Find words and phones: writes a TextGrid that Praat and MFA read."""
     with _one_line():
-        from kmtalk.animation import check_writable
+        from kmtalk.animation import check_writable, finished
 
+        if output.suffix.lower() != ".textgrid":
+            raise InputError(f"{output}: -o takes a file ending in .TextGrid")
+        _check_no_input(output, speech, text, acoustic, dictionary)
         check_writable(output)
         progress = _Screen()
         with progress.stage("load"):
             from kmtalk.pipeline import KMTalk
-            from kmtalk.speech.alignment import textgrid_text
+            from kmtalk.speech.alignment import write_textgrid
 
         talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=_say, progress=progress)
         audio, alignment = talk.align(speech, text=_text(text), language=language)
         if alignment.status == "uniform":
             raise InputError(f"{speech}: no phones to write ({alignment.aligner})")
-        content = textgrid_text(alignment, audio.duration)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(output)
+        with finished(output) as temporary:
+            write_textgrid(alignment, temporary, audio.duration)
         print(output)
 
 

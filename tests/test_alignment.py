@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from conftest import FIXTURES, SAID, SHARED, SPEECH, needs_shared, phones
 
-from kmtalk import InputError, KMTalk
-from kmtalk.speech.align import AlignmentFailed, Transcript
-from kmtalk.speech.alignment import read_textgrid, textgrid_text, write_textgrid
+from kmtalk import InputError, KMTalk, keys
+from kmtalk.articulation.speaker import Speaker, find_style
+from kmtalk.speech.align import AlignmentFailed, Segment, Transcript, align_or_uniform
+from kmtalk.speech.alignment import read_textgrid, write_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
 from kmtalk.speech.mfa import MfaAligner, read_dictionary
+from kmtalk.speech.mfa_cli import published_name
 from kmtalk.speech.sphinx import PocketSphinxAligner
 
 OTHER = "The number you have dialed is not in service. Please check the number and try again."
@@ -88,7 +90,11 @@ def test_speaker_adapted_mfa_model_is_read_as_well(sphinx, audio):
 
 
 def test_mfa_models_with_features_that_are_not_read_are_refused_by_name(tmp_path):
-    for change, word in (({"use_pitch": True}, "pitch"), ({"type": "plp"}, "plp")):
+    for change, word in (
+        ({"use_pitch": True}, "pitch"),
+        ({"type": "plp"}, "plp"),
+        ({"sample_frequency": 8000}, "8000"),
+    ):
         path = tmp_path / "other.zip"
         with zipfile.ZipFile(FIXTURES / "kmtalk_arpa.zip") as old, zipfile.ZipFile(path, "w") as new:
             for name in old.namelist():
@@ -119,6 +125,15 @@ def test_damaged_models_and_dictionaries_are_refused(tmp_path):
     (tmp_path / "empty.dict").write_text("")
     with pytest.raises(InputError, match="half.zip"):
         MfaAligner(str(tmp_path / "half.zip"), str(FIXTURES / "corpus.dict"))
+    for part, content in (("meta.json", b'{"features": '), ("phones.txt", b"AA one"), ("final.mdl", b"\0B")):
+        path = tmp_path / "part.zip"
+        with zipfile.ZipFile(FIXTURES / "kmtalk_arpa.zip") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, content if name.endswith(part) else old.read(name))
+            if not any(name.endswith(part) for name in old.namelist()):
+                new.writestr(part, content)
+        with pytest.raises(InputError, match="part.zip: damaged"):
+            MfaAligner(str(path), str(FIXTURES / "corpus.dict"))
     with pytest.raises(InputError, match="empty.dict"):
         MfaAligner(str(FIXTURES / "kmtalk_arpa.zip"), str(tmp_path / "empty.dict"))
 
@@ -136,7 +151,7 @@ def test_textgrid_comes_back_as_it_went(tmp_path):
     back = read_textgrid(path, 1.0)
     assert back.phones == alignment.phones
     assert back.status == "given"
-    assert 'text = ""' in textgrid_text(alignment, 1.0)  # the pauses are written, as Praat wants
+    assert 'text = ""' in path.read_text()  # the pauses are written, as Praat wants
 
 
 def grid(tmp_path, text: str):
@@ -201,6 +216,49 @@ def test_mfa_command_is_missed_clearly(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="conda"):
         KMTalk(aligner="mfa-cli").animate(SPEECH, text=SAID)
+
+
+@pytest.mark.parametrize(
+    ("language", "name"), [("en", "english_us_arpa"), ("de", "german_mfa"), ("zh", "mandarin_mfa")]
+)
+def test_the_mfa_command_gets_the_model_of_the_language(language, name):
+    assert published_name(language) == name
+
+
+def test_an_aligner_forgets_the_clip_before(sphinx, audio):
+    first = sphinx.align(audio, Transcript(SAID))
+    assert sphinx.align(audio, Transcript(SAID)) == first
+    quiet = from_samples(0.05 * audio.samples[::-1], SAMPLE_RATE)
+    with pytest.raises(AlignmentFailed):
+        sphinx.align(quiet, Transcript(OTHER))
+    assert sphinx.align(audio, Transcript(SAID)) == first
+
+
+def test_letters_that_no_model_says_do_not_spoil_the_rest(sphinx, audio):
+    found = sphinx.align(audio, Transcript(f"{SAID} США"))
+    assert len(found.words) == 26
+
+
+def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk):
+    """A minute of which one third has another text: its keys are uniform, and the mouth is not shut."""
+    long = from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
+    segments = tuple(
+        Segment(OTHER if k in (2, 3) else SAID, k * audio.duration, (k + 1) * audio.duration - 0.1) for k in range(6)
+    )
+    said = []
+    found = align_or_uniform(
+        [sphinx], long, Transcript(" ".join(s.text for s in segments), "en", segments), said.append
+    )
+    assert len(said) == 1
+    ((start, end),) = found.unaligned
+    assert f"{start:.1f}–{end:.1f} s" in said[0]
+    assert not [p for p in found.phones if start < p.start < end]
+    assert found.score < 1 - (end - start) / long.duration + 1e-6
+    motion = Speaker(talk.rig).animate(found, long, 30.0, find_style(None))
+    inside = slice(round((start + 1) * 30), round((end - 1) * 30))
+    assert motion.weights[inside, talk.rig.index["jawOpen"]].std() > 0.02
+    frames = keys.locate(found, len(motion), 30.0).frames
+    assert np.diff(frames[(frames > inside.start) & (frames < inside.stop)]).max() <= keys.UNIFORM_STRIDE
 
 
 @pytest.mark.slow

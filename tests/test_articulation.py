@@ -137,7 +137,8 @@ def test_every_lip_pair_meets_where_closed_is_asked_for(speaker, rig):
 @pytest.mark.parametrize(
     ("label", "expected"),
     [("AA1", "AA"), ("sh", "SH"), ("B", "B"), ("b", "B"), ("tʃ", "CH"), ("aj", "AY"), ("pʰ", "P"), ("ə", "AH"),
-     ("iː", "IY"), ("y", "UW"), ("m̩", "M"), ("ʈʂ", "T"), ("T", "T"), ("Y", "Y")],
+     ("iː", "IY"), ("y", "UW"), ("m̩", "M"), ("ʈʂ", "T"), ("T", "T"), ("Y", "Y"),
+     ("B_B", "B"), ("AA1_E", "AA"), ("spn", "AH"), ("<unk>", "AH"), ("aɪə", "AY")],
 )  # fmt: skip
 def test_labels_of_many_kinds_are_understood(label, expected):
     assert canonical(label) == expected

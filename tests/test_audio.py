@@ -67,6 +67,16 @@ def test_video_whose_sound_begins_late_keeps_the_files_clock(tmp_path, tone):
     assert np.flatnonzero(level > -20)[0] * 0.01 == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_broadcast_clock_that_starts_late_is_no_silence(tmp_path, tone):
+    path = tmp_path / "late.ts"
+    picture = ["-f", "lavfi", "-i", "color=c=red:s=64x64:d=1:r=25"]
+    late = ["-i", str(tone), "-c:a", "mp2", "-output_ts_offset", "600"]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, *late, str(path)], check=True)
+    audio = load_audio(path)
+    assert audio.duration == pytest.approx(1.0, abs=0.15)
+    assert np.flatnonzero(loudness(audio.samples) > -20)[0] * 0.01 < 0.1
+
+
 def test_loudness_is_in_dbfs_and_on_its_clock():
     samples = np.zeros(16000, np.float32)
     samples[8000:] = sine(16000, 0.5)

@@ -98,6 +98,8 @@ def bad_files(folder):
     write(folder / "nan.obj", OBJ.replace("1 0 0", "nan 0 0") + "f 1 2 3\n")
     write(folder / "loose.obj", OBJ + "v 9 9 9\nf 1 2 3\n")
     write(folder / "other.obj", OBJ + "f 1 2 3\n")
+    write(folder / "huge.obj", OBJ + "f 1 2 99999999999\n")
+    write(folder / "point.obj", "v\t1 1 1\n" * 3 + "f 1 2 3\n")
     write(folder / "blank.txt", "  \n")
     write(folder / "truncated.pt", b"PK\x03\x04" + os.urandom(1000))
     write(folder / "base.pt", os.urandom(1000))
@@ -146,6 +148,13 @@ def bad_files(folder):
         ([SPEECH, "--size", "11x11", "--text", SAID], "size"),
         ([SPEECH, "--size", "big"], "--size"),
         ([SPEECH, "--quality", "best"], "best"),
+        ([SPEECH, "--seed", "-1"], "seed"),
+        ([SPEECH, "--style", "²"], "²"),
+        ([SPEECH, "--sheet", "sheet.jpg"], "sheet.jpg"),
+        ([SPEECH, "--acoustic", "x.zip"], "--dictionary"),
+        ([SPEECH, "--template", "huge.obj"], "huge.obj"),
+        ([SPEECH, "--template", "point.obj"], "one point"),
+        (["a" * 300 + ".wav"], "cannot be opened"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(kmtalk, tmp_path, arguments, named):
@@ -159,6 +168,27 @@ def test_bad_input_is_one_line_and_leaves_nothing(kmtalk, tmp_path, arguments, n
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert listing(tmp_path) == before
+
+
+def test_what_the_user_gave_is_never_replaced(kmtalk, tmp_path):
+    film = tmp_path / "talk.mp4"
+    film.write_bytes(SPEECH.read_bytes())
+    for arguments in (
+        ["animate", "talk.mp4", "-o", "talk.mp4"],
+        ["animate", SPEECH, "--template", "talk.mp4", "-o", "./talk.mp4"],
+        ["align", "talk.mp4", "-o", "talk.mp4"],
+    ):
+        assert kmtalk(*arguments, "--text", SAID).returncode == 2
+    assert film.read_bytes() == SPEECH.read_bytes()
+    assert listing(tmp_path) == ["talk.mp4"]
+
+
+def test_align_writes_a_textgrid_or_nothing(kmtalk, tmp_path):
+    (tmp_path / "folder.TextGrid").mkdir()
+    for name in ("folder.TextGrid", "folder", "x.mp4"):
+        done = kmtalk("align", SPEECH, "--text", SAID, "-o", name)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert listing(tmp_path) == ["folder.TextGrid"]
 
 
 def test_help_and_version(kmtalk):

@@ -13,7 +13,7 @@ from conftest import FACE, SAID, SPEECH, phones
 from PIL import Image
 
 from kmtalk import InputError
-from kmtalk.animation import Animation
+from kmtalk.animation import Animation, finished
 from kmtalk.face.motion import Motion
 from kmtalk.keys import locate
 from kmtalk.speech.alignment import read_textgrid
@@ -181,6 +181,25 @@ def test_a_failed_write_leaves_nothing(tmp_path, spoken):
     with pytest.raises(InputError, match="even"):
         spoken.save(tmp_path / "new" / "v.mp4", size=(511, 511))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_what_others_wrote(tmp_path):
+    def stopped() -> None:
+        with finished(tmp_path / "new" / "deep" / "a.npz") as temporary:
+            temporary.write_text("half")
+            (tmp_path / "new" / "b.npz").write_text("another run's")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert [p.name for p in tmp_path.rglob("*")] == ["new", "b.npz"]
+
+
+def test_into_a_folder_that_is_there_only_the_new_is_named(tmp_path, talk, tone):
+    (tmp_path / "notes.txt").write_text("mine")
+    written = talk.animate(tone, text="la").save(tmp_path, video=False)
+    assert sorted(p.name for p in written) == ["animation.glb", "animation.npz", "keys.json", "speech.TextGrid"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.slow

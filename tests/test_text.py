@@ -10,10 +10,19 @@ from kmtalk.speech.text import check_text, to_words
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Dr. Smith's on 3rd St.", "doctor smith's on third saint"),
+        ("Dr. Smith's on 3rd St.", "doctor smith's on third street"),
         ("It cost $5.50, not £1.", "it cost five dollars and fifty cents not one pound"),
         ("In 1984 and 2026", "in nineteen eighty four and twenty twenty six"),
         ("1,200 of 3.5%", "one thousand two hundred of three point five percent"),
+        ("It is $, you know", "it is you know"),
+        (
+            "$1.5 million, $3 million or $1.5",
+            "one point five million dollars three million dollars or one point five dollars",
+        ),
+        ("Mm-hmm, wait a sec", "mm hmm wait a sec"),
+        ("5 mm in 10 sec.", "five millimeters in ten seconds"),
+        ("St. John's on Main St.", "saint john's on main street"),
+        ("Mt. Ida, Apple Inc.", "mount ida apple incorporated"),
         ("Dial 0800", "dial zero eight zero zero"),
         ("at 8:05 & 9:00", "at eight oh five and nine o'clock"),
         ("Say no.", "say no"),
@@ -29,6 +38,8 @@ def test_what_is_written_becomes_what_is_said(text, words):
 
 
 def test_numbers_in_other_languages():
+    assert to_words("1.000 und 3,5", "de") == ["eintausend", "und", "drei", "komma", "fünf"]
+    assert len(to_words("1,234,567", "am")) == 7  # digit by digit: num2words would not come back
     assert to_words("Es kostet 21 Euro", "de") == ["es", "kostet", "einundzwanzig", "euro"]
     assert to_words("J'ai 80 ans", "fr") == ["j'ai", "quatre", "vingts", "ans"]
 

@@ -59,6 +59,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(empty_cache):
     assert weights.load_whisper("base").dims.n_audio_state == 512
 
 
+def test_a_published_name_is_no_path(empty_cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    for name in ("tiny.en", "tiny"):
+        with pytest.raises(InputError, match=f"Whisper {name}: weights are not on this machine"):
+            weights.load_whisper(name)
+
+
 def test_without_weights_or_network_the_remedy_is_named(empty_cache, monkeypatch):
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there

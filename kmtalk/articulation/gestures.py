@@ -53,6 +53,7 @@ CLOSURE_HOLD = 0.03
 FLANK = 0.04  # seconds from open to shut
 LABIODENTAL_GAP = 1.5  # mm between the lips at f v
 LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds: the bite begins after the phone's start and outlasts its end
+FADE = 0.1  # seconds from phones to loudness where phones were not found
 SIBILANT_JAW = 2.0  # mm
 SIBILANT_FLANK = 0.06
 
@@ -155,6 +156,18 @@ def from_loudness(voice: Prosody, times: np.ndarray, manner: Manner) -> Tracks:
     opening = 9.0 * manner.effort * voice.at(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
     return Tracks(opening, zero, zero, 0.75 * manner.jaw * opening)
+
+
+def within(span: tuple[float, float], times: np.ndarray, inner: Tracks, outer: Tracks) -> Tracks:
+    """``inner`` from span[0] to span[1] s, ``outer`` elsewhere, cross-faded over FADE s inside the span."""
+    start, end = span
+    share = np.clip(np.minimum(times - start, end - times) / FADE, 0, 1)
+
+    def mixed(name: str) -> np.ndarray:
+        return share * getattr(inner, name) + (1 - share) * getattr(outer, name)
+
+    aperture, width, protrusion, jaw = (mixed(name) for name in ("aperture", "width", "protrusion", "jaw"))
+    return Tracks(aperture, width, protrusion, jaw, {k: v * (1 - share) for k, v in outer.shapes.items()})
 
 
 def score(alignment: Alignment, voice: Prosody, duration: float, manner: Manner) -> list[Gesture]:

@@ -54,7 +54,7 @@ def find_style(name: str | int | Style | None) -> Style:
         return STYLES["neutral"]
     if isinstance(name, Style):
         return name
-    if isinstance(name, int) or name.isdigit():
+    if isinstance(name, int) or name.isdecimal():
         return Style.from_seed(int(name))
     if name not in STYLES:
         raise InputError(f"{name}: no such style; one of {', '.join(STYLES)}, or a number for a random speaker")
@@ -83,6 +83,8 @@ class Speaker:
         manner = gestures.Manner(style.effort, style.rounding, style.jaw, style.tempo, style.residual)
         if alignment.phones:
             tracks = gestures.from_phones(alignment, voice, audio.duration, times, manner, rng)
+            for span in alignment.unaligned:
+                tracks = gestures.within(span, times, gestures.from_loudness(voice, times, manner), tracks)
         else:
             tracks = gestures.from_loudness(voice, times, manner)
         fixed = np.zeros_like(weights)

@@ -8,6 +8,7 @@ Löfqvist & Gracco 1997, Westbury et al. 1999, Saltzman & Munhall 1989 and JALI 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -128,7 +129,11 @@ _IPA: dict[str, str] = {
 
 
 def canonical(label: str) -> str:
-    """A phone label (ARPAbet with or without stress, or IPA) as a key of TARGETS; "AH" if unknown."""
+    """A phone label (ARPAbet with or without stress, or IPA) as a key of TARGETS; "AH" if unknown.
+
+    Kaldi's marks of position ("B_B", "AA1_E") are passed over.
+    """
+    label = re.sub(r"_[BIES]$", "", label)
     arpa = label.upper().rstrip("012")  # "EY2" is EY with stress, not its glide
     if arpa in TARGETS and (label.isupper() or len(arpa) > 1):
         return arpa
@@ -137,6 +142,8 @@ def canonical(label: str) -> str:
         for c in unicodedata.normalize("NFD", label)
         if not unicodedata.combining(c) and c.isalpha() and c not in "ːˑʰʲʷˠˤʼ"
     )
+    if plain.isascii() and len(plain) > 2:  # a word ("spn", "noise") and no phone
+        return "AH"
     for size in (len(plain), 2, 1):
         if plain[:size] in _IPA:
             return _IPA[plain[:size]]

@@ -62,6 +62,8 @@ def check_mesh(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
     if not np.isfinite(vertices).all():
         first = int(np.flatnonzero(~np.isfinite(vertices).all(1))[0])
         raise InputError(f"{path}: vertex {first + 1} is not a finite number; repair the mesh")
+    if not np.ptp(vertices, axis=0).any():
+        raise InputError(f"{path}: all vertices are at one point; repair the mesh")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise InputError(f"{path}: a face names a vertex that does not exist; repair the mesh")
     loose = np.setdiff1d(np.arange(len(vertices)), faces)
@@ -77,17 +79,17 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                word, _, rest = line.partition(" ")
+                word, *rest = line.split() or [""]
                 if word == "v":
-                    x, y, z = rest.split()[:3]
+                    x, y, z = rest[:3]
                     vertices.append([float(x), float(y), float(z)])
                 elif word == "f":
-                    corner = [int(token.split("/")[0]) for token in rest.split()]
+                    corner = [int(token.split("/")[0]) for token in rest]
                     corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
                     faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
-    except (ValueError, OSError) as error:
+        return np.array(vertices, np.float32).reshape(-1, 3), np.array(faces, np.int32).reshape(-1, 3)
+    except (ValueError, OverflowError, OSError) as error:
         raise InputError(f"{path}: not a readable OBJ file ({error})") from None
-    return np.array(vertices, np.float32).reshape(-1, 3), np.array(faces, np.int32).reshape(-1, 3)
 
 
 def _read_with_trimesh(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,13 @@ from kmtalk.face.rig import similarity
 from kmtalk.speech.audio import Audio
 
 
+def check_size(size: tuple[int, int]) -> None:
+    """Raise InputError where no video has that (width, height) in pixels."""
+    width, height = size
+    if width < 32 or height < 32 or width % 2 or height % 2:
+        raise InputError(f"size {width}x{height}: width and height must be even and 32 or more")
+
+
 def render_video(
     motion: Motion,
     audio: Audio,
@@ -33,9 +40,8 @@ def render_video(
     supersampled); ``advance`` is told each finished frame. Memory does not grow with length.
     Raises InputError where nothing can draw or the output cannot be written.
     """
+    check_size(size)
     width, height = size
-    if width < 32 or height < 32 or width % 2 or height % 2:
-        raise InputError(f"size {width}x{height}: width and height must be even and 32 or more")
     job = {"kind": "video", "width": width, "height": height, "quality": quality, "fps": motion.fps}
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         sound = Path(folder) / "sound.wav"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import SAMPLE_RATE, Audio
@@ -46,6 +46,15 @@ class Aligner(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchAligner(Aligner, Protocol):
+    """An aligner for which one call with many clips is much cheaper than many calls."""
+
+    def align_many(self, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentFailed]:
+        """As ``align``, one result a clip, failures returned and not raised."""
+        ...
+
+
 def uniform(reason: str) -> Alignment:
     """No phones: key frames will be placed evenly and the mouth follows loudness."""
     return Alignment(status="uniform", aligner=reason)
@@ -60,40 +69,65 @@ def align_or_uniform(
     reasons = []
     for aligner in aligners:
         try:
-            return _in_chunks(aligner, audio, transcript)
+            return _in_chunks(aligner, audio, transcript, warn)
         except AlignmentFailed as reason:
             reasons.append(f"{aligner.name}: {reason}")
-    why = "; ".join(reasons) or "no aligner was asked for"
+    why = "; ".join(reasons) or f"no model for {transcript.language!r} here; --aligner mfa takes one"
     warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows loudness alone")
     return uniform(why)
 
 
-def _in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript) -> Alignment:
-    """Align long sound piece by piece, cut in the pauses between the transcript's segments."""
+def _in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript, warn: Callable[[str], None]) -> Alignment:
+    """Align long sound piece by piece, cut in the pauses between the transcript's segments.
+
+    Pieces that fail count with score 0, and are said in one warning; raises AlignmentFailed where they
+    are more than half of the sound.
+    """
     if audio.duration <= CHUNK_SECONDS or len(transcript.segments) < 2:
         return aligner.align(audio, transcript)
     phones: list[Phone] = []
     words: list[Word] = []
-    scores: list[tuple[float, float]] = []
-    failed: AlignmentFailed | None = None
+    scores: list[tuple[float | None, float]] = []
+    unaligned: list[tuple[float, float]] = []
+    failed = AlignmentFailed("no speech found")
+    spans: list[tuple[float, float]] = []
+    clips: list[tuple[Audio, Transcript]] = []
     for group, begin, end in _chunks(transcript.segments, audio.duration):
-        first, last = round(begin * SAMPLE_RATE), round(end * SAMPLE_RATE)
-        part = replace(audio, samples=audio.samples[first:last])
-        if part.silent:
-            continue
-        try:
-            found = aligner.align(part, replace(transcript, text=" ".join(s.text for s in group), segments=()))
-        except AlignmentFailed as error:
-            failed = error
+        part = replace(audio, samples=audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)])
+        if not part.silent:
+            spans.append((begin, end))
+            clips.append((part, replace(transcript, text=" ".join(s.text for s in group), segments=())))
+    for (begin, end), found in zip(spans, align_many(aligner, clips), strict=True):
+        if isinstance(found, AlignmentFailed):
+            failed = found
+            unaligned.append((begin, end))
+            scores.append((0.0, end - begin))
             continue
         phones += [Phone(p.label, p.start + begin, p.end + begin) for p in found.phones]
         words += [Word(w.text, w.start + begin, w.end + begin) for w in found.words]
-        scores.append((found.score if found.score is not None else 1.0, end - begin))
-    if not phones:
-        raise failed or AlignmentFailed("no speech found")
+        scores.append((found.score, end - begin))
     total = sum(length for _, length in scores)
-    score = sum(s * length for s, length in scores) / total
-    return Alignment(tuple(phones), tuple(words), "aligned", score, aligner.name)
+    if not phones or 2 * sum(end - begin for begin, end in unaligned) > total:
+        raise failed
+    if unaligned:
+        where = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in unaligned)
+        warn(f"no phones found at {where} ({aligner.name}: {failed}): there the mouth follows loudness alone")
+    known = [s * length for s, length in scores if s is not None]
+    score = sum(known) / total if len(known) == len(scores) else None
+    return Alignment(tuple(phones), tuple(words), "aligned", score, aligner.name, tuple(unaligned))
+
+
+def align_many(aligner: Aligner, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentFailed]:
+    """Every clip's alignment or why there is none; in one call where the aligner takes them together."""
+    if isinstance(aligner, BatchAligner):
+        return aligner.align_many(clips)
+    results: list[Alignment | AlignmentFailed] = []
+    for audio, transcript in clips:
+        try:
+            results.append(aligner.align(audio, transcript))
+        except AlignmentFailed as failed:
+            results.append(failed)
+    return results
 
 
 def _chunks(segments: Sequence[Segment], duration: float) -> list[tuple[list[Segment], float, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from praatio import textgrid
 
 from kmtalk.errors import InputError
 
-SILENCE_LABELS = frozenset({"", "sil", "sp", "spn", "<eps>", "<p:>", "pau", "#"})
-"""Labels, in lower case, that TextGrids and aligners use for pauses and noise."""
+SILENCE_LABELS = frozenset({"", "sil", "sp", "<eps>", "<p:>", "pau", "#"})
+"""Labels, in lower case, that TextGrids and aligners use for pauses; "spn" is speech of unknown phones."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Alignment:
 
     ``status`` is "aligned", "given" (a TextGrid), "uniform" (no aligner could serve) or "silent";
     ``score`` is the aligner's own confidence in [0, 1] or None; ``aligner`` names who made it.
+    ``unaligned`` are spans (start, end) in seconds that hold speech whose phones were not found.
     """
 
     phones: tuple[Phone, ...] = ()
@@ -45,6 +45,7 @@ class Alignment:
     status: str = "aligned"
     score: float | None = None
     aligner: str = ""
+    unaligned: tuple[tuple[float, float], ...] = ()
 
 
 def is_silence(label: str) -> bool:
@@ -64,14 +65,6 @@ def write_textgrid(alignment: Alignment, path: Path, duration: float) -> None:
         filled = inside or [(0.0, duration, "")]
         grid.addTier(textgrid.IntervalTier(name, filled, 0.0, duration))
     grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
-
-
-def textgrid_text(alignment: Alignment, duration: float) -> str:
-    """The TextGrid as text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.TextGrid"
-        write_textgrid(alignment, path, duration)
-        return path.read_text(encoding="utf-8")
 
 
 def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:

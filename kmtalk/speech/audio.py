@@ -49,7 +49,11 @@ def load_audio(path: str | Path) -> Audio:
     Raises InputError for a missing, empty, undecodable or zero-length file and for NaN samples.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:  # a name too long for the system
+        raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
+    if not found:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give one sound or video file")
@@ -106,7 +110,8 @@ def _read_with_av(path: Path) -> tuple[np.ndarray, int]:
             first: float | None = None
             for frame in container.decode(stream):
                 if first is None:
-                    first = float(frame.time or 0.0)
+                    start = float(container.start_time or 0) / av.time_base  # a broadcast's clock is hours on
+                    first = float(frame.time or 0.0) - start
                 blocks += [out.to_ndarray() for out in resampler.resample(frame)]
             blocks += [out.to_ndarray() for out in resampler.resample(None)]
     except (av.FFmpegError, ValueError, OSError) as error:

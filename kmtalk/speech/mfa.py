@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,8 @@ from kmtalk.errors import InputError
 from kmtalk.speech import g2p, viterbi
 from kmtalk.speech.align import AlignmentFailed, Transcript
 from kmtalk.speech.alignment import Alignment, Phone, Word
-from kmtalk.speech.audio import Audio, speech_span
-from kmtalk.speech.kaldi import KaldiError, Reader, Tree, read_acoustic_model
+from kmtalk.speech.audio import SAMPLE_RATE, Audio, speech_span
+from kmtalk.speech.kaldi import Reader, Tree, read_acoustic_model
 from kmtalk.speech.text import to_words
 
 GATE = 0.5
@@ -65,7 +67,7 @@ class _Features:
         """Samples (S,) in [-1, 1] → (T, D), one row every ``shift`` seconds."""
         f = self.settings
         o = knf.MfccOptions()
-        o.frame_opts.samp_freq = f.get("sample_frequency", 16000)
+        o.frame_opts.samp_freq = SAMPLE_RATE
         o.frame_opts.dither = 0.0
         o.frame_opts.frame_shift_ms = f.get("frame_shift", 10)
         o.frame_opts.frame_length_ms = f.get("frame_length", 25)
@@ -117,22 +119,27 @@ class MfaModel:
         try:
             with zipfile.ZipFile(path) as archive:
                 files = {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
             raise InputError(f"{path}: not an MFA acoustic model zip ({error})") from None
         missing = [n for n in ("meta.json", "tree", "final.mdl") if n not in files]
         if missing:
             raise InputError(f"{path}: not an MFA acoustic model of version 2 or later (it lacks {', '.join(missing)})")
+        try:
+            self._read(path, files)
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+            raise InputError(f"{path}: damaged acoustic model ({error})") from None
+
+    def _read(self, path: Path, files: Mapping[str, bytes]) -> None:
         meta = json.loads(files["meta.json"])
         settings = meta.get("features") or {}
         settings = settings if isinstance(settings, dict) else {}
         self._refuse(path, settings)
-        try:
-            # final.alimdl is the speaker-independent model of an adapted (SAT) one
-            self.acoustic = read_acoustic_model(files.get("final.alimdl", files["final.mdl"]))
-            self.tree = Tree(files["tree"])
-            lda = Reader(files["lda.mat"]).matrix() if "lda.mat" in files else None
-        except (KaldiError, IndexError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: damaged acoustic model ({error})") from None
+        # final.alimdl is the speaker-independent model of an adapted (SAT) one
+        self.acoustic = read_acoustic_model(files.get("final.alimdl", files["final.mdl"]))
+        self.tree = Tree(files["tree"])
+        lda = Reader(files["lda.mat"]).matrix() if "lda.mat" in files else None
         self.features = _Features(settings, lda)
         if "phones.txt" in files:
             pairs = (line.split() for line in files["phones.txt"].decode("utf-8").splitlines() if line.strip())
@@ -150,6 +157,9 @@ class MfaModel:
     def _refuse(path: Path, settings: Mapping[str, Any]) -> None:
         if settings.get("type", "mfcc") != "mfcc":
             raise InputError(f"{path}: uses {settings['type']} features; only MFCC models are read")
+        rate = settings.get("sample_frequency", SAMPLE_RATE)
+        if rate != SAMPLE_RATE:
+            raise InputError(f"{path}: is made for sound at {rate} Hz; only models at {SAMPLE_RATE} Hz are read")
         for key in ("use_pitch", "uses_pitch", "use_voicing", "uses_voiced"):
             if settings.get(key):
                 raise InputError(f"{path}: uses pitch features ({key}), which are not read; use --aligner mfa-cli")
@@ -200,7 +210,7 @@ class MfaAligner:
         if not words:
             raise AlignmentFailed("the transcript holds no word")
         begin, end = (round(t, 3) for t in speech_span(audio.samples))
-        samples = audio.samples[round(begin * 16000) : round(end * 16000)]
+        samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         features = model.features(samples)
         graph = viterbi.word_graph(model, [(w, self._pronunciations(w)) for w in words])
         path = viterbi.best_path(model, graph, features)
@@ -224,8 +234,12 @@ class MfaAligner:
     def _words(self, token: str) -> Iterator[str]:
         """The token, or for scripts without spaces the longest dictionary words that make it up."""
         word = token.lower()
-        if word in self._lexicon or word.isascii():
+        if word in self._lexicon:
             yield word
+            return
+        if word.isascii():
+            letters = g2p.spell(token) if token.isupper() else []
+            yield from letters if letters and all(c in self._lexicon for c in letters) else [word]
             return
         at = 0
         while at < len(word):

@@ -10,14 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import soundfile
+from whisper.tokenizer import LANGUAGES
 
 from kmtalk.errors import InputError
 from kmtalk.speech.align import AlignmentFailed, Transcript
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, Audio
 
-NAMES = {"en": "english_us_arpa"}
-"""Published models that align by default, by language; others are english-like "<language>_mfa"."""
+
+def mfa_language(language: str) -> str:
+    """MFA's name of an ISO 639-1 language, as its models' names begin with it."""
+    return "mandarin" if language == "zh" else LANGUAGES.get(language, language)
+
+
+def published_name(language: str) -> str:
+    """MFA's published model for an ISO 639-1 language: "german_mfa"; English has the ARPAbet one."""
+    if language == "en":
+        return "english_us_arpa"
+    return f"{mfa_language(language)}_mfa"
 
 
 class MfaCommandAligner:
@@ -26,8 +36,8 @@ class MfaCommandAligner:
     name = "mfa-cli"
 
     def __init__(self, acoustic: str | None = None, dictionary: str | None = None) -> None:
-        """Model names or paths; the defaults are MFA's published English ones. Raises InputError where
-        the command is missing or is not version 3."""
+        """Model names or paths; the defaults are MFA's published ones for the language that is spoken.
+        Raises InputError where the command is missing or is not version 3."""
         command = shutil.which("mfa")
         if command is None:
             raise InputError(
@@ -40,32 +50,40 @@ class MfaCommandAligner:
         if match is None or match[1] != "3":
             found = match[0] if match else "an unknown version"
             raise InputError(f"{command}: is {found}, and kmtalk knows Montreal Forced Aligner >=3,<4")
-        self._acoustic = acoustic or NAMES["en"]
-        self._dictionary = dictionary or self._acoustic
+        self._acoustic, self._dictionary = acoustic, dictionary
 
     def align(self, audio: Audio, transcript: Transcript) -> Alignment:
-        return self.align_many([(audio, transcript)])[0]
+        (found,) = self.align_many([(audio, transcript)])
+        if isinstance(found, AlignmentFailed):
+            raise found
+        return found
 
-    def align_many(self, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment]:
-        """All clips in one call; raises AlignmentFailed where MFA aligned none of them or not all."""
+    def align_many(self, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentFailed]:
+        """All clips, of one language, in one call: an alignment for each, or why there is none."""
+        if not clips:
+            return []
+        acoustic = self._acoustic or published_name(clips[0][1].language)
         with tempfile.TemporaryDirectory(prefix="kmtalk-mfa-") as folder:
             corpus, out = Path(folder) / "corpus", Path(folder) / "out"
             corpus.mkdir()
             for n, (audio, transcript) in enumerate(clips):
                 soundfile.write(corpus / f"{n:06d}.wav", audio.samples, SAMPLE_RATE, subtype="PCM_16")
                 (corpus / f"{n:06d}.lab").write_text(transcript.text, encoding="utf-8")
-            call = [self._command, "align", str(corpus), self._dictionary, self._acoustic, str(out)]
+            call = [self._command, "align", str(corpus), self._dictionary or acoustic, acoustic, str(out)]
             call += ["--clean", "--single_speaker", "--output_format", "long_textgrid"]
             done = subprocess.run(call, capture_output=True, text=True, check=False)
-            alignments = []
+            alignments: list[Alignment | AlignmentFailed] = []
             for n, (audio, _) in enumerate(clips):
                 path = out / f"{n:06d}.TextGrid"
                 if not path.is_file():
                     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-                    raise AlignmentFailed(f"mfa align gave no result ({(lines or ['no message'])[-1][:160]})")
+                    reason = (lines or ["no message"])[-1][:160]
+                    alignments.append(AlignmentFailed(f"mfa align gave no result ({reason})"))
+                    continue
                 try:
                     found = read_textgrid(path, audio.duration)
                 except InputError as error:
-                    raise AlignmentFailed(str(error)) from None
-                alignments.append(Alignment(found.phones, found.words, "aligned", None, self.name))
+                    alignments.append(AlignmentFailed(str(error)))
+                else:
+                    alignments.append(Alignment(found.phones, found.words, "aligned", None, self.name))
             return alignments

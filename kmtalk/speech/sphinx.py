@@ -44,6 +44,7 @@ class PocketSphinxAligner:
             raise AlignmentFailed("less than 0.1 s of sound")
         pcm = (np.clip(samples / max(np.abs(samples).max(), 1e-4) * 0.7, -1, 1) * 32767).astype(np.int16).tobytes()
         decoder = self._decoder
+        decoder.reinit_feat()  # else the cepstral mean of the clip before moves this one's boundaries
         try:
             decoder.set_align_text(" ".join(words))
             self._decode(pcm)
@@ -76,9 +77,8 @@ class PocketSphinxAligner:
         word = token.lower()
         known = self._decoder.lookup_word(word) is not None
         if token.isupper() and len(token) > 1 and not known:
-            yield from (
-                ("a.", "a")[self._decoder.lookup_word("a.") is None] if c == "a" else c for c in g2p.spell(token)
-            )
+            letters = ["a." if c == "a" else c for c in g2p.spell(token)]
+            yield from (c for c in letters if self._decoder.lookup_word(c) is not None)
             return
         if not known and word not in self._added:
             phones = g2p.pronounce(word)

@@ -12,15 +12,21 @@ from kmtalk.errors import InputError
 
 # fmt: off
 _ABBREVIATIONS = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor", "st": "saint",
+    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor",
     "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "eg": "for example",
-    "ie": "that is", "approx": "approximately", "dept": "department", "gov": "governor", "capt": "captain",
-    "lt": "lieutenant", "sgt": "sergeant",
-    "inc": "incorporated", "ltd": "limited", "corp": "corporation", "ave": "avenue",
-    "blvd": "boulevard", "rd": "road", "mt": "mount", "ft": "feet", "kg": "kilograms", "km": "kilometers",
-    "cm": "centimeters", "mm": "millimeters", "sec": "seconds", "hr": "hours",
+    "ie": "that is", "approx": "approximately", "dept": "department", "capt": "captain", "sgt": "sergeant",
+    "ltd": "limited", "blvd": "boulevard",
+}
+_DOTTED = {  # words or syllables of their own unless a dot says otherwise
+    "gov": "governor", "lt": "lieutenant", "inc": "incorporated", "corp": "corporation", "ave": "avenue",
+    "rd": "road", "mt": "mount",
+}
+_UNITS = {
+    "ft": "feet", "kg": "kilograms", "km": "kilometers", "cm": "centimeters", "mm": "millimeters", "sec": "seconds",
+    "hr": "hours", "hrs": "hours", "min": "minutes",
 }
 # fmt: on
+_DECIMAL_COMMA = re.compile("cs|da|de|el|es|fi|fr|hr|hu|id|it|lt|lv|nb|nl|no|pl|pt|ro|ru|sk|sl|sr|sv|tr|uk|vi")
 _SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number "}
 _CURRENCY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
@@ -41,6 +47,8 @@ def to_words(text: str, language: str = "en") -> list[str]:
     money); abbreviations and signs in English.
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    if _DECIMAL_COMMA.fullmatch(language):
+        text = re.sub(r"(?<=\d)[.,](?=\d)", lambda m: "," if m[0] == "." else ".", text)
     if language == "en":
         text = _english(text)
     text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: _number(m[0].replace(",", ""), language, "cardinal"), text)
@@ -60,14 +68,18 @@ def to_words(text: str, language: str = "en") -> list[str]:
 
 def _english(text: str) -> str:
     for sign, (unit, part) in _CURRENCY.items():
-        money = re.compile(rf"\{sign}\s?([\d,]+)(?:\.(\d\d))?")
+        money = re.compile(rf"\{sign}\s?(\d[\d,]*)(?:\.(\d+))?(?:\s(thousand|million|billion|trillion)\b)?")
         text = money.sub(partial(_money, unit=unit, small=part), text)
     text = re.sub(r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _clock(m[2])), text)
     for sign, word in _SIGNS.items():
         text = text.replace(sign, word)
     text = re.sub(r"\b([A-Za-z])\.([A-Za-z])\.(?:([A-Za-z])\.)?", lambda m: "".join(g for g in m.groups() if g), text)
-
     text = re.sub(r"\bNo\.\s?(?=\d)", "number ", text)
+    text = re.sub(r"(?<![A-Za-z])(\d(?:st|nd|rd|th))\s+St\.", r"\1 street", text)
+    text = re.sub(r"\bSt\.(?=\s+[A-Z])", "saint", text)
+    text = re.sub(r"\bSt\.", "street", text)
+    text = re.sub(rf"(?<=\d)\s?({'|'.join(_UNITS)})\b\.?", lambda m: f" {_UNITS[m[1]]}", text)
+    text = re.sub(r"\b([A-Z][a-z]{1,3})\.", lambda m: _DOTTED.get(m[1].lower(), m[0]), text)
     return re.sub(r"\b([A-Za-z]{2,6})\b\.?", lambda m: _ABBREVIATIONS.get(m[1].lower(), m[0]), text)
 
 
@@ -76,9 +88,12 @@ def _clock(minutes: str) -> str:
 
 
 def _money(match: re.Match[str], unit: str, small: str) -> str:
-    whole, part = match.groups()
-    amount = int(whole.replace(",", ""))
-    words = f" {num2words(amount)} {unit}{'' if amount == 1 else 's'}"
+    whole, part, scale = match.groups()
+    whole = whole.replace(",", "")
+    if scale or (part and len(part) != 2):
+        amount = _number(f"{whole}.{part}" if part else whole, "en", "cardinal")
+        return f"{amount}{scale or ''} {unit}s"
+    words = f"{_number(whole, 'en', 'cardinal')}{unit}{'' if int(whole) == 1 else 's'}"
     if part and int(part):
         plural = small if int(part) == 1 else ("pence" if small == "penny" else small + "s")
         words += f" and {num2words(int(part))} {plural}"
@@ -87,6 +102,8 @@ def _money(match: re.Match[str], unit: str, small: str) -> str:
 
 def _number(digits: str, language: str, form: str) -> str:
     try:
+        if len(digits) > 15 or (language == "am" and len(digits) > 3):  # num2words never ends on Amharic thousands
+            raise OverflowError
         value = float(digits) if "." in digits else int(digits)
         return f" {num2words(value, lang=language, to=form)} "
     except (NotImplementedError, OverflowError, ValueError, TypeError):
