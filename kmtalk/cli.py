@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
@@ -133,7 +134,9 @@ def animate(
     size: Annotated[str, typer.Option(help="Video size in pixels: 512 or 1280x720.")] = "512",
     quality: Annotated[str, typer.Option(help="Video: draft (fast) or high (lit per pixel).")] = "draft",
     video: Annotated[bool, typer.Option("--video/--no-video", help="Render the mp4.")] = True,
-    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet PNG of frames at phones.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write a contact sheet PNG: frames at the first 40 phones.")
+    ] = None,
 ) -> None:
     """Animate a face: mesh animation, video, TextGrid and key frames from speech."""
     with _one_line():
@@ -144,7 +147,9 @@ def animate(
             raise InputError(f"--quality {quality}: draft or high")
         pixels = _size(size)
         target = output or speech.parent / f"{speech.stem}-kmtalk"
-        if output and target.suffix and target.suffix.lower() not in SUFFIXES and not target.is_dir():
+        # "face.avi" is a kind of file that is not written; "take.2" and "take.v2" are folders' names
+        a_file = output and re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", target.suffix.lower())
+        if a_file and target.suffix.lower() not in SUFFIXES and not target.is_dir():
             raise InputError(f"{target}: -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
         check_size(pixels)
         if sheet and sheet.suffix.lower() != ".png":
@@ -201,10 +206,13 @@ def align(
             from kmtalk.pipeline import KMTalk
             from kmtalk.speech.alignment import write_textgrid
 
-        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=_say, progress=progress)
+        said: list[str] = []
+        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=said.append, progress=progress)
         audio, alignment = talk.align(speech, text=_text(text), language=language)
         if alignment.status == "uniform":
             raise InputError(f"{speech}: no phones to write ({alignment.aligner})")
+        for line in said:
+            _say(line)
         with finished(output) as temporary:
             write_textgrid(alignment, temporary, audio.duration)
         print(output)

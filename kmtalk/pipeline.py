@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from kmtalk import keys
 from kmtalk.animation import Animation
 from kmtalk.articulation.speaker import Speaker, Style, find_style
@@ -141,8 +143,9 @@ class KMTalk:
             return rig_for(template, self.rig, template.name)
         loaded = load_template(template)
         base = self.rig.template
-        if loaded.vertices.shape == base.vertices.shape and abs(loaded.vertices - base.vertices).max() < 1e-6:
-            return self.rig  # assets/face.obj is the default head
+        same = np.array_equal(loaded.faces, base.faces) and np.allclose(loaded.vertices, base.vertices, 0, 1e-6)
+        if same:  # assets/face.obj is the default head
+            return self.rig
         return rig_for(loaded, self.rig, str(template))
 
     def _aligners(self, language: str) -> list[Aligner]:

@@ -77,6 +77,13 @@ def test_a_broadcast_clock_that_starts_late_is_no_silence(tmp_path, tone):
     assert np.flatnonzero(loudness(audio.samples) > -20)[0] * 0.01 < 0.1
 
 
+def test_channels_that_cancel_are_still_heard():
+    left = sine(16000, 0.5)
+    audio = from_samples(np.stack([left, -left], axis=1), 16000)
+    assert not audio.silent
+    assert np.abs(audio.samples).max() == pytest.approx(0.5, abs=0.01)
+
+
 def test_loudness_is_in_dbfs_and_on_its_clock():
     samples = np.zeros(16000, np.float32)
     samples[8000:] = sine(16000, 0.5)

@@ -200,6 +200,8 @@ def test_default_folder_is_named_after_the_speech(kmtalk, tmp_path, tone):
     tone.rename(tmp_path / "take.2.wav")
     assert kmtalk("animate", "take.2.wav", "--no-video", "--aligner", "uniform", "--text", "la").returncode == 0
     assert (tmp_path / "take.2-kmtalk" / "animation.npz").is_file()
+    assert kmtalk("animate", "take.2.wav", "--no-video", "--text", "la", "-o", "take.v2").returncode == 0
+    assert (tmp_path / "take.v2" / "animation.npz").is_file()
     assert kmtalk("animate", ".").stderr == "kmtalk: .: is a folder; give one sound or video file\n"
 
 

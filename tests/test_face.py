@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,6 +118,12 @@ def test_a_turned_scaled_moved_template_moves_alike(rig):
     expected = 2500.0 * rig.vertices(weights) @ turn.T + [10, -400, 3]
     assert np.abs(other.vertices(weights) - expected).max() < 0.05  # of 2500 units a metre
     assert other.template.mm_per_unit == pytest.approx(base.mm_per_unit / 2500, rel=1e-3)
+
+
+def test_a_mirrored_template_moves_as_its_mirror_image(rig):
+    mirror = np.array([-1, 1, 1], np.float32)
+    other = rig_for(replace(rig.template, vertices=rig.template.vertices * mirror), rig, "mirrored")
+    assert np.abs(other.offsets - rig.offsets * mirror).max() < 1e-6
 
 
 def test_another_identity_keeps_its_own_neutral(rig):

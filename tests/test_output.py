@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import av
 import imageio_ffmpeg
@@ -219,3 +220,12 @@ def test_the_template_keeps_its_units_order_and_pose(tmp_path, talk, rig):
     reference.render(tmp_path / "r.mp4", size=(128, 128))
     a, b = (frames_of(tmp_path / n)[100].astype(int) for n in ("t.mp4", "r.mp4"))
     assert np.abs(a - b).mean() < 3  # however it lies in its file, it is seen upright
+
+
+def test_a_mirrored_template_wound_the_other_way_is_lit_alike(tmp_path, talk, rig, tone):
+    head = rig.template
+    mirrored = replace(head, vertices=head.vertices * np.array([-1, 1, 1], np.float32), faces=head.faces[:, ::-1])
+    for name, template in (("mirrored", mirrored), ("plain", head)):
+        talk.animate(tone, template, text="la").render(tmp_path / f"{name}.mp4", size=(128, 128))
+    a, b = (frames_of(tmp_path / f"{n}.mp4")[15].astype(int) for n in ("mirrored", "plain"))
+    assert np.abs(a - b).mean() < 3

@@ -54,11 +54,11 @@ def find_style(name: str | int | Style | None) -> Style:
         return STYLES["neutral"]
     if isinstance(name, Style):
         return name
-    if isinstance(name, int) or name.isdecimal():
+    if (isinstance(name, int) and name >= 0) or str(name).isdecimal():
         return Style.from_seed(int(name))
     if name not in STYLES:
         raise InputError(f"{name}: no such style; one of {', '.join(STYLES)}, or a number for a random speaker")
-    return STYLES[name]
+    return STYLES[str(name)]
 
 
 class Speaker:

@@ -146,7 +146,8 @@ def load_rig(path: Path) -> Rig:
 def rig_for(template: Template, known: Rig, source: str) -> Rig:
     """The known rig's shapes on a template of the same topology, posed and scaled as the template is.
 
-    The template may be any variation of the rig's neutral: another identity, turned, moved, scaled.
+    The template may be any variation of the rig's neutral: another identity, turned, moved, scaled,
+    mirrored (as left-handed programs export).
     Raises InputError, naming ``source``, where the topology is another one.
     """
     base = known.template
@@ -168,9 +169,9 @@ def rig_for(template: Template, known: Rig, source: str) -> Rig:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Scale and rotation (3, 3) that best carry source points (V, 3) onto target (Umeyama 1991)."""
+    """Scale and rotation (3, 3), with a reflection where there is one, that best carry source points
+    (V, 3) onto target (Umeyama 1991)."""
     a = source - source.mean(0)
     b = target - target.mean(0)
     left, size, right = np.linalg.svd(b.T.astype(np.float64) @ a)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    return float((size * np.diag(flip)).sum() / (a**2).sum()), left @ flip @ right
+    return float(size.sum() / (a**2).sum()), left @ right

@@ -129,15 +129,15 @@ class Stage:
         width, height = (2 * s for s in size) if self.high else size
         srgb = np.tile(SKIN, (len(vertices), 1)) if colors is None else colors / 255.0
         self._albedo = (srgb**2.2).astype(np.float32)
+        corners = vertices[faces]
+        volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+        faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # wound outwards
         self._normals = Normals(faces, len(vertices))
         pose, distance = frame_camera(framed, width / height, yaw, pitch)
         self._lights = [(_unit(pose[:3, :3] @ np.array(d)), np.array(c, np.float32)) for d, c in LIGHTS]
         # vertex: position 3, normal 3, colour 4
         self._buffer = np.ones((len(vertices), 10), np.float32)
         self._fill(vertices)
-        # back faces cost a third of the time; they may go where the surface is wound outwards
-        corners = vertices[faces]
-        volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
         self._primitive = pyrender.Primitive(
             positions=self._buffer[:, :3].copy(),
             normals=self._buffer[:, 3:6].copy(),
@@ -148,7 +148,7 @@ class Stage:
                 baseColorFactor=[1.0, 1.0, 1.0, 1.0],
                 metallicFactor=0.0,
                 roughnessFactor=0.55,
-                doubleSided=bool(volume <= 0),
+                doubleSided=False,  # back faces cost a third of the time
             ),
         )
         self._scene = pyrender.Scene(bg_color=[*BACKGROUND, 1.0], ambient_light=[AMBIENT] * 3)

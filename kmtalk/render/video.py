@@ -22,8 +22,8 @@ from kmtalk.speech.audio import Audio
 def check_size(size: tuple[int, int]) -> None:
     """Raise InputError where no video has that (width, height) in pixels."""
     width, height = size
-    if width < 32 or height < 32 or width % 2 or height % 2:
-        raise InputError(f"size {width}x{height}: width and height must be even and 32 or more")
+    if min(size) < 32 or max(size) > 8192 or width % 2 or height % 2:
+        raise InputError(f"size {width}x{height}: width and height must be even, from 32 to 8192")
 
 
 def render_video(

@@ -72,7 +72,10 @@ def align_or_uniform(
             return _in_chunks(aligner, audio, transcript, warn)
         except AlignmentFailed as reason:
             reasons.append(f"{aligner.name}: {reason}")
-    why = "; ".join(reasons) or f"no model for {transcript.language!r} here; --aligner mfa takes one"
+    why = (
+        "; ".join(reasons)
+        or f"no model for {transcript.language!r} here; --aligner mfa takes one, or say --language if it was misheard"
+    )
     warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows loudness alone")
     return uniform(why)
 

@@ -76,6 +76,9 @@ def from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
     if not np.isfinite(data).all():
         raise InputError(f"{source}: holds samples that are not numbers (NaN or infinite); export it again")
     mono = data.mean(axis=1)
+    power = (data**2).mean(axis=0)
+    if (mono**2).mean() < 1e-3 * power.max():  # channels that cancel: one was wired the wrong way round
+        mono = data[:, power.argmax()]
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return Audio(np.ascontiguousarray(mono, np.float32), data, int(rate), source)
