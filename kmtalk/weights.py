@@ -11,6 +11,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,12 +48,27 @@ def cache_folder() -> Path:
 
 
 def asset(name: str) -> Path:
-    """A file of assets/: inside the installed package, or beside it in a checkout."""
+    """A file of assets/ or data/: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).parent
-    for folder in (here / "assets", here.parent / "assets"):
+    for folder in (here / "assets", here / "data", here.parent / "assets", here.parent / "data"):
         if (folder / name).exists():
             return folder / name
     raise InputError(f"assets/{name} is missing from this installation; reinstall kmtalk")
+
+
+def load_wav2vec2(source: str) -> Any:
+    """A wav2vec 2.0 model (transformers) from a folder or from the hub, safetensors only; raises InputError."""
+    try:
+        from transformers import AutoModel
+    except ImportError:
+        raise InputError("wav2vec 2.0 needs transformers: pip install 'kmtalk[wav2vec2]'") from None
+    try:
+        return AutoModel.from_pretrained(source, use_safetensors=True).eval()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{source}: no wav2vec 2.0 weights there ({reason[:120]}); give a folder with model.safetensors"
+        ) from None
 
 
 def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:

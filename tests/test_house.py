@@ -17,12 +17,16 @@ RANK = {
     "face": 3,
     "keys": 4,
     "articulation": 5,
-    "corpora": 5,
+    "corpora": 6,
+    "motion": 6,
+    "metrics": 6,
     "exchange": 6,
     "render": 6,
+    "training": 7,
     "animation": 7,
     "pipeline": 8,
-    "cli": 9,
+    "evaluate": 9,
+    "cli": 10,
 }
 
 

@@ -39,7 +39,7 @@ class Dynamics:
     emphasis: float
 
 
-# Fitted on the same clips as the targets; benchmarks/grid_lips.py tells how well on others. Several
+# Fitted on the same clips as the targets; `kmtalk evaluate` tells how well on others. Several
 # lie on the bounds of the search: they are settings, not physiology. Emphasis is set by hand.
 APERTURE = Dynamics(39.9, 23.6, 13.8, 80.0, 1.88, 19.8, 0.04)
 WIDTH = Dynamics(60.0, 17.9, 3.0, 80.0, 2.0, 6.1, 0.0)
@@ -71,13 +71,14 @@ class Manner:
 
 @dataclass(frozen=True)
 class Tracks:
-    """By frame: ``aperture``, ``width``, ``protrusion``, ``jaw`` in mm, each (N,), and weights (N,) of
-    shapes that are set directly (tongue, labiodental, press)."""
+    """By frame: ``aperture``, ``width``, ``protrusion``, ``jaw`` in mm and ``shut`` (bilabial contact, 0 to
+    1), each (N,), and weights (N,) of shapes that are set directly (tongue, labiodental, press)."""
 
     aperture: np.ndarray
     width: np.ndarray
     protrusion: np.ndarray
     jaw: np.ndarray
+    shut: np.ndarray
     shapes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -146,6 +147,7 @@ def from_phones(
         sample(width),
         sample(protrusion),
         sample(jaw),
+        sample(shut),
         {name: np.clip(sample(curve), 0, 1) for name, curve in shapes.items()},
     )
 
@@ -155,7 +157,7 @@ def from_loudness(voice: Prosody, times: np.ndarray, manner: Manner) -> Tracks:
     level = np.clip(voice.level / 25 + 1, 0, 1) * np.clip(0.35 + voice.voiced, 0, 1)
     opening = 9.0 * manner.effort * voice.at(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
-    return Tracks(opening, zero, zero, 0.75 * manner.jaw * opening)
+    return Tracks(opening, zero, zero, 0.75 * manner.jaw * opening, zero)
 
 
 def within(span: tuple[float, float], times: np.ndarray, inner: Tracks, outer: Tracks) -> Tracks:
@@ -166,8 +168,18 @@ def within(span: tuple[float, float], times: np.ndarray, inner: Tracks, outer: T
     def mixed(name: str) -> np.ndarray:
         return share * getattr(inner, name) + (1 - share) * getattr(outer, name)
 
-    aperture, width, protrusion, jaw = (mixed(name) for name in ("aperture", "width", "protrusion", "jaw"))
-    return Tracks(aperture, width, protrusion, jaw, {k: v * (1 - share) for k, v in outer.shapes.items()})
+    names = ("aperture", "width", "protrusion", "jaw", "shut")
+    aperture, width, protrusion, jaw, shut = (mixed(name) for name in names)
+    return Tracks(aperture, width, protrusion, jaw, shut, {k: v * (1 - share) for k, v in outer.shapes.items()})
+
+
+def lips_together(alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """How far p, b and m have brought the lips together at ``times`` (N,) s: 0 to 1."""
+    labelled = [(targets.TARGETS[targets.canonical(p.label)], p) for p in alignment.phones]
+    gestures = [Gesture(target, p.start, p.end) for target, p in labelled]
+    clock = np.arange(int(times[-1] / STEP) + 2) * STEP
+    out: np.ndarray = np.interp(times, clock, _contact(gestures, clock, Contact.BILABIAL))
+    return out
 
 
 def score(alignment: Alignment, voice: Prosody, duration: float, manner: Manner) -> list[Gesture]:

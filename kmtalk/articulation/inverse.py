@@ -9,7 +9,6 @@ import numpy as np
 
 from kmtalk.face.rig import Rig
 
-ROUNDS = 3  # times that the result is measured and the aim corrected
 STEPS = 250  # of projected gradient
 
 
@@ -29,6 +28,45 @@ class Mouth:
         return np.stack([self.aperture, self.width, self.protrusion, self.jaw], axis=1)
 
 
+@dataclass(frozen=True)
+class Taste:
+    """How a mouth is made where many ways lead to one measure. ``columns`` are shapes that move together,
+    and what using them costs (the cheap are preferred); ``importance`` is how much a millimetre matters:
+    aperture, width, protrusion, jaw; ``rounds`` how often the result is measured and the aim corrected."""
+
+    columns: tuple[tuple[str, dict[str, float], float], ...]
+    importance: tuple[float, float, float, float]
+    rounds: int
+
+
+_UPPER, _LOWER = ("mouthUpperUpLeft", "mouthUpperUpRight"), ("mouthLowerDownLeft", "mouthLowerDownRight")
+
+SPOKEN = Taste(
+    columns=(
+        ("open jaw", {"jawOpen": 1.0}, 0.02),
+        ("sealed jaw", {"jawOpen": 1.0, "mouthClose": 1.0}, 0.03),
+        ("lips apart", dict.fromkeys(_UPPER, 0.6) | dict.fromkeys(_LOWER, 1.0), 2.5),
+        ("funnel", {"mouthFunnel": 1.0}, 0.1),
+        ("pucker", {"mouthPucker": 1.0}, 1.2),
+        ("protrude", {"mouthProtrude": 1.0}, 0.8),
+        ("stretch", {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0}, 4.0),
+    ),
+    importance=(1.6, 1.0, 0.8, 0.6),
+    rounds=3,
+)
+"""For the rules, which aim at what they know roughly: the jaw does most."""
+
+MEASURED = Taste(
+    columns=(
+        *((name, shapes, 0.1 * cost) for name, shapes, cost in SPOKEN.columns),
+        ("upper lip", dict.fromkeys(_UPPER, 1.0), 1.5),  # where lips open wide and the chin hardly drops
+    ),
+    importance=(1.6, 1.0, 0.3, 1.2),
+    rounds=8,
+)
+"""For lips that were tracked: what was measured is to be met."""
+
+
 class MouthSolver:
     """Finds weights of the mouth's shapes that give a wanted aperture, width, protrusion and jaw.
 
@@ -38,25 +76,8 @@ class MouthSolver:
     and all lip pairs meet, not the middle one alone.
     """
 
-    # columns: shapes that move together, and what using them costs (prefer the cheap)
-    COLUMNS: tuple[tuple[str, dict[str, float], float], ...] = (
-        ("open jaw", {"jawOpen": 1.0}, 0.02),
-        ("sealed jaw", {"jawOpen": 1.0, "mouthClose": 1.0}, 0.03),
-        (
-            "lips apart",
-            {"mouthUpperUpLeft": 0.6, "mouthUpperUpRight": 0.6, "mouthLowerDownLeft": 1.0, "mouthLowerDownRight": 1.0},
-            2.5,
-        ),
-        ("funnel", {"mouthFunnel": 1.0}, 0.1),
-        ("pucker", {"mouthPucker": 1.0}, 1.2),
-        ("protrude", {"mouthProtrude": 1.0}, 0.8),
-        ("stretch", {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0}, 4.0),
-    )
-    # how much a millimetre matters: aperture, width, protrusion, jaw
-    IMPORTANCE = np.array([1.6, 1.0, 0.8, 0.6])
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
+    def __init__(self, rig: Rig, taste: Taste = SPOKEN) -> None:
+        self._rig, self._taste = rig, taste
         t = rig.template
         names = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale")
         self._points = np.array([t.landmarks[n] for n in names])
@@ -72,8 +93,8 @@ class MouthSolver:
         forward = np.cross(self._left, -tilt)
         self._down, self._forward = tilt, forward
         self._rest = self._raw(self._neutral[None])[0]
-        self._mix = np.zeros((len(self.COLUMNS), len(rig.names)))
-        for row, (_, shapes, _) in enumerate(self.COLUMNS):
+        self._mix = np.zeros((len(taste.columns), len(rig.names)))
+        for row, (_, shapes, _) in enumerate(taste.columns):
             for name, amount in shapes.items():
                 self._mix[row, rig.index[name]] = amount
         # slope of each measure with each unknown, from the shapes at small weight
@@ -119,14 +140,15 @@ class MouthSolver:
         known = self.measure(fixed).stacked
         known[:, 0] -= self._rest[0] * self._mm
         wanted = goal - known
-        cost = np.array([c for _, _, c in self.COLUMNS])
-        slope = self._slope * self.IMPORTANCE
+        cost = np.array([c for _, _, c in self._taste.columns])
+        importance = np.array(self._taste.importance)
+        slope = self._slope * importance
         hessian = slope @ slope.T + np.diag(cost)
         rate = 1.0 / np.linalg.eigvalsh(hessian).max()
-        unknown = np.zeros((len(wanted), len(self.COLUMNS)))
+        unknown = np.zeros((len(wanted), len(self._taste.columns)))
         weights = fixed
-        for _ in range(ROUNDS):
-            right = (wanted * self.IMPORTANCE) @ slope.T
+        for _ in range(self._taste.rounds):
+            right = (wanted * importance) @ slope.T
             unknown = _descend(hessian, right, unknown, rate)
             weights = np.clip(fixed + unknown @ self._mix, 0.0, 1.0)
             wanted = wanted + 0.8 * (goal - self.measure(weights).stacked)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import minimum_filter1d
 
 from kmtalk.articulation import gestures, prosody
-from kmtalk.articulation.inverse import Mouth, MouthSolver
+from kmtalk.articulation.inverse import MEASURED, Mouth, MouthSolver
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
+
+TRACKED_CONTACT = 0.4  # mm between tracked lips that count as closed
+TRACKED_CLOSURE = 2.0  # mm: nearer than this, a bilabial's lips are brought together
 
 
 @dataclass(frozen=True)
@@ -67,33 +71,77 @@ class Speaker:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.solver = MouthSolver(rig)
+        self._measured = MouthSolver(rig, MEASURED)
 
     def animate(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> Motion:
-        """Motion of round(duration · fps) frames. The same arguments give the same motion.
-
-        A silent clip gives a still face; a clip without phones a mouth that follows loudness.
+        """Mouth and expression together: round(duration · fps) frames. The same arguments give the same
+        motion. A silent clip gives a still face; a clip without phones a mouth that follows loudness.
         """
-        count = frame_count(audio.duration, fps)
-        weights = np.zeros((count, len(self.rig.names)))
+        weights = self.mouth(alignment, audio, fps, style, seed) + self.expression(alignment, audio, fps, style, seed)
+        return Motion(self.rig, np.clip(weights, 0, 1).astype(np.float32), fps)
+
+    def mouth(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> np.ndarray:
+        """Weights (N, R) of the shapes of mouth, jaw and tongue alone; the others are zero."""
+        times, voice = self._clock(audio, fps)
         if audio.silent:
-            return Motion(self.rig, weights.astype(np.float32), fps)
-        times = frame_times(count, fps)
-        voice = prosody.analyse(audio.samples)
+            return np.zeros((len(times), len(self.rig.names)))
+        return self._solve(self.solver, self._tracks(alignment, audio, voice, times, style, seed))
+
+    def follow(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
+        """Weights (N, R) of a mouth whose aperture, width and chin were ``measured`` (N, 3) in mm.
+
+        What one camera cannot see (protrusion, tongue, what the lips do at f and v) is the rules'.
+        Where lips that were to touch came close, they are brought to contact: a tracker sees half a
+        millimetre between closed lips.
+        """
+        times, voice = self._clock(audio, fps)
+        style = replace(STYLES["neutral"], residual=0.0)
+        tracks = self._tracks(alignment, audio, voice, times, style, 0)
+        measured = measured[: len(times)]
+        measured = np.pad(measured, ((0, len(times) - len(measured)), (0, 0)), mode="edge")
+        aperture = np.where(measured[:, 0] < TRACKED_CONTACT, 0.0, measured[:, 0])
+        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * tracks.shut
+        tracks = replace(
+            tracks, aperture=(1 - near) * aperture, width=measured[:, 1], jaw=np.maximum(measured[:, 2], 0)
+        )
+        return self._solve(self._measured, tracks)
+
+    def expression(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> np.ndarray:
+        """Weights (N, R) of brows, lids and head alone, from the voice: a layer of its own."""
+        times, voice = self._clock(audio, fps)
+        weights = np.zeros((len(times), len(self.rig.names)))
+        if not audio.silent:
+            rng = np.random.default_rng([seed, _digest(audio), 1])
+            for name, curve in prosody.upper_face(voice, alignment, times, fps, style.upper, rng).items():
+                weights[:, self.rig.index[name]] = curve
+        return weights
+
+    def _clock(self, audio: Audio, fps: float) -> tuple[np.ndarray, prosody.Prosody]:
+        return frame_times(frame_count(audio.duration, fps), fps), prosody.analyse(audio.samples)
+
+    def _tracks(
+        self,
+        alignment: Alignment,
+        audio: Audio,
+        voice: prosody.Prosody,
+        times: np.ndarray,
+        style: Style,
+        seed: int,
+    ) -> gestures.Tracks:
         rng = np.random.default_rng([seed, _digest(audio)])
         manner = gestures.Manner(style.effort, style.rounding, style.jaw, style.tempo, style.residual)
-        if alignment.phones:
-            tracks = gestures.from_phones(alignment, voice, audio.duration, times, manner, rng)
-            for span in alignment.unaligned:
-                tracks = gestures.within(span, times, gestures.from_loudness(voice, times, manner), tracks)
-        else:
-            tracks = gestures.from_loudness(voice, times, manner)
-        fixed = np.zeros_like(weights)
+        if not alignment.phones:
+            return gestures.from_loudness(voice, times, manner)
+        tracks = gestures.from_phones(alignment, voice, audio.duration, times, manner, rng)
+        for span in alignment.unaligned:
+            tracks = gestures.within(span, times, gestures.from_loudness(voice, times, manner), tracks)
+        return tracks
+
+    def _solve(self, solver: MouthSolver, tracks: gestures.Tracks) -> np.ndarray:
+        fixed = np.zeros((len(tracks.aperture), len(self.rig.names)))
         for name, curve in tracks.shapes.items():
             fixed[:, self.rig.index[name]] = curve
-        weights = self.solver.solve(Mouth(tracks.aperture, tracks.width, tracks.protrusion, tracks.jaw), fixed)
-        for name, curve in prosody.upper_face(voice, alignment, times, fps, style.upper, rng).items():
-            weights[:, self.rig.index[name]] = curve
-        return Motion(self.rig, np.clip(weights, 0, 1).astype(np.float32), fps)
+        return solver.solve(Mouth(tracks.aperture, tracks.width, tracks.protrusion, tracks.jaw), fixed)
 
 
 def _digest(audio: Audio) -> int:

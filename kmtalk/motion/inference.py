@@ -1,0 +1,129 @@
+"""The network at work on clips of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+
+from kmtalk.face.motion import frame_times
+from kmtalk.keys import locate
+from kmtalk.motion.model import Batch, Network
+from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.encode import Features
+
+WINDOW = 10.0
+"""Seconds completed at once."""
+
+OVERLAP = 3.0
+"""Seconds over which windows are cross-faded; the outer fifth of it is left to the other window."""
+
+WINDOW_TOLERANCE = 1.5
+"""Millimetres: with the windows of network and encoder elsewhere the lips' opening moves by less, in 99 of
+100 frames (0.2 in median; most of it is the encoder's, which hears each window from its beginning)."""
+
+LOWEST, HIGHEST, USUAL = 23.0, 31.0, 30.0
+"""Frames per second between which the network runs (it was trained at 25 and 30), and the rate at which it
+runs for all others."""
+
+
+def inner_rate(fps: float) -> float:
+    """The rate at which the network runs for a motion at ``fps``."""
+    return fps if LOWEST <= fps <= HIGHEST else USUAL
+
+
+def place_keys(alignment: Alignment, count: int, fps: float, keys: str) -> np.ndarray:
+    """Key frames (m,) at phone boundaries, or as many of them placed evenly (Shape.keys)."""
+    located = locate(alignment, count, fps).frames
+    if keys == "phones":
+        return located
+    return np.unique(np.linspace(0, count - 1, max(2, len(located))).round().astype(int))
+
+
+def windows(count: int, fps: float) -> list[tuple[int, int]]:
+    """Frames (start, stop) of each window."""
+    size, step = round(WINDOW * fps), round((WINDOW - OVERLAP) * fps)
+    if count <= size:
+        return [(0, count)]
+    starts = list(range(0, count - (size - step), step))
+    return [(s, min(s + size, count)) for s in starts]
+
+
+def run(
+    network: Network, features: Features, keys: np.ndarray, count: int, fps: float, style: np.ndarray
+) -> np.ndarray:
+    """Motion (N, out) of ``count`` frames at ``fps`` with key frames ``keys`` (m,) and style shares (S,).
+
+    Time and memory grow with length, not with its square; where windows fall matters less than
+    WINDOW_TOLERANCE.
+    """
+    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1])
+
+
+def keys_only(
+    network: Network, features: Features, keys: np.ndarray, count: int, fps: float, style: np.ndarray
+) -> np.ndarray:
+    """The paper's ablation without CMC: LKMA's key motions joined by straight lines. As ``run``."""
+
+    def joined(batch: Batch) -> torch.Tensor:
+        poses = network.keys(network.hear(batch), batch)[0].float().cpu().numpy()
+        at, every = batch.keys[0].cpu().numpy(), np.arange(batch.times.shape[1])
+        lines = np.stack([np.interp(every, at, poses[:, i]) for i in range(poses.shape[1])], 1)
+        return torch.from_numpy(lines.astype(np.float32))[None]
+
+    return _over_windows(network, features, keys, count, fps, style, joined)
+
+
+@torch.inference_mode()
+def _over_windows(
+    network: Network,
+    features: Features,
+    keys: np.ndarray,
+    count: int,
+    fps: float,
+    style: np.ndarray,
+    perform: Callable[[Batch], torch.Tensor],
+) -> np.ndarray:
+    times = frame_times(count, fps)
+    audio = features.at(times)
+    out = np.zeros((count, network.shape.out), np.float32)
+    total = np.zeros((count, 1), np.float32)
+    for start, stop in windows(count, fps):
+        inside = keys[(keys >= start) & (keys < stop)] - start
+        if not len(inside):
+            inside = np.array([(stop - start) // 2])
+        batch = Batch(
+            torch.from_numpy(audio[start:stop])[None],
+            torch.from_numpy((times[start:stop] - times[start] + times[0]).astype(np.float32))[None],
+            torch.ones(1, stop - start, dtype=torch.bool),
+            torch.from_numpy(inside)[None],
+            torch.ones(1, len(inside), dtype=torch.bool),
+            torch.from_numpy(style)[None],
+        )
+        motion = perform(batch.to(network.mean.device))
+        weight = _fade(start, stop, count, fps)
+        out[start:stop] += weight * motion[0].float().cpu().numpy()
+        total[start:stop] += weight
+    return out / total
+
+
+def _fade(start: int, stop: int, count: int, fps: float) -> np.ndarray:
+    """(n, 1): 1 inside a window, falling over its overlaps."""
+    place, fade = np.arange(start, stop), OVERLAP * fps
+    weight = np.ones(stop - start)
+    if start > 0:
+        weight = np.minimum(weight, ((place - start + 0.5) / fade - 0.2) / 0.6)
+    if stop < count:
+        weight = np.minimum(weight, ((stop - place - 0.5) / fade - 0.2) / 0.6)
+    return np.clip(weight, 0, 1)[:, None].astype(np.float32)
+
+
+def at_times(motion: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+    """Motion (N, out) at other times, by monotone cubics: closures stay closed and nothing overshoots."""
+    if len(motion) < 2:
+        return np.repeat(motion, len(times), axis=0)
+    own = frame_times(len(motion), fps)
+    out: np.ndarray = PchipInterpolator(own, motion)(np.clip(times, own[0], own[-1]))
+    return out

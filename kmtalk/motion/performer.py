@@ -1,0 +1,127 @@
+"""The trained network as a speaker: sound and phones → the mouth's weights on a rig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_count, frame_times
+from kmtalk.face.rig import Rig
+from kmtalk.motion.finish import finish
+from kmtalk.motion.inference import at_times, inner_rate, place_keys, run
+from kmtalk.motion.model import Network, style_shares
+from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.audio import Audio
+from kmtalk.speech.encode import Encoder, Features
+
+JAW = ("jawOpen", "mouthClose")
+"""Shapes that the jaw's intensity scales; together, so that sealed lips stay sealed."""
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How much of the motion is shown: 1 is as spoken."""
+
+    jaw: float = 1.0
+    lips: float = 1.0
+
+
+def find_intensity(given: str | float | Intensity | None) -> Intensity:
+    """An Intensity, a number for jaw and lips alike, or "jaw=1.2,lips=0.9"; raises InputError for others."""
+    if given is None:
+        return Intensity()
+    if isinstance(given, Intensity):
+        return given
+    amounts: dict[str, float] = {}
+    try:
+        for part in str(given).split(","):
+            name, equals, value = part.partition("=")
+            if equals and name.strip() not in ("jaw", "lips"):
+                raise ValueError
+            for which in [name.strip()] if equals else ["jaw", "lips"]:
+                amounts[which] = float(value if equals else name)
+        if not all(0 <= a <= 3 for a in amounts.values()):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"intensity {given}: give a number from 0 to 3, or jaw=1.2,lips=0.9") from None
+    return Intensity(**amounts)
+
+
+def intensified(weights: np.ndarray, rig: Rig, intensity: Intensity) -> np.ndarray:
+    """Mouth weights (N, R) scaled: the jaw by one amount, all other shapes by another."""
+    scale = np.full(len(rig.names), intensity.lips)
+    scale[[rig.index[n] for n in JAW]] = intensity.jaw
+    return np.clip(weights * scale, 0, 1)
+
+
+def check_rig(network: Network, rig: Rig) -> None:
+    """Raise InputError where the network was trained for another rig."""
+    missing = [n for n in network.shape.names if n not in rig.index]
+    if network.shape.head != "rig" or missing:
+        raise InputError(f"these weights were trained for another rig ({', '.join(missing[:3]) or network.shape.head})")
+
+
+class Performer:
+    """A network with its encoder."""
+
+    def __init__(self, network: Network, encoder: Encoder) -> None:
+        if encoder.name != network.shape.encoder:
+            raise InputError(f"these weights hear through {network.shape.encoder}, not {encoder.name}")
+        if encoder.dimension != network.shape.dimension:
+            raise InputError(f"these weights take {network.shape.dimension} features; {encoder.name} gives others")
+        self.network, self.encoder = network, encoder
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        return self.network.shape.styles
+
+    def hear(self, audio: Audio) -> Features:
+        """What the network's encoder makes of the sound."""
+        return self.encoder.encode(audio.samples)
+
+    def mouth(
+        self,
+        rig: Rig,
+        alignment: Alignment,
+        audio: Audio,
+        fps: float,
+        style: str | dict[str, float] | None = None,
+        features: Features | None = None,
+    ) -> np.ndarray:
+        """Weights (N, R) of the shapes of mouth, jaw and tongue, finished by the phones (motion.finish); the
+        others are zero.
+
+        ``style`` is a name, shares by name, or None for the mean of all; ``features`` is what ``hear``
+        gave, where it was heard already. A silent clip gives a still face. Raises InputError for an
+        unknown style, or a rig that lacks the network's shapes.
+        """
+        shape = self.network.shape
+        shares = style_shares(shape, style)
+        check_rig(self.network, rig)
+        count = frame_count(audio.duration, fps)
+        out = np.zeros((count, len(rig.names)))
+        if audio.silent:
+            return out
+        inner = inner_rate(fps)
+        frames = frame_count(audio.duration, inner)
+        located = place_keys(alignment, frames, inner, shape.keys)
+        motion = run(self.network, features or self.hear(audio), located, frames, inner, shares)
+        if inner != fps:
+            motion = at_times(motion, inner, frame_times(count, fps))
+        out[:, [rig.index[n] for n in shape.names]] = motion[:count]
+        return finish(out, rig, alignment, frame_times(count, fps))
+
+
+def parse_style(given: str | int | None) -> str | dict[str, float] | None:
+    """ "natural", "clear:0.5,relaxed:0.5" or "mean" (None)."""
+    text = str(given)
+    if given is None or text == "mean":
+        return None
+    if ":" not in text:
+        return text
+    try:
+        return {name.strip(): float(share) for name, share in (part.split(":") for part in text.split(","))}
+    except ValueError:
+        raise InputError(f"style {text}: give a name, or shares such as clear:0.5,relaxed:0.5") from None

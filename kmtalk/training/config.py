@@ -1,0 +1,115 @@
+"""What a training run is: YAML, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kmtalk.errors import InputError
+from kmtalk.motion.attention import DECODER_HEADS
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CorpusConfig(_Strict):
+    """One corpus; ``share`` of each batch is drawn from it."""
+
+    kind: Literal["simulated", "grid"]
+    path: Path
+    share: float = Field(default=1.0, gt=0)
+
+
+class NetworkConfig(_Strict):
+    """The network's shape (see motion.model.Shape). ``head``: the rig's weights; the paper's vertex offsets; or
+    ``components`` principal components of them. Only a rig's network animates."""
+
+    width: int = Field(default=256, ge=8)
+    heads: int = Field(default=8, ge=1)
+    blocks: int = Field(default=6, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    head: Literal["rig", "vertices", "basis"] = "rig"
+    components: int = Field(default=0, ge=0)
+    gate: bool = True
+    key_motion: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads or self.width % DECODER_HEADS:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads} and of {DECODER_HEADS}")
+        if (self.head == "basis") != (self.components > 0):
+            raise ValueError("components goes with head: basis, and with no other")
+        return self
+
+
+class StepsConfig(_Strict):
+    """Optimiser steps of the stages: LKMA on key frames, CMC on given keys, both together."""
+
+    keys: int = Field(default=500, ge=0)
+    completion: int = Field(default=1500, ge=0)
+    together: int = Field(default=3000, ge=0)
+
+    @property
+    def total(self) -> int:
+        return self.keys + self.completion + self.together
+
+
+class LossConfig(_Strict):
+    """Weights; 0 switches a loss off. Reconstruction is in mm², velocity in (mm / 100 ms)²."""
+
+    reconstruction: float = Field(default=1.0, ge=0)
+    velocity: float = Field(default=0.3, ge=0)
+    latent: float = Field(default=0.05, ge=0)
+    text: float = Field(default=0.05, ge=0)
+    closure: float = Field(default=1.0, ge=0)
+    power: float = Field(default=1.0, ge=0)
+
+
+class Config(_Strict):
+    """A whole run. ``keys`` is where key frames lie: at phones, or evenly at an equal count (the paper's
+    ablation); ``longest`` s is what one training crop holds; ``check_every`` steps the held-out mouth is
+    scored and a checkpoint written."""
+
+    encoder: str = "whisper-base-4"
+    corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
+    network: NetworkConfig = NetworkConfig()
+    steps: StepsConfig = StepsConfig()
+    losses: LossConfig = LossConfig()
+    keys: Literal["phones", "uniform"] = "phones"
+    batch: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    longest: float = Field(default=5.0, ge=0.5)
+    check_every: int = Field(default=500, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    cache: Path | None = None
+
+
+def load_config(path: Path) -> Config:
+    """Read YAML; relative paths are taken from the file's own folder. Raises InputError for anything wrong."""
+    try:
+        given = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: not a training config; see data/configs")
+    try:
+        config = Config.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {place}: {what}") from None
+
+    def there(p: Path) -> Path:
+        return (path.parent / p).resolve()
+
+    corpora = tuple(c.model_copy(update={"path": there(c.path)}) for c in config.corpora)
+    cache = there(config.cache) if config.cache else None
+    return config.model_copy(update={"corpora": corpora, "cache": cache})

@@ -1,0 +1,150 @@
+"""Clips → padded batches, every draw a function of seed and step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kmtalk.articulation.targets import TARGETS, Contact, canonical
+from kmtalk.corpora.clip import Clip
+from kmtalk.face.motion import frame_times
+from kmtalk.motion.inference import at_times, place_keys
+from kmtalk.motion.losses import PHONES
+from kmtalk.motion.model import Batch
+from kmtalk.speech.encode import Features
+
+RATES = (25.0, 30.0)
+"""Frames per second that are trained on."""
+
+BEGINNING = 6.0
+"""Seconds: a crop's clock begins anywhere up to here, so that no pose is tied to a time of day."""
+
+CLOSED_SHARE = 0.5  # of a bilabial's duration, about its middle, that the closure loss watches
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip made ready: its features and the columns of its motion that the network moves. ``flat``
+    (R, 3V) turns them into vertex offsets, for a head that makes those; None leaves weights."""
+
+    clip: Clip
+    features: Features
+    motion: np.ndarray
+    flat: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One crop of one example. ``shut`` (N,) is 1 within bilabials."""
+
+    features: np.ndarray
+    times: np.ndarray
+    motion: np.ndarray
+    keys: np.ndarray
+    shut: np.ndarray
+    phones: np.ndarray
+    style: str
+
+
+def cut(example: Example, rng: np.random.Generator, longest: float, keys: str) -> Piece:
+    """A crop of up to ``longest`` s at one of RATES; ``keys`` as in motion.model.Shape."""
+    clip = example.clip
+    fps = clip.fps if rng.random() < 0.6 else float(rng.choice(RATES))
+    count = round(len(clip.weights) / clip.fps * fps)
+    most = min(count, round(longest * fps))
+    begin = int(rng.integers(0, count - most + 1))
+    times = frame_times(count, fps)[begin : begin + most]
+    motion = at_times(example.motion, clip.fps, times) if fps != clip.fps else example.motion[begin : begin + most]
+    if example.flat is not None:
+        motion = motion @ example.flat
+    located = place_keys(clip.alignment, count, fps, keys)
+    located = located[(located >= begin) & (located < begin + most)] - begin
+    if not len(located):
+        located = np.array([most // 2])
+    start, end = begin / fps, (begin + most) / fps
+    shut = np.zeros(most, np.float32)
+    heard: list[int] = []
+    for phone in clip.alignment.phones:
+        middle, label = (phone.start + phone.end) / 2, canonical(phone.label)
+        if start <= middle < end:
+            heard.append(PHONES.index(label) + 1)
+        if TARGETS[label].contact is Contact.BILABIAL:
+            half = max(CLOSED_SHARE * (phone.end - phone.start) / 2, 0.5 / fps)
+            shut[np.abs(times - middle) <= half] = 1.0
+    shift = float(rng.uniform(0, BEGINNING)) - start
+    return Piece(
+        example.features.at(times),
+        (times + shift).astype(np.float32),
+        motion.astype(np.float32),
+        located,
+        shut,
+        np.array(heard[: most // 2], np.int64),
+        clip.style,
+    )
+
+
+def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generator) -> Batch:
+    """Pad to one batch; one in ten is shown the mean style, so that it can be left there."""
+    count, most = max(len(p.times) for p in pieces), max(len(p.keys) for p in pieces)
+    b, d, out = len(pieces), pieces[0].features.shape[1], pieces[0].motion.shape[1]
+    features, motion = np.zeros((b, count, d), np.float32), np.zeros((b, count, out), np.float32)
+    times, shut = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
+    real, keys_real = np.zeros((b, count), bool), np.zeros((b, most), bool)
+    located, style = np.zeros((b, most), np.int64), np.zeros((b, len(styles)), np.float32)
+    for i, p in enumerate(pieces):
+        n, m = len(p.times), len(p.keys)
+        features[i, :n], motion[i, :n], times[i, :n], shut[i, :n] = p.features, p.motion, p.times, p.shut
+        real[i, :n], keys_real[i, :m], located[i, :m] = True, True, p.keys
+        style[i] = 1 / len(styles)
+        if p.style in styles and rng.random() > 0.1:
+            style[i] = np.array([s == p.style for s in styles], np.float32)
+    make = torch.from_numpy
+    return Batch(
+        make(features),
+        make(times),
+        make(real),
+        make(located),
+        make(keys_real),
+        make(style),
+        make(motion),
+        make(shut),
+        [make(p.phones) for p in pieces],
+    )
+
+
+def draw(
+    groups: Sequence[Sequence[Example]],
+    shares: Sequence[float],
+    size: int,
+    styles: Sequence[str],
+    longest: float,
+    keys: str,
+    rng: np.random.Generator,
+) -> Batch:
+    """One batch: from each corpus its share."""
+    chances = np.array(shares) / sum(shares)
+    pieces = []
+    for _ in range(size):
+        group = groups[int(rng.choice(len(groups), p=chances))]
+        pieces.append(cut(group[int(rng.integers(len(group)))], rng, longest, keys))
+    return stack(pieces, styles, rng)
+
+
+def repairable(
+    truth: torch.Tensor, batch: Batch, own: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, Batch]:
+    """Keys as CMC will meet them: a clip's keys are its truth, its truth jittered in size, or LKMA's ``own``;
+    some are dropped. Returns key motions (B, M, out) and the batch with the keys that are left."""
+    b, m = batch.keys.shape
+    device = truth.device
+    kind = torch.rand(b, 1, 1, generator=generator).to(device)
+    noise = (torch.randn(b, m, 1, generator=generator) * 0.25).to(device)
+    shaken = (truth * (1 + noise)).clamp(0, 1) if truth.min() >= 0 else truth * (1 + noise)
+    motion = torch.where(kind < 0.3, truth, torch.where(kind < 0.5, shaken, own))
+    kept = batch.keys_real & (torch.rand(b, m, generator=generator).to(device) > 0.1)
+    kept[:, 0] = batch.keys_real[:, 0]
+    fields = {**vars(batch), "keys_real": kept}
+    return motion, Batch(**fields)

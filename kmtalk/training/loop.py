@@ -1,0 +1,338 @@
+"""``kmtalk train``: LKMA on keys, CMC on given keys, then both together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.corpora.clip import Clip
+from kmtalk.errors import InputError
+from kmtalk.face.rig import Rig
+from kmtalk.motion.heads import principal_basis
+from kmtalk.motion.inference import place_keys, run
+from kmtalk.motion.losses import LipReader, Losses, RigSurface, VertexSurface
+from kmtalk.motion.model import Batch, Network, Shape, style_shares
+from kmtalk.progress import Progress
+from kmtalk.speech.encode import Encoder, Features, encode_cached, load_encoder
+from kmtalk.training.config import Config
+from kmtalk.training.examples import Example, draw, repairable
+
+STAGES = ("keys", "completion", "together")
+AVERAGE = 0.998  # of the running mean of weights that is kept
+WARM_UP = 100  # steps
+LOG_EVERY = 50  # steps
+BASIS_FRAMES = 2000  # of motion from which principal components are taken
+
+
+def _averaged(mean: Any, now: Any, count: Any) -> None:
+    """Running mean of weights that forgets its beginnings while it is young."""
+    n = float(count)
+    torch._foreach_lerp_(mean, now, 1 - min(AVERAGE, (1 + n) / (10 + n)))
+
+
+def _precision() -> str | None:
+    """bfloat16 where the GPU has it; what ``accelerate launch`` says goes before."""
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return None
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+class Teacher(nn.Module):
+    """The network and its lip reader, so that one forward gives the losses (and several machines agree)."""
+
+    def __init__(self, network: Network, surface: nn.Module, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.network, self.surface = network, surface
+        with torch.no_grad():
+            seen = surface.lips(torch.zeros(1, 1, network.shape.out)).shape[-1]  # type: ignore[operator]
+        self.reader = LipReader(seen, network.shape.dimension)
+        self._weights = weights
+
+    def forward(self, batch: Batch, stage: str, number: int) -> dict[str, Tensor]:
+        network = self.network
+        losses = Losses(self.surface, self.reader, self._weights)  # type: ignore[arg-type]
+        audio = network.hear(batch)
+        own = network.keys(audio, batch)
+        out = {}
+        if network.shape.key_motion and stage != "completion":
+            with torch.autocast(audio.device.type, enabled=False):
+                out = losses.on_keys(own.float(), batch)
+        if stage == "keys":
+            return out
+        assert batch.motion is not None
+        truth = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, network.shape.out))
+        own = own.detach() if stage == "completion" else own
+        if network.shape.key_motion:
+            generator = torch.Generator().manual_seed(number)
+            motion_keys, left = repairable(truth, batch, own, generator)
+        else:
+            motion_keys, left = own, batch
+        motion = network.complete(audio, motion_keys, left)
+        with torch.autocast(audio.device.type, enabled=False):  # millimetres want more than bfloat16
+            return out | losses.on_motion(motion.float(), audio.float(), batch)
+
+
+def examples(
+    clips: Sequence[Clip], encoder: Encoder, columns: list[int], cache: Path | None, progress: Progress
+) -> list[Example]:
+    """Clips with their features and the motion of the shapes at ``columns``."""
+    out = []
+    with progress.stage("features", len(clips)) as told:
+        for i, clip in enumerate(clips):
+            told(i)
+            features = encode_cached(encoder, clip.samples(), cache)
+            small = Features(features.values.astype(np.float16), features.rate, features.start)
+            out.append(Example(clip, small, clip.weights[:, columns]))
+    return out
+
+
+def moved_shapes(clips: Sequence[Clip], rig: Rig) -> tuple[str, ...]:
+    """Names of the rig's shapes that any clip's mouth moves."""
+    used = np.max([clip.weights.max(0) for clip in clips], axis=0) > 1e-3
+    return tuple(name for name, u in zip(rig.names, used, strict=True) if u)
+
+
+class Trainer:
+    """One run: what it learns from, what it has learnt, where it is."""
+
+    def __init__(
+        self,
+        config: Config,
+        corpora: Sequence[Sequence[Clip]],
+        judged: Sequence[tuple[Clip, np.ndarray, np.ndarray]],
+        rig: Rig,
+        output: Path,
+        progress: Progress | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """``corpora`` are the clips of ``config.corpora``; ``judged`` are clips kept apart, each with its
+        real mouth (N, 3) mm and the frames of speech (N,), by which the held-out score is reckoned."""
+        if any(not clips for clips in corpora):
+            raise InputError("a corpus holds no clips; build it again")
+        torch.manual_seed(config.seed)
+        self.config, self.rig, self.output = config, rig, output
+        self.progress, self.say = progress or Progress(), say
+        everything = [clip for clips in corpora for clip in clips]
+        names = moved_shapes(everything, rig)
+        columns = [rig.index[n] for n in names]
+        encoder = load_encoder(config.encoder)
+        cache = config.cache or output / "features"
+        self.groups = [examples(clips, encoder, columns, cache, self.progress) for clips in corpora]
+        self.judged = [
+            (e, mouth, speaking)
+            for e, (_, mouth, speaking) in zip(
+                examples([c for c, _, _ in judged], encoder, columns, cache, self.progress), judged, strict=True
+            )
+        ]
+        some = np.concatenate([e.features.values for g in self.groups for e in g[:200]]).astype(np.float32)
+        self.shape = Shape(
+            encoder=encoder.name,
+            dimension=some.shape[1],
+            names=names,
+            vertices=len(rig.template.vertices),
+            styles=tuple(sorted({clip.style for clip in everything})),
+            keys=config.keys,
+            **config.network.model_dump(),
+        )
+        flat = rig.offsets[columns].reshape(len(columns), -1)
+        basis = None
+        if self.shape.head == "basis":
+            frames = np.concatenate([e.motion for g in self.groups for e in g])
+            few = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
+            basis = principal_basis(torch.from_numpy(frames[np.sort(few)] @ flat), self.shape.components)
+            if len(basis) < self.shape.components:
+                raise InputError(f"network.components: these corpora have no more than {len(basis)}")
+        network = Network(self.shape, basis)
+        surface = RigSurface(rig, names) if self.shape.head == "rig" else VertexSurface(rig)
+        if self.shape.head != "rig":
+            self.groups = [[replace(e, flat=flat) for e in g] for g in self.groups]
+        network.mean.copy_(torch.from_numpy(some.mean(0)))
+        network.scale.copy_(torch.from_numpy(some.std(0) + 1e-3))
+        self.accelerator = Accelerator(
+            mixed_precision=_precision(),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        self.average = AveragedModel(network, multi_avg_fn=_averaged)
+        self.average.to(self.accelerator.device)
+        teacher = Teacher(network, surface, config.losses.model_dump())
+        optimizer = torch.optim.AdamW(
+            teacher.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        self.teacher, self.optimizer = self.accelerator.prepare(teacher, optimizer)
+        self.solver = MouthSolver(rig)
+        self.step = 0
+        output.mkdir(parents=True, exist_ok=True)
+        self._log: Any = None
+
+    @property
+    def network(self) -> Network:
+        """The averaged network, which is what is saved and judged."""
+        network = self.average.module
+        assert isinstance(network, Network)
+        return network
+
+    def run(self) -> Path:
+        """Train to the end, from where a checkpoint left off; returns the weights' path."""
+        self.resume()
+        total = self.config.steps.total
+        main = self.accelerator.is_main_process
+        with self.progress.stage("train", total) as told:
+            while self.step < total:
+                losses = self.advance()
+                told(self.step)
+                if (self.step % LOG_EVERY == 0 or self.step == total) and main:
+                    self._note({f"loss/{k}": float(v.detach()) for k, v in losses.items()})
+                if (self.step % self.config.check_every == 0 or self.step == total) and main:
+                    self.checkpoint()
+                    score = self.score()
+                    if score:
+                        self._note({f"kept apart/{k}": v for k, v in score.items()})
+                    told_losses = "  ".join(f"{k} {float(v.detach()):.3f}" for k, v in losses.items())
+                    told_score = "  ".join(f"{k} {v:.3f}" for k, v in score.items())
+                    kept = f"kept apart ({self.judged[0][0].clip.source}): {told_score}" if score else ""
+                    self.say(f"step {self.step} of {total} ({self.stage})  {told_losses}  {kept}")
+        path = self.output / "network.safetensors"
+        if main:
+            self.network.save(path, {"seed": self.config.seed, "steps": total})
+            (self.output / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
+            if self._log is not None:
+                self._log.close()
+        return path
+
+    @property
+    def stage(self) -> str:
+        return self._stage(max(self.step - 1, 0))
+
+    def _stage(self, step: int) -> str:
+        steps = self.config.steps
+        if step < steps.keys and self.config.network.key_motion:
+            return "keys"
+        return "completion" if step < steps.keys + steps.completion else "together"
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimiser step; all that is random comes from the seed and the step's number."""
+        config = self.config
+        number = (config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index
+        torch.manual_seed(number)
+        rng = np.random.default_rng(number)
+        batch = draw(
+            self.groups,
+            [c.share for c in config.corpora],
+            config.batch,
+            self.shape.styles,
+            config.longest,
+            config.keys,
+            rng,
+        ).to(self.accelerator.device)
+        stage = self._stage(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._pace()
+        self.teacher.train()
+        with self.accelerator.autocast():
+            losses: dict[str, Tensor] = self.teacher(batch, stage, number)
+        whole = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(whole):
+            raise InputError(f"training left the numbers at step {self.step}; lower learning_rate, and begin anew")
+        self.accelerator.backward(whole)
+        self.accelerator.clip_grad_norm_(self.teacher.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.average.update_parameters(self.accelerator.unwrap_model(self.teacher).network)
+        return losses
+
+    def _pace(self) -> float:
+        """Learning rate as a share of the configured one: warmed up, then down a cosine."""
+        done = self.step / max(1, self.config.steps.total)
+        return min(1.0, (self.step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def score(self) -> dict[str, float]:
+        """r of aperture, width and chin over the judged clips' speech, by the averaged network."""
+        if not self.judged or self.stage == "keys" or self.shape.head != "rig":
+            return {}
+        real, made = [], []
+        index = [self.rig.index[n] for n in self.shape.names]
+        for example, mouth, speaking in self.judged:
+            weights = np.zeros((len(example.clip.weights), len(self.rig.names)))
+            weights[:, index] = self.infer(example)
+            m = self.solver.measure(weights)
+            n = min(len(mouth), len(weights))
+            made.append(np.stack([m.aperture, m.width, m.jaw], 1)[:n][speaking[:n]])
+            real.append(mouth[:n][speaking[:n]])
+        a, b = np.concatenate(real), np.concatenate(made)
+        r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
+        return dict(zip(("aperture r", "width r", "chin r"), r, strict=True)) | {
+            "aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))
+        }
+
+    def infer(self, example: Example) -> np.ndarray:
+        """Motion (N, out) of one example by the averaged network."""
+        clip, count = example.clip, len(example.clip.weights)
+        located = place_keys(clip.alignment, count, clip.fps, self.shape.keys)
+        style = style_shares(self.shape, clip.style if clip.style in self.shape.styles else None)
+        return run(self.network.eval(), example.features, located, count, clip.fps, style)
+
+    def _note(self, values: dict[str, float]) -> None:
+        if self._log is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._log = SummaryWriter(str(self.output / "log"))
+        for name, value in values.items():
+            self._log.add_scalar(name, value, self.step)
+
+    def _identity(self) -> str:
+        """What a checkpoint must share with the run that takes it up: config, shape, rig and clips."""
+        config = self.config.model_dump(mode="json", exclude={"cache"})
+        clips = [[(e.clip.name, len(e.motion)) for e in g] for g in self.groups]
+        rig = hashlib.sha256(self.rig.offsets.tobytes()).hexdigest()
+        facts = json.dumps([config, asdict(self.shape), rig, clips], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def checkpoint(self) -> None:
+        """All that is needed to go on as if nothing had happened."""
+        path = self.output / "checkpoint.pt"
+        state = {
+            "identity": self._identity(),
+            "step": self.step,
+            "teacher": self.accelerator.unwrap_model(self.teacher).state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def resume(self) -> None:
+        """Take up the checkpoint in the output folder, if there is one; raises InputError for another run's,
+        and where several machines do not see the same one."""
+        path = self.output / "checkpoint.pt"
+        if path.is_file():
+            try:
+                state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+                known = state["identity"]
+            except Exception:
+                raise InputError(f"{path}: a damaged checkpoint; delete it to begin anew") from None
+            if known != self._identity():
+                raise InputError(
+                    f"{path}: belongs to another config or other corpora; give another output folder, or delete it"
+                )
+            self.accelerator.unwrap_model(self.teacher).load_state_dict(state["teacher"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+            self.say(f"resumed at step {self.step}")
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device))
+        if len(set(steps.tolist())) > 1:
+            raise InputError(f"{self.output}: not all machines see the same checkpoint; share the folder, or empty it")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import SHARED, needs_shared, phones
+
+from kmtalk import metrics
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.articulation.speaker import Speaker
+from kmtalk.corpora import augment
+from kmtalk.corpora.grid import fit_clip, held_out, load_grid
+from kmtalk.corpora.simulated import build, load_simulated
+from kmtalk.corpora.voices import VOICES, available, speak
+from kmtalk.errors import InputError
+from kmtalk.speech.audio import SAMPLE_RATE, loudness
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory, rig):
+    folder = tmp_path_factory.mktemp("simulated")
+    build(folder, rig, clips=30, seed=3)
+    return folder
+
+
+@pytest.mark.parametrize("voice", VOICES, ids=lambda v: v.label)
+def test_a_voice_tells_its_own_phones(voice):
+    missing = available(voice)
+    if missing:
+        pytest.skip(missing)
+    text = {"en": "My papa may buy a map.", "de": "Mama backt Brot.", "ru": "Мама мыла раму."}
+    audio, alignment = speak(voice, text.get(voice.language, "Mama, papa."))
+    assert 0.4 < audio.duration < 5
+    assert 6 <= len(alignment.phones) <= 20
+    assert all(a.end <= b.start + 1e-6 for a, b in zip(alignment.phones, alignment.phones[1:], strict=False))
+    assert alignment.phones[-1].end <= audio.duration + 0.05
+    # vowels are louder than the closures of p b m and than what surrounds the speech
+    level = loudness(audio.samples)
+    vowel = [p for p in alignment.phones if p.label.lower().rstrip("012ː")[:1] in "aeiouæɑɐəɛɪ"]
+    inside = np.mean([level[int((p.start + p.end) * 50)] for p in vowel])
+    assert inside > np.percentile(level, 30) + 3
+
+
+@pytest.mark.parametrize("kind", augment.KINDS)
+def test_changed_speech_keeps_its_times(kind):
+    """Four bursts, marked as phones: wherever the change puts them, the marks follow."""
+    t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    spans = [(0.3 + 0.4 * k, 0.45 + 0.4 * k) for k in range(4)]
+    gate = sum(((t >= a) & (t < b)).astype(float) for a, b in spans)
+    samples = (0.3 * gate * np.sign(np.sin(2 * np.pi * 150 * t))).astype(np.float32)
+    marked = phones(*[("AA", a, b) for a, b in spans])
+    change = augment.KINDS[kind][0]
+    for seed in range(3):
+        out, times = change(samples, marked, np.random.default_rng(seed))
+        level = loudness(out.astype(np.float32))
+        assert not np.array_equal(out[: len(samples)], samples[: len(out)])
+        for p in times.phones:
+            burst = level[int((p.start + 0.03) * 100) : int((p.end - 0.03) * 100)].mean()
+            gap = level[int((p.start - 0.08) * 100) : int((p.start - 0.03) * 100)].mean()
+            assert burst > gap + 6
+
+
+def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, rig):
+    clips = load_simulated(simulated, rig)
+    assert len(clips) >= 20
+    assert len({c.alignment.aligner for c in clips}) >= 4
+    assert {c.source for c in clips} == {"simulated"}
+    solver = MouthSolver(rig)
+    least = []
+    for clip in clips:
+        assert abs(len(clip.samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
+        mouth = solver.measure(clip.weights.astype(float))
+        least += metrics.closures(np.stack([mouth.aperture, mouth.width, mouth.jaw], 1), clip.alignment, clip.fps)
+    assert len(least) > 30
+    assert np.mean(np.array(least) < metrics.CLOSED) > 0.98
+    muted = [c for c in clips if c.alignment.aligner == "none"]
+    assert muted and not any(c.weights.any() for c in muted)
+
+
+def test_the_same_seed_makes_the_same_corpus(kmtalk, tmp_path):
+    for name in ("one", "two"):
+        assert kmtalk("corpus", "build", "simulated", "-o", name, "--clips", 24, "--seed", 5).returncode == 0
+    one, two = (
+        {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in ("one", "two")
+    )
+    assert len(one) > 40
+    assert one == two
+
+
+def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
+    torn = tmp_path / "torn"
+    shutil.copytree(simulated, torn)
+    next((torn / "audio").iterdir()).unlink()
+    with pytest.raises(InputError, match="lacks its sound"):
+        load_simulated(torn, rig)
+    with pytest.raises(InputError, match="not a simulated corpus"):
+        load_simulated(tmp_path, rig)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(simulated, mixed)
+    path = sorted((mixed / "audio").iterdir())[0]
+    soundfile.write(path, np.zeros(20 * SAMPLE_RATE), SAMPLE_RATE)
+    with pytest.raises(InputError, match="are they a pair"):
+        load_simulated(mixed, rig)[0].samples()
+
+
+@needs_shared
+@pytest.mark.slow
+def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
+    speaker, solver = Speaker(rig), MouthSolver(rig)
+    real, made, least = [], [], []
+    clips = [c for i, c in enumerate(load_grid(SHARED / "data" / "grid")) if i % 40 == 1]
+    for clip in clips:
+        mouth = solver.measure(fit_clip(clip, speaker).weights.astype(float))
+        fitted = np.stack([mouth.aperture, mouth.width, mouth.jaw], 1)
+        count = min(len(fitted), len(clip.mouth))
+        real.append(clip.mouth[:count][clip.speaking[:count]])
+        made.append(fitted[:count][clip.speaking[:count]])
+        least += metrics.closures(fitted, clip.alignment, 25.0)
+    a, b = np.concatenate(real), np.concatenate(made)
+    assert all(np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.95 for k in range(3))
+    assert np.mean(np.array(least) < metrics.CLOSED) > 0.97
+    assert b[:, 0].min() >= 0
+
+
+@needs_shared
+def test_held_out_clips_are_a_third_and_are_the_corpus_own():
+    names = [c.name for c in load_grid(SHARED / "data" / "grid")]
+    assert held_out() == set(names[::3])

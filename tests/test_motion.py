@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import SPEECH, phones
+
+from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
+from kmtalk.motion import inference
+from kmtalk.motion.finish import finish
+from kmtalk.motion.heads import BasisHead, RigHead, principal_basis
+from kmtalk.motion.inference import at_times, inner_rate
+from kmtalk.motion.losses import NAMES, LipReader, Losses, RigSurface, VertexSurface
+from kmtalk.motion.model import Batch, Network, Shape, load_network, style_shares
+from kmtalk.motion.performer import find_intensity, intensified, parse_style
+from kmtalk.speech import encode
+from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
+from kmtalk.speech.encode import Features, LogMel, Wav2Vec2, WhisperLayer, load_encoder
+from kmtalk.weights import asset
+
+MOUTH = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight")
+SMALL = Shape("log-mel", 80, width=32, heads=4, blocks=2, dropout=0.0, names=MOUTH, styles=("a", "b"))
+
+
+def small(shape=SMALL, seed=0):
+    """A network whose heads are no longer zero, so that everything before them shows."""
+    torch.manual_seed(seed)
+    network = Network(shape).eval()
+    for head in (network.key_motion.head, network.decoder.head):
+        torch.nn.init.normal_(head.linear.weight, std=0.1)
+        torch.nn.init.constant_(head.linear.bias, 0.3)
+    return network
+
+
+def batch(lengths, key_sets, shape=SMALL, seed=0):
+    """Clips of different lengths, padded with garbage that must not matter."""
+    rng = np.random.default_rng(seed)
+    most, m = max(lengths), max(len(k) for k in key_sets)
+    features = torch.from_numpy(rng.normal(size=(len(lengths), most, shape.dimension)).astype(np.float32))
+    real = torch.tensor([[n < length for n in range(most)] for length in lengths])
+    keys = torch.zeros(len(lengths), m, dtype=torch.long)
+    keys_real = torch.zeros(len(lengths), m, dtype=torch.bool)
+    for i, k in enumerate(key_sets):
+        keys[i, : len(k)], keys_real[i, : len(k)] = torch.tensor(k), True
+    times = (torch.arange(most) + 0.5).expand(len(lengths), -1) / 25.0
+    style = torch.tensor([[1.0, 0.0]]).expand(len(lengths), -1)
+    return Batch(features, times, real, keys, keys_real, style)
+
+
+def test_padding_changes_nothing():
+    network = small()
+    both = batch([20, 47], [[0, 3, 9, 19], [0, 5, 6, 20, 33, 41, 46]])
+    alone = Batch(*(v[:1, :20] for v in (both.features, both.times, both.real)), both.keys[:1, :4],
+                  both.keys_real[:1, :4], both.style[:1])  # fmt: skip
+    with torch.no_grad():
+        keys, motion = network(both)
+        keys_alone, motion_alone = network(alone)
+    assert torch.allclose(keys[0, :4], keys_alone[0], atol=1e-5)
+    assert torch.allclose(motion[0, :20], motion_alone[0], atol=1e-5)
+
+
+def test_frames_between_keys_know_their_own_time():
+    """The trap of the parents: non-key tokens that never see when they are."""
+    network = small()
+    b = batch([30], [[0, 29]])
+    with torch.no_grad():
+        flow = network.flow(torch.zeros(1, 2, len(MOUTH)), b.keys, b.keys_real, b.times, b.real)
+        steps = flow[0, 5:25].diff(dim=0).norm(dim=1)
+    assert steps.min() > 1e-3 * flow.norm(dim=2).mean()
+
+
+def test_what_a_key_says_is_heard_around_it_more_than_far_away():
+    network = small()
+    b = batch([250], [[0, 50, 125, 200, 249]])
+    audio = network.hear(b)
+    poses = torch.full((1, 5, len(MOUTH)), 0.2)
+    other = poses.clone()
+    other[0, 2] = 0.9
+    with torch.no_grad():
+        change = (network.complete(audio, other, b) - network.complete(audio, poses, b)).abs().amax(-1)[0]
+    assert change[120:131].max() > 1e-3
+    assert change[:20].max() < 0.3 * change[120:131].max()
+
+
+def test_the_rig_head_begins_at_rest_stays_in_range_and_finds_its_way_back():
+    head = RigHead(8, 3)
+    assert not head(torch.randn(5, 8)).any()
+    torch.nn.init.constant_(head.linear.bias, 7.0)
+    out = head(torch.zeros(1, 8))
+    assert out.max() == 1.0
+    out.sum().backward()  # less is wanted: the gradient leads down again
+    assert head.linear.bias.grad.min() > 0
+    head.zero_grad()
+    (-head(torch.zeros(1, 8))).sum().backward()  # more is wanted, and there is no more
+    assert not head.linear.bias.grad.any()
+
+
+def test_a_principal_basis_spans_what_it_was_made_from():
+    torch.manual_seed(0)
+    offsets = torch.randn(40, 4) @ torch.randn(4, 30)
+    basis = principal_basis(offsets, 4)
+    again = torch.linalg.lstsq(basis.T, offsets.T).solution.T @ basis
+    assert torch.allclose(again, offsets, atol=1e-3)
+    assert BasisHead(8, basis)(torch.randn(2, 8)).shape == (2, 30)
+
+
+def test_the_error_on_the_rig_is_the_error_on_its_vertices(rig):
+    torch.manual_seed(0)
+    names = tuple(n for n in rig.names if n.startswith(("jaw", "mouth")))
+    columns = [rig.index[n] for n in names]
+    difference = torch.rand(7, len(names)) * 0.3
+    flat = difference @ torch.from_numpy(rig.offsets[columns].reshape(len(names), -1))
+    on_rig, on_vertices = RigSurface(rig, names), VertexSurface(rig)
+    assert torch.allclose(on_rig.error(difference), on_vertices.error(flat), rtol=1e-3)
+    assert torch.allclose(on_rig.gap(difference), on_vertices.gap(flat), atol=1e-3)
+    index = names.index("jawOpen")
+    opened = torch.eye(len(names))[index] * 0.5
+    assert on_rig.gap(opened).max() > 10  # millimetres
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_loss_is_switched_off_by_its_name(rig, name):
+    shape = Shape("log-mel", 80, width=32, heads=4, blocks=1, names=MOUTH)
+    surface = RigSurface(rig, MOUTH)
+    b = batch([40, 30], [[0, 10, 20, 29], [0, 15, 29]], shape)
+    b.style = torch.ones(2, 1)
+    b.motion, b.shut = torch.rand(2, 40, len(MOUTH)) * 0.3, torch.zeros(2, 40)
+    b.phones = [torch.tensor([3, 4]), torch.tensor([5])]
+    network = Network(shape)
+    reader = LipReader(surface.lips(b.motion).shape[-1], 80)
+    weights = dict.fromkeys(NAMES, 1.0)
+    every = Losses(surface, reader, weights).on_motion(network(b)[1], network.hear(b), b)
+    fewer = Losses(surface, reader, weights | {name: 0.0}).on_motion(network(b)[1], network.hear(b), b)
+    assert set(every) - set(fewer) == {name}
+    assert all(torch.isfinite(v) for v in every.values())
+
+
+def test_features_are_interpolated_on_their_own_clock():
+    ramp = Features(np.arange(50, dtype=np.float32)[:, None], rate=50.0, start=0.0125)
+    times = np.array([0.0125, 0.0225, 0.5125, 99.0])
+    assert np.allclose(ramp.at(times)[:, 0], [0.0, 0.5, 25.0, 49.0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2"])
+def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
+    """Each encoder's stated clock, against a click; and what it says of its dimension."""
+    if kind == "wav2vec2":
+        transformers = pytest.importorskip("transformers")
+        torch.manual_seed(0)
+        config = transformers.Wav2Vec2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                                             intermediate_size=32, do_stable_layer_norm=False)  # fmt: skip
+        transformers.Wav2Vec2Model(config).save_pretrained(tmp_path)
+        encoder = Wav2Vec2(str(tmp_path))
+    else:
+        encoder = LogMel() if kind == "log-mel" else WhisperLayer("base", 1)
+    rng = np.random.default_rng(0)
+    samples = (1e-4 * rng.normal(size=2 * SAMPLE_RATE)).astype(np.float32)
+    clicked = samples.copy()
+    clicked[SAMPLE_RATE - 80 : SAMPLE_RATE + 80] += 0.1 * rng.normal(size=160).astype(np.float32)
+    # the level is set by the loud parts: give both the same
+    tail = (0.1 * rng.normal(size=SAMPLE_RATE // 2)).astype(np.float32)
+    quiet, loud = (encoder.encode(np.concatenate([s, tail])) for s in (samples, clicked))
+    assert loud.values.shape[1] == encoder.dimension
+    assert loud.rate == encoder.rate
+    change = np.linalg.norm(loud.values - quiet.values, axis=1)[: int(1.8 * loud.rate)]
+    heard = loud.start + float((change**4 * np.arange(len(change))).sum() / (change**4).sum()) / loud.rate
+    assert abs(heard - 1.0) < 0.03
+
+
+def test_long_sound_is_encoded_in_windows_that_agree():
+    encoder = WhisperLayer("base", 4)
+    audio = load_audio(SPEECH)
+    long = np.concatenate([audio.samples, audio.samples[: 5 * SAMPLE_RATE]])
+    whole, part = encoder.encode(long), encoder.encode(long[: 9 * SAMPLE_RATE])
+    a, b = whole.values[100:350], part.values[100:350]
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert np.median(cosine) > 0.99
+
+
+def test_unknown_encoders_are_refused():
+    with pytest.raises(InputError, match="encoder"):
+        load_encoder("hubert")
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        Wav2Vec2("/nowhere/at/all")
+
+
+@pytest.mark.parametrize(
+    ("fps", "inner"), [(30, 30), (25, 25), (24, 24), (29.97, 29.97), (60, 30), (50, 30), (12, 30), (120, 30)]
+)
+def test_the_network_runs_at_the_rate_it_knows(fps, inner):
+    assert inner_rate(fps) == inner
+
+
+def test_motion_at_other_times_never_overshoots():
+    motion = np.array([[0.0], [0.0], [1.0], [0.0], [0.0]])
+    out = at_times(motion, 25.0, frame_times(60, 300.0))
+    assert out.min() >= 0 and out.max() <= 1
+
+
+@pytest.mark.slow
+def test_where_windows_fall_matters_little(talk, monkeypatch):
+    """The tolerance that inference states: the encoder's and the network's windows elsewhere, half a minute
+    of speech, the shipped weights."""
+    audio, alignment = talk.align(SPEECH)
+    spans = [
+        (p.label, p.start + k * audio.duration, p.end + k * audio.duration) for k in range(3) for p in alignment.phones
+    ]
+    long = from_samples(np.tile(audio.samples, 3), SAMPLE_RATE)
+    columns = [talk.rig.index[n] for n in talk.network.shape.names]
+    surface = RigSurface(talk.rig, talk.network.shape.names)
+
+    def gaps():
+        weights = talk.performer.mouth(talk.rig, phones(*spans), long, 30.0, "natural")
+        return surface.gap(torch.from_numpy(weights[:, columns].astype(np.float32))).numpy()
+
+    first = gaps()
+    monkeypatch.setattr(inference, "WINDOW", 12.7)
+    monkeypatch.setattr(encode, "WINDOW", 8.3)
+    away = np.abs(first - gaps()).max(1)
+    assert len(away) == round(long.duration * 30)
+    print(np.percentile(away, [50, 95, 99, 100]))
+    assert 0 < np.percentile(away, 99) < inference.WINDOW_TOLERANCE
+
+
+def test_the_phones_close_the_lips_and_still_the_pauses(rig):
+    from kmtalk.articulation.inverse import MouthSolver
+
+    rng = np.random.default_rng(0)
+    times = frame_times(90, 30.0)
+    weights = np.zeros((90, len(rig.names)))
+    weights[:, rig.index["jawOpen"]] = 0.2
+    weights[:, rig.index["mouthLowerDownLeft"]] = 0.3 + 0.1 * rng.random(90)
+    spoken = phones(("AA", 0.2, 0.5), ("B", 0.5, 0.6), ("AA", 0.6, 1.0), ("AA", 2.0, 2.5))
+    gap = MouthSolver(rig).measure(finish(weights, rig, spoken, times)).aperture
+    assert gap[(times > 0.53) & (times < 0.57)].max() < 0.5
+    assert gap[(times > 0.3) & (times < 0.4)].min() > 3
+    assert gap[(times > 1.1) & (times < 1.9)].std() < 1e-6
+    assert np.array_equal(finish(weights, rig, phones(), times), weights)  # nothing known, nothing done
+
+
+def test_styles_are_picked_mixed_or_left_at_their_mean():
+    assert style_shares(SMALL, "b").tolist() == [0, 1]
+    assert style_shares(SMALL, parse_style("a:1,b:3")).tolist() == [0.25, 0.75]
+    assert style_shares(SMALL, parse_style("mean")).tolist() == [0.5, 0.5]
+    for wrong in ("c", {"a": 0.0}, {"a": 1.0, "c": 1.0}, {"a": float("nan")}, {"a": 2.0, "b": -1.0}):
+        with pytest.raises(InputError, match="style"):
+            style_shares(SMALL, wrong)
+    with pytest.raises(InputError, match="shares"):
+        parse_style("a:much")
+
+
+def test_intensity_scales_jaw_and_lips_apart(rig):
+    weights = np.full((1, len(rig.names)), 0.2)
+    out = intensified(weights, rig, find_intensity("jaw=2, lips=0.5"))
+    assert out[0, rig.index["jawOpen"]] == pytest.approx(0.4)
+    assert out[0, rig.index["mouthFunnel"]] == pytest.approx(0.1)
+    assert find_intensity("1.5").lips == 1.5
+    for wrong in ("much", "jaw=-1", "nose=1", "9"):
+        with pytest.raises(InputError, match="intensity"):
+            find_intensity(wrong)
+
+
+def test_weights_are_kept_in_safetensors_and_others_are_refused(tmp_path):
+    network = small()
+    network.save(tmp_path / "n.safetensors", {"seed": 3})
+    again = load_network(tmp_path / "n.safetensors")
+    b = batch([20], [[0, 19]])
+    with torch.no_grad():
+        assert torch.allclose(network(b)[1], again(b)[1], atol=5e-3)  # kept as float16
+    assert again.shape == network.shape
+    (tmp_path / "bad.safetensors").write_bytes((tmp_path / "n.safetensors").read_bytes()[:5000])
+    for path in (tmp_path / "bad.safetensors", tmp_path / "none.safetensors", asset("head.safetensors")):
+        with pytest.raises(InputError, match="weights"):
+            load_network(path)

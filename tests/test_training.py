@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SHARED, needs_shared
+
+from kmtalk.corpora.simulated import build, load_simulated
+from kmtalk.errors import InputError
+from kmtalk.motion.model import load_network
+from kmtalk.training.config import load_config
+from kmtalk.training.loop import Trainer
+
+TINY = {
+    "encoder": "log-mel",
+    "network": {"width": 32, "heads": 4, "blocks": 1, "dropout": 0.1},
+    "steps": {"keys": 4, "completion": 4, "together": 8},
+    "batch": 4,
+    "longest": 2.0,
+    "check_every": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, rig):
+    folder = tmp_path_factory.mktemp("corpus")
+    build(folder, rig, clips=24, seed=1)
+    return folder
+
+
+def written(path, corpus, **changes):
+    config = {**TINY, "corpora": [{"kind": "simulated", "path": str(corpus)}], **changes}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def trainer(tmp_path, corpus, rig, name, **changes):
+    config = load_config(written(tmp_path / "config.yaml", corpus, **changes))
+    return Trainer(config, [load_simulated(corpus, rig)], [], rig, tmp_path / name)
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, rig):
+    trainer(tmp_path, corpus, rig, "whole").run()
+    killed = trainer(tmp_path, corpus, rig, "killed")
+    for _ in range(8):
+        killed.advance()
+    killed.checkpoint()
+    for _ in range(3):
+        killed.advance()  # lost: after the last checkpoint
+    trainer(tmp_path, corpus, rig, "killed").run()
+    whole, again = ((tmp_path / n / "network.safetensors").read_bytes() for n in ("whole", "killed"))
+    assert whole == again
+    assert list((tmp_path / "whole" / "log").iterdir())  # TensorBoard's
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["batch"] == 4
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
+    trainer(tmp_path, corpus, rig, "run").run()
+    with pytest.raises(InputError, match="another config or other corpora"):
+        trainer(tmp_path, corpus, rig, "run", batch=3).run()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="damaged"):
+        trainer(tmp_path, corpus, rig, "run").run()
+
+
+@pytest.mark.parametrize("head", ["rig", "vertices", "basis"])
+@pytest.mark.slow
+def test_it_learns(tmp_path, corpus, rig, head):
+    """Four clips by heart: the error falls to a small part of what a neutral face makes."""
+    network = {
+        "width": 64,
+        "heads": 4,
+        "blocks": 1,
+        "dropout": 0.0,
+        "head": head,
+        "components": 12 if head == "basis" else 0,
+    }
+    steps = {"keys": 10, "completion": 20, "together": 120 if head == "rig" else 40}
+    config = load_config(
+        written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, check_every=1000)
+    )
+    clips = [c for c in load_simulated(corpus, rig) if c.weights.any()][:4]
+    run = Trainer(config, [clips], [], rig, tmp_path / head)
+    seen = [{k: float(v.detach()) for k, v in run.advance().items()} for _ in range(config.steps.total)]
+    begun, ended = (np.mean([s["reconstruction"] for s in part]) for part in (seen[10:14], seen[-10:]))
+    assert ended < (0.15 if head == "rig" else 0.7) * begun
+    assert seen[-1]["key reconstruction"] < 0.8 * seen[0]["key reconstruction"]
+
+
+def test_stages_train_what_they_name(tmp_path, corpus, rig):
+    run = trainer(tmp_path, corpus, rig, "stages")
+    network = run.teacher.network
+
+    def moved(step):
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        step()
+        return {k.split(".")[0] for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+
+    assert set(run.advance()) == {"key reconstruction"}
+    run.step = 0
+    run.optimizer.param_groups[0]["weight_decay"] = 0.0
+    run.optimizer.state.clear()
+    assert "flow" not in moved(run.advance)  # LKMA alone
+    run.step = 4
+    run.advance()  # the heads begin at zero and let nothing through yet
+    assert "flow" in moved(run.advance)
+    run.step = 10
+    assert {"key reconstruction", "reconstruction"} <= set(run.advance())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batchsize": 3}, "batchsize: unknown key"),
+        ({"batch": 0}, "batch: "),
+        ({"corpora": []}, "corpora: "),
+        ({"encoder": "hubert"}, "encoder"),
+        ({"network": {"width": 32, "depth": 2}}, "network.depth: unknown key"),
+        ({"network": {"width": 36, "heads": 8}}, "multiple of heads"),
+        ({"network": {"head": "basis"}}, "components goes with"),
+        ({"learning_rate": float("inf")}, "learning_rate: "),
+        ({"longest": 0.01}, "longest: "),
+    ],
+)
+def test_a_wrong_config_ends_in_one_line(kmtalk, tmp_path, corpus, changes, said):
+    path = written(tmp_path / "wrong.yaml", corpus, **changes)
+    done = kmtalk("train", path, "-o", tmp_path / "run")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run" / "network.safetensors").exists()
+
+
+def test_the_commands_build_train_and_animate(kmtalk, tmp_path, tone):
+    built = kmtalk("corpus", "build", "simulated", "-o", "sim", "--clips", 20)
+    assert built.returncode == 0, built.stderr
+    assert "simulated" in built.stdout
+    assert kmtalk("corpus", "build", "simulated", "-o", "sim").returncode == 2  # is there already
+    written(tmp_path / "tiny.yaml", "sim")
+    trained = kmtalk("train", "tiny.yaml", "-o", "run")
+    assert trained.returncode == 0, trained.stderr
+    weights = tmp_path / "run" / "network.safetensors"
+    assert load_network(weights).shape.styles == ("clear", "expressive", "neutral", "population", "relaxed")
+    made = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "clear", "--no-video", "-o", "out")
+    assert made.returncode == 0, made.stderr
+    wrong = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "angry", "-o", "no")
+    assert wrong.returncode == 2 and "angry" in wrong.stderr and not (tmp_path / "no").exists()
+
+
+@needs_shared
+def test_the_configs_that_are_shipped_are_right():
+    for path in sorted((ROOT / "data" / "configs").glob("*.yaml")):
+        config = load_config(path)
+        assert config.steps.total > 1000
+        assert all(c.path.resolve() == (SHARED / "data" / "grid").resolve() for c in config.corpora if c.kind == "grid")
+
+
+@needs_shared
+@pytest.mark.slow
+def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
+    """GRID s1, tracked, monocular; phones given, so that CI need not transcribe 242 clips."""
+    done = kmtalk("evaluate", SHARED / "data" / "grid", "--given-phones")
+    assert done.returncode == 0, done.stderr
+    assert "GRID s1, tracked, monocular: 242 held-out clips" in done.stdout
+    rows = {line[:21].strip(): line[21:] for line in done.stdout.splitlines() if line[21:24] == " r "}
+    assert list(rows) == ["constant (their mean)", "envelope", "rules", "network", "unfinished", "no CMC", "real lips"]
+
+    def numbers(row):
+        plain = re.sub(r"\[.*?\]", "", rows[row])
+        found = re.search(r"r +(\S+) +(\S+) +(\S+) +RMSE mm +(\S+).*closed +(\S+) %.*speed +(\S+) mm", plain)
+        return [float(g) for g in found.groups()]
+
+    bars = {"rules": (0.65, 0.45, 0.34, 3.2, 99), "network": (0.84, 0.68, 0.55, 2.6, 97)}
+    for row, (aperture, width, chin, error, closed) in bars.items():
+        made = numbers(row)
+        assert made[0] >= aperture and made[1] >= width and made[2] >= chin
+        assert made[3] <= error and made[4] >= closed and 190 <= made[5] <= 290
+    assert numbers("envelope")[0] < numbers("rules")[0] < numbers("network")[0]
+    assert numbers("constant (their mean)")[:3] == [0, 0, 0] and numbers("real lips")[:3] == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_several_processes_train_with_the_same_command(tmp_path, corpus):
+    path = written(tmp_path / "tiny.yaml", corpus)
+    launch = [Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "kmtalk.cli"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*map(str, launch), "train", str(path), "-o", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=600, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_network(tmp_path / "run" / "network.safetensors").shape.width == 32
