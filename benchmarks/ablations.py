@@ -3,9 +3,10 @@
     python benchmarks/ablations.py ../shared/data/grid -o runs/ablations [--seeds 3] [--steps 250] [--variants ...]
 
 Variants: full; no-gate (audio and flow added); uniform (keys at an equal count, evenly); no-key-motion
-(CMC alone); no-text-latent. "No CMC" is the full network's keys joined by straight lines, and is printed
-by ``kmtalk evaluate`` without a training of its own. All are trained on GRID's training clips alone, by
-the default config but shorter; what is there already is not trained again. Then:
+(CMC alone); no-text-latent; strong-text-latent (both at a hundred times the default). "No CMC" is the full
+network's keys joined by straight lines, and is printed by ``kmtalk evaluate`` without a training of its
+own. All are trained on GRID's training clips alone, by the default network but shorter; what is there
+already is not trained again. Then:
 
     kmtalk evaluate ../shared/data/grid --network full-1=runs/ablations/full-1.safetensors ...
 
@@ -30,6 +31,7 @@ VARIANTS: dict[str, dict[str, dict[str, object] | str]] = {
     "uniform": {"keys": "uniform"},
     "no-key-motion": {"network": {"key_motion": False}},
     "no-text-latent": {"losses": {"text": 0.0, "latent": 0.0}},
+    "strong-text-latent": {"losses": {"text": 5.0, "latent": 5.0}},
 }
 
 

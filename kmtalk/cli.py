@@ -132,8 +132,8 @@ def animate(
         str | None,
         typer.Option(
             help="natural (a real speaker), neutral, clear, relaxed, expressive, population (many speakers), shares "
-            "such as clear:0.5,relaxed:0.5, or mean; with --motion rules one of the middle four, or a number for a "
-            "random speaker."
+            "such as clear:0.5,relaxed:0.5, or mean; with --motion rules neutral, clear, relaxed, "
+            "expressive, or a number for a random speaker."
         ),
     ] = None,
     intensity: Annotated[str | None, typer.Option(help="Size of the motion: 1.2, or jaw=1.2,lips=0.9.")] = None,
@@ -288,7 +288,7 @@ def train(
         for folder in (output, plan.cache or output):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder}: is a file; a folder is wanted there")
-            check_writable(folder / "network.safetensors")
+            check_writable(folder / "run")
         clips, judged = gather(plan.corpora, rig, progress)
         print(Trainer(plan, clips, judged, rig, output, progress, _say).run())
 

@@ -151,6 +151,9 @@ def test_the_commands_build_train_and_animate(kmtalk, tmp_path, tone):
     assert load_network(weights).shape.styles == ("clear", "expressive", "neutral", "population", "relaxed")
     made = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "clear", "--no-video", "-o", "out")
     assert made.returncode == 0, made.stderr
+    again = kmtalk("train", "tiny.yaml", "-o", "run")  # all is done: the same weights, no complaint
+    assert again.returncode == 0, again.stderr
+    assert "goes on at step 16" in again.stderr
     wrong = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "angry", "-o", "no")
     assert wrong.returncode == 2 and "angry" in wrong.stderr and not (tmp_path / "no").exists()
 

@@ -151,7 +151,7 @@ def load_network(path: Path) -> Network:
         network.load_state_dict(tensors)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not weights of a kmtalk network ({reason[:120]}); train it again") from None
+        raise InputError(f"{path}: not weights that kmtalk train wrote ({reason[:120]}); give such a file") from None
     return network.eval()
 
 
@@ -162,7 +162,12 @@ def style_shares(shape: Shape, style: str | dict[str, float] | None) -> np.ndarr
     wanted = {style: 1.0} if isinstance(style, str) else style
     unknown = [name for name in wanted if name not in shape.styles]
     usable = all(math.isfinite(share) and share >= 0 for share in wanted.values()) and sum(wanted.values()) > 0
-    if unknown or not usable:
-        raise InputError(f"{', '.join(unknown) or style}: no such style; these weights know {', '.join(shape.styles)}")
+    if unknown:
+        known = ", ".join((*shape.styles, "mean"))
+        more = " (a number is a style of --motion rules)" if unknown[0].isdecimal() else ""
+        raise InputError(f"{', '.join(unknown)}: no such style; these weights know {known}{more}")
+    if not usable:
+        given = ", ".join(f"{name}:{share:g}" for name, share in wanted.items())
+        raise InputError(f"style {given}: shares are numbers of 0 or more, and not all 0")
     shares = np.array([wanted.get(name, 0.0) for name in shape.styles], np.float32)
     return shares / shares.sum()

@@ -122,7 +122,6 @@ class Trainer:
         real mouth (N, 3) mm and the frames of speech (N,), by which the held-out score is reckoned."""
         if any(not clips for clips in corpora):
             raise InputError("a corpus holds no clips; build it again")
-        torch.manual_seed(config.seed)
         self.config, self.rig, self.output = config, rig, output
         self.progress, self.say = progress or Progress(), say
         everything = [clip for clips in corpora for clip in clips]
@@ -155,6 +154,7 @@ class Trainer:
             basis = principal_basis(torch.from_numpy(frames[np.sort(few)] @ flat), self.shape.components)
             if len(basis) < self.shape.components:
                 raise InputError(f"network.components: these corpora have no more than {len(basis)}")
+        torch.manual_seed(config.seed)  # here: loading an encoder draws numbers, a filled cache does not
         network = Network(self.shape, basis)
         surface = RigSurface(rig, names) if self.shape.head == "rig" else VertexSurface(rig)
         if self.shape.head != "rig":
@@ -187,6 +187,9 @@ class Trainer:
     def run(self) -> Path:
         """Train to the end, from where a checkpoint left off; returns the weights' path."""
         self.resume()
+        clips, size = sum(map(len, self.groups)), sum(p.numel() for p in self.network.parameters())
+        where = f"goes on at step {self.step}" if self.step else "from the beginning"
+        self.say(f"{clips} clips, {size:,} parameters, {where}")
         total = self.config.steps.total
         main = self.accelerator.is_main_process
         with self.progress.stage("train", total) as told:
@@ -332,7 +335,6 @@ class Trainer:
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = int(state["step"])
-            self.say(f"resumed at step {self.step}")
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device))
         if len(set(steps.tolist())) > 1:
             raise InputError(f"{self.output}: not all machines see the same checkpoint; share the folder, or empty it")
