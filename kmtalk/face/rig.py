@@ -93,18 +93,14 @@ class Rig:
     def index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
-    @cached_property
-    def _moving(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices that any shape moves, and the basis over them as (R, 3·M)."""
-        moving = np.flatnonzero(np.abs(self.offsets).max((0, 2)) > 0)
-        return moving, np.ascontiguousarray(self.offsets[:, moving].reshape(len(self.names), -1))
-
     def vertices(self, weights: np.ndarray) -> np.ndarray:
         """Pose the template: weights (N, R) → vertices (N, V, 3) float32."""
-        moving, basis = self._moving
         weights = np.asarray(weights, np.float32)
-        out = np.repeat(self.template.vertices[None], len(weights), axis=0)
-        out[:, moving] += (weights @ basis).reshape(len(weights), -1, 3)
+        used = np.flatnonzero(weights.any(0))
+        v = self.template.vertices
+        basis = self.offsets[used].reshape(len(used), v.size)
+        out: np.ndarray = (weights[:, used] @ basis).reshape(len(weights), *v.shape)
+        out += v
         return out
 
     def save(self, path: Path) -> None:
