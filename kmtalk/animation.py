@@ -24,6 +24,7 @@ from kmtalk.speech.alignment import Alignment, write_textgrid
 from kmtalk.speech.audio import Audio
 
 SUFFIXES = (".mp4", ".glb", ".npz")
+OTHERS = (".png", ".textgrid", ".kmrig", ".json")  # files that other commands write
 SHEET_CELLS = 40  # most pictures on a contact sheet
 
 
@@ -124,9 +125,9 @@ class Animation:
 def check_writable(path: str | Path) -> None:
     """Raise InputError where nothing can be written at ``path``, before long work begins."""
     path = Path(path)
-    if path.is_dir() and path.suffix.lower() in (*SUFFIXES, ".png", ".textgrid"):
+    if path.is_dir() and path.suffix.lower() in (*SUFFIXES, *OTHERS):
         raise InputError(f"{path}: is a folder, and a {path.suffix} file is to be written there")
-    if path.is_file() and path.suffix.lower() not in (*SUFFIXES, ".png", ".textgrid"):
+    if path.is_file() and path.suffix.lower() not in (*SUFFIXES, *OTHERS):
         raise InputError(f"{path}: is a file; -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
     parent = path.parent
     while not parent.exists():

@@ -34,6 +34,10 @@ Text = Annotated[str | None, typer.Option(help="The words spoken, or a text file
 Aligner = Annotated[str, typer.Option(help="auto, pocketsphinx, mfa, mfa-cli or uniform.")]
 Acoustic = Annotated[str | None, typer.Option(help="MFA acoustic model: a zip, or a name in MFA's folder.")]
 Dictionary = Annotated[str | None, typer.Option(help="MFA dictionary: a file, or a name in MFA's folder.")]
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(help="Landmarks of the mesh (JSON or MeshLab .pp, seven are good), where the face is not found."),
+]
 Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors); those shipped if left out.")]
 
 
@@ -112,7 +116,10 @@ def _one_line() -> Iterator[None]:
 @app.command()
 def animate(
     speech: Speech,
-    template: Annotated[Path | None, typer.Option(help="Face mesh; the default head if left out.")] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Any face mesh, or a fitted .kmrig; the default head if left out.")
+    ] = None,
+    landmarks: Landmarks = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder, or one .mp4, .glb or .npz file [default: SPEECH-kmtalk/]."),
@@ -170,7 +177,7 @@ def animate(
             raise InputError(f"{sheet}: a contact sheet is written as .png")
         for path in (target, sheet):
             if path is not None:
-                _check_no_input(path, speech, template, textgrid, text, acoustic, dictionary)
+                _check_no_input(path, speech, template, landmarks, textgrid, text, acoustic, dictionary)
                 check_writable(path)
         progress = _Screen()
         with progress.stage("load"):
@@ -180,6 +187,7 @@ def animate(
         animation = talk.animate(
             speech,
             template,
+            landmarks=landmarks,
             text=_text(text),
             textgrid=textgrid,
             fps=fps,
@@ -195,6 +203,59 @@ def animate(
             animation.sheet(sheet)
             written.append(sheet)
         for path in written:
+            print(path)
+
+
+@app.command()
+def fit(
+    template: Annotated[Path, typer.Argument(help="Face mesh, or a folder of OBJ shapes.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Rig to write [default: TEMPLATE.kmrig].")
+    ] = None,
+    landmarks: Landmarks = None,
+    refine: Annotated[bool, typer.Option("--refine", help="Amberg's non-rigid ICP: slower.")] = False,
+    rig: Annotated[Path | None, typer.Option(help="A .kmrig of the same topology, whose shapes carry over.")] = None,
+) -> None:
+    """Fit the rig to a mesh: writes face.kmrig, a preview face-fit.png and a report face-fit.json."""
+    with _one_line():
+        import json
+
+        from kmtalk.animation import check_writable, finished
+        from kmtalk.face.files.load import load_template
+        from kmtalk.face.fit import NoFace
+        from kmtalk.face.kmrig import SUFFIX, save_kmrig
+
+        target = output or template.with_suffix(SUFFIX)
+        if target.suffix.lower() != SUFFIX:
+            raise InputError(f"{target}: -o takes a file ending in {SUFFIX}")
+        picture, paper = (target.with_name(f"{target.stem}-fit{suffix}") for suffix in (".png", ".json"))
+        for path in (target, picture):
+            _check_no_input(path, template, landmarks, rig)
+            check_writable(path)
+        progress = _Screen()
+        with progress.stage("load"):
+            from kmtalk.pipeline import KMTalk
+            from kmtalk.render.preview import write_mesh_preview, write_preview
+
+        talk = KMTalk(warn=_say, progress=progress)
+        mesh = load_template(template)
+        try:
+            fitted = talk.fit(mesh, landmarks, refined=refine, known=rig)
+        except NoFace as refusal:
+            with finished(picture) as temporary:
+                write_mesh_preview(temporary, mesh)
+            raise InputError(f"{refusal} (what was looked at: {picture})") from None
+        with finished(target) as temporary:
+            save_kmrig(temporary, fitted)
+        with finished(paper) as temporary:
+            temporary.write_text(json.dumps(fitted.report.document(), indent=1) + "\n", encoding="utf-8")
+        with progress.stage("preview"), finished(picture) as temporary:
+            write_preview(temporary, fitted)
+        report = fitted.report
+        _say(f"{template}: {report.way}, confidence {report.confidence}")
+        for line in (*report.doubts, *report.remarks):
+            _say(line)
+        for path in (target, picture, paper):
             print(path)
 
 

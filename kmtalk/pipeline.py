@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,9 +14,16 @@ from kmtalk import keys
 from kmtalk.animation import Animation
 from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
 from kmtalk.errors import InputError
-from kmtalk.face.motion import Motion, frame_count
-from kmtalk.face.rig import Rig, load_rig, rig_for
-from kmtalk.face.template import Template, load_template
+from kmtalk.face.atlas import Atlas, load_atlas
+from kmtalk.face.files.load import load_template
+from kmtalk.face.fit import Fitted
+from kmtalk.face.kmrig import SUFFIX, cached, content_key, keep, load_kmrig
+from kmtalk.face.motion import Motion, frame_count, frame_times
+from kmtalk.face.picked import load_landmarks
+from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.template import Template
+from kmtalk.face.ways import rig_on
+from kmtalk.motion.finish import close
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
 from kmtalk.progress import Progress
@@ -76,6 +84,11 @@ class KMTalk:
         return load_rig(asset("head.safetensors"))
 
     @cached_property
+    def atlas(self) -> Atlas:
+        """The default head with what fitting needs to know of it."""
+        return load_atlas(self.rig)
+
+    @cached_property
     def _transcriber(self) -> Transcriber:
         return Transcriber(self._whisper)
 
@@ -95,8 +108,9 @@ class KMTalk:
     def animate(
         self,
         speech: str | Path | Audio,
-        template: str | Path | Template | None = None,
+        template: str | Path | Template | Fitted | None = None,
         *,
+        landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
         text: str | None = None,
         textgrid: str | Path | None = None,
         fps: float = 30.0,
@@ -109,9 +123,10 @@ class KMTalk:
     ) -> Animation:
         """Animate one clip.
 
-        ``speech`` is a sound or video file; ``template`` a mesh of the default head's topology (None:
-        the default head); ``text`` the words spoken, which skips transcription; ``textgrid`` a file
-        with a tier of phones, which skips alignment as well; ``language`` an ISO 639-1 code; ``motion``
+        ``speech`` is a sound or video file; ``template`` any face mesh, a fitted .kmrig, or what ``fit`` returned
+        (None: the default head); ``landmarks`` as for ``fit``; ``text`` the words spoken, which skips
+        transcription; ``textgrid`` a file with a tier of phones, which skips alignment as well; ``language``
+        an ISO 639-1 code; ``motion``
         how the mouth is made: "network" or "rules"; ``style`` a name, shares of names
         ("clear:0.5,relaxed:0.5") or "mean", for rules a name or a number (articulation.speaker);
         ``intensity`` a number or "jaw=1.2,lips=0.9"; ``expression`` False leaves out the layer of brows,
@@ -134,23 +149,28 @@ class KMTalk:
             style_shares(self.network.shape, wanted)
             check_rig(self.network, self.rig)
         manner = self._manner(motion, style, wanted)
-        rig = self._rig_for(template)
+        rig = self._rig_for(template, landmarks)
         audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=language)
         features = None
         if motion == "network" and not audio.silent:
             with self._progress.stage("encode"):
                 features = self.performer.hear(audio)
         with self._progress.stage("motion"):
-            speaker, rate = Speaker(rig), float(fps)
+            # made on the default head, then performed by whatever rig there is
+            speaker, rate = Speaker(self.rig), float(fps)
             if motion == "network":
-                weights = self.performer.mouth(rig, alignment, audio, rate, wanted, features)
+                weights = self.performer.mouth(self.rig, alignment, audio, rate, wanted, features)
             else:
                 weights = speaker.mouth(alignment, audio, rate, manner, seed)
-            weights = intensified(weights, rig, amount)
+            weights = intensified(weights, self.rig, amount)
             if expression:
                 weights += speaker.expression(alignment, audio, rate, manner, seed)
-            moved = Motion(rig, np.clip(weights, 0, 1).astype(np.float32), rate)
-            located = keys.locate(alignment, frame_count(audio.duration, fps), float(fps))
+            performed = rig.perform(np.clip(weights, 0, 1), self.rig.names)
+            frames = frame_count(audio.duration, rate)
+            if rig is not self.rig and alignment.phones:  # what keeps our lips sealed may part theirs
+                performed = close(performed, rig, alignment, frame_times(frames, rate)).astype(np.float32)
+            moved = Motion(rig, performed, rate)
+            located = keys.locate(alignment, frames, rate)
         return Animation(moved, alignment, located, audio)
 
     def _manner(self, motion: str, style: str | int | Style | None, wanted: object) -> Style:
@@ -189,17 +209,65 @@ class KMTalk:
                 return audio, uniform("no words heard")
             return audio, align_or_uniform(self._aligners(transcript.language), audio, transcript, self._warn)
 
-    def _rig_for(self, template: str | Path | Template | None) -> Rig:
+    def fit(
+        self,
+        template: str | Path | Template,
+        landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
+        *,
+        refined: bool = False,
+        known: str | Path | Fitted | None = None,
+    ) -> Fitted:
+        """A rig on any face mesh (face.ways): fitted once, then kept in the user's cache by the mesh's content.
+
+        ``landmarks`` are points by name, or a file of them (face.picked), where the face is not found by
+        itself; ``refined`` takes Amberg's non-rigid ICP; ``known`` is a .kmrig of the same topology, whose
+        shapes carry over. Raises InputError for a mesh that cannot be used.
+        """
+        if not isinstance(template, Template):
+            with self._progress.stage("read mesh"):
+                template = load_template(template)
+        points = landmarks
+        if isinstance(landmarks, str | Path):
+            points = load_landmarks(landmarks, template.vertices)
+        assert points is None or isinstance(points, Mapping)
+        if known is not None:
+            base = known if isinstance(known, Fitted) else load_kmrig(known)
+            return rig_on(template, self.atlas, points, refined, base)
+        key = content_key(template, points, refined)
+        found = cached(key)
+        if found is None:
+            with self._progress.stage("fit"):
+                found = rig_on(template, self.atlas, points, refined)
+            if found.report.way != "same topology":  # which costs nothing
+                keep(key, found)
+        named = replace(found.rig.template, name=template.name, source=template.source)
+        return replace(found, rig=replace(found.rig, template=named))
+
+    def _rig_for(
+        self,
+        template: str | Path | Template | Fitted | None,
+        landmarks: str | Path | Mapping[str, np.ndarray] | None,
+    ) -> Rig:
         if template is None:
+            if landmarks is not None:
+                raise InputError("landmarks are of a template; give --template as well")
             return self.rig
-        if isinstance(template, Template):
-            return rig_for(template, self.rig, template.name)
-        loaded = load_template(template)
+        if isinstance(template, Fitted):
+            return template.rig
+        if not isinstance(template, Template) and Path(template).suffix.lower() == SUFFIX:
+            if landmarks is not None:
+                raise InputError(f"{template}: is fitted already; landmarks go with the mesh (kmtalk fit)")
+            return load_kmrig(template).rig
+        name = template.label if isinstance(template, Template) else str(template)
+        found = self.fit(template, landmarks)
         base = self.rig.template
-        same = np.array_equal(loaded.faces, base.faces) and np.allclose(loaded.vertices, base.vertices, 0, 1e-6)
-        if same:  # assets/face.obj is the default head
-            return self.rig
-        return rig_for(loaded, self.rig, str(template))
+        t = found.rig.template
+        if np.array_equal(t.faces, base.faces) and np.allclose(t.vertices, base.vertices, 0, 1e-6):
+            return self.rig  # assets/face.obj is the default head
+        if found.report.confidence != "high":
+            doubts = "; ".join(found.report.doubts) or "see the preview"
+            self._warn(f"{name}: confidence {found.report.confidence}: {doubts} (kmtalk fit shows it)")
+        return found.rig
 
     def _aligners(self, language: str) -> list[Aligner]:
         """Who may try, in order."""

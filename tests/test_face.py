@@ -11,8 +11,9 @@ from conftest import FACE, ROOT
 from scipy.spatial.transform import Rotation
 
 from kmtalk import InputError, Template
+from kmtalk.face.files.load import load_template
 from kmtalk.face.rig import ARKIT_NAMES, rig_for
-from kmtalk.face.template import load_template, write_obj
+from kmtalk.face.template import write_obj
 
 
 def pose(rig, **weights):
@@ -147,10 +148,9 @@ def test_face_obj_is_the_neutral_of_the_rig(rig):
         ("", "no vertices"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no faces"),
         ("v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n", "vertex 2"),
-        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 5 5 5\nf 1 2 3\n", "no face"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "does not exist"),
         ("v 0 0\n", "OBJ"),
-        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "default head has"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "topology"),
     ],
 )
 def test_templates_that_cannot_be_used(tmp_path, rig, content, message):
@@ -165,7 +165,7 @@ def test_same_count_other_faces_is_another_topology(tmp_path, rig):
     shuffled = Template(rig.template.vertices[np.argsort(order)], order[rig.template.faces].astype(np.int32))
     path = tmp_path / "shuffled.obj"
     write_obj(path, shuffled)
-    with pytest.raises(InputError, match="vertex order"):
+    with pytest.raises(InputError, match="in its order"):
         rig_for(load_template(path), rig, str(path))
 
 

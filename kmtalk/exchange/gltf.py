@@ -75,12 +75,13 @@ class _Buffer:
 
 
 def write_glb(path: Path, motion: Motion) -> None:
-    """Write a GLB that Blender and three.js open.
+    """Write a GLB that Blender and three.js open: the rig's shapes, or the user's own where the mesh brought them.
 
     The template's units are kept. Key n stands at n / fps seconds, where frame-based programs show
     frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers.
     """
-    template, rig = motion.rig.template, motion.rig
+    template = motion.rig.template
+    names, shapes, played = motion.rig.played(motion.weights)
     document = gl.GLTF2(
         asset=gl.Asset(version="2.0", generator="kmtalk"),
         scene=0,
@@ -104,12 +105,11 @@ def write_glb(path: Path, motion: Motion) -> None:
             template.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
         ),
         material=0,
-        targets=[{"POSITION": buffer.sparse(offsets)} for offsets in rig.offsets],
+        targets=[{"POSITION": buffer.sparse(offsets)} for offsets in shapes],
     )
-    first = motion.weights[0].astype(float).tolist()
-    names = list(rig.names)
+    first = played[0].astype(float).tolist()
     document.meshes.append(
-        gl.Mesh(primitives=[primitive], name=template.name, weights=first, extras={"targetNames": names})
+        gl.Mesh(primitives=[primitive], name=template.name, weights=first, extras={"targetNames": list(names)})
     )
     document.materials.append(
         gl.Material(
@@ -119,7 +119,7 @@ def write_glb(path: Path, motion: Motion) -> None:
         )
     )
     times = (np.arange(len(motion)) / motion.fps).astype(np.float32)
-    weights = np.clip(motion.weights, 0, 1).astype(np.float32).reshape(-1)
+    weights = np.clip(played, 0, 1).astype(np.float32).reshape(-1)
     sampler = gl.AnimationSampler(
         input=buffer.accessor(times, gl.SCALAR, gl.FLOAT, bounds=True),
         output=buffer.accessor(weights, gl.SCALAR, gl.FLOAT),

@@ -75,32 +75,69 @@ HEAD_NAMES: tuple[str, ...] = (
 """Small head rotations, linearised: weight 1 is 10 degrees."""
 
 
+SEAL = "mouthSeal"
+"""A shape of fitted rigs alone, held at weight 1 while the face speaks: it closes a mouth that stands open at rest."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """Shapes that the user's file brought, which programs that know it drive: ``names`` (K,), ``offsets`` (K, V, 3),
+    and ``mix`` (R, K), what of each one of the rig's shapes is."""
+
+    names: tuple[str, ...]
+    offsets: np.ndarray
+    mix: np.ndarray
+
+
 @dataclass(frozen=True)
 class Rig:
     """Shapes on a template: ``vertices(w) = template.vertices + Σ w[r] · offsets[r]``.
 
     ``names`` (R,), ``offsets`` (R, V, 3) float32 in the template's units, weights in [0, 1].
     ``upright`` (V, 3) is the same head standing y up and looking along +z, where the template itself
-    may be turned; None means that it stands so.
+    may be turned; None means that it stands so. ``gain`` multiplies the mouth's weights so that it
+    opens by as much of its own width as the default head's does. With ``own``, the mesh moves by its file's
+    own shapes alone, and ``offsets`` are what the rig's amount to.
     """
 
     template: Template
     names: tuple[str, ...]
     offsets: np.ndarray
     upright: np.ndarray | None = None
+    gain: float = 1.0
+    own: Own | None = None
 
     @cached_property
     def index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
+    def played(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """What moves the mesh under weights (N, R): names (K,), offsets (K, V, 3) and weights (N, K) in [0, 1]."""
+        weights = np.asarray(weights, np.float32)
+        if self.own is None:
+            return self.names, self.offsets, weights
+        mixed = np.clip(weights @ self.own.mix.astype(np.float32), 0, 1)
+        return self.own.names, self.own.offsets, mixed
+
     def vertices(self, weights: np.ndarray) -> np.ndarray:
         """Pose the template: weights (N, R) → vertices (N, V, 3) float32."""
-        weights = np.asarray(weights, np.float32)
+        _, offsets, weights = self.played(weights)
         used = np.flatnonzero(weights.any(0))
         v = self.template.vertices
-        basis = self.offsets[used].reshape(len(used), v.size)
+        basis = offsets[used].reshape(len(used), v.size)
         out: np.ndarray = (weights[:, used] @ basis).reshape(len(weights), *v.shape)
         out += v
+        return out
+
+    def perform(self, weights: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """Weights (N, R') of the default head's shapes ``names`` → this rig's (N, R) float32: the mouth's are
+        multiplied by the gain, and a mouth that stands open at rest is held closed."""
+        out = np.zeros((len(weights), len(self.names)), np.float32)
+        mouth = np.array([n.startswith(("jaw", "mouth")) for n in names])
+        scaled = np.clip(np.where(mouth, self.gain * weights, weights), 0, 1)
+        out[:, [self.index[n] for n in names]] = scaled
+        if SEAL in self.index:
+            out[:, self.index[SEAL]] = 1.0
         return out
 
     def save(self, path: Path) -> None:
@@ -147,21 +184,26 @@ def rig_for(template: Template, known: Rig, source: str) -> Rig:
     Raises InputError, naming ``source``, where the topology is another one.
     """
     base = known.template
-    if len(template.vertices) != len(base.vertices):
-        raise InputError(
-            f"{source}: {len(template.vertices)} vertices, but the default head has {len(base.vertices)}; "
-            "for now a template must be a variation of assets/face.obj with its vertices in the same order"
-        )
-    theirs, ours = ({(a, b) for a, b in edges(f).tolist()} for f in (template.faces, base.faces))
-    if len(theirs & ours) < 0.9 * len(theirs):
-        raise InputError(
-            f"{source}: the vertices are connected otherwise than in assets/face.obj; "
-            "for now a template must be a variation of it (when exporting, keep the vertex order)"
-        )
+    if not same_topology(template, known):
+        raise InputError(f"{source}: not the known rig's topology ({len(base.vertices)} vertices, in its order)")
     scale, rotation = similarity(base.vertices, template.vertices)
     offsets = scale * (known.offsets @ rotation.T.astype(np.float32))
-    dressed = replace(template, colors=base.colors, regions=base.regions, landmarks=base.landmarks)
-    return Rig(dressed, known.names, offsets.astype(np.float32), upright=base.vertices)
+    colors = base.colors if template.colors is None else template.colors
+    dressed = replace(
+        template, colors=colors, tint=base.tint, regions=base.regions, landmarks=base.landmarks, shapes={}
+    )
+    upright = base.vertices if known.upright is None else known.upright
+    rig = Rig(dressed, known.names, offsets.astype(np.float32), upright=upright)
+    return replace(rig, gain=mouth_gain(rig, known) * known.gain)
+
+
+def same_topology(template: Template, known: Rig) -> bool:
+    """Whether ``rig_for`` would take the template."""
+    base = known.template
+    if len(template.vertices) != len(base.vertices):
+        return False
+    theirs, ours = ({(a, b) for a, b in edges(f).tolist()} for f in (template.faces, base.faces))
+    return len(theirs & ours) >= 0.9 * len(theirs)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
@@ -171,3 +213,16 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarra
     b = target - target.mean(0)
     left, size, right = np.linalg.svd(b.T.astype(np.float64) @ a)
     return float(size.sum() / (a**2).sum()), left @ right
+
+
+def mouth_gain(rig: Rig, known: Rig) -> float:
+    """By what the mouth's weights are multiplied on ``rig``, so that jawOpen parts its lips by as much of the
+    mouth's width as it does on the known rig; from a half to two."""
+    shares = []
+    for one in (rig, known):
+        t, jaw = one.template, one.offsets[one.index["jawOpen"]]
+        marks = t.landmarks
+        width = np.linalg.norm(t.vertices[marks["mouth_left"]] - t.vertices[marks["mouth_right"]])
+        apart = jaw[marks["lip_inner_lower"]] - jaw[marks["lip_inner_upper"]]
+        shares.append(float(np.linalg.norm(apart)) / max(float(width), 1e-12))
+    return float(np.clip(shares[1] / max(shares[0], 1e-6), 0.5, 2.0))

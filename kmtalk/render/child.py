@@ -110,7 +110,7 @@ def _sheet(face: Face, job: dict[str, Any]) -> None:
     margin = 0.35 * (high - low).max()  # room for the jaw to drop and the corners to spread
     low, high = low - [margin / 4, margin, 0], high + [margin / 4, margin / 2, 0]
     stage = Stage(
-        face.neutral, face.faces, face.colors, np.stack([low, high]), (cell, cell), "high", yaw=0.30, pitch=0.0
+        face.neutral, face.faces, face.colors, np.stack([low, high]), (cell, cell), "high", yaw=job["yaw"], pitch=0.0
     )
     frames, labels = np.array(job["frames"]), job["labels"]
     rows = -(-len(frames) // columns)

@@ -56,8 +56,11 @@ def contact_sheet(
     path: Path,
     cell: int = 224,
     columns: int = 8,
+    region: np.ndarray | None = None,
+    yaw: float = 0.30,
 ) -> None:
-    """Write a PNG with one close view of the mouth for each of ``frames``, captioned by ``labels``."""
+    """Write a PNG with one view for each of ``frames``, captioned by ``labels``: close to the mouth, or with the
+    vertices of ``region`` in view; ``yaw`` in radians."""
     regions = motion.rig.template.regions
     job = {
         "kind": "sheet",
@@ -65,7 +68,8 @@ def contact_sheet(
         "columns": columns,
         "frames": [int(f) for f in frames],
         "labels": list(labels),
-        "region": regions["lips"].tolist(),
+        "region": (regions["lips"] if region is None else region).tolist(),
+        "yaw": yaw,
         "output": str(path),
     }
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
@@ -74,15 +78,17 @@ def contact_sheet(
 
 def _run(folder: Path, motion: Motion, job: dict[str, Any], advance: Callable[[int], None]) -> str:
     template = motion.rig.template
+    _, offsets, weights = motion.rig.played(motion.weights)
     arrays = {
         "vertices": template.vertices,
         "faces": template.faces,
-        "offsets": motion.rig.offsets,
-        "weights": motion.weights.astype(np.float32),
+        "offsets": offsets,
+        "weights": weights.astype(np.float32),
         "upright": upright(motion),
     }
-    if template.colors is not None:
-        arrays["colors"] = template.colors
+    colors = template.colors if template.colors is not None else template.tint
+    if colors is not None:
+        arrays["colors"] = colors
     np.savez(folder / "face.npz", **arrays)  # type: ignore[arg-type]
     (folder / "job.json").write_text(json.dumps(job))
     with (folder / "errors").open("w+") as errors:

@@ -1,0 +1,61 @@
+"""Regenerate assets/landmarks.safetensors: where a face detector sees its landmarks on the default head.
+
+    pip install '.[fit]'
+    python data/head/make_landmarks.py -o assets
+
+The detector is MediaPipe's FaceLandmarker (Apache-2.0); the result is 478 places on our own mesh.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from scipy.spatial import cKDTree
+
+from kmtalk.face.geometry import interpolate, samples
+from kmtalk.face.landmarks import find_face
+from kmtalk.face.rig import load_rig
+from kmtalk.weights import asset
+
+# the outline of the face is where it turns away, not a place on it; the irises are no skin
+OUTLINE = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152]
+OUTLINE += [148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+# on closed lips the detector sees both rims in one line; a mesh made of its landmarks has them apart
+INNER = ([191, 80, 81, 82, 13, 312, 311, 310, 415], [95, 88, 178, 87, 14, 317, 402, 318, 324])
+IRISES = list(range(468, 478))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
+    folder = parser.parse_args().output
+    template = load_rig(asset("head.safetensors")).template
+    found = find_face(template.vertices, template.faces)
+    if found is None:
+        raise SystemExit("no face found on the default head")
+    on_skin = np.zeros(len(template.vertices), bool)
+    on_skin[template.regions["skin"]] = True
+    faces = template.faces[on_skin[template.faces].all(1)]
+    triangle, weights = samples(faces, 10)
+    away, nearest = cKDTree(interpolate(template.vertices, faces, triangle, weights)).query(found.points)
+    usable = away * template.mm_per_unit < 2.0
+    usable[OUTLINE + IRISES] = False
+    corners, weights = faces[triangle[nearest]], weights[nearest]
+    seen = {"vertices": corners.astype(np.int32), "weights": weights.astype(np.float32), "usable": usable.copy()}
+    pairs = template.regions["lip_pairs"]
+    for rim, marks in zip(pairs.T, INNER, strict=True):
+        across = np.abs(template.vertices[rim, 0][None] - found.points[marks, 0][:, None])
+        for mark, vertex in zip(marks, rim[across.argmin(1)], strict=True):
+            face = faces[(faces == vertex).any(1)][0]
+            corners[mark], weights[mark], usable[mark] = face, face == vertex, usable[mark]
+    tensors = seen | {"rim_vertices": corners.astype(np.int32), "rim_weights": weights.astype(np.float32)}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "landmarks.safetensors")
+    print(f"{usable.sum()} of {len(usable)} landmarks usable")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""glTF and GLB: all meshes of the scene as they stand at rest, with their morph targets."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pygltflib as gl
+from scipy.spatial.transform import Rotation
+
+from kmtalk.errors import InputError
+from kmtalk.face.template import Template
+
+TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
+WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+UNREADABLE = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+
+
+class _File:
+    """The document with its bytes."""
+
+    def __init__(self, path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            document = gl.GLTF2().load(str(path))
+        if document is None:
+            raise ValueError("empty")
+        self.document, self._folder = document, path.parent
+        for name in UNREADABLE:
+            if name in (document.extensionsRequired or []):
+                raise InputError(f"{path}: compressed with {name}; export it without compression")
+        self._bytes = [self._buffer(b) for b in document.buffers]
+
+    def _buffer(self, buffer: Any) -> bytes:
+        if buffer.uri is None:
+            return bytes(self.document.binary_blob() or b"")
+        if buffer.uri.startswith("data:"):
+            return base64.b64decode(buffer.uri.partition(",")[2])
+        return (self._folder / unquote(buffer.uri)).read_bytes()
+
+    def _view(self, index: int, offset: int, count: int, width: int, kind: Any) -> np.ndarray:
+        view = self.document.bufferViews[index]
+        kind = np.dtype(kind).newbyteorder("<")
+        step = view.byteStride or width * kind.itemsize
+        start = (view.byteOffset or 0) + offset
+        data = self._bytes[view.buffer]
+        if count and start + (count - 1) * step + width * kind.itemsize > len(data):
+            raise ValueError("a buffer ends early")
+        shape, strides = (count, width), (step, kind.itemsize)
+        return np.ndarray(shape, kind, data, start, strides).copy()
+
+    def array(self, index: int) -> np.ndarray:
+        """An accessor's values (count, width): floats, or integers where they are not normalised."""
+        accessor = self.document.accessors[index]
+        kind, width = TYPES[accessor.componentType], WIDTH[accessor.type]
+        if accessor.bufferView is None:
+            out = np.zeros((accessor.count, width), kind)
+        else:
+            out = self._view(accessor.bufferView, accessor.byteOffset or 0, accessor.count, width, kind)
+        if accessor.sparse is not None and accessor.sparse.count:
+            where, values = accessor.sparse.indices, accessor.sparse.values
+            rows = self._view(
+                where.bufferView, where.byteOffset or 0, accessor.sparse.count, 1, TYPES[where.componentType]
+            )
+            out[rows.ravel()] = self._view(values.bufferView, values.byteOffset or 0, len(rows), width, kind)
+        if accessor.normalized and out.dtype.kind in "iu":
+            out = np.maximum(out / np.iinfo(out.dtype).max, -1.0)
+        return out
+
+
+def read_gltf(path: Path) -> Template:
+    """Vertices in the order of nodes and primitives, at rest (node transforms, skins in their joints' rest pose).
+
+    Blendshapes of one name on several meshes (face, teeth, lashes) are one shape.
+    """
+    try:
+        return _read(_File(path))
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable glTF file ({reason[:120]})") from None
+
+
+def _read(file: _File) -> Template:
+    vertices: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    colors: list[np.ndarray] = []
+    shapes: list[tuple[int, str, np.ndarray]] = []
+    parts: dict[str, np.ndarray] = {}
+    count, painted = 0, True
+    world = _world(file.document)
+    for node, matrix in world.items():
+        holder = file.document.nodes[node]
+        if holder.mesh is None:
+            continue
+        mesh = file.document.meshes[holder.mesh]
+        names = (mesh.extras or {}).get("targetNames") or []
+        for primitive in mesh.primitives:
+            if (primitive.mode if primitive.mode is not None else 4) != 4 or primitive.attributes.POSITION is None:
+                continue
+            points = file.array(primitive.attributes.POSITION).astype(np.float64)
+            place = np.broadcast_to(matrix, (len(points), 4, 4))
+            if holder.skin is not None and primitive.attributes.JOINTS_0 is not None:
+                place = _skinned(file, file.document.skins[holder.skin], primitive.attributes, world)
+            own = np.arange(len(points)) if primitive.indices is None else file.array(primitive.indices).ravel()
+            vertices.append(np.einsum("pij,pj->pi", place[:, :3, :3], points) + place[:, :3, 3])
+            turned = np.linalg.det(matrix[:3, :3]) < 0
+            corners = own[: len(own) // 3 * 3].reshape(-1, 3).astype(np.int64) + count
+            faces.append(corners[:, ::-1] if turned else corners)
+            for number, target in enumerate(primitive.targets or []):
+                index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
+                if index is not None:
+                    name = str(names[number]) if number < len(names) else f"target_{number}"
+                    moved = np.einsum("pij,pj->pi", place[:, :3, :3], file.array(index).astype(np.float64))
+                    shapes.append((count, name, moved))
+            painted &= primitive.attributes.COLOR_0 is not None
+            if painted:
+                colour = file.array(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
+                colors.append(np.clip(colour, 0, 1) ** (1 / 2.2) * 255)
+            label = str(holder.name or mesh.name or f"node {node}")
+            parts[label] = np.r_[parts.get(label, np.zeros(0, np.int64)), np.arange(count, count + len(points))]
+            count += len(points)
+    if not vertices:
+        return Template(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    merged: dict[str, np.ndarray] = {}
+    for start, name, moved in shapes:
+        merged.setdefault(name, np.zeros((count, 3), np.float32))[start : start + len(moved)] = moved
+    return Template(
+        np.concatenate(vertices).astype(np.float32),
+        np.concatenate(faces).astype(np.int32),
+        colors=np.round(np.concatenate(colors)).astype(np.uint8) if painted and colors else None,
+        shapes=merged,
+        parts=parts,
+        split=True,
+    )
+
+
+def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:
+    """World matrix (4, 4) of every node of the scene."""
+    scene = document.scenes[document.scene or 0].nodes if document.scenes else range(len(document.nodes))
+
+    def down(index: int, above: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        node = document.nodes[index]
+        local = np.eye(4)
+        if node.matrix is not None:
+            local = np.array(node.matrix, np.float64).reshape(4, 4).T
+        else:
+            local[:3, :3] = Rotation.from_quat(node.rotation or [0, 0, 0, 1]).as_matrix() * (node.scale or [1, 1, 1])
+            local[:3, 3] = node.translation or [0, 0, 0]
+        yield index, above @ local
+        for child in node.children or []:
+            yield from down(child, above @ local)
+
+    return {index: matrix for root in scene or [] for index, matrix in down(root, np.eye(4))}
+
+
+def _skinned(file: _File, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:
+    """Each vertex's matrix (P, 4, 4) from its joints as they rest."""
+    rest = np.stack([world.get(joint, np.eye(4)) for joint in skin.joints])
+    if skin.inverseBindMatrices is not None:
+        rest = rest @ file.array(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
+    joints = file.array(attributes.JOINTS_0).astype(np.int64)
+    weights = file.array(attributes.WEIGHTS_0).astype(np.float64)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    out: np.ndarray = np.einsum("pk,pkij->pij", weights, rest[joints])
+    return out

@@ -1,0 +1,53 @@
+"""Wavefront OBJ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.face.template import Template
+
+
+def read_obj(path: Path) -> Template:
+    """Vertices in file order, polygons as triangle fans, object or group names, vertex colours where given."""
+    vertices: list[list[float]] = []
+    colors: list[list[float]] = []
+    faces: list[tuple[int, int, int]] = []
+    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    name, start = "", 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                word, *rest = line.split() or [""]
+                if word == "v":
+                    x, y, z = rest[:3]
+                    vertices.append([float(x), float(y), float(z)])
+                    if len(rest) >= 6:
+                        colors.append([float(c) for c in rest[3:6]])
+                elif word == "f":
+                    corner = [int(token.split("/")[0]) for token in rest]
+                    corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
+                    faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
+                elif word in ("o", "g"):
+                    spans[name].append((start, len(faces)))
+                    name, start = " ".join(rest), len(faces)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
+    spans[name].append((start, len(faces)))
+    try:
+        triangles = np.array(faces, np.int32).reshape(-1, 3)
+    except OverflowError as error:
+        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
+    parts = {
+        part: np.unique(np.concatenate([triangles[a:b].ravel() for a, b in ranges]))
+        for part, ranges in spans.items()
+        if part and any(b > a for a, b in ranges)
+    }
+    painted = None
+    if colors and len(colors) == len(vertices):
+        scale = 255.0 if max(map(max, colors)) <= 1.0 else 1.0
+        painted = np.clip(np.round(np.array(colors) * scale), 0, 255).astype(np.uint8)
+    return Template(np.array(vertices, np.float32).reshape(-1, 3), triangles, colors=painted, parts=parts)

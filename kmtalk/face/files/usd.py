@@ -1,0 +1,71 @@
+"""USD, read with Pixar's library: all meshes of the stage as they stand at rest, with their blend shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.face.template import Template
+
+
+def read_usd(path: Path) -> Template:
+    """Vertices in stage order, in the stage's units, polygons as triangle fans."""
+    try:
+        from pxr import Usd, UsdGeom, UsdSkel
+    except ImportError:
+        raise InputError(f"{path}: reading USD needs usd-core: pip install 'kmtalk[usd]'") from None
+    try:
+        stage = Usd.Stage.Open(str(path))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise InputError(f"{path}: not a readable USD file ({reason.strip()[:120]})") from None
+    places = UsdGeom.XformCache(Usd.TimeCode.EarliestTime())
+    vertices: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    shapes: list[tuple[int, str, np.ndarray]] = []
+    parts: dict[str, np.ndarray] = {}
+    count = 0
+    for prim in stage.Traverse():
+        if not prim.IsA(UsdGeom.Mesh):
+            continue
+        mesh = UsdGeom.Mesh(prim)
+        time = Usd.TimeCode.EarliestTime()
+        points = np.array(mesh.GetPointsAttr().Get(time), np.float64).reshape(-1, 3)
+        sides = np.array(mesh.GetFaceVertexCountsAttr().Get(time), np.int64).ravel()
+        corners = np.array(mesh.GetFaceVertexIndicesAttr().Get(time), np.int64).ravel()
+        if not len(points) or not len(sides) or sides.sum() != len(corners):
+            continue
+        matrix = np.array(places.GetLocalToWorldTransform(prim)).T  # Gf is row-vector
+        vertices.append(points @ matrix[:3, :3].T + matrix[:3, 3])
+        triangles = _fans(sides, corners)
+        turned = mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded
+        if turned != (np.linalg.det(matrix[:3, :3]) < 0):
+            triangles = triangles[:, ::-1]
+        faces.append(triangles + count)
+        for target in UsdSkel.BindingAPI(prim).GetBlendShapeTargetsRel().GetTargets():
+            shape = UsdSkel.BlendShape(stage.GetPrimAtPath(target))
+            moved = np.array(shape.GetOffsetsAttr().Get(), np.float64).reshape(-1, 3) @ matrix[:3, :3].T
+            index = shape.GetPointIndicesAttr().Get()
+            full = np.zeros((len(points), 3))
+            full[np.arange(len(moved)) if not index else np.array(index)] = moved
+            shapes.append((count, target.name, full))
+        parts[str(prim.GetPath())] = np.arange(count, count + len(points))
+        count += len(points)
+    if not vertices:
+        return Template(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    merged: dict[str, np.ndarray] = {}
+    for start, name, moved in shapes:
+        merged.setdefault(name, np.zeros((count, 3), np.float32))[start : start + len(moved)] = moved
+    points = np.concatenate(vertices).astype(np.float32)
+    return Template(points, np.concatenate(faces).astype(np.int32), shapes=merged, parts=parts)
+
+
+def _fans(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    start = np.cumsum(sides) - sides
+    many = np.maximum(sides - 2, 0)
+    first = np.repeat(start, many)
+    step = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+    out: np.ndarray = corners[np.stack([first, first + step + 1, first + step + 2], axis=1)]
+    return out

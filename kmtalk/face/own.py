@@ -1,0 +1,300 @@
+"""A mesh that brings its own blendshapes: those are driven, and what they lack is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import nnls
+from scipy.spatial import cKDTree
+
+from kmtalk.errors import InputError
+from kmtalk.face.atlas import Atlas
+from kmtalk.face.names import known_shapes
+from kmtalk.face.parts import turn_head
+from kmtalk.face.register import find_similarity
+from kmtalk.face.report import Report, measure_lips
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, Own, Rig, mouth_gain
+from kmtalk.face.template import Template
+from kmtalk.face.workmesh import Facts
+
+ENOUGH = 15  # ARKit shapes from which a face can be driven by their names
+VISEMES = 5  # and visemes
+NEEDED = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "eyeBlinkRight")
+"""ARKit shapes that show where on a mesh mouth and eyes are."""
+SEALED_COUNTS = 100.0  # where lips are to meet, meeting counts more than where the chin is
+SPOKEN = (
+    *("jawOpen", "mouthClose", "mouthFunnel", "mouthLabiodental", "mouthLowerDownLeft", "mouthLowerDownRight"),
+    *("mouthProtrude", "mouthPucker", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
+)
+"""Shapes that speech is made of."""
+CLOSE_RANGE = (0.5, 2.0)  # by what the file's mouthClose is scaled so that its lips meet
+
+
+def drives_by_name(template: Template) -> bool:
+    """Whether the file's ARKit shapes suffice, without knowing the face."""
+    known = set(known_shapes(template.shapes).values())
+    return len(known & set(ARKIT_NAMES)) >= ENOUGH and set(NEEDED) <= known
+
+
+def drives_by_viseme(template: Template) -> bool:
+    """Whether it has visemes, or too few ARKit shapes to go by their names alone."""
+    return len(known_shapes(template.shapes)) >= VISEMES
+
+
+def by_name(template: Template, atlas: Atlas) -> tuple[Rig, Report]:
+    """The rig of a mesh with ARKit shapes: each drives its own; a missing one is the combination of those
+    there that comes nearest to it on the atlas (non-negative least squares)."""
+    known = known_shapes(template.shapes)
+    names = list(known)
+    there = [known[name] for name in names]
+    own = np.stack([template.shapes[name] for name in names]).astype(np.float32)
+    arkit = [k for k, meaning in enumerate(there) if meaning in atlas.rig.index]
+    basis = atlas.rig.offsets[[atlas.rig.index[there[k]] for k in arkit]]
+    source_pairs = atlas.rig.template.regions["lip_pairs"]
+    mix = np.zeros((len(atlas.rig.names), len(names)))
+    made: dict[str, float] = {}
+    for row, shape in enumerate(atlas.rig.names):
+        if shape in there:
+            mix[row, there.index(shape)] = 1.0
+        elif shape not in HEAD_NAMES and shape != "mouthClose":
+            mix[row, arkit], made[shape] = _solved(basis, atlas.rig.offsets[row], source_pairs)
+    jaw = atlas.rig.index["jawOpen"]
+    if "mouthClose" not in there:
+        row = atlas.rig.index["mouthClose"]
+        sealed, made["mouthClose"] = _solved(
+            basis, atlas.rig.offsets[jaw] + atlas.rig.offsets[row], source_pairs, SEALED_COUNTS
+        )
+        mix[row, arkit] = sealed - mix[jaw, arkit]  # instead of the open jaw, not on top of it
+    meant = {known[name]: own[k] for k, name in enumerate(names)}
+    marks = _marks(template, meant)
+    across = (template.vertices[marks["mouth_left"]] - template.vertices[marks["mouth_right"]]).astype(np.float64)
+    pairs = _touching(template.label, template.vertices.astype(np.float64), meant, across)
+    similarity = find_similarity(
+        np.array([atlas.marks[name] for name in marks]), np.array([template.vertices[v] for v in marks.values()], float)
+    )
+    head = np.zeros((len(atlas.rig.names), len(template.vertices), 3), np.float32)
+    turn_head(atlas, similarity, template.vertices.astype(np.float64), head)
+    return _driven(template, atlas, names, own, mix, head, marks, pairs, similarity.rotation, made)
+
+
+def by_viseme(template: Template, atlas: Atlas, fitted: Rig, report: Report) -> tuple[Rig, Report]:
+    """The rig of a mesh with visemes: ``fitted`` is the atlas's rig as it was carried onto it; each of its
+    shapes that the file does not name is made of the file's own by non-negative least squares."""
+    known = known_shapes(template.shapes)
+    names = list(known)
+    there = [known[name] for name in names]
+    own = np.stack([template.shapes[name] for name in names]).astype(np.float32)
+    mix = np.zeros((len(atlas.rig.names), len(names)))
+    made: dict[str, float] = {}
+    for row, shape in enumerate(atlas.rig.names):
+        if shape in there:
+            mix[row, there.index(shape)] = 1.0
+        elif shape not in HEAD_NAMES and shape != "mouthClose":
+            mix[row], made[shape] = _solved(own, fitted.offsets[row], fitted.template.regions["lip_pairs"])
+    jaw, close = atlas.rig.index["jawOpen"], atlas.rig.index["mouthClose"]
+    if "mouthClose" not in there:
+        sealed, made["mouthClose"] = _solved(
+            own, fitted.offsets[jaw] + fitted.offsets[close], fitted.template.regions["lip_pairs"], SEALED_COUNTS
+        )
+        mix[close] = sealed - mix[jaw]
+    t = fitted.template
+    rotation = np.eye(3)
+    if fitted.upright is not None:
+        a, b = fitted.upright - fitted.upright.mean(0), t.vertices - t.vertices.mean(0)
+        left, _, right = np.linalg.svd(b.T.astype(np.float64) @ a)
+        rotation = left @ right
+    marks, pairs = dict(t.landmarks), t.regions["lip_pairs"]
+    rig, own_report = _driven(
+        replace(template, tint=t.tint), atlas, names, own, mix, fitted.offsets, marks, pairs, rotation, made, t.regions
+    )
+    doubts = tuple(d for d in report.doubts)
+    facts: Facts = dict(report.facts) | dict(own_report.facts)
+    trust = "low" if report.confidence == "low" else own_report.confidence
+    return rig, replace(
+        own_report, confidence=trust, doubts=doubts + own_report.doubts, remarks=report.remarks, facts=facts
+    )
+
+
+def _solved(
+    basis: np.ndarray, wanted: np.ndarray, pairs: np.ndarray, gap_counts: float = 1.0
+) -> tuple[np.ndarray, float]:
+    """Weights (K,) in [0, 1] of shapes (K, V, 3) that come nearest to ``wanted`` (V, 3), and the share of its
+    motion that they explain. By how much the lips' ``pairs`` (P, 2) part counts as all the rest does,
+    times ``gap_counts``: an eye sees the mouth's opening first."""
+    flat, goal = basis.reshape(len(basis), -1).astype(np.float64), wanted.ravel().astype(np.float64)
+    total = float((goal**2).sum())
+    if total == 0:
+        return np.zeros(len(basis)), 1.0
+    gaps = (basis[:, pairs[:, 1]] - basis[:, pairs[:, 0]]).reshape(len(basis), -1).astype(np.float64)
+    gap = (wanted[pairs[:, 1]] - wanted[pairs[:, 0]]).ravel().astype(np.float64)
+    scale = gap_counts * total / max(float((gaps**2).sum(1).max()), 1e-30)
+    # the normal equations' factor: as small as the number of shapes, whatever the mesh
+    gram = flat @ flat.T + scale * gaps @ gaps.T
+    gram += 1e-9 * max(float(np.trace(gram)), 1e-30) * np.eye(len(gram))
+    root = np.linalg.cholesky(gram)
+    weights, _ = nnls(root.T, np.linalg.solve(root, flat @ goal + scale * gaps @ gap))
+    weights = np.clip(weights, 0, 1)
+    left = float(((weights @ flat - goal) ** 2).sum())
+    return np.where(weights < 0.01, 0, weights), max(0.0, 1 - left / total)
+
+
+def _driven(
+    template: Template,
+    atlas: Atlas,
+    names: list[str],
+    own: np.ndarray,
+    mix: np.ndarray,
+    head: np.ndarray,
+    marks: dict[str, int],
+    pairs: np.ndarray,
+    rotation: np.ndarray,
+    made: Mapping[str, float],
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> tuple[Rig, Report]:
+    """The rig whose shapes are mixtures of the file's own, with head turns added to those."""
+    turns = [name for name in HEAD_NAMES if name not in names]
+    rows = [atlas.rig.index[name] for name in turns]
+    own = np.concatenate([own, head[rows]])
+    wide = np.zeros((len(mix), len(own)))
+    wide[:, : mix.shape[1]] = mix
+    wide[rows, np.arange(mix.shape[1], len(own))] = 1.0
+    jaw, close = atlas.rig.index["jawOpen"], atlas.rig.index["mouthClose"]
+    motion = np.linalg.norm(own[: mix.shape[1]], axis=2)
+    mouth = np.flatnonzero((motion > 0.25 * motion.max()).any(0))
+    places = dict(regions) if regions is not None else _regions(template, own, wide, atlas, pairs)
+    dressed = replace(template, regions=places | {"mouth": mouth}, landmarks=marks, shapes={})
+    scale = _closing(own, wide, jaw, close, pairs)
+    wide[close] = np.where(wide[close] > 0, scale * wide[close], wide[close])
+    offsets = np.einsum("rk,kvx->rvx", wide, own).astype(np.float32)
+    upright = (template.vertices - template.vertices.mean(0)) @ rotation
+    rig = Rig(dressed, atlas.rig.names, offsets, upright.astype(np.float32), own=Own((*names, *turns), own, wide))
+    rig = replace(rig, gain=mouth_gain(rig, atlas.rig))
+    opened, left = measure_lips(rig)
+    doubts = []
+    if left > 0.1 * opened:
+        doubts.append(f"its lips stay apart by {left / max(opened, 1e-9):.0%} of the opening where they should meet")
+    poor = sorted(name for name, share in made.items() if share < 0.5 and name in SPOKEN)
+    facts: Facts = {
+        "own_shapes": len(names),
+        "driven_by_name": int(sum(mix[r].max() == 1.0 and (mix[r] > 0).sum() == 1 for r in range(len(mix)))),
+        "made_of_others": ", ".join(f"{n} {s:.0%}" for n, s in sorted(made.items()) if s >= 0.05) or "none",
+        "not_reached": ", ".join(poor) or "none",
+        "vertices": len(template.vertices),
+        "triangles": len(template.faces),
+        "opening_of_mouth": round(opened, 3),
+        "left_open_of_opening": round(left / max(opened, 1e-9), 4),
+        "mouth_gain": round(rig.gain, 3),
+    }
+    return rig, Report("own shapes", "medium" if doubts else "high", tuple(doubts), (), facts)
+
+
+def _closing(own: np.ndarray, mix: np.ndarray, jaw: int, close: int, pairs: np.ndarray) -> float:
+    """By what the file's mouthClose is multiplied so that it answers the file's jawOpen."""
+    if not (mix[close] > 0).any() or (mix[close] < 0).any():
+        return 1.0
+    middle = pairs[len(pairs) // 3 : len(pairs) - len(pairs) // 3]
+    gap = own[:, middle[:, 1]] - own[:, middle[:, 0]]
+    opened = np.einsum("k,kpx->px", mix[jaw], gap)
+    closed = np.einsum("k,kpx->px", mix[close], gap)
+    along = float((closed * opened).sum())
+    return float(np.clip(-(opened**2).sum() / along, *CLOSE_RANGE)) if along < 0 else 1.0
+
+
+def _marks(template: Template, shapes: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Landmarks of a face nobody has looked at, from what its shapes move."""
+    v = template.vertices.astype(np.float64)
+    motion = {name: np.linalg.norm(offsets, axis=1) for name, offsets in shapes.items()}
+    left, right = (int(motion[f"mouthSmile{s}"].argmax()) for s in ("Left", "Right"))
+    pairs = _touching(template.label, v, shapes, v[left] - v[right])
+    middle = (v[left] + v[right]) / 2
+    nearest = pairs[np.linalg.norm(v[pairs].mean(1) - middle, axis=1).argmin()]
+    eyes = {s: motion[f"eyeBlink{s}"] > 0.2 * motion[f"eyeBlink{s}"].max() for s in ("Left", "Right")}
+    centre = {s: v[which].mean(0) for s, which in eyes.items()}
+    outer = {}
+    for s, other in (("Left", "Right"), ("Right", "Left")):
+        index = np.flatnonzero(eyes[s])
+        outer[s] = int(index[((v[index] - centre[s]) @ (centre[s] - centre[other])).argmax()])
+    up = (centre["Left"] + centre["Right"]) / 2 - middle
+    up /= np.linalg.norm(up)
+    drop = shapes["jawOpen"] @ -up
+    moving = np.flatnonzero(drop > 0.6 * drop.max())
+    across = (v[left] - v[right]) / np.linalg.norm(v[left] - v[right])
+    forward = np.cross(across, up)
+    chin = int(moving[(v[moving] @ (forward - 0.6 * up) - 2 * np.abs((v[moving] - middle) @ across)).argmax()])
+    still = np.flatnonzero(
+        (motion["jawOpen"] < 0.1 * motion["jawOpen"].max())
+        & (np.abs((v - middle) @ across) < 0.1 * np.linalg.norm(v[left] - v[right]))
+    )
+    height = (v[still] - middle) @ up / max(float((centre["Left"] - middle) @ up), 1e-9)
+    between = still[(height > 0.2) & (height < 0.9)]
+    out = {
+        "lip_inner_upper": int(nearest[0]),
+        "lip_inner_lower": int(nearest[1]),
+        "mouth_left": left,
+        "mouth_right": right,
+    }
+    out |= {"chin": chin, "eye_outer_left": outer["Left"], "eye_outer_right": outer["Right"]}
+    if len(between):
+        nose = int(between[(v[between] @ forward).argmax()])
+        out["nose_tip"] = nose
+        below = between[((v[between] - v[nose]) @ up < 0)]
+        out["subnasale"] = int(below[((v[below] - v[nose]) @ (-up)).argmin()]) if len(below) else nose
+    else:
+        out["nose_tip"] = out["subnasale"] = int(nearest[0])
+    return out
+
+
+def _touching(name: str, vertices: np.ndarray, shapes: Mapping[str, np.ndarray], across: np.ndarray) -> np.ndarray:
+    """Pairs (P, 2) of vertices of upper and lower lip that lie close together and that jawOpen parts, in the order
+    in which they lie along ``across`` (3,), from the right corner to the left.
+
+    Lips are what the shapes of the lips move: jawOpen alone parts teeth as well.
+    """
+
+    def moved(start: tuple[str, ...], share: float) -> np.ndarray:
+        found = [np.linalg.norm(offsets, axis=1) for shape, offsets in shapes.items() if shape.startswith(start)]
+        amount = np.max(found, axis=0) if found else np.ones(len(vertices))
+        return amount > share * amount.max()
+
+    jaw = np.linalg.norm(shapes["jawOpen"], axis=1)
+    lips = moved(("mouthPucker", "mouthFunnel", "mouthSmile"), 0.15)
+    low = np.flatnonzero(lips & (jaw > 0.35 * jaw.max()) & moved(("mouthLowerDown",), 0.25))
+    high = np.flatnonzero(lips & (jaw < 0.45 * jaw.max()) & moved(("mouthUpperUp",), 0.25))
+    if len(low) < 3 or len(high) < 3:
+        low, high = np.flatnonzero(lips & (jaw > 0.5 * jaw.max())), np.flatnonzero(lips & (jaw < 0.3 * jaw.max()))
+    if not len(low) or not len(high):
+        raise InputError(
+            f"{name}: its shapes part no lips (jawOpen, mouthPucker); repair them, or give it as a bare mesh"
+        )
+    away, nearest = cKDTree(vertices[high]).query(vertices[low])
+    close = np.flatnonzero(away < np.percentile(away, 2) + 0.04 * np.linalg.norm(across))
+    pairs = np.stack([high[nearest[close]], low[close]], axis=1)
+    parted = np.linalg.norm(shapes["jawOpen"][pairs[:, 1]] - shapes["jawOpen"][pairs[:, 0]], axis=1)
+    pairs = pairs[parted > 0.3 * parted.max()]
+    return pairs[np.argsort(vertices[pairs].mean(1) @ across)]
+
+
+def _regions(
+    template: Template, own: np.ndarray, mix: np.ndarray, atlas: Atlas, pairs: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Regions from what the shapes move."""
+    offsets = np.einsum("rk,kvx->rvx", mix, own)
+    motion = np.linalg.norm(offsets, axis=2)
+
+    def moved(start: tuple[str, ...], share: float) -> np.ndarray:
+        rows = [r for r, name in enumerate(atlas.rig.names) if name.startswith(start)]
+        amount = motion[rows].max(0)
+        return np.flatnonzero(amount > share * max(float(amount.max()), 1e-12))
+
+    lips = moved(("mouthPucker", "mouthFunnel"), 0.6)
+    jaw = motion[atlas.rig.index["jawOpen"]]
+    return {
+        "skin": np.arange(len(template.vertices)),
+        "lips": lips if len(lips) else np.unique(pairs),
+        "inner_lips": np.unique(pairs),
+        "upper_face": moved(("brow", "eyeBlink"), 0.25),
+        "chin": np.flatnonzero(jaw > 0.8 * jaw.max()),
+        "lip_pairs": pairs,
+    }

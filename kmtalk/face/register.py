@@ -1,0 +1,182 @@
+"""The source head laid over a target: similarity, then a smooth warp that brings landmarks together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.interpolate import RBFInterpolator
+from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
+
+from kmtalk.face.geometry import Places, boundary, gradient, interpolate, samples, sound_faces
+from kmtalk.face.template import vertex_normals
+
+SMOOTHING = 1e-2  # of the face's size: landmarks are met within about this
+STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3, 0.1, 0.1)  # of the displacement, step by step
+STIFF_LENGTH = 0.1  # of the face's size: finer than this the displacement is smooth at stiffness 1
+LANDMARK_PULL = 1e-4  # of one landmark, where the whole face's surface weighs about 1
+TURN = 0.15  # of the face's size: what a normal turned by a radian counts
+CATCH = 0.05  # of the face's size: nothing is drawn further at once
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x → scale · rotation x + shift."""
+
+    scale: float
+    rotation: np.ndarray
+    shift: np.ndarray
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        out: np.ndarray = self.scale * points @ self.rotation.T + self.shift
+        return out
+
+    def back(self, points: np.ndarray) -> np.ndarray:
+        out: np.ndarray = (points - self.shift) @ self.rotation / self.scale
+        return out
+
+
+def find_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """The best similarity from source points (P, 3) to target, without reflection (Umeyama 1991)."""
+    middle, aim = source.mean(0), target.mean(0)
+    a, b = source - middle, target - aim
+    left, size, right = np.linalg.svd(b.T @ a)
+    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    rotation = (left * flip) @ right
+    scale = float((size * flip).sum() / (a**2).sum())
+    return Similarity(scale, rotation, aim - scale * rotation @ middle)
+
+
+def robust_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, np.ndarray]:
+    """The same with outliers left out; and distances (P,) of all from where they should be, in target units."""
+    keep = np.ones(len(source), bool)
+    for _ in range(5):
+        found = find_similarity(source[keep], target[keep])
+        off = np.linalg.norm(found(source) - target, axis=1)
+        limit = max(3.0 * float(np.median(off)), 1e-9)
+        fresh = off < limit
+        if fresh.sum() < 4 or (fresh == keep).all():
+            break
+        keep = fresh
+    return found, off
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A smooth map of space: similarity, then radial functions at the landmarks. ``kept`` (P,) are the
+    landmarks that were believed, ``size`` the diagonal of their box in target units."""
+
+    similarity: Similarity
+    bend: RBFInterpolator
+    kept: np.ndarray
+    size: float
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        laid = self.similarity(points)
+        out: np.ndarray = laid + self.bend(laid)
+        return out
+
+
+def find_warp(source: np.ndarray, target: np.ndarray, exact: bool = False) -> Warp:
+    """Source landmarks (P, 3) onto target ones (P, 3); unless ``exact``, those that contradict their neighbours
+    are left out."""
+    similarity, _ = robust_similarity(source, target)
+    laid = similarity(source)
+    size = float(np.linalg.norm(np.ptp(target, axis=0)))
+    keep = np.ones(len(source), bool)
+    if not exact:
+        push = target - laid
+        apart = np.linalg.norm(laid[:, None] - laid[None], axis=2)
+        near = np.argsort(apart, axis=1)[:, 1:9]
+        odd = np.linalg.norm(push - np.median(push[near], axis=1), axis=1)
+        keep = odd < max(4.0 * float(np.median(odd)), 0.02 * size)
+    bend = RBFInterpolator(laid[keep], (target - laid)[keep], kernel="linear", smoothing=SMOOTHING * size, degree=0)
+    return Warp(similarity, bend, keep, size)
+
+
+def snap(
+    laid: np.ndarray,
+    faces: np.ndarray,
+    lower: np.ndarray,
+    landmarks: sp.csr_matrix,
+    aims: np.ndarray,
+    target: np.ndarray,
+    target_faces: np.ndarray,
+    target_lower: np.ndarray,
+    size: float,
+) -> np.ndarray:
+    """The source skin (S, 3), laid over the target, drawn onto its surface: non-rigid ICP.
+
+    Each vertex is drawn to the nearest place of the target that faces as it does and is of the same lip
+    (``lower`` (S,), ``target_lower`` (V,)); the displacement is kept smooth (bi-Laplacian), less and less so; the
+    ``landmarks`` (P, S) keep near their ``aims`` (P, 3).
+    """
+    slope, area = gradient(laid / size, faces)
+    laplacian = slope.T @ sp.diags(np.repeat(area, 3)) @ slope
+    mass = np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(laid))
+    mass = np.maximum(mass, 0.05 * mass.mean())  # slivers must not stiffen everything
+    smooth = STIFF_LENGTH**4 * (laplacian @ sp.diags(1 / mass) @ laplacian)
+    held = LANDMARK_PULL * (landmarks.T @ landmarks)
+    open_rim = np.zeros(len(laid), bool)
+    open_rim[boundary(faces).ravel()] = True
+
+    triangle, weights = samples(target_faces, 4)
+    own = vertex_normals(target, target_faces)
+    places = np.concatenate([interpolate(target, target_faces, triangle, weights), target])
+    normals = np.concatenate([interpolate(own, target_faces, triangle, weights), own])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
+    side = np.concatenate([target_lower[target_faces[triangle]].mean(1) > 0.5, target_lower])
+    groups = [(side == s, lower == s) for s in (False, True) if (side == s).any() and (lower == s).any()]
+    trees = [(np.flatnonzero(there), here) for there, here in groups]
+    found = [cKDTree(np.hstack([places[t] / size, TURN * normals[t]])) for t, _ in trees]
+    moved = np.zeros_like(laid)
+    for stiffness in STIFFNESS:
+        now = laid + moved
+        facing = vertex_normals(now, faces)
+        sought = np.hstack([now / size, TURN * facing])
+        best = np.zeros(len(laid), int)
+        for (there, here), tree in zip(trees, found, strict=True):
+            best[here] = there[tree.query(sought[here])[1]]
+        close = np.linalg.norm(places[best] - now, axis=1) < CATCH * size
+        believed = close & (np.einsum("ij,ij->i", facing, normals[best]) > 0.5) & ~open_rim
+        pull = believed * mass
+        system = stiffness * smooth + sp.diags(pull + 1e-6 * mass.mean()) + held
+        right = pull[:, None] * (places[best] - laid) + LANDMARK_PULL * (landmarks.T @ (aims - landmarks @ laid))
+        moved = splu(sp.csc_matrix(system), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(right)
+    return laid + moved
+
+
+def refine(
+    laid: np.ndarray,
+    faces: np.ndarray,
+    landmarks: Places,
+    aims: np.ndarray,
+    target: np.ndarray,
+    target_faces: np.ndarray,
+) -> np.ndarray:
+    """The same by Amberg, Romdhani & Vetter (Optimal Step Nonrigid ICP, CVPR 2007), as trimesh has it; slower."""
+    import trimesh
+
+    size = float(np.linalg.norm(np.ptp(laid, axis=0)))
+    away, _ = cKDTree(laid).query(target)
+    around = target_faces[(away < 0.1 * size)[target_faces].all(1)]
+    surface = trimesh.Trimesh(target, around[sound_faces(target, around)], process=False)
+    surface.remove_unreferenced_vertices()
+    # coincident vertices would make edges of no length, loose ones a system without an answer
+    _, first, same = np.unique(laid, axis=0, return_index=True, return_inverse=True)
+    joined = same.ravel()[faces]
+    joined = joined[sound_faces(laid[first], joined)]
+    used = np.unique(joined)
+    name = cKDTree(laid[first[used]]).query(laid)[1]
+    joined = np.searchsorted(used, joined)
+    triangle, weights = landmarks.on(name, joined)
+    out = trimesh.registration.nricp_amberg(
+        trimesh.Trimesh(laid[first[used]], joined, process=False),
+        surface,
+        source_landmarks=(triangle, weights),
+        target_positions=aims,
+        distance_threshold=0.05,
+    )
+    return np.asarray(out)[name]
