@@ -96,7 +96,7 @@ def fit(
     called = {name: mesh.place[i][mesh.place[i] >= 0] for name, i in template.parts.items()}
     parts = classify(atlas, frame, mesh.vertices, mesh.piece, skin.whole, called)
     carry_parts(atlas, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(atlas.rig.names)])
-    located = _locate(template, atlas, mesh, skin, warped, matched, lips, parts)
+    located = _locate(template, atlas, mesh, skin, warped, matched, lips, parts, warp.similarity)
     standing = Similarity(1.0, warp.similarity.rotation, np.zeros(3)).back(template.vertices)
     rig = Rig(located, names, mesh.on_file(offsets), upright=standing.astype(np.float32))
     if lips is not None:
@@ -234,6 +234,7 @@ def _locate(
     matched: Correspondence,
     lips: Lips | None,
     parts: Mapping[str, np.ndarray],
+    similarity: Similarity,
 ) -> Template:
     """The template with the atlas's regions and landmarks on it."""
     first = mesh.first_on_file()
@@ -266,7 +267,7 @@ def _locate(
     for kind, index in parts.items():
         regions[kind] = first[index]
     marks = {name: int(v) for name, v in local.items()}
-    tint = _tinted(template, atlas, mesh, skin, matched, parts)
+    tint = _tinted(template, atlas, mesh, skin, matched, parts, similarity)
     return replace(template, regions=regions, landmarks=marks, shapes={}, tint=tint)
 
 
@@ -277,6 +278,7 @@ def _tinted(
     skin: Skin,
     matched: Correspondence,
     parts: Mapping[str, np.ndarray],
+    similarity: Similarity,
 ) -> np.ndarray:
     """The atlas's colours on the template (V, 3) uint8: vermilion, brows and the inside of the mouth on clay."""
     colors = np.tile(np.array(CLAY, np.float32), (len(mesh.vertices), 1))
@@ -287,7 +289,21 @@ def _tinted(
         colors[skin.index] = skin.back(face)
     for kind, index in parts.items():
         colors[index] = PAINT.get(kind, CLAY)
+        if kind.startswith("eye") and source is not None:
+            colors[index] = _eye_colors(atlas, kind, similarity.back(mesh.vertices[index]), source)
     out = np.tile(np.array(CLAY, np.uint8), (len(template.vertices), 1))
     whole = mesh.place >= 0
     out[whole] = np.round(colors[mesh.place[whole]]).astype(np.uint8)
     return out
+
+
+def _eye_colors(atlas: Atlas, side: str, points: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """The atlas's eye's colours (P, 3), by the direction from the eye's middle."""
+    own = atlas.rig.template.regions[side]
+    eye = atlas.rig.template.vertices[own].astype(np.float64)
+    rays = []
+    for ball in (eye, points):
+        out = ball - (ball.min(0) + ball.max(0)) / 2
+        rays.append(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12))
+    found: np.ndarray = source[own][cKDTree(rays[0]).query(rays[1])[1]]
+    return found

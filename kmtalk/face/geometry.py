@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from kmtalk.face.template import edges, vertex_normals
+from kmtalk.face.template import edge_counts, edges, vertex_normals
 
 
 def sound_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -22,15 +22,13 @@ def sound_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def boundary(faces: np.ndarray) -> np.ndarray:
     """Edges (B, 2) that belong to one triangle alone."""
-    pairs = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    found, times = np.unique(pairs, axis=0, return_counts=True)
+    found, times = edge_counts(faces)
     return found[times == 1]
 
 
 def crowded_edges(faces: np.ndarray) -> int:
     """How many edges more than two triangles share: there the mesh is no surface."""
-    pairs = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    return int((np.unique(pairs, axis=0, return_counts=True)[1] > 2).sum())
+    return int((edge_counts(faces)[1] > 2).sum())
 
 
 def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -58,8 +56,8 @@ def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def components(count: int, faces: np.ndarray) -> np.ndarray:
     """Number (V,) of the connected piece that each vertex is in."""
-    ends = edges(faces)
-    graph = sp.coo_matrix((np.ones(len(ends)), ends.T), (count, count))
+    rows, columns = faces[:, :2].ravel(), faces[:, 1:].ravel()
+    graph = sp.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (count, count))
     return connected_components(graph, directed=False)[1]
 
 

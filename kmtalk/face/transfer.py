@@ -50,7 +50,7 @@ class Transfer:
         self._weight = sp.diags(np.repeat(np.maximum(sure[faces].mean(1), LOOSE) * area, 3))
         mass = np.bincount(faces.ravel(), np.repeat(area / 3, 3), count)
         self._hold = mass / REACH**2 * np.where(matched.far, STILL, sure)
-        system = self._gradient.T @ self._weight @ self._gradient + sp.diags(self._hold + 1e-9 * mass.mean())
+        system = self._gradient.T @ self._weight @ self._gradient + sp.diags(self._hold + 1e-6 * mass.mean())
         self._solve = _factorised(system)
         if lips is not None:
             self._apart = lips.lower.matrix(count) - lips.upper.matrix(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -34,6 +35,8 @@ class WorkMesh:
 
     def on_file(self, values: np.ndarray) -> np.ndarray:
         """Values at the vertices (..., W, 3) → at the file's (..., V, 3); zero at loose ones."""
+        if len(self.place) == len(self.vertices) and (self.place == np.arange(len(self.place))).all():
+            return values.astype(np.float32, copy=False)
         out = np.zeros((*values.shape[:-2], len(self.place), values.shape[-1]), np.float32)
         whole = self.place >= 0
         out[..., whole, :] = values[..., self.place[whole], :]
@@ -101,9 +104,12 @@ class Skin:
         """The work mesh's vertex nearest to each of these of the surface (P,)."""
         if self.proxy is None:
             return self.index[vertices]
-        nearest = cKDTree(self.proxy.places(self.vertices)).query(self.vertices[vertices])[1]
-        out: np.ndarray = self.index[nearest]
+        out: np.ndarray = self.index[self._tree.query(self.vertices[vertices])[1]]
         return out
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.back(self.vertices))
 
 
 def find_skin(mesh: WorkMesh, landmarks: np.ndarray, size: float) -> Skin:
