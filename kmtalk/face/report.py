@@ -99,7 +99,8 @@ def judge(
     return doubts, facts
 
 
-def confidence(doubts: list[str], odd: float, fused: bool) -> str:
-    if odd > STRANGE or (fused and doubts[1:]) or len(doubts) > 2:
+def confidence(doubts: list[str], odd: float, lips: Lips | None) -> str:
+    """``odd`` is the landmarks' median distance from a human face's, as a share of its size."""
+    if odd > STRANGE or lips is None or (lips.fused and doubts[1:]) or len(doubts) > 2:
         return "low"
     return "medium" if doubts else "high"
