@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -15,7 +15,7 @@ from kmtalk.face.names import known_shapes
 from kmtalk.face.parts import turn_head
 from kmtalk.face.register import find_similarity
 from kmtalk.face.report import Report, measure_lips
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, Own, Rig, mouth_gain
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SEAL, Own, Rig, mouth_gain, similarity
 from kmtalk.face.template import Template
 from kmtalk.face.workmesh import Facts
 
@@ -46,75 +46,70 @@ def drives_by_viseme(template: Template) -> bool:
 def by_name(template: Template, atlas: Atlas) -> tuple[Rig, Report]:
     """The rig of a mesh with ARKit shapes: each drives its own; a missing one is the combination of those
     there that comes nearest to it on the atlas (non-negative least squares)."""
-    known = known_shapes(template.shapes)
-    names = list(known)
-    there = [known[name] for name in names]
-    own = np.stack([template.shapes[name] for name in names]).astype(np.float32)
-    arkit = [k for k, meaning in enumerate(there) if meaning in atlas.rig.index]
-    basis = atlas.rig.offsets[[atlas.rig.index[there[k]] for k in arkit]]
-    source_pairs = atlas.rig.template.regions["lip_pairs"]
-    mix = np.zeros((len(atlas.rig.names), len(names)))
-    made: dict[str, float] = {}
-    for row, shape in enumerate(atlas.rig.names):
-        if shape in there:
-            mix[row, there.index(shape)] = 1.0
-        elif shape not in HEAD_NAMES and shape != "mouthClose":
-            mix[row, arkit], made[shape] = _solved(basis, atlas.rig.offsets[row], source_pairs)
-    jaw = atlas.rig.index["jawOpen"]
-    if "mouthClose" not in there:
-        row = atlas.rig.index["mouthClose"]
-        sealed, made["mouthClose"] = _solved(
-            basis, atlas.rig.offsets[jaw] + atlas.rig.offsets[row], source_pairs, SEALED_COUNTS
-        )
-        mix[row, arkit] = sealed - mix[jaw, arkit]  # instead of the open jaw, not on top of it
-    meant = {known[name]: own[k] for k, name in enumerate(names)}
+    brought = _brought(template)
+    arkit = [k for k, meaning in enumerate(brought.meanings) if meaning in atlas.rig.index]
+    basis = atlas.rig.offsets[[atlas.rig.index[brought.meanings[k]] for k in arkit]]
+    mix, made = _mixed(atlas.rig, brought, basis, arkit)
+    meant = dict(zip(brought.meanings, brought.offsets, strict=True))
     marks = _marks(template, meant)
-    across = (template.vertices[marks["mouth_left"]] - template.vertices[marks["mouth_right"]]).astype(np.float64)
-    pairs = _touching(template.label, template.vertices.astype(np.float64), meant, across)
-    similarity = find_similarity(
-        np.array([atlas.marks[name] for name in marks]), np.array([template.vertices[v] for v in marks.values()], float)
-    )
-    head = np.zeros((len(atlas.rig.names), len(template.vertices), 3), np.float32)
-    turn_head(atlas, similarity, template.vertices.astype(np.float64), head)
-    return _driven(template, atlas, names, own, mix, head, marks, pairs, similarity.rotation, made)
+    vertices = template.vertices.astype(np.float64)
+    across = vertices[marks["mouth_left"]] - vertices[marks["mouth_right"]]
+    pairs = _touching(template.label, vertices, meant, across)
+    laid = find_similarity(np.array([atlas.marks[n] for n in marks]), vertices[list(marks.values())])
+    head = np.zeros((len(atlas.rig.names), len(vertices), 3), np.float32)
+    turn_head(atlas, laid, vertices, head)
+    return _driven(template, atlas, brought, mix, head, marks, pairs, laid.rotation, made)
 
 
 def by_viseme(template: Template, atlas: Atlas, fitted: Rig, report: Report) -> tuple[Rig, Report]:
     """The rig of a mesh with visemes: ``fitted`` is the atlas's rig as it was carried onto it; each of its
     shapes that the file does not name is made of the file's own by non-negative least squares."""
-    known = known_shapes(template.shapes)
-    names = list(known)
-    there = [known[name] for name in names]
-    own = np.stack([template.shapes[name] for name in names]).astype(np.float32)
-    mix = np.zeros((len(atlas.rig.names), len(names)))
-    made: dict[str, float] = {}
-    for row, shape in enumerate(atlas.rig.names):
-        if shape in there:
-            mix[row, there.index(shape)] = 1.0
-        elif shape not in HEAD_NAMES and shape != "mouthClose":
-            mix[row], made[shape] = _solved(own, fitted.offsets[row], fitted.template.regions["lip_pairs"])
-    jaw, close = atlas.rig.index["jawOpen"], atlas.rig.index["mouthClose"]
-    if "mouthClose" not in there:
-        sealed, made["mouthClose"] = _solved(
-            own, fitted.offsets[jaw] + fitted.offsets[close], fitted.template.regions["lip_pairs"], SEALED_COUNTS
-        )
-        mix[close] = sealed - mix[jaw]
+    brought = _brought(template)
+    mix, made = _mixed(fitted, brought, brought.offsets, list(range(len(brought.names))))
     t = fitted.template
     rotation = np.eye(3)
     if fitted.upright is not None:
-        a, b = fitted.upright - fitted.upright.mean(0), t.vertices - t.vertices.mean(0)
-        left, _, right = np.linalg.svd(b.T.astype(np.float64) @ a)
-        rotation = left @ right
+        rotation = similarity(fitted.upright, t.vertices)[1]
     marks, pairs = dict(t.landmarks), t.regions["lip_pairs"]
-    rig, own_report = _driven(
-        replace(template, tint=t.tint), atlas, names, own, mix, fitted.offsets, marks, pairs, rotation, made, t.regions
-    )
-    doubts = tuple(d for d in report.doubts)
-    facts: Facts = dict(report.facts) | dict(own_report.facts)
-    trust = "low" if report.confidence == "low" else own_report.confidence
-    return rig, replace(
-        own_report, confidence=trust, doubts=doubts + own_report.doubts, remarks=report.remarks, facts=facts
-    )
+    tinted = replace(template, tint=t.tint)
+    rig, own = _driven(tinted, atlas, brought, mix, fitted.offsets, marks, pairs, rotation, made, t.regions)
+    facts: Facts = dict(report.facts) | dict(own.facts)
+    trust = "low" if report.confidence == "low" else own.confidence
+    return rig, replace(own, confidence=trust, doubts=report.doubts + own.doubts, remarks=report.remarks, facts=facts)
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The file's shapes of the face: their names (K,), what they mean, and offsets (K, V, 3)."""
+
+    names: tuple[str, ...]
+    meanings: tuple[str, ...]
+    offsets: np.ndarray
+
+
+def _brought(template: Template) -> _Brought:
+    known = known_shapes(template.shapes)
+    offsets = np.stack([template.shapes[name] for name in known]).astype(np.float32)
+    return _Brought(tuple(known), tuple(known.values()), offsets)
+
+
+def _mixed(rig: Rig, brought: _Brought, basis: np.ndarray, columns: list[int]) -> tuple[np.ndarray, dict[str, float]]:
+    """What of each of the file's shapes every shape of ``rig`` is (R, K): itself where the file has it, else a
+    mixture of ``basis``, which are the file's shapes ``columns`` on the rig's mesh; and how well those explain it."""
+    pairs = rig.template.regions["lip_pairs"]
+    mix = np.zeros((len(rig.index), len(brought.names)))
+    made: dict[str, float] = {}
+    for name, row in rig.index.items():
+        if name in brought.meanings:
+            mix[row, brought.meanings.index(name)] = 1.0
+        elif name not in (*HEAD_NAMES, SEAL, "mouthClose"):
+            mix[row, columns], made[name] = _solved(basis, rig.offsets[row], pairs)
+    jaw, close = rig.index["jawOpen"], rig.index["mouthClose"]
+    if "mouthClose" not in brought.meanings:
+        both = rig.offsets[jaw] + rig.offsets[close]
+        sealed, made["mouthClose"] = _solved(basis, both, pairs, SEALED_COUNTS)
+        mix[close, columns] = sealed - mix[jaw, columns]  # instead of the open jaw, not on top of it
+    return mix, made
 
 
 def _solved(
@@ -143,8 +138,7 @@ def _solved(
 def _driven(
     template: Template,
     atlas: Atlas,
-    names: list[str],
-    own: np.ndarray,
+    brought: _Brought,
     mix: np.ndarray,
     head: np.ndarray,
     marks: dict[str, int],
@@ -154,9 +148,10 @@ def _driven(
     regions: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Rig, Report]:
     """The rig whose shapes are mixtures of the file's own, with head turns added to those."""
+    names, mix = brought.names, mix[: len(atlas.rig.names)]
     turns = [name for name in HEAD_NAMES if name not in names]
     rows = [atlas.rig.index[name] for name in turns]
-    own = np.concatenate([own, head[rows]])
+    own = np.concatenate([brought.offsets, head[rows]])
     wide = np.zeros((len(mix), len(own)))
     wide[:, : mix.shape[1]] = mix
     wide[rows, np.arange(mix.shape[1], len(own))] = 1.0

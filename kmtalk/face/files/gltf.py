@@ -14,6 +14,7 @@ import pygltflib as gl
 from scipy.spatial.transform import Rotation
 
 from kmtalk.errors import InputError
+from kmtalk.face.files.scene import Scene
 from kmtalk.face.template import Template
 
 TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -74,10 +75,7 @@ class _File:
 
 
 def read_gltf(path: Path) -> Template:
-    """Vertices in the order of nodes and primitives, at rest (node transforms, skins in their joints' rest pose).
-
-    Blendshapes of one name on several meshes (face, teeth, lashes) are one shape.
-    """
+    """Vertices in the order of nodes and primitives, at rest (node transforms, skins in their joints' rest pose)."""
     try:
         return _read(_File(path))
     except InputError:
@@ -88,12 +86,7 @@ def read_gltf(path: Path) -> Template:
 
 
 def _read(file: _File) -> Template:
-    vertices: list[np.ndarray] = []
-    faces: list[np.ndarray] = []
-    colors: list[np.ndarray] = []
-    shapes: list[tuple[int, str, np.ndarray]] = []
-    parts: dict[str, np.ndarray] = {}
-    count, painted = 0, True
+    scene = Scene()
     world = _world(file.document)
     for node, matrix in world.items():
         holder = file.document.nodes[node]
@@ -109,36 +102,21 @@ def _read(file: _File) -> Template:
             if holder.skin is not None and primitive.attributes.JOINTS_0 is not None:
                 place = _skinned(file, file.document.skins[holder.skin], primitive.attributes, world)
             own = np.arange(len(points)) if primitive.indices is None else file.array(primitive.indices).ravel()
-            vertices.append(np.einsum("pij,pj->pi", place[:, :3, :3], points) + place[:, :3, 3])
+            triangles = own[: len(own) // 3 * 3].reshape(-1, 3)
             turned = np.linalg.det(matrix[:3, :3]) < 0
-            corners = own[: len(own) // 3 * 3].reshape(-1, 3).astype(np.int64) + count
-            faces.append(corners[:, ::-1] if turned else corners)
+            colors = None
+            if primitive.attributes.COLOR_0 is not None:
+                linear = file.array(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
+                colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
+            stand = np.einsum("pij,pj->pi", place[:, :3, :3], points) + place[:, :3, 3]
+            label = str(holder.name or mesh.name or f"node {node}")
+            scene.add(label, stand, triangles[:, ::-1] if turned else triangles, colors)
             for number, target in enumerate(primitive.targets or []):
                 index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
                 if index is not None:
                     name = str(names[number]) if number < len(names) else f"target_{number}"
-                    moved = np.einsum("pij,pj->pi", place[:, :3, :3], file.array(index).astype(np.float64))
-                    shapes.append((count, name, moved))
-            painted &= primitive.attributes.COLOR_0 is not None
-            if painted:
-                colour = file.array(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
-                colors.append(np.clip(colour, 0, 1) ** (1 / 2.2) * 255)
-            label = str(holder.name or mesh.name or f"node {node}")
-            parts[label] = np.r_[parts.get(label, np.zeros(0, np.int64)), np.arange(count, count + len(points))]
-            count += len(points)
-    if not vertices:
-        return Template(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    merged: dict[str, np.ndarray] = {}
-    for start, name, moved in shapes:
-        merged.setdefault(name, np.zeros((count, 3), np.float32))[start : start + len(moved)] = moved
-    return Template(
-        np.concatenate(vertices).astype(np.float32),
-        np.concatenate(faces).astype(np.int32),
-        colors=np.round(np.concatenate(colors)).astype(np.uint8) if painted and colors else None,
-        shapes=merged,
-        parts=parts,
-        split=True,
-    )
+                    scene.shape(name, np.einsum("pij,pj->pi", place[:, :3, :3], file.array(index).astype(np.float64)))
+    return scene.template(split=True)
 
 
 def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.errors import InputError
+from kmtalk.face.files.scene import Scene
 from kmtalk.face.template import Template
 
 
@@ -21,45 +22,32 @@ def read_usd(path: Path) -> Template:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
         raise InputError(f"{path}: not a readable USD file ({reason.strip()[:120]})") from None
-    places = UsdGeom.XformCache(Usd.TimeCode.EarliestTime())
-    vertices: list[np.ndarray] = []
-    faces: list[np.ndarray] = []
-    shapes: list[tuple[int, str, np.ndarray]] = []
-    parts: dict[str, np.ndarray] = {}
-    count = 0
+    time = Usd.TimeCode.EarliestTime()
+    places = UsdGeom.XformCache(time)
+    scene = Scene()
     for prim in stage.Traverse():
         if not prim.IsA(UsdGeom.Mesh):
             continue
         mesh = UsdGeom.Mesh(prim)
-        time = Usd.TimeCode.EarliestTime()
         points = np.array(mesh.GetPointsAttr().Get(time), np.float64).reshape(-1, 3)
         sides = np.array(mesh.GetFaceVertexCountsAttr().Get(time), np.int64).ravel()
         corners = np.array(mesh.GetFaceVertexIndicesAttr().Get(time), np.int64).ravel()
         if not len(points) or not len(sides) or sides.sum() != len(corners):
             continue
-        matrix = np.array(places.GetLocalToWorldTransform(prim)).T  # Gf is row-vector
-        vertices.append(points @ matrix[:3, :3].T + matrix[:3, 3])
+        matrix = np.array(places.GetLocalToWorldTransform(prim)).T  # Gf multiplies rows
         triangles = _fans(sides, corners)
-        turned = mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded
-        if turned != (np.linalg.det(matrix[:3, :3]) < 0):
+        left_handed = mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded
+        if left_handed != (np.linalg.det(matrix[:3, :3]) < 0):
             triangles = triangles[:, ::-1]
-        faces.append(triangles + count)
+        scene.add(str(prim.GetPath()), points @ matrix[:3, :3].T + matrix[:3, 3], triangles)
         for target in UsdSkel.BindingAPI(prim).GetBlendShapeTargetsRel().GetTargets():
             shape = UsdSkel.BlendShape(stage.GetPrimAtPath(target))
             moved = np.array(shape.GetOffsetsAttr().Get(), np.float64).reshape(-1, 3) @ matrix[:3, :3].T
             index = shape.GetPointIndicesAttr().Get()
             full = np.zeros((len(points), 3))
-            full[np.arange(len(moved)) if not index else np.array(index)] = moved
-            shapes.append((count, target.name, full))
-        parts[str(prim.GetPath())] = np.arange(count, count + len(points))
-        count += len(points)
-    if not vertices:
-        return Template(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    merged: dict[str, np.ndarray] = {}
-    for start, name, moved in shapes:
-        merged.setdefault(name, np.zeros((count, 3), np.float32))[start : start + len(moved)] = moved
-    points = np.concatenate(vertices).astype(np.float32)
-    return Template(points, np.concatenate(faces).astype(np.int32), shapes=merged, parts=parts)
+            full[np.array(index) if index else np.arange(len(moved))] = moved
+            scene.shape(target.name, full)
+    return scene.template(split=False)
 
 
 def _fans(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
