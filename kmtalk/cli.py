@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -224,12 +224,17 @@ def fit(
         from kmtalk.face.files.load import load_template
         from kmtalk.face.fit import NoFace
         from kmtalk.face.kmrig import SUFFIX, save_kmrig
+        from kmtalk.face.names import MARKS
 
+        if output is None and not template.name:
+            raise InputError(f"{template}: give -o with the rig's name")
+        if template.suffix.lower() == SUFFIX:
+            raise InputError(f"{template}: is a fitted rig already; use it with kmtalk animate --template")
         target = output or template.with_suffix(SUFFIX)
         if target.suffix.lower() != SUFFIX:
             raise InputError(f"{target}: -o takes a file ending in {SUFFIX}")
         picture, paper = (target.with_name(f"{target.stem}-fit{suffix}") for suffix in (".png", ".json"))
-        for path in (target, picture):
+        for path in (target, picture, paper):
             _check_no_input(path, template, landmarks, rig)
             check_writable(path)
         progress = _Screen()
@@ -242,20 +247,30 @@ def fit(
         try:
             fitted = talk.fit(mesh, landmarks, refined=refine, known=rig)
         except NoFace as refusal:
-            with finished(picture) as temporary:
+            seen = ""
+            with suppress(InputError), finished(picture) as temporary:  # the refusal stands without a picture
                 write_mesh_preview(temporary, mesh)
-            raise InputError(f"{refusal} (what was looked at: {picture})") from None
+                seen = f" (what was looked at: {picture})"
+            raise InputError(f"{refusal}{seen}") from None
         with finished(target) as temporary:
             save_kmrig(temporary, fitted)
         with finished(paper) as temporary:
-            temporary.write_text(json.dumps(fitted.report.document(), indent=1) + "\n", encoding="utf-8")
-        with progress.stage("preview"), finished(picture) as temporary:
-            write_preview(temporary, fitted)
+            t = fitted.rig.template
+            marks = {name: t.vertices[v].astype(float).tolist() for name, v in t.landmarks.items() if name in MARKS}
+            document = fitted.report.document() | {"landmarks": marks}
+            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        written = [target, paper]
+        try:
+            with progress.stage("preview"), finished(picture) as temporary:
+                write_preview(temporary, fitted)
+            written.append(picture)
+        except InputError as error:
+            _say(f"no preview: {error}")
         report = fitted.report
         _say(f"{template}: {report.way}, confidence {report.confidence}")
         for line in (*report.doubts, *report.remarks):
             _say(line)
-        for path in (target, picture, paper):
+        for path in written:
             print(path)
 
 

@@ -232,7 +232,11 @@ class KMTalk:
         assert points is None or isinstance(points, Mapping)
         if known is not None:
             base = known if isinstance(known, Fitted) else load_kmrig(known)
-            return rig_on(template, self.atlas, points, refined, base)
+            if points is not None or refined:
+                raise InputError(
+                    f"{template.label}: shapes of a given rig carry over; landmarks and refining are for fitting"
+                )
+            return rig_on(template, self.atlas, known=base)
         key = content_key(template, points, refined)
         found = cached(key)
         if found is None:
@@ -240,7 +244,9 @@ class KMTalk:
                 found = rig_on(template, self.atlas, points, refined)
             if found.report.way != "same topology":  # which costs nothing
                 keep(key, found)
-        named = replace(found.rig.template, name=template.name, source=template.source)
+        named = replace(found.rig.template, name=template.name, source=template.source, units=template.units)
+        if found.report.way != "same topology":
+            named = replace(named, colors=template.colors)
         return replace(found, rig=replace(found.rig, template=named))
 
     def _rig_for(
@@ -260,13 +266,14 @@ class KMTalk:
             return load_kmrig(template).rig
         name = template.label if isinstance(template, Template) else str(template)
         found = self.fit(template, landmarks)
-        base = self.rig.template
-        t = found.rig.template
-        if np.array_equal(t.faces, base.faces) and np.allclose(t.vertices, base.vertices, 0, 1e-6):
+        base, vertices = self.rig.template.vertices, found.rig.template.vertices
+        if found.report.way == "same topology" and np.allclose(vertices, base, 0, 1e-6):
             return self.rig  # assets/face.obj is the default head
         if found.report.confidence != "high":
             doubts = "; ".join(found.report.doubts) or "see the preview"
-            self._warn(f"{name}: confidence {found.report.confidence}: {doubts} (kmtalk fit shows it)")
+            self._warn(
+                f"{name}: confidence {found.report.confidence}: {doubts} (kmtalk fit shows it, --landmarks may mend it)"
+            )
         return found.rig
 
     def _aligners(self, language: str) -> list[Aligner]:

@@ -287,6 +287,13 @@ def test_heads_of_other_makers_close_at_bilabials(talk, spoken, tmp_path, mesh):
     animation = talk.animate(SPEECH, path, textgrid=tmp_path / "speech.TextGrid")
     shares = closures(animation, spoken.alignment)
     assert len(shares) == 12
+    # these heads are symmetric, and so must be how they open: a lip taken for the other one tears on one side
+    rest = animation.template.vertices.astype(np.float64)
+    away, twin = cKDTree(rest).query(rest * [-1, 1, 1])
+    jaw = animation.motion.rig.offsets[animation.motion.rig.index["jawOpen"]]
+    odd = np.linalg.norm(jaw - jaw[twin] * [-1, 1, 1], axis=1)[away < 1e-3 * np.ptp(rest[:, 1])]
+    assert len(odd) > 400
+    assert np.percentile(odd, 99) < 0.1 * np.linalg.norm(jaw, axis=1).max()
     assert (shares <= 0.10).mean() >= 0.95
     assert np.array_equal(animation.template.vertices, load_template(path).vertices)
 
@@ -360,6 +367,10 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
     assert fit.report.way == "own shapes" and fit.report.confidence == "high"
     jaw = fit.rig.offsets[fit.rig.index["jawOpen"]]
     assert np.abs(jaw - shapes["jawOpen"]).max() < 1e-4
+    corner = talk.rig.template.vertices[talk.rig.template.landmarks["mouth_left"]]
+    found = fit.rig.template.vertices[fit.rig.template.landmarks["mouth_left"]]
+    assert np.linalg.norm(found[[0, 2, 1]] * [0.01, 0.01, -0.01] - corner) < 0.006
+    assert fit.rig.gain == pytest.approx(1, abs=0.15)
     animation = talk.animate(SPEECH, fit, text=SAID)
     assert closures(animation, animation.alignment).max() <= 0.1
     animation.save(tmp_path / "out.glb")
@@ -455,6 +466,64 @@ def test_soup_and_scans_are_joined_by_place(talk, tmp_path, suffix):
     assert np.linalg.norm(jaw, axis=1).max() > 15
     corner = np.abs(template.vertices - base.vertices[base.landmarks["chin"]] * 1000).max(1) < 1e-3
     assert corner.sum() > 3 and np.ptp(jaw[corner], axis=0).max() < 1e-4
+
+
+def test_faces_wound_inwards_are_turned(talk, bare):
+    """Left-handed programs export mirrored meshes, whose normals point into the head."""
+    plain, inward = talk.fit(bare), talk.fit(replace(bare, faces=bare.faces[:, ::-1].copy()))
+    assert any("wound inwards" in remark for remark in inward.report.remarks)
+    assert inward.report.confidence == "high"
+    jaw = plain.rig.index["jawOpen"]
+    assert np.abs(plain.rig.offsets[jaw] - inward.rig.offsets[jaw]).max() < 1e-3
+
+
+def test_seams_along_which_vertices_lie_twice_stay_closed(talk, bare):
+    """An OBJ split in halves, as by a texture seam: both halves move alike where they meet."""
+    left = bare.vertices[bare.faces].mean(1)[:, 0] > 0
+    twins = np.unique(bare.faces[left])
+    place = np.arange(len(bare.vertices))
+    place[twins] = len(bare.vertices) + np.arange(len(twins))
+    faces = np.where(left[:, None], place[bare.faces], bare.faces)
+    vertices = np.concatenate([bare.vertices, bare.vertices[twins]])
+    used = np.unique(faces)
+    halves = Template(vertices[used], np.searchsorted(used, faces).astype(np.int32), name="halves")
+    fit = talk.fit(halves)
+    jaw = fit.rig.offsets[fit.rig.index["jawOpen"]]
+    away, other = cKDTree(halves.vertices).query(halves.vertices, k=2)
+    met = away[:, 1] == 0
+    assert met.sum() > 50
+    assert np.percentile(np.linalg.norm(jaw[met] - jaw[other[met]].mean(1), axis=1), 95) < 1e-5
+
+
+def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
+    save_kmrig(tmp_path / "a.kmrig", talk.fit(bare))
+    with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
+        whole = {name: file[name] for name in file.files}
+    facts = json.loads(str(whole["facts"]))
+    crooked = {
+        "landmark": {"facts": np.array(json.dumps(facts | {"landmarks": facts["landmarks"] | {"chin": 10**6}}))},
+        "no landmarks": {"facts": np.array(json.dumps(facts | {"landmarks": {}}))},
+        "gain": {"facts": np.array(json.dumps(facts | {"gain": "a"}))},
+        "names": {"names": np.array([f"x{k}" for k in range(len(whole["names"]))])},
+        "flat": {"vertices": whole["vertices"][:, :2]},
+        "nan": {"vertices": np.full_like(whole["vertices"], np.nan)},
+        "region": {"region.lip_pairs": whole["region.lip_pairs"] + 10**6},
+        "faces": {"faces": whole["faces"].astype(float)},
+    }
+    for wrong in crooked.values():
+        np.savez((tmp_path / "b.npz"), **(whole | wrong))
+        (tmp_path / "b.npz").replace(tmp_path / "b.kmrig")
+        with pytest.raises(InputError, match="damaged"):
+            load_kmrig(tmp_path / "b.kmrig")
+
+
+def test_mirrored_landmarks_are_read_the_other_way(talk, bare):
+    t = talk.fit(bare).rig.template
+    seven = ("eye_outer_left", "eye_outer_right", "nose_tip", "mouth_left", "mouth_right", "lip_inner_upper", "chin")
+    right = {n: bare.vertices[t.landmarks[n]].astype(float) for n in seven}
+    swapped = {n: right[n.replace("left", "@").replace("right", "left").replace("@", "right")] for n in seven}
+    one, two = talk.fit(bare, right), talk.fit(bare, swapped)
+    assert np.abs(one.rig.offsets - two.rig.offsets).max() < 1e-6
 
 
 def test_faces_without_area_and_loose_vertices_are_named(talk, bare):

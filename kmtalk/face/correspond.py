@@ -16,7 +16,7 @@ NEAR = 0.06  # of the face's size: vertices within this of the warped source bel
 SURE = 0.035  # further than this from its place a vertex is not believed
 SEAM = 0.035  # within this of both lips a vertex is told apart along the surface
 FAR = 0.25  # beyond this nothing moves
-ACROSS = 3.0  # how much longer than it is an edge counts whose ends look like different lips
+ACROSS = 2.0  # how much longer than it is an edge counts whose ends look like different lips
 LOWER = 0.45  # share of the jaw's motion from which skin counts as the lower lip's side
 
 
@@ -36,7 +36,13 @@ class Correspondence:
 
 
 def correspond(
-    warped: np.ndarray, source_faces: np.ndarray, jaw: np.ndarray, vertices: np.ndarray, faces: np.ndarray, size: float
+    warped: np.ndarray,
+    source_faces: np.ndarray,
+    jaw: np.ndarray,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    size: float,
+    lower: np.ndarray | None = None,
 ) -> Correspondence:
     """Match target vertices (V, 3) with the source skin as it lies ``warped`` (S, 3) over them.
 
@@ -62,15 +68,16 @@ def correspond(
     to_low, _ = low_tree.query(vertices[index], distance_upper_bound=SEAM * size)
     to_high, _ = high_tree.query(vertices[index], distance_upper_bound=SEAM * size)
     seam[index] = np.isfinite(to_low) & np.isfinite(to_high)
-    seed = near & ~seam
-    lower = share[nearest] > LOWER
-    graph = lengths(vertices, faces).tocoo()
-    # a skin between parted lips is crossed last: its edges join what looks like one lip with what looks like the other
-    graph.data = graph.data * np.where(lower[graph.row] != lower[graph.col], ACROSS, 1.0)
-    paths = graph.tocsr()
-    to_lower = distance_along(paths, np.flatnonzero(seed & lower))
-    to_upper = distance_along(paths, np.flatnonzero(seed & ~lower))
-    lower = np.where(seam, to_lower < to_upper, lower)
+    if lower is None:
+        seed = near & ~seam
+        lower = share[nearest] > LOWER
+        graph = lengths(vertices, faces).tocoo()
+        # a skin between parted lips is crossed last: its edges join what looks like one lip with the other
+        graph.data = graph.data * np.where(lower[graph.row] != lower[graph.col], ACROSS, 1.0)
+        paths = graph.tocsr()
+        to_lower = distance_along(paths, np.flatnonzero(seed & lower))
+        to_upper = distance_along(paths, np.flatnonzero(seed & ~lower))
+        lower = np.where(seam, to_lower < to_upper, lower)
     for side in (False, True):
         which, allowed = np.flatnonzero(seam & (lower == side)), np.flatnonzero((share > LOWER) == side)
         if len(which):

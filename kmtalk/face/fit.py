@@ -19,7 +19,7 @@ from kmtalk.face.parts import carry_parts, classify, make_frame
 from kmtalk.face.register import Similarity, Warp, find_similarity, find_warp, refine, robust_similarity, snap
 from kmtalk.face.report import HUMAN, STRANGE, Report, confidence, judge
 from kmtalk.face.rig import HEAD_NAMES, SEAL, Rig, mouth_gain
-from kmtalk.face.template import Template
+from kmtalk.face.template import Template, vertex_normals
 from kmtalk.face.transfer import Transfer
 from kmtalk.face.workmesh import Skin, WorkMesh, find_skin, prepare
 
@@ -73,11 +73,30 @@ def fit(
     fewer than three landmarks lie on the mesh, or mesh and landmarks do not lie together.
     """
     started = time.perf_counter()
-    mesh = prepare(template)
+    fitted, lips = _fit(template, prepare(template), atlas, landmarks, refined)
+    if lips is not None and lips.fused and fitted.report.facts["joined_vertices"]:
+        # lips that lie at one place may have been joined with the seams
+        apart, others = _fit(template, prepare(template, join=False), atlas, landmarks, refined)
+        if others is not None and not others.fused:
+            fitted = apart
+    facts = dict(fitted.report.facts) | {"seconds": round(time.perf_counter() - started, 2)}
+    return replace(fitted, report=replace(fitted.report, facts=facts))
+
+
+def _fit(
+    template: Template, mesh: WorkMesh, atlas: Atlas, landmarks: Mapping[str, np.ndarray] | None, refined: bool
+) -> tuple[Fitted, Lips | None]:
     marks = _given(template, mesh, atlas, landmarks) if landmarks is not None else _detected(template, mesh, atlas)
     warp = find_warp(marks.source, marks.target, exact=marks.spread is None)
     skin = find_skin(mesh, marks.target, warp.size)
     warped = warp(atlas.vertices)
+    if _inside_out(warped, atlas.faces, skin):
+        mesh = replace(
+            mesh,
+            faces=mesh.faces[:, ::-1],
+            remarks=(*mesh.remarks, "its faces are wound inwards (mirrored?): taken the other way round"),
+        )
+        skin = find_skin(mesh, marks.target, warp.size)
     matched = correspond(warped, atlas.faces, atlas.jaw, skin.vertices, skin.faces, warp.size)
     if matched.near.sum() < 20:
         raise InputError(f"{template.label}: landmarks and mesh do not lie together; check the points' axes and units")
@@ -89,7 +108,7 @@ def fit(
         pull = held.matrix(len(atlas.skin))
         lower = atlas.jaw > LOWER
         warped = snap(warped, atlas.faces, lower, pull, aims, skin.vertices, skin.faces, matched.lower, warp.size)
-    matched = correspond(warped, atlas.faces, atlas.jaw, skin.vertices, skin.faces, warp.size)
+    matched = correspond(warped, atlas.faces, atlas.jaw, skin.vertices, skin.faces, warp.size, matched.lower)
     lips = find_lips(atlas, warped, skin.vertices, skin.faces, matched, warp.similarity, warp.size)
     off = robust_similarity(marks.source, marks.target)[1]
     if lips is None and landmarks is None and np.median(off) > HUMAN * warp.size:
@@ -121,10 +140,17 @@ def fit(
         "triangles": len(template.faces),
         "mouth_gain": round(rig.gain, 3),
         "refined": refined,
-        "seconds": round(time.perf_counter() - started, 2),
     }
     trust = confidence(doubts, float(np.median(off)) / warp.size, lips)
-    return Fitted(rig, marks.target, Report("fitted", trust, tuple(doubts), tuple(remarks), facts))
+    return Fitted(rig, marks.target, Report("fitted", trust, tuple(doubts), tuple(remarks), facts)), lips
+
+
+def _inside_out(warped: np.ndarray, faces: np.ndarray, skin: Skin) -> bool:
+    """Whether the skin's normals point the other way than the source's that lies over it (S, 3)."""
+    away, nearest = cKDTree(warped).query(skin.vertices)
+    near = away < np.percentile(away, 50)
+    own, theirs = vertex_normals(skin.vertices, skin.faces)[near], vertex_normals(warped, faces)[nearest[near]]
+    return bool(np.einsum("ij,ij->i", own, theirs).mean() < 0)
 
 
 def _canonical(template: Template, atlas: Atlas) -> _Marks | None:

@@ -10,6 +10,10 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from kmtalk.face.template import edge_counts, edges, vertex_normals
 
+SOUP = 2.5  # vertices a triangle from which every triangle has its own, and creases are no seams
+ALIKE_IN_SOUP = -0.7
+ALIKE = 0.3  # cosine from which normals of two vertices at one place are one surface's
+
 
 def sound_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Mask (F,) of triangles that have an area: no corner named twice, not thinner than float32 sees."""
@@ -34,23 +38,31 @@ def crowded_edges(faces: np.ndarray) -> int:
 def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Index (V,) of each vertex's representative, where files split a surface along seams.
 
-    Joined are vertices at exactly one place that lie on borders and whose surfaces face one way: glTF
-    splits at texture seams, STL everywhere. Lips that touch face one another and stay apart.
+    Joined are vertices at exactly one place that lie on borders, along a chain of normals each of which agrees with
+    the next: glTF splits at texture seams, STL everywhere. Lips that touch face one another and stay apart.
     """
-    rim = np.zeros(len(vertices), bool)
-    rim[boundary(faces).ravel()] = True
     out = np.arange(len(vertices))
-    index = np.flatnonzero(rim)
+    index = np.unique(boundary(faces))
     if not len(index):
         return out
-    normals = vertex_normals(vertices.astype(np.float64), faces)
+    normals = vertex_normals(vertices.astype(np.float64), faces)[index]
     _, place = np.unique(np.ascontiguousarray(vertices[index]), axis=0, return_inverse=True)
+    alike = ALIKE if len(vertices) < SOUP * len(faces) else ALIKE_IN_SOUP
     order = np.argsort(place.ravel(), kind="stable")
-    index, place = index[order], place.ravel()[order]
-    first = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
-    lead = index[np.repeat(first, np.diff(np.r_[first, len(index)]))]
-    alike = np.einsum("ij,ij->i", normals[index], normals[lead]) > -0.2
-    out[index[alike]] = lead[alike]
+    index, place, normals = index[order], place.ravel()[order], normals[order]
+    pairs = []
+    for step in range(1, int(np.bincount(place).max())):
+        first = np.flatnonzero(place[step:] == place[:-step])
+        agree = np.einsum("ij,ij->i", normals[first], normals[first + step]) > alike
+        pairs.append(np.stack([first[agree], first[agree] + step]))
+    if not pairs:
+        return out
+    rows, columns = np.concatenate(pairs, axis=1)
+    graph = sp.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (len(index), len(index)))
+    group = connected_components(graph, directed=False)[1]
+    lead = np.full(int(group.max()) + 1, len(vertices))
+    np.minimum.at(lead, group, index)
+    out[index] = lead[group]
     return out
 
 

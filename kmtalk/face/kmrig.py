@@ -16,12 +16,15 @@ from platformdirs import user_cache_path
 from kmtalk.errors import InputError
 from kmtalk.face.fit import Fitted
 from kmtalk.face.report import Report
-from kmtalk.face.rig import Own, Rig
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES, Own, Rig
 from kmtalk.face.template import Template
 from kmtalk.weights import asset
 
 VERSION = 1  # of the file and of what fitting does: a new one makes cached rigs anew
 SUFFIX = ".kmrig"
+NEEDED_MARKS = {"lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale"}
+NEEDED_MARKS |= {"eye_outer_left", "eye_outer_right"}
+NEEDED_REGIONS = {"lips", "mouth", "upper_face", "chin", "lip_pairs"}
 
 
 def save_kmrig(path: Path, fitted: Fitted) -> None:
@@ -33,7 +36,6 @@ def save_kmrig(path: Path, fitted: Fitted) -> None:
         "version": VERSION,
         "units": t.units,
         "name": t.name,
-        "split": t.split,
         "gain": rig.gain,
         "landmarks": {k: int(v) for k, v in t.landmarks.items()},
         "report": fitted.report.document(),
@@ -79,7 +81,6 @@ def load_kmrig(path: str | Path) -> Fitted:
             colors=held.get("colors"),
             regions={k.removeprefix("region."): v for k, v in held.items() if k.startswith("region.")},
             landmarks=facts["landmarks"],
-            split=facts["split"],
             tint=held.get("tint"),
         )
         own = None
@@ -87,8 +88,7 @@ def load_kmrig(path: str | Path) -> Fitted:
             own = Own(tuple(held["own_names"].tolist()), full, held["own_mix"])
             full = np.einsum("rk,kvx->rvx", own.mix, full).astype(np.float32)
         rig = Rig(template, tuple(held["names"].tolist()), full, held.get("upright"), facts["gain"], own)
-        if not np.isfinite(full).all() or held["faces"].max() >= count or len(rig.names) != len(full):
-            raise ValueError("its parts contradict one another")
+        _check(rig, held["laid_by"])
         report = facts["report"] | {k: tuple(facts["report"][k]) for k in ("doubts", "remarks")}
         return Fitted(rig, held["laid_by"], Report(**report))
     except InputError:
@@ -100,6 +100,33 @@ def load_kmrig(path: str | Path) -> Fitted:
         ) from None
 
 
+def _check(rig: Rig, laid_by: np.ndarray) -> None:
+    """Raise ValueError where the parts of a rig contradict one another."""
+    t = rig.template
+    count = len(t.vertices)
+    shapes = rig.offsets if rig.own is None else rig.own.offsets
+    per_vertex = [v for v in (t.colors, t.tint, rig.upright) if v is not None]
+    indexes = [t.faces, *t.regions.values(), np.array(list(t.landmarks.values()))]
+    sound = (
+        all(v.shape == (count, 3) for v in (t.vertices, *per_vertex))
+        and t.faces.ndim == 2
+        and t.faces.shape[1] == 3
+        and all(i.dtype.kind in "iu" and (not i.size or (i.min() >= 0 and i.max() < count)) for i in indexes)
+        and all(np.isfinite(v).all() for v in (t.vertices, shapes, laid_by))
+        and isinstance(rig.gain, float)
+        and 0 < rig.gain < 100
+        and len(rig.names) == len(rig.offsets)
+        and (rig.own is None or rig.own.mix.shape == (len(rig.names), len(rig.own.names)))
+        and (rig.own is None or len(rig.own.names) == len(shapes))
+        and {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(rig.names)
+        and set(t.landmarks) >= NEEDED_MARKS
+        and set(t.regions) >= NEEDED_REGIONS
+        and t.mm_per_unit > 0
+    )
+    if not sound:
+        raise ValueError("its parts contradict one another")
+
+
 def rigs_folder() -> Path:
     """The user's cache of fitted rigs; not made yet."""
     return user_cache_path("kmtalk", appauthor=False) / "rigs"
@@ -107,8 +134,9 @@ def rigs_folder() -> Path:
 
 def content_key(template: Template, landmarks: Mapping[str, np.ndarray] | None, refined: bool) -> str:
     """A name for everything that a fit depends on: the mesh's content, not its file's name or date."""
-    digest = hashlib.sha256(f"{VERSION} {refined} {template.split}".encode())
-    digest.update(hashlib.sha256(asset("head.safetensors").read_bytes()).digest())
+    digest = hashlib.sha256(f"{VERSION} {refined}".encode())
+    for source in ("head.safetensors", "landmarks.safetensors"):
+        digest.update(hashlib.sha256(asset(source).read_bytes()).digest())
     arrays = {"vertices": template.vertices, "faces": template.faces}
     arrays |= {f"shape {k}": v for k, v in sorted(template.shapes.items())}
     arrays |= {f"part {k}": v for k, v in sorted(template.parts.items())}

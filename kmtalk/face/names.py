@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from kmtalk.face.rig import ARKIT_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
 
-_ARKIT = {name.lower(): name for name in ARKIT_NAMES}
+_ARKIT = {name.lower(): name for name in (*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES)}
 OVR = ("sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U")
 """Visemes of Oculus/OVR LipSync, as viseme_PP, v_pp or vrc.v_pp."""
 _OVR = {name.lower(): f"viseme_{name}" for name in OVR} | {"ih": "viseme_I", "oh": "viseme_O", "ou": "viseme_U"}
@@ -16,13 +16,16 @@ VRM = {"a": "aa", "i": "ih", "u": "ou", "e": "ee", "o": "oh"}
 
 
 def known_shapes(names: Iterable[str]) -> dict[str, str]:
-    """The names of a file that mean a shape of the face → ARKit's name, viseme_… or vrm_…; others are left out."""
+    """The names of a file that mean a shape of the face → ARKit's or kmtalk's name, viseme_… or vrm_…; others
+    are left out."""
     given = list(names)
     plain = {name: re.split(r"[.:|]", name)[-1] for name in given}
     vrm = {name: _vrm(name, plain[name]) for name in given}
     five = set(vrm.values()) >= set(VRM.values())
-    out: dict[str, str] = {}
+    out: dict[str, str] = {name: _ARKIT[name.lower()] for name in given if name.lower() in _ARKIT}
     for name in given:
+        if name in out:
+            continue
         meaning = _arkit(plain[name]) or _viseme(name) or (vrm[name] and five and f"vrm_{vrm[name]}")
         if meaning and meaning not in out.values():
             out[name] = meaning
@@ -35,6 +38,8 @@ def _arkit(name: str) -> str | None:
     words = words.replace(" ", "_").replace("-", "_")
     pieces = words.split("_")
     for start in range(len(pieces)):
+        if any(piece.lower() in _ARKIT for piece in pieces[:start]):
+            break  # jawOpen_mouthClose is a corrective of both, not mouthClose
         word = "".join(pieces[start:]).lower()
         if word in _ARKIT:
             return _ARKIT[word]

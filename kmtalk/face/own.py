@@ -25,27 +25,35 @@ NEEDED = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft", "eyeBl
 """ARKit shapes that show where on a mesh mouth and eyes are."""
 SEALED_COUNTS = 100.0  # where lips are to meet, meeting counts more than where the chin is
 SPOKEN = (
-    *("jawOpen", "mouthClose", "mouthFunnel", "mouthLabiodental", "mouthLowerDownLeft", "mouthLowerDownRight"),
-    *("mouthProtrude", "mouthPucker", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
+    *("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight"),
+    *("mouthPucker", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
 )
-"""Shapes that speech is made of."""
+"""ARKit's shapes that speech is made of."""
 CLOSE_RANGE = (0.5, 2.0)  # by what the file's mouthClose is scaled so that its lips meet
 
 
 def drives_by_name(template: Template) -> bool:
     """Whether the file's ARKit shapes suffice, without knowing the face."""
-    known = set(known_shapes(template.shapes).values())
-    return len(known & set(ARKIT_NAMES)) >= ENOUGH and set(NEEDED) <= known
+    known = {meaning: template.shapes[name] for name, meaning in _moving(template).items()}
+    if len(set(known) & set(ARKIT_NAMES)) < ENOUGH or not set(NEEDED) <= set(known):
+        return False
+    return not any(np.array_equal(known[f"{name}Left"], known[f"{name}Right"]) for name in ("mouthSmile", "eyeBlink"))
+
+
+def _moving(template: Template) -> dict[str, str]:
+    """The file's shapes of the face that move anything: name → meaning."""
+    return known_shapes(name for name, offsets in template.shapes.items() if np.abs(offsets).max() > 0)
 
 
 def drives_by_viseme(template: Template) -> bool:
     """Whether it has visemes, or too few ARKit shapes to go by their names alone."""
-    return len(known_shapes(template.shapes)) >= VISEMES
+    return len(_moving(template)) >= VISEMES
 
 
-def by_name(template: Template, atlas: Atlas) -> tuple[Rig, Report]:
+def by_name(template: Template, atlas: Atlas, landmarks: Mapping[str, np.ndarray] | None = None) -> tuple[Rig, Report]:
     """The rig of a mesh with ARKit shapes: each drives its own; a missing one is the combination of those
-    there that comes nearest to it on the atlas (non-negative least squares)."""
+    there that comes nearest to it on the atlas (non-negative least squares). Where mouth and eyes are is
+    told from what the shapes move, unless ``landmarks`` (3,) by name say."""
     brought = _brought(template)
     arkit = [k for k, meaning in enumerate(brought.meanings) if meaning in atlas.rig.index]
     basis = atlas.rig.offsets[[atlas.rig.index[brought.meanings[k]] for k in arkit]]
@@ -53,6 +61,9 @@ def by_name(template: Template, atlas: Atlas) -> tuple[Rig, Report]:
     meant = dict(zip(brought.meanings, brought.offsets, strict=True))
     marks = _marks(template, meant)
     vertices = template.vertices.astype(np.float64)
+    if landmarks:
+        nearest = cKDTree(vertices).query(np.array(list(landmarks.values())))[1]
+        marks |= dict(zip(landmarks, nearest.tolist(), strict=True))
     across = vertices[marks["mouth_left"]] - vertices[marks["mouth_right"]]
     pairs = _touching(template.label, vertices, meant, across)
     laid = find_similarity(np.array([atlas.marks[n] for n in marks]), vertices[list(marks.values())])
@@ -75,7 +86,10 @@ def by_viseme(template: Template, atlas: Atlas, fitted: Rig, report: Report) -> 
     rig, own = _driven(tinted, atlas, brought, mix, fitted.offsets, marks, pairs, rotation, made, t.regions)
     facts: Facts = dict(report.facts) | dict(own.facts)
     trust = "low" if report.confidence == "low" else own.confidence
-    return rig, replace(own, confidence=trust, doubts=report.doubts + own.doubts, remarks=report.remarks, facts=facts)
+    remarks = tuple(r for r in report.remarks if SEAL not in r)
+    if SEAL in fitted.index:
+        remarks += ("the mouth is open at rest, and its own shapes alone move it: it may not close for speech",)
+    return rig, replace(own, confidence=trust, doubts=report.doubts + own.doubts, remarks=remarks, facts=facts)
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,7 @@ class _Brought:
 
 
 def _brought(template: Template) -> _Brought:
-    known = known_shapes(template.shapes)
+    known = _moving(template)
     offsets = np.stack([template.shapes[name] for name in known]).astype(np.float32)
     return _Brought(tuple(known), tuple(known.values()), offsets)
 
@@ -171,6 +185,8 @@ def _driven(
     if left > 0.1 * opened:
         doubts.append(f"its lips stay apart by {left / max(opened, 1e-9):.0%} of the opening where they should meet")
     poor = sorted(name for name, share in made.items() if share < 0.5 and name in SPOKEN)
+    if poor:
+        doubts.append(f"its shapes cannot make {', '.join(poor)}: the mouth speaks without")
     facts: Facts = {
         "own_shapes": len(names),
         "driven_by_name": int(sum(mix[r].max() == 1.0 and (mix[r] > 0).sum() == 1 for r in range(len(mix)))),
@@ -202,7 +218,8 @@ def _marks(template: Template, shapes: Mapping[str, np.ndarray]) -> dict[str, in
     v = template.vertices.astype(np.float64)
     motion = {name: np.linalg.norm(offsets, axis=1) for name, offsets in shapes.items()}
     left, right = (int(motion[f"mouthSmile{s}"].argmax()) for s in ("Left", "Right"))
-    pairs = _touching(template.label, v, shapes, v[left] - v[right])
+    pairs = _touching(template.label, v, shapes, v[left] - v[right], least=0.05)
+    left, right = int(pairs[-1, 0]), int(pairs[0, 0])  # the ends of the rim are its corners
     middle = (v[left] + v[right]) / 2
     nearest = pairs[np.linalg.norm(v[pairs].mean(1) - middle, axis=1).argmin()]
     eyes = {s: motion[f"eyeBlink{s}"] > 0.2 * motion[f"eyeBlink{s}"].max() for s in ("Left", "Right")}
@@ -234,16 +251,21 @@ def _marks(template: Template, shapes: Mapping[str, np.ndarray]) -> dict[str, in
     if len(between):
         nose = int(between[(v[between] @ forward).argmax()])
         out["nose_tip"] = nose
-        below = between[((v[between] - v[nose]) @ up < 0)]
-        out["subnasale"] = int(below[((v[below] - v[nose]) @ (-up)).argmin()]) if len(below) else nose
+        philtrum = still[((v[still] - v[nose]) @ up < 0) & (height > 0.05)]
+        philtrum = philtrum[(v[philtrum] - middle) @ forward > 0]  # not the roof of the mouth
+        # the deepest point between nose tip and lip is where the columella meets the lip
+        depth = v[philtrum] @ forward + 0.3 * np.abs((v[philtrum] - v[nose]) @ up)
+        out["subnasale"] = int(philtrum[depth.argmin()]) if len(philtrum) else nose
     else:
         out["nose_tip"] = out["subnasale"] = int(nearest[0])
     return out
 
 
-def _touching(name: str, vertices: np.ndarray, shapes: Mapping[str, np.ndarray], across: np.ndarray) -> np.ndarray:
-    """Pairs (P, 2) of vertices of upper and lower lip that lie close together and that jawOpen parts, in the order
-    in which they lie along ``across`` (3,), from the right corner to the left.
+def _touching(
+    name: str, vertices: np.ndarray, shapes: Mapping[str, np.ndarray], across: np.ndarray, least: float = 0.3
+) -> np.ndarray:
+    """Pairs (P, 2) of vertices of upper and lower lip that lie close together and that jawOpen parts by at
+    least a share ``least`` of the most, in their order along ``across`` (3,), from the right corner to the left.
 
     Lips are what the shapes of the lips move: jawOpen alone parts teeth as well.
     """
@@ -267,7 +289,7 @@ def _touching(name: str, vertices: np.ndarray, shapes: Mapping[str, np.ndarray],
     close = np.flatnonzero(away < np.percentile(away, 2) + 0.04 * np.linalg.norm(across))
     pairs = np.stack([high[nearest[close]], low[close]], axis=1)
     parted = np.linalg.norm(shapes["jawOpen"][pairs[:, 1]] - shapes["jawOpen"][pairs[:, 0]], axis=1)
-    pairs = pairs[parted > 0.3 * parted.max()]
+    pairs = pairs[parted > least * parted.max()]
     return pairs[np.argsort(vertices[pairs].mean(1) @ across)]
 
 

@@ -24,6 +24,9 @@ NAMED = {
 }
 """What files call their parts, where they call them anything."""
 
+BEHIND = (
+    0.002  # metres behind where the lips meet: what is nearer to the front, such as a moustache, is not in the mouth
+)
 JAW_NAMES = ("jawOpen", "jawForward", "jawLeft", "jawRight", "mouthClose")
 
 
@@ -99,7 +102,7 @@ def _kind(
         centre, radius = eye.mean(0), np.linalg.norm(eye - eye.mean(0), axis=1).max()
         middle = (plain.min(0) + plain.max(0)) / 2
         reach = np.linalg.norm(plain - middle, axis=1).max()
-        if np.linalg.norm(middle - centre) < 1.2 * radius and reach < 1.7 * radius:
+        if np.linalg.norm(middle - centre) < 1.2 * radius and 0.4 * radius < reach < 1.7 * radius:
             flat = np.ptp(plain, axis=0)
             # lashes and lid rims are wide and thin; an eyeball, its cornea or its iris is as tall as wide
             return side if flat[1] > 0.6 * flat[0] else "carried"
@@ -109,9 +112,8 @@ def _kind(
     low, high = teeth.min(0), teeth.max(0)
     room = 0.6 * (high - low)
     middle = inside.mean(0)
-    if ((middle > low - room * [1, 1, 1]) & (middle < high + room * [1, 1, 0.2])).all() and (
-        np.ptp(inside, axis=0) < 2.2 * (high - low)
-    ).all():
+    within = ((middle > low - room) & (middle < high + room)).all() and middle[2] < frame.own_mouth[2] - BEHIND
+    if within and (np.ptp(inside, axis=0) < 2.2 * (high - low)).all():
         bite = frame.own_mouth[1]
         above, below = inside[:, 1].max() - bite, bite - inside[:, 1].min()
         rear = inside[inside[:, 2] < (inside[:, 2].min() + inside[:, 2].max()) / 2]

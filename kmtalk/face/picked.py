@@ -49,6 +49,8 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
 
 def _json(text: str) -> list[tuple[str, Any]]:
     document = json.loads(text)
+    if isinstance(document, dict) and isinstance(document.get("landmarks"), dict):
+        document = document["landmarks"]  # the report that kmtalk fit wrote, corrected
     if isinstance(document, list):
         return [(str(entry["name"]), entry.get("point", entry.get("vertex"))) for entry in document]
     return [(str(name), point) for name, point in document.items()]

@@ -14,7 +14,7 @@ from kmtalk.face.geometry import Places, boundary, gradient, interpolate, sample
 from kmtalk.face.template import vertex_normals
 
 SMOOTHING = 1e-2  # of the face's size: landmarks are met within about this
-STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3, 0.1, 0.1)  # of the displacement, step by step
+STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3)  # of the displacement, step by step
 STIFF_LENGTH = 0.1  # of the face's size: finer than this the displacement is smooth at stiffness 1
 LANDMARK_PULL = 1e-4  # of one landmark, where the whole face's surface weighs about 1
 TURN = 0.15  # of the face's size: what a normal turned by a radian counts

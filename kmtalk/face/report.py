@@ -21,7 +21,7 @@ SPREAD = 0.02  # of the face's size: views that place landmarks further apart do
 
 @dataclass(frozen=True)
 class Report:
-    """``way`` the rig came ("fitted", "topology", "own shapes"), ``confidence`` "high", "medium" or "low" with
+    """``way`` the rig came ("fitted", "same topology", "own shapes"), ``confidence`` "high", "medium" or "low" with
     the ``doubts`` that lowered it, ``remarks`` on the mesh, ``facts`` by name. Shares are of the
     mouth's width or the face's size as the name says; mm are at human scale (eye corners 90 mm apart)."""
 
@@ -92,7 +92,7 @@ def judge(
     facts["rest_gap_of_mouth"] = round(float(np.median(lips.gap[lips.middle])) / lips.width, 3)
     if lips.fused:
         doubts.append(
-            "no seam runs between the lips: the mouth stretches and does not open; cut it open, or it is elsewhere"
+            "no seam runs between the lips: the mouth stretches, it does not open; if it has one, give --landmarks"
         )
     opened, closed = measure_lips(rig)
     facts["opening_of_mouth"], facts["left_open_of_opening"] = round(opened, 3), round(closed / max(opened, 1e-9), 4)

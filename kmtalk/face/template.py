@@ -16,7 +16,7 @@ class Template:
     ``vertices`` (V, 3) float32 in ``units``; ``faces`` (F, 3) int32 triangles; ``regions`` name →
     vertex indexes; ``landmarks`` name → vertex index; ``colors`` (V, 3) uint8 sRGB or None.
     As read from a file: ``shapes`` name → offsets (V, 3), its own blendshapes; ``parts`` object name → vertices;
-    ``split`` whether its surface is cut along texture seams, where vertices lie twice. ``tint`` (V, 3) are colours
+    ``tint`` (V, 3) are colours
     for looking at a mesh that brings none; files never get them. ``source`` is the file.
     """
 
@@ -29,7 +29,6 @@ class Template:
     landmarks: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, np.ndarray] = field(default_factory=dict)
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
-    split: bool = False
     tint: np.ndarray | None = None
     source: str = ""
 

@@ -13,7 +13,6 @@ from kmtalk.face.geometry import components, crowded_edges, sound_faces, weld
 from kmtalk.face.proxy import Proxy, simplify
 from kmtalk.face.template import Template
 
-SOUP = 2.5  # vertices a triangle from which nothing is joined yet: every triangle has its own
 HEAVY, LIGHT = 40_000, 25_000  # skin vertices from which a proxy is fitted, and the proxy's
 AROUND = 1.1  # of the face's size: what of the skin is further from its middle does not move
 
@@ -50,15 +49,19 @@ class WorkMesh:
         return out
 
 
-def prepare(template: Template) -> WorkMesh:
-    """Raises InputError where no face has an area."""
+def prepare(template: Template, join: bool = True) -> WorkMesh:
+    """The template to compute on; unless ``join``, vertices at one place stay apart.
+
+    Raises InputError where no face has an area.
+    """
     vertices, faces = template.vertices.astype(np.float64), np.asarray(template.faces, np.int64)
     remarks: list[str] = []
     facts: Facts = {}
     lead = np.arange(len(vertices))
-    if template.split or len(vertices) > SOUP * len(faces):
+    if join:
         lead = weld(template.vertices, faces)
         faces = lead[faces]
+        facts["joined_vertices"] = int((lead != np.arange(len(lead))).sum())
     sound = sound_faces(vertices, faces)
     if not sound.any():
         raise InputError(f"{template.label}: no face has an area; repair the mesh")

@@ -116,12 +116,16 @@ def _read(file: _File) -> Template:
                 if index is not None:
                     name = str(names[number]) if number < len(names) else f"target_{number}"
                     scene.shape(name, np.einsum("pij,pj->pi", place[:, :3, :3], file.array(index).astype(np.float64)))
-    return scene.template(split=True)
+    return scene.template()
 
 
 def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:
     """World matrix (4, 4) of every node of the scene."""
-    scene = document.scenes[document.scene or 0].nodes if document.scenes else range(len(document.nodes))
+    if document.scenes:
+        roots = document.scenes[document.scene or 0].nodes or []
+    else:
+        children = {child for node in document.nodes for child in node.children or []}
+        roots = [index for index in range(len(document.nodes)) if index not in children]
 
     def down(index: int, above: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         node = document.nodes[index]
@@ -135,7 +139,7 @@ def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:
         for child in node.children or []:
             yield from down(child, above @ local)
 
-    return {index: matrix for root in scene or [] for index, matrix in down(root, np.eye(4))}
+    return {index: matrix for root in roots for index, matrix in down(root, np.eye(4))}
 
 
 def _skinned(file: _File, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:

@@ -32,7 +32,7 @@ def load_template(path: str | Path) -> Template:
         raise InputError(f"{path}: no such template; give a mesh file ({', '.join(READERS)})")
     suffix = path.suffix.lower()
     if suffix not in READERS:
-        raise InputError(f"{path}: not a mesh format kmtalk reads; use {', '.join(READERS)}")
+        raise InputError(f"{path}: not a mesh format kmtalk reads; export it as GLB, or as {', '.join(READERS)}")
     template = replace(READERS[suffix](path), name=path.stem, source=str(path))
     check_mesh(path, template)
     return template
@@ -94,7 +94,7 @@ def _read_with_trimesh(path: Path) -> Template:
         raise InputError(f"{path}: not a readable mesh ({error})") from None
     vertices = np.asarray(mesh.vertices, np.float32).reshape(-1, 3)
     faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
-    return Template(vertices, faces, colors=colors, split=path.suffix.lower() == ".stl")
+    return Template(vertices, faces, colors=colors)
 
 
 READERS: dict[str, Callable[[Path], Template]] = {

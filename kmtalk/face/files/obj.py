@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,29 @@ from kmtalk.errors import InputError
 from kmtalk.face.template import Template
 
 
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, those that end in a backslash with the next ones."""
+    held = ""
+    for line in lines:
+        if line.rstrip().endswith("\\"):
+            held += line.rstrip()[:-1] + " "
+            continue
+        yield held + line
+        held = ""
+    if held:
+        yield held
+
+
 def read_obj(path: Path) -> Template:
     """Vertices in file order, polygons as triangle fans, object or group names, vertex colours where given."""
     vertices: list[list[float]] = []
     colors: list[list[float]] = []
     faces: list[tuple[int, int, int]] = []
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    name, start = "", 0
+    name, start, number = "", 0, 0
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+            for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (told where it fails)
                 word, *rest = line.split() or [""]
                 if word == "v":
                     x, y, z = rest[:3]
@@ -29,13 +43,15 @@ def read_obj(path: Path) -> Template:
                         colors.append([float(c) for c in rest[3:6]])
                 elif word == "f":
                     corner = [int(token.split("/")[0]) for token in rest]
+                    if 0 in corner:
+                        raise ValueError("a face names vertex 0; OBJ counts from 1")
                     corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
                     faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
                 elif word in ("o", "g"):
                     spans[name].append((start, len(faces)))
                     name, start = " ".join(rest), len(faces)
     except (ValueError, OverflowError, OSError) as error:
-        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
+        raise InputError(f"{path}: not a readable OBJ file (line {number}: {error})") from None
     spans[name].append((start, len(faces)))
     try:
         triangles = np.array(faces, np.int32).reshape(-1, 3)

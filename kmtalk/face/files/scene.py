@@ -30,7 +30,7 @@ class Scene:
         """A blendshape (V, 3) of the mesh that was added last."""
         self._shapes.append((self.count - len(self._vertices[-1]), name, offsets))
 
-    def template(self, split: bool) -> Template:
+    def template(self) -> Template:
         merged: dict[str, np.ndarray] = {}
         for start, name, offsets in self._shapes:
             merged.setdefault(name, np.zeros((self.count, 3), np.float32))[start : start + len(offsets)] += offsets
@@ -43,5 +43,4 @@ class Scene:
             else None,
             shapes=merged,
             parts={label: np.concatenate(index) for label, index in self._parts.items()},
-            split=split,
         )

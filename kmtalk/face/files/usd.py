@@ -14,14 +14,20 @@ from kmtalk.face.template import Template
 def read_usd(path: Path) -> Template:
     """Vertices in stage order, in the stage's units, polygons as triangle fans."""
     try:
-        from pxr import Usd, UsdGeom, UsdSkel
+        import pxr  # noqa: F401
     except ImportError:
         raise InputError(f"{path}: reading USD needs usd-core: pip install 'kmtalk[usd]'") from None
     try:
-        stage = Usd.Stage.Open(str(path))
+        return _read(path)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        raise InputError(f"{path}: not a readable USD file ({reason.strip()[:120]})") from None
+        # what Pixar's library says names its own source lines
+        raise InputError(f"{path}: not a readable USD file ({type(error).__name__}); export it again") from None
+
+
+def _read(path: Path) -> Template:
+    from pxr import Usd, UsdGeom, UsdSkel
+
+    stage = Usd.Stage.Open(str(path))
     time = Usd.TimeCode.EarliestTime()
     places = UsdGeom.XformCache(time)
     scene = Scene()
@@ -29,6 +35,9 @@ def read_usd(path: Path) -> Template:
         if not prim.IsA(UsdGeom.Mesh):
             continue
         mesh = UsdGeom.Mesh(prim)
+        given = (mesh.GetPointsAttr(), mesh.GetFaceVertexCountsAttr(), mesh.GetFaceVertexIndicesAttr())
+        if any(attribute.Get(time) is None for attribute in given):
+            continue
         points = np.array(mesh.GetPointsAttr().Get(time), np.float64).reshape(-1, 3)
         sides = np.array(mesh.GetFaceVertexCountsAttr().Get(time), np.int64).ravel()
         corners = np.array(mesh.GetFaceVertexIndicesAttr().Get(time), np.int64).ravel()
@@ -47,7 +56,7 @@ def read_usd(path: Path) -> Template:
             full = np.zeros((len(points), 3))
             full[np.array(index) if index else np.arange(len(moved))] = moved
             scene.shape(target.name, full)
-    return scene.template(split=False)
+    return scene.template()
 
 
 def _fans(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
