@@ -59,7 +59,7 @@ def correspond(
     sought, offered = np.hstack([vertices / size, NORMAL * own]), np.hstack([places / size, NORMAL * normals])
     _, best = cKDTree(offered).query(sought)
     tree = cKDTree(places)
-    away, nearest = tree.query(vertices)
+    away, _ = tree.query(vertices)
     near, far = away < NEAR * size, away > FAR * size
 
     seam = np.zeros(len(vertices), bool)
@@ -70,7 +70,7 @@ def correspond(
     seam[index] = np.isfinite(to_low) & np.isfinite(to_high)
     if lower is None:
         seed = near & ~seam
-        lower = share[nearest] > LOWER
+        lower = share[best] > LOWER
         graph = lengths(vertices, faces).tocoo()
         # a skin between parted lips is crossed last: its edges join what looks like one lip with the other
         graph.data = graph.data * np.where(lower[graph.row] != lower[graph.col], ACROSS, 1.0)
