@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
 
-.PHONY: demo test gl lint clean
+.PHONY: demo test gl detector lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav --template assets/face.obj -o speech-kmtalk --sheet speech-kmtalk.png
@@ -41,7 +41,7 @@ $(VENV)/.test: $(VENV)/.demo
 	@touch $@
 
 # OpenGL for the video: what is there, else Debian's packages, else a wheel
-gl: $(VENV)/.demo
+gl: $(VENV)/.demo detector
 	@if $(BIN)/python -m kmtalk.render.gl >/dev/null 2>&1; then :; else \
 	  echo "no OpenGL yet: trying apt-get install libegl1 libgl1"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
@@ -52,6 +52,15 @@ gl: $(VENV)/.demo
 	    $(PIP) --no-deps lavavu-osmesa; }; \
 	fi
 	@echo "OpenGL: $$($(BIN)/python -m kmtalk.render.gl)"
+
+# what MediaPipe links to, for finding faces on meshes
+detector: $(VENV)/.demo
+	@if $(BIN)/python -m kmtalk.face.landmarks >/dev/null 2>&1; then :; else \
+	  echo "the face detector cannot start yet: trying apt-get install libegl1 libgles2 libgl1 libglib2.0-0"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq libegl1 libgles2 libgl1 libglib2.0-0; } >/dev/null 2>&1 || \
+	    echo "apt-get cannot be used here: meshes of your own need --landmarks"; \
+	fi
 
 clean:
 	rm -rf $(VENV) speech-kmtalk speech-kmtalk.png

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from kmtalk import KMTalk
+from kmtalk import InputError, KMTalk
+from kmtalk.face.landmarks import Detector
 from kmtalk.face.rig import Rig, load_rig
 from kmtalk.speech.alignment import Alignment, Phone
 
@@ -23,6 +24,17 @@ SAID = (
 )
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not here")
+
+
+def _detector() -> bool:
+    try:
+        with Detector():
+            return True
+    except InputError:
+        return False
+
+
+needs_detector = pytest.mark.skipif(not _detector(), reason="the face detector cannot start here (make detector)")
 
 
 @pytest.fixture(scope="session")

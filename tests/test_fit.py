@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 import trimesh
-from conftest import FACE, ROOT, SAID, SHARED, SPEECH, needs_shared
+from conftest import FACE, ROOT, SAID, SHARED, SPEECH, needs_detector, needs_shared
 from heads import identity, retopologised
 from scipy.spatial import cKDTree
 
@@ -23,6 +23,7 @@ from kmtalk.face.rig import SEAL
 from kmtalk.face.template import write_obj
 from kmtalk.speech.alignment import write_textgrid
 
+pytestmark = needs_detector
 needs_anny = pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny is not installed")
 HEADS = {"square": 4000, "old": 10000, "round": 2500}
 

