@@ -33,12 +33,13 @@ class WorkMesh:
     remarks: tuple[str, ...] = ()
 
     def on_file(self, values: np.ndarray) -> np.ndarray:
-        """Values at the vertices (..., W, 3) → at the file's (..., V, 3); zero at loose ones."""
+        """Shapes (R, W, 3) → at the file's vertices (R, V, 3) float32; zero at loose ones."""
         if len(self.place) == len(self.vertices) and (self.place == np.arange(len(self.place))).all():
             return values.astype(np.float32, copy=False)
-        out = np.zeros((*values.shape[:-2], len(self.place), values.shape[-1]), np.float32)
+        out = np.zeros((len(values), len(self.place), 3), np.float32)
         whole = self.place >= 0
-        out[..., whole, :] = values[..., self.place[whole], :]
+        for row, shape in enumerate(values):  # one by one: of millions of vertices all at once are gigabytes more
+            out[row, whole] = shape[self.place[whole]]
         return out
 
     def first_on_file(self) -> np.ndarray:
