@@ -52,12 +52,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Marks:
-    """Landmarks on the source's skin and on the target, both (L,)."""
+    """Landmarks on the source's skin and on the target, both (L,), and who found them."""
 
     places: Places
     source: np.ndarray
     target: np.ndarray
     spread: np.ndarray | None
+    by: str
 
     def __len__(self) -> int:
         return len(self.target)
@@ -68,7 +69,7 @@ def fit(
 ) -> Fitted:
     """Lay the atlas's rig on a mesh of any topology, pose and scale.
 
-    ``landmarks`` are points (3,) in the mesh's units by name (landmarks.NAMES), where no detector is to look
+    ``landmarks`` are points (3,) in the mesh's units by name (names.MARKS), where no detector is to look
     for them; ``refined`` takes Amberg's non-rigid ICP for our own. Raises InputError where no face is found,
     fewer than three landmarks lie on the mesh, or mesh and landmarks do not lie together.
     """
@@ -135,7 +136,7 @@ def _fit(
         remarks.append(f"{len(skin.index)} vertices of skin were fitted through a proxy of {len(skin.vertices)}")
     facts = mesh.facts | facts | {"parts": ", ".join(f"{k} {len(v)}" for k, v in parts.items()) or "none"}
     facts |= {
-        "landmarks_by": "hand" if landmarks is not None else "detector",
+        "landmarks_by": marks.by,
         "vertices": len(template.vertices),
         "triangles": len(template.faces),
         "mouth_gain": round(rig.gain, 3),
@@ -164,7 +165,7 @@ def _canonical(template: Template, atlas: Atlas) -> _Marks | None:
     off = np.median(robust_similarity(source, target)[1])
     if off > STRANGE * np.linalg.norm(np.ptp(target, axis=0)):
         return None
-    return _Marks(places, source, target, None)
+    return _Marks(places, source, target, None, "topology")
 
 
 def _detected(template: Template, mesh: WorkMesh, atlas: Atlas) -> _Marks:
@@ -178,7 +179,7 @@ def _detected(template: Template, mesh: WorkMesh, atlas: Atlas) -> _Marks:
     if seen.sum() < 3:
         raise NoFace(f"{template.label}: fewer than three landmarks of the face are visible; give --landmarks FILE")
     places = atlas.detected_on_skin(seen)
-    return _Marks(places, places(atlas.vertices), found.points[seen], found.spread[seen])
+    return _Marks(places, places(atlas.vertices), found.points[seen], found.spread[seen], "detector")
 
 
 def _given(template: Template, mesh: WorkMesh, atlas: Atlas, landmarks: Mapping[str, np.ndarray]) -> _Marks:
@@ -202,8 +203,8 @@ def _given(template: Template, mesh: WorkMesh, atlas: Atlas, landmarks: Mapping[
     # whoever took the picture's left for the face's has a mirror image, which no turn makes right
     swapped = atlas.named_on_skin([_other_side(n) for n in names])
     if _misfit(swapped(atlas.vertices), points) < 0.5 * _misfit(source, points):
-        return _Marks(swapped, swapped(atlas.vertices), points, None)
-    return _Marks(places, source, points, None)
+        return _Marks(swapped, swapped(atlas.vertices), points, None, "hand")
+    return _Marks(places, source, points, None, "hand")
 
 
 def _other_side(name: str) -> str:

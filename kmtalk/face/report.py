@@ -16,6 +16,7 @@ from kmtalk.face.rig import Rig
 
 HUMAN = 0.045  # of the face's size: median distance of landmarks from a human face's, up to which it looks like one
 STRANGE = 0.075
+LEFT_OPEN = 0.12  # of the opening: lips that stay further apart than this do not close
 SPREAD = 0.02  # of the face's size: views that place landmarks further apart do not agree
 
 
@@ -96,6 +97,8 @@ def judge(
         )
     opened, closed = measure_lips(rig)
     facts["opening_of_mouth"], facts["left_open_of_opening"] = round(opened, 3), round(closed / max(opened, 1e-9), 4)
+    if closed > LEFT_OPEN * opened:
+        doubts.append(f"its lips stay apart by {closed / max(opened, 1e-9):.0%} of the opening where they should meet")
     return doubts, facts
 
 
