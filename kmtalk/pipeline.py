@@ -23,7 +23,7 @@ from kmtalk.face.picked import load_landmarks
 from kmtalk.face.rig import Rig, load_rig
 from kmtalk.face.template import Template
 from kmtalk.face.ways import rig_on
-from kmtalk.motion.finish import close
+from kmtalk.motion.finish import close_others
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
 from kmtalk.progress import Progress
@@ -168,7 +168,7 @@ class KMTalk:
             performed = rig.perform(np.clip(weights, 0, 1), self.rig.names)
             frames = frame_count(audio.duration, rate)
             if rig is not self.rig and alignment.phones:  # what keeps our lips sealed may part theirs
-                performed = close(performed, rig, alignment, frame_times(frames, rate)).astype(np.float32)
+                performed = close_others(performed, rig, self.rig, alignment, frame_times(frames, rate))
             moved = Motion(rig, performed, rate)
             located = keys.locate(alignment, frames, rate)
         return Animation(moved, alignment, located, audio)

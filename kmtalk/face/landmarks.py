@@ -140,7 +140,7 @@ def _candidates(views: Views) -> Iterator[Camera]:
     low, high = views.vertices.min(0), views.vertices.max(0)
     span = high - low
     if span.max() > 1.8 * np.sort(span)[0]:  # a body or a long bust: the head is at one end
-        for axis, side in itertools.product(range(3), (1, -1)):
+        for axis, side in itertools.product(np.flatnonzero(span > 0).tolist(), (1, -1)):
             place = (views.vertices[:, axis] - low[axis]) / span[axis]
             end = views.vertices[(place > 0.84) if side > 0 else (place < 0.16)]
             centre = (end.min(0) + end.max(0)) / 2

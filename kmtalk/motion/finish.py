@@ -39,6 +39,15 @@ def close(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray
     return out
 
 
+def close_others(weights: np.ndarray, rig: Rig, known: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Weights (N, R) of another rig, with those shapes faded at p, b and m that part its lips, though they keep
+    those of the ``known`` rig sealed: a file's own shapes may."""
+    ours = dict(zip(known.names, _opens(known), strict=True))
+    theirs = _opens(rig) & ~np.array([ours.get(name, True) for name in rig.names])
+    shut = lips_together(alignment, times)[:, None]
+    return np.where(theirs, (1 - shut) * weights, weights).astype(np.float32)
+
+
 def still(weights: np.ndarray, alignment: Alignment, times: np.ndarray) -> np.ndarray:
     """Within each pause the median pose is held, from SETTLE after speech to READY before it.
 
