@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 import trimesh
-from conftest import FACE, ROOT, SAID, SHARED, SPEECH, needs_detector, needs_shared
+from conftest import FACE, SAID, SHARED, SPEECH, needs_detector, needs_shared
 from heads import identity, retopologised
 from scipy.spatial import cKDTree
 
@@ -109,15 +109,9 @@ def test_lips_meet_and_do_not_tear(fitted, name):
 @needs_anny
 def test_seven_points_do_without_a_detector(tmp_path, talk, kmtalk):
     truth = head("square")
-    base = talk.rig.template
     seven = ("eye_outer_right", "eye_outer_left", "nose_tip", "mouth_right", "mouth_left", "lip_inner_upper", "chin")
-    own = identity("square").template
-    # the same places on the retopologised head: the identity's own, turned and scaled as it was
-    skin = truth.vertices[truth.skin].astype(np.float64)
     found = talk.fit(Template(truth.vertices, truth.faces, name="square"))
     points = {n: truth.vertices[found.rig.template.landmarks[n]].tolist() for n in seven}
-    assert cKDTree(skin).query(list(points.values()))[0].max() == 0
-    assert set(own.landmarks) >= set(seven) and base is not None
     (tmp_path / "face.json").write_text(json.dumps(points))
     truth.save(tmp_path / "face.ply")
     done = kmtalk("fit", "face.ply", "--landmarks", "face.json")
@@ -256,11 +250,6 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     assert abs(np.median(shut)) < 0.5 and np.abs(shut).max() < 2
     animation = talk.animate(SPEECH, fit, text=SAID)
     assert (animation.weights[:, animation.names.index(SEAL)] == 1).all()
-
-
-def test_a_rigs_cost_is_the_default_heads(talk, bare):
-    """The same product over the same sizes; benchmarks/fit.py measures it."""
-    assert talk.fit(bare).rig.offsets.shape == talk.rig.offsets.shape
 
 
 def closures(animation, alignment):
@@ -585,4 +574,3 @@ def _textgrid(folder, talk):
 
 def test_the_default_head_needs_no_fit(talk):
     assert talk.fit(FACE).report.way == "same topology"
-    assert (ROOT / "assets" / "landmarks.safetensors").is_file()
