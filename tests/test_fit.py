@@ -62,7 +62,8 @@ def test_shapes_are_near_the_truth(fitted, name):
 @needs_anny
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["mouthPucker", "mouthFunnel", "mouthSmileLeft"])
-def test_lip_shapes_are_within_half_a_millimetre(fitted, shape):
+def test_lip_shapes_are_near_the_truth(fitted, shape):
+    """Half a millimetre in the mean of the three heads; single ones miss it (README: up to 0.60 for smile)."""
     mean = [errors(head(name), fitted[name], shape)[0].mean() for name in HEADS]
     assert np.mean(mean) <= 0.5
     assert max(mean) <= 0.65
