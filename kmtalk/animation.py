@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from kmtalk.errors import InputError
-from kmtalk.exchange.gltf import write_glb
-from kmtalk.exchange.keyfile import write_keys
-from kmtalk.exchange.npz import write_npz
+from kmtalk.exchange import arkit, cues, pointcache
+from kmtalk.exchange.alembic import write_alembic
+from kmtalk.exchange.blender import MODELS, write_blender_script
+from kmtalk.exchange.formats import Format, ends, format_of, named
+from kmtalk.exchange.gltf import read_facts, write_glb
+from kmtalk.exchange.keyfile import Made, write_keys
+from kmtalk.exchange.npz import read_npz, write_npz
+from kmtalk.exchange.timeline import timeline
+from kmtalk.exchange.usd import write_usd
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
-from kmtalk.keys import KeyFrames, phone_frames
+from kmtalk.keys import Keys, phone_frames
+from kmtalk.output import finished
 from kmtalk.progress import Progress
+from kmtalk.render.page import write_page
 from kmtalk.render.video import contact_sheet, render_video
 from kmtalk.speech.alignment import Alignment, write_textgrid
-from kmtalk.speech.audio import Audio
+from kmtalk.speech.audio import Audio, load_audio
 
-SUFFIXES = (".mp4", ".glb", ".npz")
-OTHERS = (".png", ".textgrid", ".kmrig", ".json")  # files that other commands write
 SHEET_CELLS = 40  # most pictures on a contact sheet
+FOLDER = "npz,glb"
+"""Formats that a folder gets where nobody says which."""
 
 
 @dataclass(frozen=True)
 class Animation:
-    """One clip's talking face. Frame n shows time (n + 0.5) / ``fps``."""
+    """One clip's talking face. Frame n shows time (n + 0.5) / ``fps``.
+
+    ``keys`` may be edited (see ``keys.Keys``); ``complete`` then makes the frames between anew. ``made`` tells how it
+    was made; ``completer`` is who completes it, KMTalk's.
+    """
 
     motion: Motion
     alignment: Alignment
-    keys: KeyFrames
+    keys: Keys
     audio: Audio
+    made: Made = field(default_factory=Made)
+    completer: Callable[[Animation], Animation] | None = field(default=None, repr=False, compare=False)
 
     @property
     def template(self) -> Template:
@@ -60,48 +75,135 @@ class Animation:
         """(N, V, 3) float32 in the template's own units and vertex order."""
         return self.motion.vertices()
 
+    def complete(self) -> Animation:
+        """A new animation that meets the pinned keys exactly; CMC makes the frames about them anew, and what is more
+        than 0.5 s beyond the keys beside an edit stays as it was. Raises InputError for one that was read without
+        ``KMTalk.load``."""
+        if self.completer is None:
+            raise InputError("completion needs the network: read animations with KMTalk().load(path)")
+        return self.completer(self)
+
     def save(
         self,
         path: str | Path,
+        formats: str | None = None,
         video: bool = True,
         size: tuple[int, int] = (512, 512),
         quality: str = "draft",
+        bake: bool = False,
         progress: Progress | None = None,
     ) -> list[Path]:
-        """Write one file (.mp4, .glb, .npz) or, for any other path, a folder with all of them and the
-        TextGrid and keys.json. Returns what was written; nothing is left behind where it fails.
+        """Write one file, its format by its name's end (``exchange.formats``), or for any other path a folder.
 
-        Raises InputError where the path cannot be written.
+        A folder holds ``animation.*`` in ``formats`` (such as "glb,usd,abc"; the video too unless ``video`` is
+        False, where none are given "npz,glb"), the TextGrid and keys.json, speech.wav and import_blender.py. ``bake``
+        writes vertices by frame where shapes are usual. Returns what was written; nothing is left behind where it
+        fails. Raises InputError where the path cannot be written.
         """
         path, progress = Path(path), progress or Progress()
-
-        def film(target: Path) -> None:
-            with progress.stage("render", len(self.motion)) as advance:
-                render_video(self.motion, self.audio, target, size, quality, advance)
-
-        def scene(target: Path) -> None:
-            with progress.stage("export"):
-                write_glb(target, self.motion)
-
-        def arrays(target: Path) -> None:
-            with progress.stage("export"):
-                write_npz(target, self.motion, self.keys, self.alignment)
-
-        writers: dict[str, Callable[[Path], None]] = {".mp4": film, ".glb": scene, ".npz": arrays}
-        if path.suffix.lower() in writers:
-            with finished(path) as temporary:
-                writers[path.suffix.lower()](temporary)
-            return [path]
+        wanted = format_of(path)
+        if wanted is not None:
+            if formats is not None:
+                raise InputError(f"{path}: formats are for a folder; this name says which it is")
+            return self._save_one(path, wanted, size, quality, bake, progress)
+        several = named(formats or FOLDER)
+        if formats is None and video:
+            several += named("mp4")
         with finished(path) as folder:
             folder.mkdir()
-            arrays(folder / "animation.npz")
-            scene(folder / "animation.glb")
-            write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
-            write_keys(folder / "keys.json", self.motion, self.keys)
-            if video:
-                film(folder / "animation.mp4")
+            models: list[str] = []
+            for one in several:
+                target = folder / f"animation{one.ends[0]}"
+                if one.name == "obj":
+                    target = folder / "frames" / "animation.####.obj"
+                    target.parent.mkdir()
+                for neutral in self._write(one, target, size, quality, bake, progress):
+                    models.append(neutral.name)
+                if one.ends[0] in MODELS:
+                    models.append(target.name)
+            self._beside(folder, models)
             written = sorted(path / item.name for item in folder.iterdir())
         return written
+
+    def _save_one(
+        self, path: Path, wanted: Format, size: tuple[int, int], quality: str, bake: bool, progress: Progress
+    ) -> list[Path]:
+        if wanted.name == "obj":
+            pointcache.sequence_name(path, 0)
+        if wanted.name not in ("obj", "pc2", "mdd"):
+            with finished(path) as temporary:
+                self._write(wanted, temporary, size, quality, bake, progress)
+            return [path]
+        with finished(path.parent / f".{path.stem}-kmtalk") as folder:  # several files, all or none
+            folder.mkdir()
+            self._write(wanted, folder / path.name, size, quality, bake, progress)
+            written = sorted(folder.iterdir())
+            for item in written:
+                item.replace(path.parent / item.name)
+            folder.rmdir()
+        return [path.parent / item.name for item in written]
+
+    def _write(
+        self, wanted: Format, path: Path, size: tuple[int, int], quality: str, bake: bool, progress: Progress
+    ) -> list[Path]:
+        """Write one format; returns the neutral mesh that a cache needs beside it."""
+        motion, template, duration = self.motion, self.template, self.audio.duration
+        if bake and not wanted.bakes and wanted.name in ("csv", "json", "ovr", "rhubarb", "tsv"):
+            raise InputError(f"{path.name}: holds curves or cues, which cannot be baked to vertices")
+        if wanted.name == "mp4":
+            with progress.stage("render", len(motion)) as advance:
+                render_video(motion, self.audio, path, size, quality, advance)
+            return []
+        with progress.stage("export"):
+            match wanted.name:
+                case "npz" | "npz16":
+                    half = wanted.name == "npz16"
+                    write_npz(path, motion, self.keys, self.alignment, self.audio, self.made, half)
+                case "glb":
+                    write_glb(path, motion, bake, timeline(motion, self.alignment, self.keys))
+                case "usd":
+                    write_usd(path, motion, bake)
+                case "abc":
+                    name = template.name.replace("/", "_") or "face"
+                    write_alembic(path, motion.chunks(), len(motion), template.faces, motion.fps, name)
+                case "pc2" | "mdd":
+                    (pointcache.write_pc2 if wanted.name == "pc2" else pointcache.write_mdd)(path, motion)
+                    neutral = path.with_suffix(".obj")
+                    pointcache.write_neutral(neutral, motion)
+                    return [neutral]
+                case "obj":
+                    pointcache.write_obj_sequence(path, motion)
+                case "csv":
+                    arkit.write_csv(path, motion)
+                case "json":
+                    arkit.write_json(path, motion)
+                case "ovr":
+                    cues.write_ovr(path, self.alignment, duration)
+                case "rhubarb":
+                    cues.write_rhubarb_json(path, self.alignment, duration)
+                case "tsv":
+                    cues.write_rhubarb_tsv(path, self.alignment, duration)
+                case "html":
+                    self._page(path)
+        return []
+
+    def _page(self, path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
+            model = Path(folder) / "animation.glb"
+            write_glb(model, _tinted(self.motion))
+            facts = timeline(self.motion, self.alignment, self.keys)
+            title = Path(self.audio.source).stem
+            write_page(path, model.read_bytes(), title, self.fps, len(self.motion), facts, self.audio)
+
+    def _beside(self, folder: Path, models: Sequence[str]) -> None:
+        """What every folder gets: phones, keys, sound, and the script for Blender where it can bring a model in."""
+        write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
+        write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.made)
+        soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
+        best = next((m for suffix in MODELS for m in models if m.endswith(suffix)), None)
+        if best:
+            neutral = "animation.obj" if best.endswith((".pc2", ".mdd")) else ""
+            write_blender_script(folder / "import_blender.py", self.motion, best, neutral, "speech.wav")
 
     def render(self, path: str | Path, size: tuple[int, int] = (512, 512), quality: str = "draft") -> None:
         """Write an mp4 with sound."""
@@ -122,51 +224,33 @@ class Animation:
             contact_sheet(self.motion, [frame for frame, _ in cells], labels, temporary)
 
 
-def check_writable(path: str | Path) -> None:
-    """Raise InputError where nothing can be written at ``path``, before long work begins."""
-    path = Path(path)
-    if path.is_dir() and path.suffix.lower() in (*SUFFIXES, *OTHERS):
-        raise InputError(f"{path}: is a folder, and a {path.suffix} file is to be written there")
-    if path.is_file() and path.suffix.lower() not in (*SUFFIXES, *OTHERS):
-        raise InputError(f"{path}: is a file; -o takes a folder, or a file ending in {', '.join(SUFFIXES)}")
-    parent = path.parent
-    while not parent.exists():
-        parent = parent.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".kmtalk-"):
-            pass
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+def load_animation(path: str | Path) -> Animation:
+    """Read an animation.npz; raises InputError where it is none. To complete it after editing, use ``KMTalk.load``."""
+    held = read_npz(Path(path))
+    return Animation(held.motion, held.alignment, held.keys, held.audio, held.made)
 
 
-@contextmanager
-def finished(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place only when all is written.
-
-    Into a folder that is there already the new files are moved one by one; others stay.
-    """
-    check_writable(path)
-    made = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kmtalk-") as folder:
-            temporary = Path(folder) / path.name
-            yield temporary
-            if temporary.is_dir() and path.is_dir():
-                for item in temporary.iterdir():
-                    item.replace(path / item.name)
-            elif temporary.exists():
-                temporary.replace(path)
-    except OSError as error:
-        _drop_empty(made)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    except BaseException:
-        _drop_empty(made)
-        raise
+def page_of_glb(model: Path, sound: Path | None, path: Path) -> None:
+    """Write a page of any GLB; those of kmtalk bring their timeline along. Raises InputError where it is none."""
+    found = read_facts(model)
+    audio = None if sound is None else load_audio(sound)
+    write_page(path, model.read_bytes(), model.stem, found.fps, found.frames, found.extras, audio)
 
 
-def _drop_empty(folders: list[Path]) -> None:
-    """Remove folders, inner ones first, that are still empty: another run may have written there."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
+def check_output(path: Path) -> None:
+    """Raise InputError for a name that looks like a file's, of a kind that is not written."""
+    # "face.avi" is a kind of file that is not written; "take.2" and "take.v2" are folders' names
+    a_file = re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", path.suffix.lower())
+    if a_file and format_of(path) is None and not path.is_dir():
+        raise InputError(f"{path}: -o takes a folder, or a file ending in {ends()}")
+    wanted = format_of(path)
+    if wanted is not None and wanted.name == "obj":
+        pointcache.sequence_name(path, 0)
+
+
+def _tinted(motion: Motion) -> Motion:
+    """With the colours that a mesh is looked at with, where it brings none."""
+    template = motion.rig.template
+    if template.colors is not None or template.tint is None:
+        return motion
+    return replace(motion, rig=replace(motion.rig, template=replace(template, colors=template.tint)))

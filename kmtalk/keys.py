@@ -1,4 +1,4 @@
-"""Key frames: the frames at phone boundaries (KMTalk §3.2, localisation)."""
+"""Key frames: the frames at phone boundaries (KMTalk §3.2, localisation), and their poses, to be edited."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmtalk.face.motion import frame_times
+from kmtalk.errors import InputError
+from kmtalk.face.motion import Motion, frame_times
 from kmtalk.speech.alignment import Alignment
 
 UNIFORM_STRIDE = 3
 SILENCE = "sil"
+SAME = 1e-4  # of a weight: poses that differ by no more are the same (files round, machines differ in their last bits)
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,137 @@ def phone_frames(alignment: Alignment, count: int, fps: float) -> list[tuple[int
     """The frame nearest to the middle of each phone, with its label."""
     times = frame_times(count, fps)
     return [(int(np.abs(times - (p.start + p.end) / 2).argmin()), p.label) for p in alignment.phones]
+
+
+@dataclass
+class _Key:
+    label: str
+    pose: np.ndarray
+    pinned: bool = False
+
+
+class Keys:
+    """The key frames of one motion with their poses, which may be changed; completion (``Animation.complete``,
+    ``kmtalk complete``) makes the frames between anew.
+
+    A key whose pose is set, or that is moved, becomes *pinned*: completion meets it exactly. The others say how it
+    was. Poses are weights in [0, 1] by the rig's shape names.
+
+    >>> animation.keys.set(41, jawOpen=0.4)
+    >>> animation.keys.move(52, 54)
+    >>> animation = animation.complete()
+    """
+
+    def __init__(self, located: KeyFrames, motion: Motion) -> None:
+        self._motion = motion
+        self.found = np.array(located.frames, np.int64)
+        """The frames (m',) that were keys at first, as found by the phones."""
+        self._keys = {
+            frame: _Key(label, motion.weights[frame].astype(np.float32))
+            for frame, label in zip(located.frames.tolist(), located.labels, strict=True)
+        }
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, frame: object) -> bool:
+        return frame in self._keys
+
+    @property
+    def fps(self) -> float:
+        return self._motion.fps
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Shape names (R,)."""
+        return self._motion.rig.names
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(m,) int, rising."""
+        return np.array(sorted(self._keys), np.int64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The phone that begins at each key (m,)."""
+        return tuple(self._keys[f].label for f in sorted(self._keys))
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds (m,)."""
+        return (self.frames + 0.5) / self.fps
+
+    @property
+    def poses(self) -> np.ndarray:
+        """Weights (m, R) float32."""
+        return np.array([self._keys[f].pose for f in sorted(self._keys)], np.float32)
+
+    @property
+    def pinned(self) -> np.ndarray:
+        """(m,) bool: keys that completion meets exactly."""
+        return np.array([self._keys[f].pinned for f in sorted(self._keys)], bool)
+
+    def pose(self, frame: int) -> dict[str, float]:
+        """The weights that are not zero, by shape name; raises InputError where there is no key."""
+        pose = self.pose_of(frame)
+        return {name: float(w) for name, w in zip(self.names, pose, strict=True) if w > SAME / 10}
+
+    def pose_of(self, frame: int) -> np.ndarray:
+        """The weights (R,) float32 at a key; raises InputError where there is none."""
+        return self._at(frame).pose
+
+    def set(self, frame: int, **weights: float) -> None:
+        """Give shapes other weights at a frame, and pin it. A frame that is no key yet becomes one, with the pose it
+        has. Raises InputError for a frame outside the clip, an unknown shape, or a weight outside [0, 1]."""
+        key = self._keys.get(frame) or _Key(SILENCE, self._motion.weights[self._inside(frame)].astype(np.float32))
+        pose = key.pose.copy()
+        for name, weight in weights.items():
+            if name not in self._motion.rig.index:
+                raise InputError(f"{name}: no such shape; the rig has {', '.join(self.names[:4])} …")
+            if not 0 <= weight <= 1:
+                raise InputError(f"{name} {weight:g} at frame {frame}: weights lie from 0 to 1")
+            pose[self._motion.rig.index[name]] = weight
+        self._keys[frame] = _Key(key.label, pose, pinned=True)
+
+    def put(self, frame: int, label: str, pose: np.ndarray, pinned: bool) -> None:
+        """Set a whole pose (R,), pinned or as it was found; raises InputError for a frame outside the clip."""
+        self._keys[self._inside(frame)] = _Key(label, np.asarray(pose, np.float32), pinned)
+
+    def pin(self, frame: int) -> None:
+        """Hold the pose that a frame has, whatever changes around it."""
+        self.set(frame)
+
+    def move(self, frame: int, to: int) -> None:
+        """Carry a key, with its pose, to another frame, and pin it there. Raises InputError where there is no key,
+        or one at ``to`` already, or for the clip's first and last frame, which stay."""
+        key = self._at(frame)
+        if to in self._keys and to != frame:
+            raise InputError(f"frame {to}: there is a key already; remove it first")
+        self._inside(to)
+        self.remove(frame)
+        self._keys[to] = _Key(key.label, key.pose, pinned=True)
+
+    def remove(self, frame: int) -> None:
+        """Take a key out, so that its neighbours decide; the clip's first and last frame stay keys."""
+        self._at(frame)
+        if frame in (0, len(self._motion) - 1):
+            raise InputError(f"frame {frame}: the clip's first and last frame stay keys")
+        del self._keys[frame]
+
+    def over(self, motion: Motion) -> Keys:
+        """The same keys over another motion of the same clip, whose poses they take; what was pinned stays so."""
+        out = Keys(KeyFrames(self.frames, self.labels, self.fps), motion)
+        for frame in self.frames[self.pinned].tolist():
+            out.pin(frame)
+        return out
+
+    def _at(self, frame: int) -> _Key:
+        if frame not in self._keys:
+            near = self.frames[np.argsort(np.abs(self.frames - frame))[:2]]
+            raise InputError(f"frame {frame}: no key there; the nearest are at {' and '.join(map(str, sorted(near)))}")
+        return self._keys[frame]
+
+    def _inside(self, frame: int) -> int:
+        if not 0 <= frame < len(self._motion):
+            raise InputError(f"frame {frame}: the clip has frames 0 to {len(self._motion) - 1}")
+        return frame

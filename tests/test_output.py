@@ -14,7 +14,8 @@ from conftest import FACE, SAID, SPEECH, phones
 from PIL import Image
 
 from kmtalk import InputError
-from kmtalk.animation import Animation, finished
+from kmtalk.animation import Animation
+from kmtalk.output import finished
 from kmtalk.face.motion import Motion
 from kmtalk.keys import locate
 from kmtalk.speech.alignment import read_textgrid

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pygltflib as gl
 
+from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import vertex_normals
 
@@ -74,14 +76,15 @@ class _Buffer:
         return len(self.document.accessors) - 1
 
 
-def write_glb(path: Path, motion: Motion) -> None:
+def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str, object] | None = None) -> None:
     """Write a GLB that Blender and three.js open: the rig's shapes, or the user's own where the mesh brought them.
 
+    With ``bake`` there is one morph target a frame instead, for programs that know no named shapes: exact, and large.
     The template's units are kept. Key n stands at n / fps seconds, where frame-based programs show
-    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers.
+    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers. ``facts`` (words, phones,
+    keys …) go into the animation's extras, for ``kmtalk view``.
     """
     template = motion.rig.template
-    names, shapes, played = motion.rig.played(motion.weights)
     document = gl.GLTF2(
         asset=gl.Asset(version="2.0", generator="kmtalk"),
         scene=0,
@@ -89,6 +92,13 @@ def write_glb(path: Path, motion: Motion) -> None:
         nodes=[gl.Node(mesh=0, name=template.name)],
     )
     buffer = _Buffer(document)
+    if bake:
+        names: Sequence[str] = [f"frame{n:05d}" for n in range(len(motion))]
+        targets = [buffer.sparse(posed - template.vertices) for chunk in motion.chunks() for posed in chunk]
+        played = np.eye(len(motion), dtype=np.float32)
+    else:
+        names, shapes, played = motion.rig.played(motion.weights)
+        targets = [buffer.sparse(offsets) for offsets in shapes]
     vertices = template.vertices.astype(np.float32)
     normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
     attributes = gl.Attributes(
@@ -105,7 +115,7 @@ def write_glb(path: Path, motion: Motion) -> None:
             template.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
         ),
         material=0,
-        targets=[{"POSITION": buffer.sparse(offsets)} for offsets in shapes],
+        targets=[{"POSITION": target} for target in targets],
     )
     first = played[0].astype(float).tolist()
     document.meshes.append(
@@ -126,9 +136,36 @@ def write_glb(path: Path, motion: Motion) -> None:
         interpolation="LINEAR",
     )
     channel = gl.AnimationChannel(sampler=0, target=gl.AnimationChannelTarget(node=0, path="weights"))
-    document.animations.append(
-        gl.Animation(name="speech", samplers=[sampler], channels=[channel], extras={"fps": motion.fps})
-    )
+    extras = {"fps": motion.fps, **(facts or {})}
+    document.animations.append(gl.Animation(name="speech", samplers=[sampler], channels=[channel], extras=extras))
     document.buffers.append(gl.Buffer(byteLength=len(buffer.data)))
     document.set_binary_blob(bytes(buffer.data))
     document.save_binary(str(path))
+
+
+@dataclass(frozen=True)
+class GlbFacts:
+    """What a GLB says of its time: ``frames`` at ``fps`` (30 where it does not say), and kmtalk's ``extras``."""
+
+    fps: float
+    frames: int
+    extras: Mapping[str, object]
+
+
+def read_facts(path: Path) -> GlbFacts:
+    """Read a GLB's clock and extras; raises InputError where the file is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.read_bytes()[:4] != b"glTF":
+        raise InputError(f"{path}: not a .glb, nor an animation.npz; kmtalk animate writes both")
+    try:
+        document = gl.GLTF2().load_binary(str(path))
+        extras = dict(document.animations[0].extras or {}) if document.animations else {}
+        inputs = [document.accessors[s.input] for a in document.animations[:1] for s in a.samplers]
+        end = max((float(i.max[0]) for i in inputs if i.max), default=0.0)
+        fps = float(extras.get("fps", 30.0))
+        if not 0 < fps < 10_000:
+            raise ValueError(f"fps {fps}")
+    except Exception as error:
+        raise InputError(f"{path}: a damaged .glb ({(str(error).splitlines() or ['?'])[0][:80]})") from None
+    return GlbFacts(fps, round(end * fps) + 1, extras)

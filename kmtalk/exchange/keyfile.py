@@ -1,28 +1,164 @@
-"""keys.json: the key frames with their poses by shape name."""
+"""keys.json: the key frames with their poses by shape name, to be edited and completed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
-from kmtalk.keys import KeyFrames
+from kmtalk.keys import SAME, Keys, locate
+from kmtalk.speech.alignment import Alignment, Phone, Word
+
+Weight = Annotated[float, Field(ge=0, le=1)]
 
 
-def write_keys(path: Path, motion: Motion, keys: KeyFrames) -> None:
-    """Write frame, time in seconds, phone and the weights that are not zero, for every key frame."""
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Made(_Strict):
+    """How a motion was made: what ``KMTalk.animate`` was told."""
+
+    motion: Literal["network", "rules"] = "network"
+    style: str | int | None = None
+    jaw: float = 1.0
+    lips: float = 1.0
+    expression: bool = True
+    seed: int = 0
+
+
+class KeyEntry(_Strict):
+    """One key: ``frame`` counts, ``time`` (seconds) is for reading. Shapes that ``weights`` does not name are 0.
+    ``pinned`` is held exactly even where its pose is as it was found."""
+
+    frame: int = Field(ge=0)
+    time: float | None = None
+    phone: str = "sil"
+    weights: dict[str, Weight] = {}
+    pinned: bool = False
+
+
+Span = tuple[str, Annotated[float, Field(ge=0)], float]
+"""A phone or word with its start and end in seconds."""
+
+
+class KeyFile(_Strict):
+    """The whole file."""
+
+    kmtalk: Literal["keys"] = "keys"
+    fps: float = Field(gt=0, lt=10_000)
+    frames: int = Field(ge=1)
+    made: Made = Made()
+    template: str = ""
+    status: str = "given"
+    phones: list[Span] = []
+    words: list[Span] = []
+    unaligned: list[tuple[float, float]] = []
+    keys: list[KeyEntry] = Field(min_length=1)
+
+    @property
+    def alignment(self) -> Alignment:
+        """The phones by which the keys were found."""
+        return Alignment(
+            tuple(Phone(*span) for span in self.phones),
+            tuple(Word(*span) for span in self.words),
+            self.status,
+            aligner="keys.json",
+            unaligned=tuple(self.unaligned),
+        )
+
+
+def write_keys(path: Path, motion: Motion, keys: Keys, alignment: Alignment, made: Made) -> None:
+    """Write every key frame with its time in seconds, its phone and the weights that are not zero; and what
+    ``kmtalk complete`` needs to know of the rest."""
     entries = [
-        {
-            "frame": frame,
-            "time": round(float(time), 6),
-            "phone": label,
-            "weights": {
-                name: round(float(w), 5)
-                for name, w in zip(motion.rig.names, motion.weights[frame], strict=True)
-                if w > 1e-5
-            },
-        }
-        for frame, time, label in zip(keys.frames.tolist(), keys.times, keys.labels, strict=True)
+        KeyEntry(
+            frame=frame,
+            time=round(float(time), 6),
+            phone=label,
+            weights={n: round(float(w), 5) for n, w in zip(keys.names, pose, strict=True) if w > 1e-5},
+            pinned=bool(pinned),
+        ).model_dump()
+        for frame, time, label, pose, pinned in zip(
+            keys.frames.tolist(), keys.times, keys.labels, keys.poses, keys.pinned, strict=True
+        )
     ]
-    document = {"fps": motion.fps, "frames": len(motion), "keys": entries}
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document: dict[str, Any] = {
+        "kmtalk": "keys",
+        "fps": motion.fps,
+        "frames": len(motion),
+        "made": made.model_dump(),
+        "template": motion.rig.template.name,
+        "status": alignment.status,
+        "phones": [(p.label, round(p.start, 4), round(p.end, 4)) for p in alignment.phones],
+        "words": [(w.text, round(w.start, 4), round(w.end, 4)) for w in alignment.words],
+        "unaligned": alignment.unaligned,
+        "keys": entries,
+    }
+    # a line for each key: that is what people look for and change
+    lines = ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in document.pop("keys"))
+    head = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in document.items())
+    path.write_text(f'{{\n{head},\n "keys": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+
+
+def read_keys(path: Path) -> KeyFile:
+    """Read and check; raises InputError that names the key and what is wrong with it."""
+    try:
+        file = KeyFile.model_validate_json(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; kmtalk keys writes such a file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = _place(path, first["loc"])
+        known = first["msg"] if first["type"] != "extra_forbidden" else "is not known there"
+        raise InputError(f"{path}: {place}{known[:120]}; kmtalk keys writes such a file") from None
+    seen: set[int] = set()
+    for entry in file.keys:
+        if entry.frame >= file.frames:
+            raise InputError(f"{path}: key at frame {entry.frame}: the clip has frames 0 to {file.frames - 1}")
+        if entry.frame in seen:
+            raise InputError(f"{path}: two keys at frame {entry.frame}; remove one")
+        seen.add(entry.frame)
+        if entry.time is not None and abs(entry.time - (entry.frame + 0.5) / file.fps) > 0.51 / file.fps:
+            raise InputError(
+                f"{path}: key at frame {entry.frame}: its time {entry.time:g} s is another frame's; the frame counts: "
+                "correct it, and correct or delete the time"
+            )
+    return file
+
+
+def _place(path: Path, where: Sequence[int | str]) -> str:
+    """Where in the file, in words: a key by its frame, not by its number in the list."""
+    words = [str(w) for w in where]
+    if len(where) >= 2 and where[0] == "keys" and isinstance(where[1], int):
+        try:
+            words[:2] = [f"key at frame {json.loads(path.read_text(encoding='utf-8-sig'))['keys'][where[1]]['frame']}"]
+        except (KeyError, TypeError, ValueError):
+            words[:2] = [f"key number {where[1] + 1}"]
+    return ": ".join(words) + ": " if words else ""
+
+
+def edited_keys(file: KeyFile, path: Path, motion: Motion) -> Keys:
+    """The file's keys over the motion ``motion`` that it was made of: those that differ from it are pinned. Raises
+    InputError for shapes that the rig lacks."""
+    keys, index = Keys(locate(file.alignment, len(motion), motion.fps), motion), motion.rig.index
+    for frame in set(keys.frames[1:-1].tolist()) - {entry.frame for entry in file.keys}:
+        keys.remove(frame)
+    for entry in file.keys:
+        pose = np.zeros(len(motion.rig.names), np.float32)
+        for name, weight in entry.weights.items():
+            if name not in index:
+                raise InputError(f"{path}: key at frame {entry.frame}: {name}: no such shape on {file.template}")
+            pose[index[name]] = weight
+        was = motion.weights[entry.frame]
+        differs = bool(np.abs(pose - was).max() > SAME)
+        keys.put(entry.frame, entry.phone, pose if differs else was, entry.pinned or differs)
+    return keys

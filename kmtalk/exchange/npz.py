@@ -1,44 +1,137 @@
-"""animation.npz: vertices by frame and everything to measure them by."""
+"""animation.npz: a whole animation as arrays, which numpy reads without pickle and ``read_npz`` takes back."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kmtalk.errors import InputError
+from kmtalk.exchange.keyfile import Made
 from kmtalk.face.motion import Motion
-from kmtalk.keys import KeyFrames
-from kmtalk.speech.alignment import Alignment
+from kmtalk.face.rigarrays import rig_arrays, rig_from_arrays
+from kmtalk.keys import KeyFrames, Keys
+from kmtalk.speech.alignment import Alignment, Phone, Word
+from kmtalk.speech.audio import Audio, from_samples
+
+VERSION = 1
 
 
-def write_npz(path: Path, motion: Motion, keys: KeyFrames, alignment: Alignment) -> None:
+@dataclass(frozen=True)
+class Held:
+    """What an animation.npz holds."""
+
+    motion: Motion
+    alignment: Alignment
+    keys: Keys
+    audio: Audio
+    made: Made
+
+
+def write_npz(
+    path: Path, motion: Motion, keys: Keys, alignment: Alignment, audio: Audio, made: Made, half: bool = False
+) -> None:
     """Write an uncompressed npz that numpy opens without pickle.
 
     ``vertices`` (N, V, 3) float32 in the template's units and order; ``faces`` (F, 3); ``fps``;
-    ``weights`` (N, R), ``names`` (R,); ``key_frames`` (m,); ``phones`` (P,), ``phone_times`` (P, 2)
-    seconds; ``landmark_names`` (L,), ``landmark_vertices`` (L,). Memory does not grow with length.
+    ``weights`` (N, R), ``names`` (R,); ``key_frames``, ``key_labels``, ``key_pinned`` (m,); ``phones`` (P,),
+    ``phone_times`` (P, 2) seconds, ``words``, ``word_times``; ``landmark_names`` (L,), ``landmark_vertices`` (L,);
+    ``sound`` (S, C), ``sound_rate`` Hz; the rig (face.rigarrays: ``template`` (V, 3), ``offsets`` …). Memory does
+    not grow with length. With ``half`` the motion is ``vertex_offsets`` (N, V, 3) float16 from ``template``
+    instead of ``vertices``: half the size, within a 2,000th of each vertex's motion.
     """
     template = motion.rig.template
-    arrays: Mapping[str, np.ndarray] = {
+    facts = {
+        "version": VERSION,
+        "status": alignment.status,
+        "score": alignment.score,
+        "aligner": alignment.aligner,
+        "source": audio.source,
+        "made": made.model_dump(),
+    }
+    arrays: Mapping[str, np.ndarray] = rig_arrays(motion.rig) | {
         "faces": template.faces.astype(np.int32),
         "fps": np.array(motion.fps, np.float64),
         "weights": motion.weights.astype(np.float32),
-        "names": np.array(motion.rig.names),
-        "key_frames": keys.frames.astype(np.int64),
-        "phones": np.array([p.label for p in alignment.phones], dtype=np.str_),
+        "key_frames": keys.frames,
+        "key_labels": np.array(keys.labels, np.str_),
+        "key_poses": keys.poses,
+        "key_pinned": keys.pinned,
+        "phones": np.array([p.label for p in alignment.phones], np.str_),
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
-        "landmark_names": np.array(list(template.landmarks), dtype=np.str_),
+        "words": np.array([w.text for w in alignment.words], np.str_),
+        "word_times": np.array([(w.start, w.end) for w in alignment.words], np.float64).reshape(-1, 2),
+        "unaligned": np.array(alignment.unaligned, np.float64).reshape(-1, 2),
+        "landmark_names": np.array(list(template.landmarks), np.str_),
         "landmark_vertices": np.array(list(template.landmarks.values()), np.int64),
+        "sound": _compact(audio.original),
+        "sound_rate": np.array(audio.original_rate, np.int64),
+        "facts": np.array(json.dumps(facts)),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        with archive.open(zipfile.ZipInfo("vertices.npy"), "w", force_zip64=True) as file:
+        name, kind = ("vertex_offsets", "<f2") if half else ("vertices", "<f4")
+        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
             shape = (len(motion), *template.vertices.shape)
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
             for chunk in motion.chunks():
-                file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+                values = chunk - template.vertices if half else chunk
+                file.write(np.ascontiguousarray(values, kind).tobytes())
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
+def read_npz(path: Path) -> Held:
+    """Read what ``write_npz`` wrote; raises InputError where the file is not that."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {name: file[name] for name in file.files if name not in ("vertices", "vertex_offsets")}
+        facts = json.loads(str(held["facts"]))
+        if facts["version"] != VERSION:
+            raise InputError(f"{path}: made by another version of kmtalk; animate the speech again")
+        rig, weights = rig_from_arrays(held), held["weights"].astype(np.float32)
+        if weights.shape[1:] != (len(rig.names),) or not len(weights) or not np.isfinite(weights).all():
+            raise ValueError("its weights are not its rig's")
+        motion = Motion(rig, weights, float(held["fps"]))
+        alignment = Alignment(
+            tuple(Phone(str(n), float(a), float(b)) for n, (a, b) in _spans(held["phones"], held["phone_times"])),
+            tuple(Word(str(n), float(a), float(b)) for n, (a, b) in _spans(held["words"], held["word_times"])),
+            facts["status"],
+            facts["score"],
+            facts["aligner"],
+            tuple((float(a), float(b)) for a, b in held["unaligned"]),
+        )
+        located = KeyFrames(held["key_frames"], tuple(held["key_labels"].tolist()), motion.fps)
+        keys = Keys(located, motion)
+        for frame, label, pose, pinned in zip(
+            located.frames.tolist(), located.labels, held["key_poses"], held["key_pinned"], strict=True
+        ):
+            keys.put(frame, label, pose, bool(pinned))
+        sound = held["sound"]
+        samples = sound / np.float32(32768) if sound.dtype == np.int16 else sound
+        audio = from_samples(samples, int(held["sound_rate"]), facts["source"])
+        return Held(motion, alignment, keys, audio, Made(**facts["made"]))
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path}: not an animation that kmtalk wrote, or damaged ({reason[:80]}); give an animation.npz"
+        ) from None
+
+
+def _compact(samples: np.ndarray) -> np.ndarray:
+    """Samples (S, C) float32 as int16 where that loses nothing."""
+    whole = np.round(samples * 32768)
+    fits = np.array_equal(whole, samples * 32768) and whole.min() >= -32768 and whole.max() <= 32767
+    return whole.astype(np.int16) if fits else samples
+
+
+def _spans(names: np.ndarray, times: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return list(zip(names.tolist(), times, strict=True))

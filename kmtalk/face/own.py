@@ -117,16 +117,16 @@ def _mixed(rig: Rig, brought: _Brought, basis: np.ndarray, columns: list[int]) -
         if name in brought.meanings:
             mix[row, brought.meanings.index(name)] = 1.0
         elif name not in (*HEAD_NAMES, SEAL, "mouthClose"):
-            mix[row, columns], made[name] = _solved(basis, rig.offsets[row], pairs)
+            mix[row, columns], made[name] = mixture_of(basis, rig.offsets[row], pairs)
     jaw, close = rig.index["jawOpen"], rig.index["mouthClose"]
     if "mouthClose" not in brought.meanings:
         both = rig.offsets[jaw] + rig.offsets[close]
-        sealed, made["mouthClose"] = _solved(basis, both, pairs, SEALED_COUNTS)
+        sealed, made["mouthClose"] = mixture_of(basis, both, pairs, SEALED_COUNTS)
         mix[close, columns] = sealed - mix[jaw, columns]  # instead of the open jaw, not on top of it
     return mix, made
 
 
-def _solved(
+def mixture_of(
     basis: np.ndarray, wanted: np.ndarray, pairs: np.ndarray, gap_counts: float = 1.0
 ) -> tuple[np.ndarray, float]:
     """Weights (K,) in [0, 1] of shapes (K, V, 3) that come nearest to ``wanted`` (V, 3), and the share of its

@@ -133,12 +133,14 @@ class Rig:
         """Weights (N, R') of the default head's shapes ``names`` → this rig's (N, R) float32: the mouth's are
         multiplied by the gain, and a mouth that stands open at rest is held closed."""
         out = np.zeros((len(weights), len(self.names)), np.float32)
-        mouth = np.array([n.startswith(("jaw", "mouth")) for n in names])
-        scaled = np.clip(np.where(mouth, self.gain * weights, weights), 0, 1)
-        out[:, [self.index[n] for n in names]] = scaled
+        out[:, [self.index[n] for n in names]] = np.clip(self.scales(names) * weights, 0, 1)
         if SEAL in self.index:
             out[:, self.index[SEAL]] = 1.0
         return out
+
+    def scales(self, names: tuple[str, ...]) -> np.ndarray:
+        """By what ``perform`` multiplies the weights of each shape (R',): the gain for the mouth's, 1 for others."""
+        return np.array([self.gain if n.startswith(("jaw", "mouth")) else 1.0 for n in names])
 
     def save(self, path: Path) -> None:
         """Write as safetensors: offsets float16, the rest exact, names and units as metadata."""

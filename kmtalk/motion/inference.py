@@ -52,14 +52,20 @@ def windows(count: int, fps: float) -> list[tuple[int, int]]:
 
 
 def run(
-    network: Network, features: Features, keys: np.ndarray, count: int, fps: float, style: np.ndarray
+    network: Network,
+    features: Features,
+    keys: np.ndarray,
+    count: int,
+    fps: float,
+    style: np.ndarray,
+    change: np.ndarray | None = None,
 ) -> np.ndarray:
     """Motion (N, out) of ``count`` frames at ``fps`` with key frames ``keys`` (m,) and style shares (S,).
 
-    Time and memory grow with length, not with its square; where windows fall matters less than
-    WINDOW_TOLERANCE.
+    ``change`` (m, out) is added to LKMA's key motions before CMC completes them. Time and memory grow with length,
+    not with its square; where windows fall matters less than WINDOW_TOLERANCE.
     """
-    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1])
+    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1], change)
 
 
 def keys_only(
@@ -85,13 +91,16 @@ def _over_windows(
     fps: float,
     style: np.ndarray,
     perform: Callable[[Batch], torch.Tensor],
+    change: np.ndarray | None = None,
 ) -> np.ndarray:
     times = frame_times(count, fps)
     audio = features.at(times)
     out = np.zeros((count, network.shape.out), np.float32)
     total = np.zeros((count, 1), np.float32)
     for start, stop in windows(count, fps):
-        inside = keys[(keys >= start) & (keys < stop)] - start
+        here = (keys >= start) & (keys < stop)
+        inside = keys[here] - start
+        edits = None if change is None or not here.any() else torch.from_numpy(change[here].astype(np.float32))[None]
         if not len(inside):
             inside = np.array([(stop - start) // 2])
         batch = Batch(
@@ -101,6 +110,7 @@ def _over_windows(
             torch.from_numpy(inside)[None],
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
+            change=edits,
         )
         motion = perform(batch.to(network.mean.device))
         weight = _fade(start, stop, count, fps)

@@ -14,9 +14,9 @@ from kmtalk.articulation.targets import TARGETS
 from kmtalk.face.rig import Rig
 from kmtalk.motion.model import Batch
 
-NAMES = ("reconstruction", "velocity", "latent", "text", "closure", "power")
+NAMES = ("reconstruction", "shapes", "velocity", "latent", "text", "closure", "power")
 """reconstruction and velocity: the paper's; latent and text: SelfTalk's, as the paper takes them;
-closure and power: ours."""
+shapes, closure and power: ours."""
 
 BAND = (4.0, 10.0)
 """Hz: where lips make syllables. Squared errors alone teach a network to mumble there; the power loss asks
@@ -191,10 +191,8 @@ class Losses:
     def __init__(self, surface: Surface, reader: LipReader, weights: dict[str, float]) -> None:
         self.surface, self.reader, self.weights = surface, reader, weights
 
-    def on_keys(self, keys: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """LKMA: reconstruction at the key frames."""
-        assert batch.motion is not None
-        true = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, batch.motion.shape[2]))
+    def on_keys(self, keys: Tensor, true: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """LKMA: reconstruction of the key motions ``true`` (B, M, out), as spoken, before anybody edited them."""
         error = self.surface.error(keys - true)
         return {"key reconstruction": self.weights["reconstruction"] * _mean(error, batch.keys_real)}
 
@@ -205,6 +203,8 @@ class Losses:
         out: dict[str, Tensor] = {}
         if w["reconstruction"]:
             out["reconstruction"] = w["reconstruction"] * _mean(self.surface.error(motion - batch.motion), real)
+        if w["shapes"] and isinstance(self.surface, RigSurface):
+            out["shapes"] = w["shapes"] * _mean((motion - batch.motion).square().sum(-1), real)
         if w["velocity"]:
             step = (motion - batch.motion).diff(dim=1) * _rate(batch)
             out["velocity"] = w["velocity"] * _mean(self.surface.error(step), real[:, 1:])

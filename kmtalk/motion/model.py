@@ -55,7 +55,8 @@ class Shape:
 class Batch:
     """Clips of different lengths, padded. ``features`` (B, N, d) at ``times`` (B, N) s, ``real`` (B, N);
     ``keys`` (B, M) frame indices, ``keys_real`` (B, M); ``style`` (B, S) shares that sum to one.
-    ``motion`` (B, N, out), ``shut`` (B, N) bilabial contact and ``phones`` are the truth, in training."""
+    ``motion`` (B, N, out), ``shut`` (B, N) bilabial contact and ``phones`` are the truth, in training;
+    ``change`` (B, M, out) is by how much the poses at its keys were edited."""
 
     features: Tensor
     times: Tensor
@@ -65,6 +66,7 @@ class Batch:
     style: Tensor
     motion: Tensor | None = None
     shut: Tensor | None = None
+    change: Tensor | None = None
     phones: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -123,9 +125,11 @@ class Network(nn.Module):
         return out
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Key motions (B, M, out) and motion (B, N, out)."""
+        """Key motions (B, M, out), edited where the batch says so, and motion (B, N, out)."""
         audio = self.hear(batch)
         keys = self.keys(audio, batch)
+        if batch.change is not None:
+            keys = keys + batch.change
         return keys, self.complete(audio, keys, batch)
 
     def save(self, path: Path, facts: dict[str, object] | None = None) -> None:

@@ -61,6 +61,9 @@ def main(folder: Path) -> None:
     if job["kind"] == "sheet":
         _sheet(face, job)
         return
+    if job["kind"] == "compare":
+        _compare(face, Face(folder / "other.npz"), job)
+        return
     size = (job["width"], job["height"])
     stage = Stage(face.neutral, face.faces, face.colors, face.reach(), size, job["quality"])
     writer = open_video(job["output"], size, job["fps"], job["audio"])
@@ -124,6 +127,50 @@ def _sheet(face: Face, job: dict[str, Any]) -> None:
         print(f"done {n + 1}", flush=True)
     stage.close()
     sheet.save(job["output"], format="PNG", optimize=True)
+
+
+CAPTION = 30  # pixels under each picture
+
+
+def _compare(first: Face, second: Face, job: dict[str, Any]) -> None:
+    """Both faces and, third, the first coloured by the distance of the second, in one film."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from kmtalk.render.scene import Stage
+
+    width, height, count = job["width"], job["height"], job["frames"]
+    framed = np.concatenate([first.reach(), second.reach()])
+    stage = Stage(first.neutral, first.faces, first.colors, framed, (width, height), job["quality"])
+    plain = [np.tile(_PALE, (len(f.neutral), 1)) if f.colors is None else f.colors / 255.0 for f in (first, second)]
+    board = Image.new("RGB", (3 * width, height + CAPTION), "white")
+    pen, font = ImageDraw.Draw(board), ImageFont.load_default(size=15)
+    captions = (*job["names"], f"distance, 0 to {job['most']:g} mm")
+    for place, caption in enumerate(captions):
+        pen.text((place * width + 8, height + 6), caption[: max(8, width // 9)], fill="black", font=font)
+    bar = _heat(np.linspace(0, 1, 120))
+    strip = Image.fromarray((np.repeat(bar[None], 12, 0) * 255).astype(np.uint8))
+    board.paste(strip, (3 * width - 130, height + 9))
+    writer = open_video(job["output"], board.size, job["fps"], job["audio"])
+    both = zip(first.frames(np.arange(count)), second.frames(np.arange(count)), strict=True)
+    for n, (a, b) in enumerate(both, 1):
+        apart = np.linalg.norm(a - b, axis=1) * job["mm_per_unit"]
+        pictures = [stage.draw(a, plain[0]), stage.draw(b, plain[1]), stage.draw(a, _heat(apart / job["most"]))]
+        for place, picture in enumerate(pictures):
+            board.paste(Image.fromarray(picture), (place * width, 0))
+        writer.send(np.asarray(board))
+        print(f"done {n}", flush=True)
+    writer.close()
+    stage.close()
+
+
+_PALE = (0.80, 0.66, 0.58)
+_STOPS = np.array([[0.88, 0.88, 0.90], [0.98, 0.85, 0.35], [0.93, 0.45, 0.20], [0.60, 0.05, 0.15]])
+
+
+def _heat(share: np.ndarray) -> np.ndarray:
+    """0 to 1 (V,) → grey, yellow, orange, dark red (V, 3)."""
+    place = np.clip(share, 0, 1) * (len(_STOPS) - 1)
+    return np.stack([np.interp(place, np.arange(len(_STOPS)), _STOPS[:, k]) for k in range(3)], axis=1)
 
 
 if __name__ == "__main__":

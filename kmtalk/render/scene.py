@@ -127,8 +127,7 @@ class Stage:
     ) -> None:
         self.size, self.high = size, quality == "high"
         width, height = (2 * s for s in size) if self.high else size
-        srgb = np.tile(SKIN, (len(vertices), 1)) if colors is None else colors / 255.0
-        self._albedo = (srgb**2.2).astype(np.float32)
+        self._paint(np.tile(SKIN, (len(vertices), 1)) if colors is None else colors / 255.0)
         corners = vertices[faces]
         volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
         faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # wound outwards
@@ -176,8 +175,13 @@ class Stage:
             light += lambert[:, None] * color
         self._buffer[:, 6:9] = np.clip(self._albedo * light, 0, 1) ** (1 / 2.2)
 
-    def draw(self, vertices: np.ndarray) -> np.ndarray:
-        """Vertices (V, 3) → picture (H, W, 3) uint8."""
+    def _paint(self, srgb: np.ndarray) -> None:
+        self._albedo = (srgb**2.2).astype(np.float32)
+
+    def draw(self, vertices: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
+        """Vertices (V, 3), in new ``colors`` (V, 3) sRGB of 0 to 1 where they are given → picture (H, W, 3) uint8."""
+        if colors is not None:
+            self._paint(colors)
         self._fill(vertices)
         self._renderer._platform.make_current()
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self._primitive._buffers[0])

@@ -46,7 +46,8 @@ def render_video(
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         sound = Path(folder) / "sound.wav"
         soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
-        return _run(Path(folder), motion, job | {"audio": str(sound), "output": str(path)}, advance)
+        put_face(Path(folder) / "face.npz", motion)
+        return run_child(Path(folder), job | {"audio": str(sound), "output": str(path)}, advance)
 
 
 def contact_sheet(
@@ -73,10 +74,12 @@ def contact_sheet(
         "output": str(path),
     }
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        _run(Path(folder), motion, job, lambda frame: None)
+        put_face(Path(folder) / "face.npz", motion)
+        run_child(Path(folder), job, lambda frame: None)
 
 
-def _run(folder: Path, motion: Motion, job: dict[str, Any], advance: Callable[[int], None]) -> str:
+def put_face(path: Path, motion: Motion) -> None:
+    """Write what the child process needs to draw a motion."""
     template = motion.rig.template
     _, offsets, weights = motion.rig.played(motion.weights)
     arrays = {
@@ -89,7 +92,12 @@ def _run(folder: Path, motion: Motion, job: dict[str, Any], advance: Callable[[i
     colors = template.colors if template.colors is not None else template.tint
     if colors is not None:
         arrays["colors"] = colors
-    np.savez(folder / "face.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def run_child(folder: Path, job: dict[str, Any], advance: Callable[[int], None]) -> str:
+    """Let the child process do a job whose faces lie in ``folder``; returns the OpenGL used. Raises InputError where
+    nothing can draw."""
     (folder / "job.json").write_text(json.dumps(job))
     with (folder / "errors").open("w+") as errors:
         child = subprocess.Popen(

@@ -59,9 +59,11 @@ class StepsConfig(_Strict):
 
 
 class LossConfig(_Strict):
-    """Weights; 0 switches a loss off. Reconstruction is in mm², velocity in (mm / 100 ms)²."""
+    """Weights; 0 switches a loss off. Reconstruction is in mm², velocity in (mm / 100 ms)²; ``shapes`` is the squared
+    error of the rig's weights, summed over shapes: edits of small shapes count by it."""
 
     reconstruction: float = Field(default=1.0, ge=0)
+    shapes: float = Field(default=0.0, ge=0)
     velocity: float = Field(default=0.3, ge=0)
     latent: float = Field(default=0.05, ge=0)
     text: float = Field(default=0.05, ge=0)
@@ -71,7 +73,8 @@ class LossConfig(_Strict):
 
 class Config(_Strict):
     """A whole run. ``keys`` is where key frames lie: at phones, or evenly at an equal count (the paper's
-    ablation); ``longest`` s is what one training crop holds; ``check_every`` steps the held-out mouth is
+    ablation); ``edits`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator
+    sets; ``longest`` s is what one training crop holds; ``check_every`` steps the held-out mouth is
     scored and a checkpoint written."""
 
     encoder: str = "whisper-base-4"
@@ -80,6 +83,7 @@ class Config(_Strict):
     steps: StepsConfig = StepsConfig()
     losses: LossConfig = LossConfig()
     keys: Literal["phones", "uniform"] = "phones"
+    edits: float = Field(default=0.0, ge=0, le=1)
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

@@ -11,6 +11,7 @@ import torch
 from kmtalk.articulation.targets import TARGETS, Contact, canonical
 from kmtalk.corpora.clip import Clip
 from kmtalk.face.motion import frame_times
+from kmtalk.motion.editing import spread
 from kmtalk.motion.inference import at_times, place_keys
 from kmtalk.motion.losses import PHONES
 from kmtalk.motion.model import Batch
@@ -21,6 +22,9 @@ RATES = (25.0, 30.0)
 
 BEGINNING = 6.0
 """Seconds: a crop's clock begins anywhere up to here, so that no pose is tied to a time of day."""
+
+MOST = 0.7  # greatest weight that an edit gives
+EDITED = 0.02  # weight by which an edited frame differs
 
 CLOSED_SHARE = 0.5  # of a bilabial's duration, about its middle, that the closure loss watches
 
@@ -38,19 +42,22 @@ class Example:
 
 @dataclass(frozen=True)
 class Piece:
-    """One crop of one example. ``shut`` (N,) is 1 within bilabials."""
+    """One crop of one example. ``shut`` (N,) is 1 within bilabials. ``change`` (m, out) is by how much the poses
+    at ``keys`` were edited; ``motion`` is the edited one."""
 
     features: np.ndarray
     times: np.ndarray
     motion: np.ndarray
     keys: np.ndarray
+    change: np.ndarray
     shut: np.ndarray
     phones: np.ndarray
     style: str
 
 
-def cut(example: Example, rng: np.random.Generator, longest: float, keys: str) -> Piece:
-    """A crop of up to ``longest`` s at one of RATES; ``keys`` as in motion.model.Shape."""
+def cut(example: Example, rng: np.random.Generator, longest: float, keys: str, edits: float = 0.0) -> Piece:
+    """A crop of up to ``longest`` s at one of RATES; ``keys`` as in motion.model.Shape; with the chance ``edits``
+    some of its keys are edited."""
     clip = example.clip
     fps = clip.fps if rng.random() < 0.6 else float(rng.choice(RATES))
     count = round(len(clip.weights) / clip.fps * fps)
@@ -58,12 +65,17 @@ def cut(example: Example, rng: np.random.Generator, longest: float, keys: str) -
     begin = int(rng.integers(0, count - most + 1))
     times = frame_times(count, fps)[begin : begin + most]
     motion = at_times(example.motion, clip.fps, times) if fps != clip.fps else example.motion[begin : begin + most]
-    if example.flat is not None:
-        motion = motion @ example.flat
     located = place_keys(clip.alignment, count, fps, keys)
     located = located[(located >= begin) & (located < begin + most)] - begin
     if not len(located):
         located = np.array([most // 2])
+    untouched = motion
+    if rng.random() < edits:
+        located, motion = edited(motion, located, rng)
+    change = motion[located] - untouched[located]
+    moved = np.abs(motion - untouched).max(1) > EDITED
+    if example.flat is not None:
+        motion, change = motion @ example.flat, change @ example.flat
     start, end = begin / fps, (begin + most) / fps
     shut = np.zeros(most, np.float32)
     heard: list[int] = []
@@ -74,16 +86,36 @@ def cut(example: Example, rng: np.random.Generator, longest: float, keys: str) -
         if TARGETS[label].contact is Contact.BILABIAL:
             half = max(CLOSED_SHARE * (phone.end - phone.start) / 2, 0.5 / fps)
             shut[np.abs(times - middle) <= half] = 1.0
+    shut[moved] = 0.0  # what was edited need not close
     shift = float(rng.uniform(0, BEGINNING)) - start
     return Piece(
         example.features.at(times),
         (times + shift).astype(np.float32),
         motion.astype(np.float32),
         located,
+        change.astype(np.float32),
         shut,
         np.array(heard[: most // 2], np.int64),
         clip.style,
     )
+
+
+def edited(motion: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Keys (m,) and motion (N, R) in [0, 1] as an animator might leave them: a few poses changed in a few shapes, or
+    a shape made larger or smaller in all; now and then a key at no phone. An edit ends at the keys beside it."""
+    count, shapes = motion.shape
+    if rng.random() < 0.3:
+        keys = np.union1d(keys, rng.integers(0, count))
+    poses = motion[keys].copy()
+    if rng.random() < 0.2:
+        some = rng.random(shapes) < 0.5
+        poses[:, some] *= rng.uniform(0.2, 2.0)
+    else:
+        for key in rng.choice(len(keys), min(len(keys), int(rng.integers(1, 5))), replace=False):
+            some = rng.choice(shapes, min(shapes, int(rng.integers(1, 4))), replace=False)
+            poses[key, some] = rng.uniform(0, MOST, len(some))
+    change = spread(np.clip(poses, 0, 1) - motion[keys], keys, count)
+    return keys, np.clip(motion + change, 0, 1)
 
 
 def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generator) -> Batch:
@@ -94,10 +126,11 @@ def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generat
     times, shut = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
     real, keys_real = np.zeros((b, count), bool), np.zeros((b, most), bool)
     located, style = np.zeros((b, most), np.int64), np.zeros((b, len(styles)), np.float32)
+    change = np.zeros((b, most, out), np.float32)
     for i, p in enumerate(pieces):
         n, m = len(p.times), len(p.keys)
         features[i, :n], motion[i, :n], times[i, :n], shut[i, :n] = p.features, p.motion, p.times, p.shut
-        real[i, :n], keys_real[i, :m], located[i, :m] = True, True, p.keys
+        real[i, :n], keys_real[i, :m], located[i, :m], change[i, :m] = True, True, p.keys, p.change
         style[i] = 1 / len(styles)
         if p.style in styles and rng.random() > 0.1:
             style[i] = np.array([s == p.style for s in styles], np.float32)
@@ -111,6 +144,7 @@ def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generat
         make(style),
         make(motion),
         make(shut),
+        make(change),
         [make(p.phones) for p in pieces],
     )
 
@@ -123,13 +157,14 @@ def draw(
     longest: float,
     keys: str,
     rng: np.random.Generator,
+    edits: float = 0.0,
 ) -> Batch:
     """One batch: from each corpus its share."""
     chances = np.array(shares) / sum(shares)
     pieces = []
     for _ in range(size):
         group = groups[int(rng.choice(len(groups), p=chances))]
-        pieces.append(cut(group[int(rng.integers(len(group)))], rng, longest, keys))
+        pieces.append(cut(group[int(rng.integers(len(group)))], rng, longest, keys, edits))
     return stack(pieces, styles, rng)
 
 
@@ -137,14 +172,18 @@ def repairable(
     truth: torch.Tensor, batch: Batch, own: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, Batch]:
     """Keys as CMC will meet them: a clip's keys are its truth, its truth jittered in size, or LKMA's ``own``;
-    some are dropped. Returns key motions (B, M, out) and the batch with the keys that are left."""
+    some that nobody edited are dropped; edits come on top. Returns key motions (B, M, out) and the batch with the
+    keys that are left."""
     b, m = batch.keys.shape
     device = truth.device
     kind = torch.rand(b, 1, 1, generator=generator).to(device)
     noise = (torch.randn(b, m, 1, generator=generator) * 0.25).to(device)
     shaken = (truth * (1 + noise)).clamp(0, 1) if truth.min() >= 0 else truth * (1 + noise)
     motion = torch.where(kind < 0.3, truth, torch.where(kind < 0.5, shaken, own))
+    change = torch.zeros_like(truth) if batch.change is None else batch.change
+    motion = motion + change
     kept = batch.keys_real & (torch.rand(b, m, generator=generator).to(device) > 0.1)
+    kept |= batch.keys_real & (change != 0).any(-1)
     kept[:, 0] = batch.keys_real[:, 0]
     fields = {**vars(batch), "keys_real": kept}
     return motion, Batch(**fields)

@@ -67,13 +67,13 @@ class Teacher(nn.Module):
         audio = network.hear(batch)
         own = network.keys(audio, batch)
         out = {}
+        assert batch.motion is not None and batch.change is not None
+        truth = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, network.shape.out)) - batch.change
         if network.shape.key_motion and stage != "completion":
             with torch.autocast(audio.device.type, enabled=False):
-                out = losses.on_keys(own.float(), batch)
+                out = losses.on_keys(own.float(), truth, batch)
         if stage == "keys":
             return out
-        assert batch.motion is not None
-        truth = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, network.shape.out))
         own = own.detach() if stage == "completion" else own
         if network.shape.key_motion:
             generator = torch.Generator().manual_seed(number)
@@ -239,6 +239,7 @@ class Trainer:
             config.longest,
             config.keys,
             rng,
+            config.edits,
         ).to(self.accelerator.device)
         stage = self._stage(self.step)
         for group in self.optimizer.param_groups:

@@ -1,0 +1,217 @@
+"""Who does the work: processes on this machine, or actors of a Ray cluster. Each loads its models once."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from kmtalk.batch.tasks import Recipe, Task
+from kmtalk.errors import InputError
+
+
+@dataclass(frozen=True)
+class Result:
+    """``error`` is None where all went well; ``written`` are the files with their sizes in bytes."""
+
+    seconds: float
+    error: str | None = None
+    written: tuple[tuple[str, int], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Worker:
+    """One process's KMTalk. One thread: clips run side by side, and the outputs do not depend on how many."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        import warnings
+
+        import torch
+
+        from kmtalk.pipeline import KMTalk
+
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(1)
+        self._recipe, self._said = recipe, list[str]()
+        self._talk = KMTalk(
+            recipe.whisper,
+            recipe.aligner,
+            recipe.acoustic,
+            recipe.dictionary,
+            recipe.network,
+            warn=self._said.append,
+        )
+
+    def do(self, task: Task) -> Result:
+        """Animate one clip; whatever goes wrong with it is told, not raised."""
+        began = time.monotonic()
+        self._said.clear()
+        try:
+            written = self._animate(task)
+            sizes = tuple((str(p), p.stat().st_size) for p in written)
+            return Result(time.monotonic() - began, None, sizes, tuple(self._said))
+        except InputError as error:
+            return Result(time.monotonic() - began, " ".join(str(error).split()))
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            return Result(time.monotonic() - began, " ".join(told.split()))
+
+    def _animate(self, task: Task) -> list[Path]:
+        r = self._recipe.model_copy(update=task.own)
+        text = task.text
+        if text is not None and text.endswith(".txt"):
+            try:
+                text = Path(text).read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{text}: not a text file that can be read ({error})") from None
+        animation = self._talk.animate(
+            task.speech,
+            r.template,
+            landmarks=r.landmarks,
+            text=text,
+            textgrid=task.textgrid,
+            fps=r.fps,
+            language=r.language,
+            motion=r.motion,
+            style=r.style,
+            intensity=r.intensity,
+            expression=r.expression,
+            seed=r.seed,
+        )
+        written = animation.save(task.output, r.formats, size=r.size, quality=r.quality, bake=r.bake)
+        return [p for p in written if p.is_file()]
+
+
+class Crew(Protocol):
+    """Workers by number; ``give`` one a task, ``next`` waits for any: its number and result, None where it died."""
+
+    size: int
+
+    def give(self, who: int, task: Task) -> None: ...
+    def next(self) -> tuple[int, Result | None]: ...
+    def dismiss(self) -> None: ...
+
+
+def work(crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+    """Every task with its result, as they come in. A worker that dies takes one clip with it and is replaced."""
+    waiting, busy = list(reversed(tasks)), dict[int, Task]()
+    try:
+        while waiting or busy:
+            for who in range(crew.size):
+                if who not in busy and waiting:
+                    busy[who] = waiting.pop()
+                    crew.give(who, busy[who])
+            who, result = crew.next()
+            task = busy.pop(who)
+            yield task, result or Result(0.0, "the process died; too little memory is the usual reason")
+    finally:
+        crew.dismiss()
+
+
+class LocalCrew:
+    """Processes of this machine."""
+
+    def __init__(self, recipe: Recipe, size: int) -> None:
+        self.size, self._recipe = size, recipe
+        self._context = multiprocessing.get_context("spawn")
+        self._desks: dict[int, tuple[Any, Connection]] = {}
+
+    def give(self, who: int, task: Task) -> None:
+        if who not in self._desks:
+            here, there = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(there, self._recipe), daemon=False)
+            process.start()
+            there.close()
+            self._desks[who] = (process, here)
+        with suppress(BrokenPipeError):  # died while idle: next() will notice
+            self._desks[who][1].send(task)
+
+    def next(self) -> tuple[int, Result | None]:
+        lines = {connection: who for who, (_, connection) in self._desks.items()}
+        connection = wait(list(lines))[0]
+        assert isinstance(connection, Connection)
+        who = lines[connection]
+        try:
+            result: Result = connection.recv()
+            return who, result
+        except (EOFError, ConnectionResetError):
+            self._desks.pop(who)[0].join()
+            return who, None
+
+    def dismiss(self) -> None:
+        for _, connection in self._desks.values():
+            with suppress(OSError):
+                connection.send(None)
+        for process, _ in self._desks.values():
+            process.join(timeout=2)
+            if process.is_alive():
+                process.terminate()
+                process.join()
+
+
+def _serve(line: Connection, recipe: Recipe) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the batch itself decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that half-written files go
+    parent = os.getppid()
+    worker = Worker(recipe)
+    while True:
+        while not line.poll(1.0):
+            if os.getppid() != parent:
+                return
+        try:
+            task = line.recv()
+        except EOFError:
+            return
+        if task is None:
+            return
+        line.send(worker.do(task))
+
+
+class RayCrew:
+    """Actors of a Ray cluster, one CPU each. All machines must see the same files."""
+
+    def __init__(self, recipe: Recipe, size: int | None, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise InputError("--ray needs Ray: pip install 'kmtalk[ray]'") from None
+        self._ray, self._recipe = ray, recipe
+        try:
+            ray.init(None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"--ray {address}: no cluster answers there ({reason[:120]})") from None
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        self.size = max(1, min(size or cpus, cpus))
+        self._make: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(Worker).remote(recipe)
+        self._actors: dict[int, Any] = {}
+        self._due: dict[Any, int] = {}
+
+    def give(self, who: int, task: Task) -> None:
+        if who not in self._actors:
+            self._actors[who] = self._make()
+        self._due[self._actors[who].do.remote(task)] = who
+
+    def next(self) -> tuple[int, Result | None]:
+        done = self._ray.wait(list(self._due), num_returns=1)[0][0]
+        who = self._due.pop(done)
+        try:
+            result: Result = self._ray.get(done)
+            return who, result
+        except self._ray.exceptions.RayError:
+            self._actors.pop(who, None)
+            return who, None
+
+    def dismiss(self) -> None:
+        self._ray.shutdown()

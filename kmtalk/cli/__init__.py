@@ -1,0 +1,34 @@
+"""The kmtalk command: one thin verb a command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kmtalk import __version__
+from kmtalk.cli import batch, edit, files, mesh, research, speak, state
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face mesh out.")
+app.command()(speak.animate)
+app.command()(speak.align)
+app.command()(mesh.fit)
+app.command()(edit.keys)
+app.command()(edit.complete)
+app.command()(files.export)
+app.command()(files.view)
+app.command()(files.compare)
+app.command()(batch.batch)
+app.command()(state.doctor)
+app.add_typer(research.corpus, name="corpus")
+app.command()(research.train)
+app.command()(research.evaluate)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        print(f"kmtalk {__version__}")
+        raise typer.Exit

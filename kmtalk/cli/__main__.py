@@ -1,0 +1,5 @@
+"""python -m kmtalk.cli, for accelerate launch."""
+
+from kmtalk.cli import app
+
+app()

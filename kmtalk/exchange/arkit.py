@@ -1,0 +1,128 @@
+"""ARKit curves: the 52 shapes by frame, as a Live Link Face take (CSV) or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.face.motion import Motion
+from kmtalk.face.own import mixture_of
+from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES, Rig
+
+_EYES = ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide")
+_PAIRS = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
+_SIDES = ("Left", "Right")
+
+
+def _sided(*stems: str) -> list[str]:
+    return [f"{stem}{side}" for stem in stems for side in _SIDES]
+
+
+LIVE_LINK_ORDER: tuple[str, ...] = (
+    *(f"{stem}{side}" for side in _SIDES for stem in _EYES),
+    *("jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker"),
+    *("mouthRight", "mouthLeft"),
+    *_sided(*_PAIRS),
+    *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
+    *_sided("mouthPress", "mouthLowerDown", "mouthUpperUp", "browDown"),
+    "browInnerUp",
+    *_sided("browOuterUp"),
+    "cheekPuff",
+    *_sided("cheekSquint", "noseSneer"),
+    "tongueOut",
+)
+"""ARKit's 52 shapes in the order of Live Link Face."""
+
+ROTATIONS = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
+"""Its nine rotations, radians."""
+
+HEAD_TURN = np.radians(10.0)  # what weight 1 of a head shape turns
+EYE_TURN = np.radians(30.0)  # what weight 1 of an eyeLook shape turns an eye, about
+
+
+def arkit_curves(motion: Motion) -> np.ndarray:
+    """Weights (N, 52) of LIVE_LINK_ORDER in [0, 1] for *any* ARKit face: the mouth's gain, which is this mesh's own,
+    is taken out, and shapes that ARKit lacks (labiodental, protrusion, tongue) become the ARKit shapes that come
+    nearest to them on this rig, by non-negative least squares."""
+    rig = motion.rig
+    plain = motion.weights / rig.scales(rig.names)
+    out: np.ndarray = plain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + plain[
+        :, [rig.index[n] for n in SPEECH_NAMES]
+    ] @ _folded(rig)
+    return np.clip(out, 0, 1).astype(np.float32)
+
+
+def _folded(rig: Rig) -> np.ndarray:
+    """What of ARKit's shapes each of SPEECH_NAMES is (5, 52)."""
+    mouth = [i for i, n in enumerate(LIVE_LINK_ORDER) if n.startswith(("mouth", "jaw", "tongue")) and n != "mouthClose"]
+    basis = rig.offsets[[rig.index[LIVE_LINK_ORDER[i]] for i in mouth]]
+    out = np.zeros((len(SPEECH_NAMES), len(LIVE_LINK_ORDER)))
+    for row, name in enumerate(SPEECH_NAMES):
+        out[row, mouth], _ = mixture_of(basis, rig.offsets[rig.index[name]], rig.template.regions["lip_pairs"])
+    return out
+
+
+def rotations(motion: Motion) -> np.ndarray:
+    """ROTATIONS (N, 9), radians: yaw to the face's own left, pitch up and roll to its left are positive."""
+    w, index = motion.weights, motion.rig.index
+
+    def turn(plus: str, minus: str, scale: float) -> np.ndarray:
+        angle: np.ndarray = scale * (w[:, index[plus]] - w[:, index[minus]])
+        return angle
+
+    zero = np.zeros(len(w))
+    return np.stack(
+        [
+            turn("headYawLeft", "headYawRight", HEAD_TURN),
+            turn("headPitchUp", "headPitchDown", HEAD_TURN),
+            turn("headRollLeft", "headRollRight", HEAD_TURN),
+            turn("eyeLookOutLeft", "eyeLookInLeft", EYE_TURN),
+            turn("eyeLookUpLeft", "eyeLookDownLeft", EYE_TURN),
+            zero,
+            turn("eyeLookInRight", "eyeLookOutRight", EYE_TURN),
+            turn("eyeLookUpRight", "eyeLookDownRight", EYE_TURN),
+            zero,
+        ],
+        axis=1,
+    )
+
+
+def timecode(frame: int, fps: float) -> str:
+    """HH:MM:SS:FF.mmm of frame n at n / fps s; frames are counted within each second, not dropped."""
+    rate = round(fps)
+    if abs(fps - rate) < 1e-9:
+        whole, rest, part = frame // rate, float(frame % rate), 0.0
+    else:  # no whole number of frames in a second: the frame within it may have a fraction
+        seconds = frame / fps
+        whole = int(seconds + 1e-9)
+        rest, part = divmod(max(seconds - whole, 0.0) * fps, 1.0)
+    minutes, second = divmod(int(whole), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02d}:{minute:02d}:{second:02d}:{int(rest):02d}.{min(round(part * 1000), 999):03d}"
+
+
+def write_csv(path: Path, motion: Motion) -> None:
+    """Write the CSV of Live Link Face: Timecode, BlendShapeCount and 61 columns, one row a frame."""
+    columns = [name[0].upper() + name[1:] for name in LIVE_LINK_ORDER] + list(ROTATIONS)
+    values = np.concatenate([arkit_curves(motion), rotations(motion)], axis=1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["Timecode", "BlendShapeCount", *columns])
+        for frame, row in enumerate(values):
+            writer.writerow([timecode(frame, motion.fps), len(columns), *(f"{v:.6f}" for v in row)])
+
+
+def write_json(path: Path, motion: Motion) -> None:
+    """Write ``fps``, ``names`` (ARKit's spelling) and ``frames``: time in seconds of each frame's middle and its
+    weights."""
+    names = sorted(ARKIT_NAMES)
+    curves = arkit_curves(motion)[:, [LIVE_LINK_ORDER.index(n) for n in names]]
+    frames = [
+        {"time": round((n + 0.5) / motion.fps, 6), "weights": [round(float(w), 5) for w in row]}
+        for n, row in enumerate(curves)
+    ]
+    document = {"fps": motion.fps, "names": names, "frames": frames}
+    path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -1,0 +1,65 @@
+"""import_blender.py: a script that lies beside an export and brings it into Blender, with its frame rate, range
+and sound, none of which travels in the formats themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kmtalk.face.motion import Motion
+
+MODELS = (".glb", ".usd", ".usdc", ".usda", ".abc", ".pc2", ".mdd")
+"""What the script can bring in, best first."""
+
+_SCRIPT = '''"""Bring this animation into Blender (4.2 or newer): open in the Text Editor and press Run, or
+
+    blender --python {name}
+
+Made by kmtalk. Sets the frame rate, the range and the sound, and imports {model}.
+"""
+
+import math
+import os
+
+import bpy
+
+FOLDER = os.path.dirname(os.path.abspath(globals().get("__file__") or bpy.context.space_data.text.filepath))
+MODEL, NEUTRAL, SOUND = {model!r}, {neutral!r}, {sound!r}
+FPS, FRAMES = {fps!r}, {frames!r}
+
+
+def model():
+    path = os.path.join(FOLDER, MODEL)
+    kind = os.path.splitext(path)[1]
+    if kind == ".glb":
+        bpy.ops.import_scene.gltf(filepath=path)
+    elif kind.startswith(".usd"):
+        bpy.ops.wm.usd_import(filepath=path, set_frame_range=False)
+    elif kind == ".abc":
+        bpy.ops.wm.alembic_import(filepath=path, set_frame_range=False, as_background_job=False)
+    else:
+        bpy.ops.wm.obj_import(filepath=os.path.join(FOLDER, NEUTRAL), forward_axis="NEGATIVE_Z", up_axis="Y")
+        cache = bpy.context.selected_objects[0].modifiers.new("kmtalk", "MESH_CACHE")
+        cache.cache_format, cache.filepath = kind[1:].upper(), path
+        cache.frame_start = 0
+
+
+scene = bpy.context.scene
+scene.render.fps = math.ceil(FPS)
+scene.render.fps_base = scene.render.fps / FPS
+scene.frame_start, scene.frame_end = 0, FRAMES - 1
+model()
+if SOUND:
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    strips.new_sound("speech", os.path.join(FOLDER, SOUND), 1, 0)
+    scene.sync_mode = "AUDIO_SYNC"
+scene.frame_set(0)
+'''
+
+
+def write_blender_script(path: Path, motion: Motion, model: str, neutral: str = "", sound: str = "") -> None:
+    """Write the script; ``model``, ``neutral`` and ``sound`` are names of files beside it."""
+    script = _SCRIPT.format(
+        name=path.name, model=model, neutral=neutral, sound=sound, fps=motion.fps, frames=len(motion)
+    )
+    path.write_text(script, encoding="utf-8")

@@ -1,0 +1,57 @@
+"""Vertex caches: PC2 (3ds Max, Blender), MDD (LightWave, Maya, Blender), OBJ sequences. Each goes with the neutral
+mesh as OBJ, in the same vertex order."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.face.motion import Motion
+from kmtalk.face.template import write_obj
+
+
+def write_pc2(path: Path, motion: Motion) -> None:
+    """Write PC2 version 1: little-endian float32, one sample a frame, sample n on frame n."""
+    with path.open("wb") as file:
+        vertices = len(motion.rig.template.vertices)
+        file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, vertices, 0.0, 1.0, len(motion)))
+        for chunk in motion.chunks():
+            file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+
+
+def write_mdd(path: Path, motion: Motion) -> None:
+    """Write MDD: big-endian, the times n / fps in seconds, then float32 positions by frame."""
+    with path.open("wb") as file:
+        file.write(struct.pack(">ii", len(motion), len(motion.rig.template.vertices)))
+        file.write((np.arange(len(motion)) / motion.fps).astype(">f4").tobytes())
+        for chunk in motion.chunks():
+            file.write(np.ascontiguousarray(chunk, ">f4").tobytes())
+
+
+def write_neutral(path: Path, motion: Motion) -> None:
+    """Write the mesh that a cache moves."""
+    write_obj(path, motion.rig.template, comment="neutral; kmtalk")
+
+
+def sequence_name(path: Path, frame: int) -> Path:
+    """ "face.####.obj" and 7 → "face.0007.obj"; raises InputError where the name has no ####."""
+    marks = re.search(r"#+", path.name)
+    if marks is None:
+        raise InputError(f"{path}: an OBJ sequence is named with #### for the frame, as {path.stem}.####.obj")
+    return path.with_name(f"{path.name[: marks.start()]}{frame:0{len(marks[0])}d}{path.name[marks.end() :]}")
+
+
+def write_obj_sequence(path: Path, motion: Motion) -> None:
+    """Write one OBJ a frame, from 0, into the folder of ``path``, whose name holds ####."""
+    template, frame = motion.rig.template, 0
+    lines = "".join(f"f {a} {b} {c}\n" for a, b, c in template.faces + 1)
+    for chunk in motion.chunks():
+        for vertices in chunk:
+            with sequence_name(path, frame).open("w", encoding="utf-8", newline="\n") as file:
+                np.savetxt(file, vertices, "v %.7g %.7g %.7g")
+                file.write(lines)
+            frame += 1

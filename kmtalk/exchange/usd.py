@@ -1,0 +1,134 @@
+"""animation.usd: one mesh with its vertices by frame, or with blend shapes and their weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.face.motion import Motion
+from kmtalk.face.template import vertex_normals
+
+
+def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
+    """Write USD (binary or text, by suffix) with y up, timeCodesPerSecond and framesPerSecond of ``motion``.
+
+    Time code n is frame n. Blend shapes go through UsdSkel, as named as the rig's (or the user's own), with the
+    weights as animation; with ``bake`` the points themselves are sampled, which every program reads. Units are the
+    template's, metersPerUnit from its landmarks. Raises InputError where usd-core is missing.
+    """
+    try:
+        from pxr import Gf, Usd, UsdGeom, Vt
+    except ImportError:
+        raise InputError(f"{path.name}: USD needs usd-core: pip install 'kmtalk[usd]'") from None
+
+    template = motion.rig.template
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+    UsdGeom.SetStageMetersPerUnit(stage, _metres(template.mm_per_unit / 1000))
+    stage.SetTimeCodesPerSecond(motion.fps)
+    stage.SetFramesPerSecond(motion.fps)
+    stage.SetStartTimeCode(0)
+    stage.SetEndTimeCode(len(motion) - 1)
+    name = _identifier(template.name)
+    root = _root(stage, name, bake)
+    stage.SetDefaultPrim(root.GetPrim())
+    mesh = UsdGeom.Mesh.Define(stage, f"/{name}/mesh")
+    mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(template.faces), 3, np.int32)))
+    mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(template.faces.ravel(), np.int32)))
+    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.CreateDoubleSidedAttr(True)
+
+    def points(vertices: np.ndarray) -> Any:
+        return Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices, np.float32))
+
+    neutral = template.vertices
+    mesh.CreatePointsAttr(points(neutral))
+    mesh.CreateNormalsAttr(points(vertex_normals(neutral, template.faces)))
+    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    if template.colors is not None:
+        colors = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+        colors.Set(points((template.colors / 255.0) ** 2.2))
+    low, high = neutral.min(0), neutral.max(0)
+    if bake:
+        mesh.GetNormalsAttr().Clear()  # of the neutral: programs reckon those of each frame
+        frame = 0
+        for chunk in motion.chunks():
+            low, high = np.minimum(low, chunk.min((0, 1))), np.maximum(high, chunk.max((0, 1)))
+            for vertices in chunk:
+                mesh.GetPointsAttr().Set(points(vertices), frame)
+                frame += 1
+    else:
+        _skel(stage, name, mesh, motion, points)
+    extent = [Gf.Vec3f(*map(float, low)), Gf.Vec3f(*map(float, high))]
+    mesh.CreateExtentAttr(extent)
+    stage.SetMetadata("documentation", "kmtalk")
+    stage.GetRootLayer().Save()
+
+
+def _root(stage: Any, name: str, bake: bool) -> Any:
+    from pxr import UsdGeom, UsdSkel
+
+    return (UsdGeom.Xform if bake else UsdSkel.Root).Define(stage, f"/{name}")
+
+
+def _skel(stage: Any, name: str, mesh: Any, motion: Motion, points: Callable[[np.ndarray], Any]) -> None:
+    """Blend shapes bound through a skeleton of one joint, which importers ask for."""
+    from pxr import Gf, Sdf, UsdSkel, Vt
+
+    names, shapes, played = motion.rig.played(motion.weights)
+    tokens = _identifiers(names)
+    skeleton = UsdSkel.Skeleton.Define(stage, f"/{name}/skeleton")
+    skeleton.CreateJointsAttr(["root"])
+    identity = Vt.Matrix4dArray(1, Gf.Matrix4d(1.0))
+    skeleton.CreateBindTransformsAttr(identity)
+    skeleton.CreateRestTransformsAttr(identity)
+    animation = UsdSkel.Animation.Define(stage, f"/{name}/skeleton/animation")
+    animation.CreateBlendShapesAttr(tokens)
+    weights = animation.CreateBlendShapeWeightsAttr()
+    for frame, row in enumerate(np.clip(played, 0, 1).astype(np.float32)):
+        weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(row)), frame)
+    UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
+    binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
+    binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
+    binding.CreateBlendShapesAttr(tokens)
+    binding.CreateJointIndicesPrimvar(constant=False, elementSize=1).Set(
+        Vt.IntArray(len(motion.rig.template.vertices), 0)
+    )
+    binding.CreateJointWeightsPrimvar(constant=False, elementSize=1).Set(
+        Vt.FloatArray(len(motion.rig.template.vertices), 1.0)
+    )
+    paths = []
+    for token, offsets in zip(tokens, shapes, strict=True):
+        shape = UsdSkel.BlendShape.Define(stage, f"/{name}/mesh/{token}")
+        moved = np.flatnonzero(np.abs(offsets).max(1) > 0)
+        shape.CreateOffsetsAttr(points(offsets[moved]))
+        shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(moved, np.int32)))
+        paths.append(Sdf.Path(f"/{name}/mesh/{token}"))
+    binding.CreateBlendShapeTargetsRel().SetTargets(paths)
+
+
+def _metres(estimate: float) -> float:
+    """Metres in a unit: the usual one that a face of about human size speaks for, else the estimate itself."""
+    usual = min((1.0, 0.1, 0.01, 0.001, 0.0254, 0.3048), key=lambda unit: abs(np.log(unit / estimate)))
+    return usual if abs(np.log(usual / estimate)) < np.log(1.35) else estimate
+
+
+def _identifier(name: str) -> str:
+    word = re.sub(r"[^A-Za-z0-9_]", "_", name) or "face"
+    return word if not word[0].isdigit() else f"_{word}"
+
+
+def _identifiers(names: Sequence[str]) -> list[str]:
+    """USD's own names of the shapes, each once."""
+    out: list[str] = []
+    for name in names:
+        word, n = _identifier(name), 2
+        while word in out:
+            word, n = f"{_identifier(name)}_{n}", n + 1
+        out.append(word)
+    return out

@@ -1,0 +1,131 @@
+"""Edited keys: what a change of poses at key frames does to the frames between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kmtalk.articulation.targets import TARGETS, Contact, canonical
+from kmtalk.face.motion import Motion, frame_count, frame_times
+from kmtalk.face.rig import Rig
+from kmtalk.keys import SAME, Keys
+from kmtalk.motion.finish import close
+from kmtalk.motion.inference import at_times, inner_rate, run
+from kmtalk.motion.model import Network
+from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.encode import Features
+
+REACH = 0.4
+"""Seconds beyond the keys beside an edit within which its effect fades out."""
+
+NEAR = 2  # frames about a pinned one in which a closure gives way to it
+
+
+def spread(change: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
+    """Changes (m, R) at rising key frames (m,) → (count, R): each fades out, smoothly, up to the keys beside it."""
+    if len(keys) < 2:
+        return np.repeat(change, count, axis=0)
+    frames = np.arange(count)
+    left = np.clip(np.searchsorted(keys, frames, side="right") - 1, 0, len(keys) - 2)
+    t = np.clip((frames - keys[left]) / (keys[left + 1] - keys[left]), 0, 1)
+    rise = (t * t * (3 - 2 * t))[:, None]
+    out: np.ndarray = (1 - rise) * change[left] + rise * change[left + 1]
+    return out
+
+
+def complete(
+    motion: Motion,
+    alignment: Alignment,
+    keys: Keys,
+    network: Network,
+    features: Features,
+    style: np.ndarray,
+    duration: float,
+) -> np.ndarray:
+    """Weights (N, R) of ``motion`` after its ``keys`` were edited; ``features`` are the network's, of the same clip.
+
+    CMC runs twice, with the key motions as LKMA makes them at the keys that were found, and with the edits added at
+    the keys that are there now; by how much the two differ is added to the motion, in full between the keys beside
+    each edit and fading out within REACH. What is then left to the pinned poses fades out at the keys beside each, so
+    that these are met exactly. Lips that p, b and m hold together stay so, except at pinned keys of theirs.
+    """
+    base, rig, fps, count = motion.weights, motion.rig, motion.fps, len(motion)
+    frames, poses, pinned = keys.frames, keys.poses, keys.pinned
+    changed = np.abs(poses - base[frames]).max(1) > SAME
+    touched = sorted({*keys.found.tolist()} ^ {*frames.tolist()} | {*frames[changed].tolist()})
+    if not touched:
+        return base
+    names = tuple(n for n in network.shape.names if n in rig.index)
+    columns, scale = [rig.index[n] for n in names], rig.scales(names)
+    inner = inner_rate(fps)
+    total = frame_count(duration, inner)
+
+    def at_inner(which: np.ndarray) -> np.ndarray:
+        return np.clip(np.floor((which + 0.5) / fps * inner), 0, total - 1).astype(int)
+
+    asked = np.where(changed[:, None], (poses - base[frames])[:, columns] / scale, 0.0)
+    at, change = _merged(at_inner(frames), asked)
+    before = run(network, features, np.unique(at_inner(keys.found)), total, inner, style)
+    after = run(network, features, at, total, inner, style, change)
+    moved = after - before
+    if inner != fps:
+        moved = at_times(moved, inner, frame_times(count, fps))
+    delta = np.zeros(base.shape)
+    delta[:, columns] = scale * moved[:count] * _window(touched, np.union1d(keys.found, frames), count, fps)[:, None]
+    held = frames[pinned]
+    bilabial = {frame for frame, label in zip(frames, keys.labels, strict=True) if _bilabial(label)} & {*held.tolist()}
+    sealing = _Sealing(rig, alignment, held, sorted(bilabial), count, fps)
+    out = base + sealing(delta)
+    left = np.where(pinned[:, None], poses - np.clip(out[frames], 0, 1), 0.0)
+    out = np.clip(out + sealing(spread(left, frames, count)), 0, 1).astype(np.float32)
+    out[held] = poses[pinned]
+    return out
+
+
+def _merged(at: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys that fall on one frame of the network's become one, with the greater change."""
+    greatest: dict[int, np.ndarray] = {}
+    for frame, row in zip(at.tolist(), change, strict=True):
+        if frame not in greatest or np.abs(row).max() > np.abs(greatest[frame]).max():
+            greatest[frame] = row
+    frames = sorted(greatest)
+    return np.array(frames), np.array([greatest[f] for f in frames], np.float32)
+
+
+def _window(touched: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
+    """(N,): 1 from the key before to the key after every touched frame, 0 beyond REACH of those."""
+    frames, out = np.arange(count), np.zeros(count)
+    for frame in touched:
+        before, after = keys[keys < frame], keys[keys > frame]
+        low = before[-1] if len(before) else frame
+        high = after[0] if len(after) else frame
+        away = np.maximum(np.maximum(low - frames, frames - high), 0) / (REACH * fps)
+        t = np.clip(1 - away, 0, 1)
+        out = np.maximum(out, t * t * (3 - 2 * t))
+    return out
+
+
+def _bilabial(label: str) -> bool:
+    return TARGETS[canonical(label)].contact is Contact.BILABIAL
+
+
+class _Sealing:
+    """Takes out of a change what would part lips that p, b or m hold together; not at frames that are pinned, nor
+    through a closure whose own key is."""
+
+    def __init__(
+        self, rig: Rig, alignment: Alignment, held: np.ndarray, own: list[int], count: int, fps: float
+    ) -> None:
+        self._rig, self._times = rig, frame_times(count, fps)
+        at = (np.array(own, float) + 0.5) / fps
+        free = [p for p in alignment.phones if ((at > p.start - 1 / fps) & (at < p.end)).any() and _bilabial(p.label)]
+        self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in free))
+        away = np.abs(np.arange(count)[:, None] - held[None]).min(1, initial=NEAR)
+        self._exact = np.clip(1 - away / NEAR, 0, 1)[:, None]
+
+    def __call__(self, change: np.ndarray) -> np.ndarray:
+        if not self._alignment.phones:
+            return change
+        sealed = close(change, self._rig, self._alignment, self._times)
+        return self._exact * change + (1 - self._exact) * sealed

@@ -1,0 +1,60 @@
+"""A page that plays a face with its sound, by itself: three.js, the model and the sound are inside, nothing is loaded.
+
+viewer/ holds the page's parts: viewer.js is built of web/ (``make viewer``: three.js from npm, bundled by esbuild).
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import soundfile
+
+from kmtalk.speech.audio import Audio
+
+_PARTS = Path(__file__).parent / "viewer"
+
+
+def write_page(
+    path: Path,
+    model: bytes,
+    title: str,
+    fps: float,
+    frames: int,
+    facts: Mapping[str, object],
+    audio: Audio | None,
+) -> None:
+    """Write the page of a GLB ``model``; ``facts`` are a timeline's (``exchange.timeline``), empty where unknown."""
+    known = {
+        "title": title,
+        "fps": fps,
+        "frames": frames,
+        "sound": None if audio is None else f"data:audio/flac;base64,{_flac(audio)}",
+        "words": facts.get("words", []),
+        "phones": facts.get("phones", []),
+        "keys": facts.get("keys", []),
+        "aperture": facts.get("aperture"),
+    }
+    # "<" must not end the script that holds the JSON
+    inside = {
+        "TITLE": html.escape(title),
+        "FACTS": json.dumps(known, separators=(",", ":")).replace("<", "\\u003c"),
+        "MODEL": base64.b64encode(gzip.compress(model, 6, mtime=0)).decode("ascii"),
+        "STYLE": (_PARTS / "style.css").read_text(encoding="utf-8"),
+        "SCRIPT": (_PARTS / "viewer.js").read_text(encoding="utf-8"),
+    }
+    page = (_PARTS / "page.html").read_text(encoding="utf-8")
+    for name, text in inside.items():
+        page = page.replace(f"@{name}@", text)
+    path.write_text(page, encoding="utf-8")
+
+
+def _flac(audio: Audio) -> str:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio.original, audio.original_rate, format="FLAC", subtype="PCM_16")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

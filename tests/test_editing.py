@@ -1,0 +1,231 @@
+"""Editing keys: pinned poses are met exactly, completion fills in the rest, and what is far away stays."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import FACE, SAID, SPEECH
+
+from kmtalk import InputError
+from kmtalk.exchange.timeline import aperture
+from kmtalk.keys import Keys, locate
+from kmtalk.motion.editing import spread
+
+
+def moved_mm(before, after):
+    """By how much any vertex moved, by frame."""
+    return np.linalg.norm(after.vertices - before.vertices, axis=2).max(1) * before.template.mm_per_unit
+
+
+@pytest.fixture
+def again(talk, spoken):
+    """The demo, once more, with keys of its own to edit."""
+    return talk.animate(SPEECH, textgrid=spoken.alignment)
+
+
+def beside(keys, frame):
+    frames = keys.frames
+    return int(frames[frames < frame][-1]), int(frames[frames > frame][0])
+
+
+def vowel_key(animation, label="AA"):
+    return next(int(f) for f, name in zip(animation.keys.frames, animation.keys.labels, strict=True) if name == label)
+
+
+@pytest.mark.parametrize("fps", [24, 30, 60])
+def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
+    before = talk.animate(SPEECH, textgrid=spoken.alignment, fps=fps)
+    frame = vowel_key(before)
+    opening = float(before.weights[frame, before.names.index("jawOpen")])
+    before.keys.set(frame, jawOpen=opening + 0.2, mouthPucker=0.3)
+    after = before.complete()
+    assert np.array_equal(after.weights[frame], before.keys.pose_of(frame))
+    assert after.keys.pose(frame)["mouthPucker"] == pytest.approx(0.3)
+    moved = moved_mm(before, after)
+    low, high = beside(before.keys, frame)
+    reach = round(0.5 * fps)
+    assert moved[frame] > 3
+    assert moved[: max(0, low - reach)].max(initial=0) <= 0.1
+    assert moved[high + reach + 1 :].max(initial=0) <= 0.1
+    # no jump: the edit comes and goes over the frames beside it
+    jaw = after.weights[:, after.names.index("jawOpen")] - before.weights[:, before.names.index("jawOpen")]
+    assert abs(jaw[frame - 1]) > 0.03 or frame - 1 == low
+    assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
+
+
+def test_completion_is_the_networks_not_only_a_blend(again):
+    """CMC hears the edited key: the frames between differ from what joining the poses would give."""
+    frame = vowel_key(again)
+    again.keys.set(frame, jawOpen=0.6)
+    after = again.complete()
+    keys = again.keys
+    blend = spread(
+        np.where(keys.pinned[:, None], keys.poses - again.weights[keys.frames], 0), keys.frames, len(again.motion)
+    )
+    made = after.weights - again.weights
+    assert np.abs(made - blend).max() > 0.02
+
+
+def test_nothing_edited_changes_nothing(again):
+    assert np.array_equal(again.complete().weights, again.weights)
+
+
+def test_neighbouring_closures_stay_closed(again):
+    """A vowel opened wide beside p, b and m does not part their lips."""
+    before = aperture(again.motion)
+    for frame, label in zip(again.keys.frames.tolist(), again.keys.labels, strict=True):
+        if label in ("AA", "AH", "ER", "IY", "AE"):
+            again.keys.set(frame, jawOpen=0.5)
+    after = aperture(again.complete().motion)
+    times = (np.arange(len(after)) + 0.5) / again.fps
+    for phone in again.alignment.phones:
+        if phone.label in ("P", "B", "M"):
+            near = (times > phone.start - 0.06) & (times < phone.end + 0.04)
+            assert after[near].min() < max(1.0, before[near].min() + 0.3), phone
+
+
+def test_a_closure_itself_can_be_edited(again):
+    frame = vowel_key(again, "M")
+    again.keys.set(frame, jawOpen=0.3, mouthClose=0.0)
+    after = again.complete()
+    assert aperture(after.motion)[frame] > 4
+    assert np.array_equal(after.weights[frame], again.keys.pose_of(frame))
+
+
+def test_keys_are_moved_pinned_and_removed(again):
+    frame = vowel_key(again)
+    pose = again.keys.pose(frame)
+    again.keys.move(frame, frame + 1)
+    after = again.complete()
+    assert after.keys.pose(frame + 1) == pytest.approx(pose)
+    assert frame not in after.keys
+    # a pin holds through later edits
+    low, high = beside(after.keys, frame + 1)
+    after.keys.set(low, jawOpen=0.5)
+    third = after.complete()
+    assert third.keys.pose(frame + 1) == pytest.approx(pose)
+    third.keys.remove(high)
+    assert high not in third.complete().keys
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda k: k.set(10**6, jawOpen=0.1), "frames 0 to"),
+        (lambda k: k.set(5, jawOpne=0.1), "jawOpne"),
+        (lambda k: k.set(5, jawOpen=1.5), "0 to 1"),
+        (lambda k: k.set(5, jawOpen=float("nan")), "0 to 1"),
+        (lambda k: k.move(4, 5), "no key there"),
+        (lambda k: k.remove(0), "first and last"),
+        (lambda k: k.move(int(k.frames[3]), int(k.frames[4])), "already"),
+    ],
+)
+def test_wrong_edits_are_refused(again, edit, said):
+    again.keys._keys.pop(4, None)
+    with pytest.raises(InputError, match=said):
+        edit(again.keys)
+
+
+def test_the_commands(kmtalk, tmp_path):
+    """kmtalk keys, an edit by hand, kmtalk complete: from the sound and from the npz alike."""
+    assert kmtalk("animate", SPEECH, "--text", SAID, "-o", "before.npz").returncode == 0
+    assert kmtalk("keys", SPEECH, "--text", SAID, "-o", "keys.json").returncode == 0
+    document = json.loads((tmp_path / "keys.json").read_text())
+    edited = next(k for k in document["keys"] if k["phone"] == "AA")
+    edited["weights"]["jawOpen"] = 0.55
+    (tmp_path / "keys.json").write_text(json.dumps(document))
+    for source, name in ((SPEECH, "a.npz"), ("before.npz", "b.npz")):
+        done = kmtalk("complete", "keys.json", source, "-o", name)
+        assert (done.returncode, done.stderr) == (0, "")
+    with np.load(tmp_path / "before.npz") as z:
+        jaw, before = z["names"].tolist().index("jawOpen"), z["weights"]
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert a["weights"][edited["frame"], jaw] == np.float32(0.55)
+        assert np.abs(a["weights"] - b["weights"]).max() < 1e-4
+        far = np.abs(np.arange(len(before)) - edited["frame"]) > 60
+        assert np.abs(a["weights"] - before)[far].max() < 1e-4
+        assert a["key_pinned"].sum() == 1
+
+
+def test_an_unedited_file_completes_to_the_same(kmtalk, tmp_path):
+    assert kmtalk("keys", SPEECH, "--text", SAID, "--template", FACE, "-o", "k.json").returncode == 0
+    done = kmtalk("complete", "k.json", SPEECH, "--template", FACE, "-o", "same.npz")
+    assert done.returncode == 0
+    assert done.stderr == "kmtalk: k.json: no key was edited\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda d: d["keys"][3]["weights"].update(jawOpen=1.5), "less than or equal to 1"),
+        (lambda d: d["keys"][3]["weights"].update(jawWide=0.5), "jawWide"),
+        (lambda d: d["keys"][3].update(frame=9999), "9999"),
+        (lambda d: d["keys"][3].update(frame=d["keys"][4]["frame"], time=None), "two keys"),
+        (lambda d: d["keys"][3].update(time=9.9), "frame counts"),
+        (lambda d: d.pop("fps"), "fps"),
+        (lambda d: d.update(keys=[]), "keys"),
+        (lambda d: d["keys"][3].update(wieghts={}), "wieghts"),
+        (lambda d: d.update(frames=12, keys=d["keys"][:1]), "12 frames"),
+    ],
+)
+def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
+    from kmtalk.exchange.keyfile import Made, write_keys
+
+    path = tmp_path / "keys.json"
+    write_keys(
+        path,
+        spoken.motion,
+        Keys(locate(spoken.alignment, len(spoken.motion), 30.0), spoken.motion),
+        spoken.alignment,
+        Made(),
+    )
+    document = json.loads(path.read_text())
+    wrong(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=named) as refusal:
+        talk.complete_file(path, SPEECH)
+    assert "keys.json" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_path):
+    """--motion-from: the rules' mouth stands for another system's; its poses are met at every key."""
+    other = talk.animate(SPEECH, textgrid=again.alignment, motion="rules", fps=25, expression=False)
+    offsets = (other.vertices - other.template.vertices).reshape(len(other.motion), -1)
+    np.save(tmp_path / "other.npy", offsets)
+    done = kmtalk("keys", SPEECH, "--text", SAID, "--motion-from", "other.npy", "-o", "keys.json")
+    assert done.returncode == 0, done.stderr
+    missed = float(done.stderr.split("other.npy: ")[1].split(" mm")[0])
+    assert missed < 0.3
+    assert kmtalk("complete", "keys.json", SPEECH, "-o", "out.npz").returncode == 0
+    made = talk.load(tmp_path / "out.npz")
+    assert made.keys.pinned.all()
+    times = made.keys.times
+    truth, own = aperture(other.motion), aperture(made.motion)
+    wanted = np.interp(times, (np.arange(len(truth)) + 0.5) / 25, truth)
+    at_keys = own[made.keys.frames]
+    assert np.corrcoef(wanted, at_keys)[0, 1] > 0.97
+    plain = aperture(again.motion)
+    assert (
+        np.corrcoef(truth, np.interp((np.arange(len(truth)) + 0.5) / 25, (np.arange(len(own)) + 0.5) / 30, own))[0, 1]
+        > np.corrcoef(truth, np.interp((np.arange(len(truth)) + 0.5) / 25, (np.arange(len(plain)) + 0.5) / 30, plain))[
+            0, 1
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((10, 30), np.float32), "vertex order"),
+        (np.zeros((3, 5996, 3), np.float32), "--motion-fps"),
+        (np.full((315, 5996, 3), np.nan, np.float32), "finite"),
+        (np.array([{"a": 1}], dtype=object), "not a .npy"),
+    ],
+)
+def test_other_motion_that_does_not_fit(talk, again, tmp_path, array, named):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(InputError, match=named):
+        talk.key_motion_from(again, tmp_path / "x.npy")
