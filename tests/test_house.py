@@ -12,6 +12,7 @@ from conftest import ROOT
 RANK = {
     "errors": 0,
     "progress": 0,
+    "output": 1,
     "weights": 1,
     "speech": 2,
     "face": 3,
@@ -26,6 +27,8 @@ RANK = {
     "animation": 7,
     "pipeline": 8,
     "evaluate": 9,
+    "batch": 9,
+    "doctor": 9,
     "cli": 10,
 }
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from kmtalk import InputError
 from kmtalk.animation import Animation
-from kmtalk.output import finished
 from kmtalk.face.motion import Motion
 from kmtalk.keys import locate
+from kmtalk.output import finished
 from kmtalk.speech.alignment import read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples
 

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -178,6 +179,17 @@ def _serve(line: Connection, recipe: Recipe) -> None:
         line.send(worker.do(task))
 
 
+def _check_address(address: str) -> None:
+    """Raise InputError where nobody listens at "host:port": Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # local, auto
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--ray {address}: no cluster answers there ({error})") from None
+
+
 class RayCrew:
     """Actors of a Ray cluster, one CPU each. All machines must see the same files."""
 
@@ -187,6 +199,7 @@ class RayCrew:
         except ImportError:
             raise InputError("--ray needs Ray: pip install 'kmtalk[ray]'") from None
         self._ray, self._recipe = ray, recipe
+        _check_address(address)
         try:
             ray.init(None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:

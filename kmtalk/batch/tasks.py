@@ -161,7 +161,7 @@ def _of_manifest(source: Path, output: Path) -> list[Task]:
         try:
             tasks.append(Task(**(values | {"output": folder})))
         except ValidationError as error:
-            first = error.errors()[0]
+            first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # why others are missing
             name = ".".join(map(str, first["loc"]))
             known = ", ".join(Task.model_fields)
             what = f"no such column; there are {known}" if first["type"] == "extra_forbidden" else first["msg"]

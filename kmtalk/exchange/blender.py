@@ -27,11 +27,22 @@ MODEL, NEUTRAL, SOUND = {model!r}, {neutral!r}, {sound!r}
 FPS, FRAMES = {fps!r}, {frames!r}
 
 
+def curves(action):
+    if hasattr(action, "fcurves"):
+        return list(action.fcurves)
+    bags = [b for layer in action.layers for strip in layer.strips for b in strip.channelbags]  # Blender 5
+    return [curve for bag in bags for curve in bag.fcurves]
+
+
 def model():
     path = os.path.join(FOLDER, MODEL)
     kind = os.path.splitext(path)[1]
     if kind == ".glb":
+        before = set(bpy.data.actions)
         bpy.ops.import_scene.gltf(filepath=path)
+        for action in set(bpy.data.actions) - before:  # the importer reckons in whole frames a second
+            for point in (p for curve in curves(action) for p in curve.keyframe_points):
+                point.co.x = round(point.co.x * FPS / scene.render.fps)
     elif kind.startswith(".usd"):
         bpy.ops.wm.usd_import(filepath=path, set_frame_range=False)
     elif kind == ".abc":

@@ -1,0 +1,167 @@
+"""Many clips: killed in the middle it goes on, a broken clip stops no other, and the outputs are the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import FACE, SPEECH
+
+from kmtalk import InputError
+from kmtalk.batch.tasks import gather
+
+CLIPS = 200
+
+
+@pytest.fixture(scope="module")
+def clips(spoken, tmp_path_factory):
+    """The demo's words as 200 clips (louder and softer), each with its text."""
+    folder = tmp_path_factory.mktemp("clips")
+    sound, rate = soundfile.read(SPEECH)
+    words = spoken.alignment.words
+    for n in range(CLIPS):
+        word = words[n % len(words)]
+        part = sound[int(max(0, word.start - 0.1) * rate) : int((word.end + 0.1) * rate)]
+        soundfile.write(folder / f"{n:03d}.wav", part * (0.5 + 0.05 * (n // len(words))), rate)
+        (folder / f"{n:03d}.txt").write_text(word.text)
+    (folder / "100.wav").write_text("no sound at all")
+    return folder
+
+
+def outputs(folder):
+    """Every output's bytes, the logs left out."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("batch.jsonl", ".batch.lock")
+    }
+
+
+def command(*arguments):
+    return [str(Path(sys.executable).parent / "kmtalk"), "batch", *map(str, arguments)]
+
+
+def batch(folder, *arguments):
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(clips, tmp_path):
+    options = ("--formats", "csv,glb", "--json")
+    whole = batch(tmp_path, clips, "-o", "whole", *options)
+    assert whole.returncode == 1
+    assert json.loads(whole.stdout) | {"written": []} == {
+        **{"ok": False, "written": [], "done": CLIPS - 1, "skipped": 0, "failed": 1},
+    }
+    running = subprocess.Popen(
+        command(clips, "-o", "cut", *options), cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    log = tmp_path / "cut" / "batch.jsonl"
+    while not log.is_file() or len(log.read_text().splitlines()) < CLIPS // 2:
+        assert running.poll() is None
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    with log.open("a") as file:
+        file.write('{"speech": "half a li')  # as a kill may leave it
+    (tmp_path / "cut" / "007" / "animation.glb").unlink()  # and something the user lost
+    again = batch(tmp_path, clips, "-o", "cut", *options)
+    told = json.loads(again.stdout)
+    assert told["skipped"] >= CLIPS // 2 - 2
+    assert told["done"] + told["skipped"] == CLIPS - 1
+    assert outputs(tmp_path / "cut") == outputs(tmp_path / "whole")
+    messages = [json.loads(line) for line in again.stderr.splitlines()]
+    assert any("100.wav" in m.get("message", "") for m in messages)
+    assert any(m["event"] == "progress" for m in messages)
+    third = batch(tmp_path, clips, "-o", "cut", *options)
+    assert json.loads(third.stdout)["skipped"] == CLIPS - 1
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster_the_outputs_are_the_same(clips, tmp_path):
+    """A local Ray stands for the cluster."""
+    pytest.importorskip("ray")
+    rows = [
+        {"speech": str(clips / f"{n:03d}.wav"), "text": (clips / f"{n:03d}.txt").read_text()} for n in (0, 1, 2, 100)
+    ]
+    (tmp_path / "few.json").write_text(json.dumps(rows))
+    here = batch(tmp_path, "few.json", "-o", "here", "--formats", "csv")
+    there = batch(tmp_path, "few.json", "-o", "there", "--formats", "csv", "--ray", "local")
+    for ran in (here, there):
+        assert ran.stdout.splitlines()[-1] == "3 done, 0 done before, 1 failed", ran.stderr
+    assert outputs(tmp_path / "here") == outputs(tmp_path / "there")
+    assert len(outputs(tmp_path / "there")) > 9
+    lost = batch(tmp_path, "few.json", "-o", "x", "--ray", "127.0.0.1:1")
+    assert lost.returncode == 2
+    assert lost.stderr.count("\n") == 1, lost.stderr
+    assert "no cluster answers" in lost.stderr
+
+
+def touch(path, text=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_folder_is_searched_at_any_depth(tmp_path):
+    for name in ("a.wav", "deep/b.MP3", "deep/b.flac", "notes.pdf", "out/c.wav"):
+        touch(tmp_path / name)
+    touch(tmp_path / "a.txt", "Hello.")
+    touch(tmp_path / "deep" / "b.TextGrid")
+    tasks = gather(tmp_path, tmp_path / "out")
+    assert [t.output.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b.MP3", "deep/b.flac"]
+    assert tasks[0].text == str(tmp_path / "a.txt")
+    assert tasks[1].textgrid == tmp_path / "deep" / "b.TextGrid"
+
+
+def test_manifests(tmp_path):
+    touch(tmp_path / "m.csv", "speech,text,seed,output\na.wav,Hello.,3,first\nb.wav,,,\n")
+    one, two = gather(tmp_path / "m.csv", tmp_path / "o")
+    assert (one.speech, one.text, one.seed, one.output) == (tmp_path / "a.wav", "Hello.", 3, tmp_path / "o" / "first")
+    assert (two.text, two.seed, two.output) == (None, None, tmp_path / "o" / "b")
+    touch(tmp_path / "m.jsonl", '{"speech": "a.wav", "style": "clear"}\n\n{"speech": "b.wav"}\n')
+    assert [t.style for t in gather(tmp_path / "m.jsonl", tmp_path / "o")] == ["clear", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("m.csv", "file\na.wav\n", "no such column"),
+        ("m.csv", "speech,seed\na.wav,x\n", "row 1"),
+        ("m.csv", "speech\na.wav,b,c\n", "more fields"),
+        ("m.csv", "speech,output\na.wav,x\nb.wav,x\n", "two clips"),
+        ("m.csv", "speech,output\na.wav,../../etc\n", "outside"),
+        ("m.json", '{"speech": 1}', "list of clips"),
+        ("m.json", "[", "not a manifest"),
+        ("m.json", "[]", "no sound files"),
+        ("m.txt", "a.wav", "manifest"),
+    ],
+)
+def test_bad_manifests_are_one_line(tmp_path, name, text, said):
+    touch(tmp_path / name, text)
+    with pytest.raises(InputError, match=said) as refusal:
+        gather(tmp_path / name, tmp_path / "o")
+    assert name in str(refusal.value)
+
+
+def test_a_clip_changed_is_done_anew(kmtalk, clips, tmp_path):
+    for n in ("000", "001"):
+        touch(tmp_path / "in" / f"{n}.txt", (clips / f"{n}.txt").read_text())
+        (tmp_path / "in" / f"{n}.wav").write_bytes((clips / f"{n}.wav").read_bytes())
+    options = ("-o", "out", "--formats", "csv", "--jobs", "1")
+    assert "2 done, 0 done before" in kmtalk("batch", "in", *options).stdout
+    (tmp_path / "in" / "001.wav").write_bytes((clips / "002.wav").read_bytes())
+    assert "1 done, 1 done before" in kmtalk("batch", "in", *options).stdout
+    assert "2 done, 0 done before" in kmtalk("batch", "in", *options, "--template", FACE).stdout
+    for arguments, said in ((("--formats", "fbx"), "fbx"), (("--template", "none.obj"), "none.obj")):
+        done = kmtalk("batch", "in", "-o", "out", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert said in done.stderr
+    assert kmtalk("batch", "nowhere", "-o", "out").returncode == 2

@@ -1,0 +1,65 @@
+"""Round trips through the real Blender (bpy from pip, in an environment of its own: it wants an older numpy)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.audio import from_samples
+
+PYTHON = ROOT / ".venv-blender" / "bin" / "python"
+RATES = (24, 25, 30, 60, 29.97)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no bpy for this Python, or it cannot be installed (make blender)"),
+]
+
+
+@pytest.fixture(scope="module")
+def takes(talk, spoken):
+    """The demo's first three seconds at every rate."""
+    audio = spoken.audio
+    cut = from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
+    kept = Alignment(
+        tuple(replace(p, end=min(p.end, 3.0)) for p in spoken.alignment.phones if p.start < 3.0), status="given"
+    )
+    return {fps: talk.animate(cut, textgrid=kept, fps=fps) for fps in RATES}
+
+
+def through_blender(folders: list[Path]) -> list[dict]:
+    script = ROOT / "tests" / "in_blender.py"
+    ran = subprocess.run([PYTHON, script, *folders], capture_output=True, text=True, timeout=600, check=False)
+    found = [json.loads(line[7:]) for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
+    assert len(found) == len(folders), ran.stdout[-2000:] + ran.stderr[-2000:]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["glb", "glb baked", "usd", "usd baked", "abc", "pc2", "mdd"])
+def test_round_trip(takes, tmp_path, kind):
+    """Vertex error under 0.05 mm at every frame, sample n on frame n at every rate, nothing cut, the sound in place."""
+    name, _, bake = kind.partition(" ")
+    folders = []
+    for fps, take in takes.items():
+        folder = tmp_path / f"{fps:g}"
+        take.save(folder, formats=name, bake=bool(bake))
+        np.savez(folder / "expected.npz", vertices=take.vertices, fps=fps, mm_per_unit=take.template.mm_per_unit)
+        folders.append(folder)
+    for (fps, take), seen in zip(takes.items(), through_blender(folders), strict=True):
+        count = len(take.motion)
+        assert count == round(3 * fps)
+        assert seen["worst_mm"] < 0.05, seen
+        assert seen["factor"] == pytest.approx(1, abs=1e-4)
+        assert seen["fps"] == pytest.approx(fps)
+        assert seen["range"] == [0, count - 1]
+        assert seen["sound"] == [["SOUND", 0, pytest.approx(count, abs=1)]]
+        if name in ("glb", "usd") and not bake:
+            assert seen["shapes"] == len(take.names)
+            assert seen["last_key"] == pytest.approx(count - 1, abs=1e-3)

@@ -1,0 +1,188 @@
+import { Clock } from './clock.js';
+import { blobUrl, readFacts, readModel } from './data.js';
+import { Face } from './face.js';
+import { Sliders } from './sliders.js';
+import { Stage } from './stage.js';
+import { Timeline } from './timeline.js';
+
+const $ = (id) => document.getElementById(id);
+const nextPicture = () => new Promise(requestAnimationFrame);
+
+async function start(hook) {
+  const facts = readFacts();
+  $('title').textContent = facts.title;
+  await nextPicture(); // the page shows "Loading" before the work begins
+  const face = await Face.load(await readModel());
+  const stage = new Stage($('stage'), face.scene);
+  const clock = new Clock(facts.frames / facts.fps, facts.sound ? $('sound') : null);
+  const timeline = new Timeline($('track'), facts, clock.duration);
+  const sliders = new Sliders($('shapes'), face);
+  const middle = (frame) => (frame + 0.5) / facts.fps;
+
+  const showFrame = (again = false) => {
+    // The small term keeps a frame's own start from being rounded into the frame before.
+    const frame = Math.min(Math.max(Math.floor(clock.time * facts.fps + 1e-6), 0), facts.frames - 1);
+    if (frame === face.frame && !again) return;
+    face.pose(frame, facts.fps);
+    stage.invalidate();
+    if (!$('shapes').hidden) sliders.update();
+  };
+  const showTime = () => {
+    const time = clock.time.toFixed(2);
+    if ($('time').textContent === time && $('frame').textContent === String(face.frame)) return;
+    $('time').textContent = time;
+    $('frame').textContent = face.frame;
+    $('timeline').setAttribute('aria-valuenow', time);
+    $('timeline').setAttribute('aria-valuetext', `${time} seconds, frame ${face.frame}`);
+  };
+  const showState = () => {
+    $('play').classList.toggle('playing', clock.playing);
+    $('play').setAttribute('aria-label', clock.playing ? 'Pause' : 'Play');
+    $('play').title = `${clock.playing ? 'Pause' : 'Play'} (Space)`;
+    $('loop').setAttribute('aria-pressed', clock.loop);
+    for (const button of $('speeds').children) {
+      button.setAttribute('aria-pressed', Number(button.value) === clock.rate);
+    }
+    if (facts.sound && !clock.sound) say('This browser cannot play the sound');
+  };
+  const seek = (time) => {
+    clock.seek(time);
+    showFrame();
+  };
+  const step = (frames) => {
+    clock.pause();
+    seek(middle(Math.min(Math.max(face.frame + frames, 0), facts.frames - 1)));
+  };
+  const hold = (name, value) => {
+    if (!face.places.has(name)) return;
+    face.held.set(name, value);
+    showFrame(true);
+  };
+  const release = (...names) => {
+    for (const name of names) face.held.delete(name);
+    showFrame(true);
+  };
+  const setLength = () => {
+    timeline.setDuration(clock.duration);
+    $('length').textContent = clock.duration.toFixed(2);
+    $('timeline').setAttribute('aria-valuemax', clock.duration.toFixed(2));
+  };
+
+  if (facts.sound) {
+    $('sound').addEventListener('durationchange', setLength);
+    $('sound').src = blobUrl(facts.sound);
+  }
+  $('frames').textContent = facts.frames - 1;
+  clock.onchange = showState;
+  timeline.onseek = seek;
+  sliders.onhold = hold;
+  sliders.onrelease = release;
+
+  const toggleShapes = (open) => {
+    $('shapes').hidden = !open;
+    $('toggle-shapes').setAttribute('aria-expanded', open);
+    sliders.update();
+  };
+  const actions = {
+    play: () => (clock.playing ? clock.pause() : clock.play()),
+    first: () => seek(0),
+    back: () => step(-1),
+    forward: () => step(1),
+    last: () => seek(middle(facts.frames - 1)),
+    loop: () => {
+      clock.loop = !clock.loop;
+      showState();
+    },
+    'zoom-in': () => timeline.zoom(1 / 1.6),
+    'zoom-out': () => timeline.zoom(1.6),
+    'zoom-all': () => timeline.zoom(Infinity),
+    'reset-view': () => stage.resetView(),
+    'toggle-shapes': () => toggleShapes($('shapes').hidden),
+    'reset-shapes': () => release(...face.held.keys()),
+    'copy-pose': () => copy(JSON.stringify(face.weights(), (_, v) => (v.toFixed ? Number(v.toFixed(5)) : v), 2)),
+    help: () => $('keys').showModal(),
+  };
+  for (const [id, action] of Object.entries(actions)) $(id).addEventListener('click', action);
+  $('speeds').addEventListener('click', (event) => {
+    if (event.target.value) clock.rate = Number(event.target.value);
+  });
+  listenToKeys(actions);
+
+  setLength();
+  showState();
+  showFrame();
+  toggleShapes(!matchMedia('(max-width: 720px)').matches);
+  $('message').hidden = true;
+  for (const part of document.querySelectorAll('[inert]')) part.inert = false;
+
+  Object.assign(hook, {
+    time: () => clock.time,
+    frame: () => face.frame,
+    playing: () => clock.playing,
+    play: () => clock.play(),
+    pause: () => clock.pause(),
+    seek,
+    weights: () => face.weights(),
+    positions: () => face.positions(),
+    setShape: hold,
+    clearShapes: actions['reset-shapes'],
+  });
+  const loop = () => {
+    clock.tick();
+    showFrame();
+    showTime();
+    stage.draw();
+    timeline.draw(clock.time);
+    requestAnimationFrame(loop);
+  };
+  await nextPicture();
+  loop();
+}
+
+function listenToKeys(actions) {
+  const keys = {
+    ' ': 'play', ArrowLeft: 'back', ',': 'back', ArrowRight: 'forward', '.': 'forward',
+    Home: 'first', End: 'last', l: 'loop', '+': 'zoom-in', '=': 'zoom-in', '-': 'zoom-out', 0: 'zoom-all', '?': 'help',
+  };
+  document.addEventListener('keydown', (event) => {
+    const action = keys[event.key];
+    const { target } = event;
+    if (!action || event.ctrlKey || event.metaKey || event.altKey || $('keys').open) return;
+    if (target.matches('input[type=search]') || (event.key === ' ' && target.matches('button'))) return;
+    // A slider keeps the keys that move it.
+    if (target.matches('input[type=range]') && /^(Arrow|Home|End)/.test(event.key)) return;
+    event.preventDefault();
+    actions[action]();
+  });
+  // A button clicked with the mouse gives up the focus, so that the space bar still means play.
+  document.addEventListener('click', (event) => {
+    if (event.detail) event.target.closest('button')?.blur();
+  });
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without the clipboard API (some browsers on file://): by way of a selection.
+    const area = document.body.appendChild(document.createElement('textarea'));
+    area.value = text;
+    area.select();
+    document.execCommand('copy');
+    area.remove();
+  }
+  say('Pose copied as JSON');
+}
+
+function say(text) {
+  $('status').textContent = text;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => ($('status').textContent = ''), 2500);
+}
+
+const hook = (window.kmtalk = {});
+hook.ready = start(hook);
+hook.ready.catch((error) => {
+  $('message').hidden = false;
+  $('message').textContent = `The face cannot be shown: ${error.message}`;
+});

@@ -1,0 +1,72 @@
+const MOST = 80;
+
+/** One slider for each shape; a moved slider holds its shape until it is released. */
+export class Sliders {
+  onhold = () => {};
+  onrelease = () => {};
+  #rows = new Map();
+  #shown = [];
+
+  constructor(panel, face) {
+    this.face = face;
+    this.list = panel.querySelector('#shape-list');
+    this.note = panel.querySelector('#shape-note');
+    this.resetAll = panel.querySelector('#reset-shapes');
+    const search = panel.querySelector('#shape-search');
+    search.addEventListener('input', () => this.#show(search.value));
+    panel.querySelector('#shape-tools').hidden = face.names.length === 0;
+    this.#show('');
+  }
+
+  /** Brings the shown values up to the face's. */
+  update() {
+    for (const row of this.#shown) row.update();
+    this.resetAll.disabled = this.face.held.size === 0;
+  }
+
+  #show(query) {
+    const wanted = query.trim().toLowerCase();
+    const found = this.face.names.filter((name) => name.toLowerCase().includes(wanted));
+    this.#shown = found.slice(0, MOST).map((name) => this.#row(name));
+    this.list.replaceChildren(...this.#shown.map((row) => row.item));
+    this.note.textContent =
+      this.face.names.length === 0 ? 'This model has no shapes to move.'
+      : found.length === 0 ? 'No shape has this in its name.'
+      : found.length > MOST ? `The first ${MOST} of ${found.length} shapes; search to see others.`
+      : '';
+    this.update();
+  }
+
+  #row(name) {
+    if (!this.#rows.has(name)) this.#rows.set(name, this.#makeRow(name));
+    return this.#rows.get(name);
+  }
+
+  #makeRow(name) {
+    const item = document.getElementById('shape-row').content.cloneNode(true).firstElementChild;
+    const [label, value, input, reset] = ['label', 'output', 'input', 'button'].map((tag) => item.querySelector(tag));
+    label.textContent = label.title = name;
+    input.id = label.htmlFor = `shape-${this.#rows.size}`;
+    input.addEventListener('input', () => this.onhold(name, Number(input.value)));
+    reset.addEventListener('click', () => this.onrelease(name));
+    reset.title = `Reset ${name}`;
+    reset.setAttribute('aria-label', reset.title);
+
+    let shown, wasHeld;
+    const update = () => {
+      const weight = this.face.weight(name);
+      const held = this.face.held.has(name);
+      if (weight === shown && held === wasHeld) return;
+      [shown, wasHeld] = [weight, held];
+      // Some files go beyond 0 to 1: the slider then grows to hold the value.
+      if (weight > Number(input.max)) input.max = weight;
+      if (weight < Number(input.min)) input.min = weight;
+      input.value = weight;
+      input.style.setProperty('--fill', (weight - input.min) / (input.max - input.min));
+      value.textContent = weight.toFixed(2).replace('-0.00', '0.00');
+      item.classList.toggle('held', held);
+      reset.disabled = !held;
+    };
+    return { item, update };
+  }
+}

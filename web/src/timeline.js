@@ -1,0 +1,284 @@
+import { intervalAt } from './data.js';
+
+const PADDING = 8;
+const MIN_SPAN = 0.1; // seconds
+const FIRST_SCALE = 100; // pixels a second at the start: long sounds begin zoomed in, so labels fit
+const HEIGHTS = { ruler: 22, words: 24, phones: 24, keys: 24, aperture: 58 };
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+/** The least of some steps × 10ⁿ that is not below a value. */
+function roundUp(value, steps) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [...steps, 10].find((step) => step * power >= value * 0.999) * power;
+}
+
+/** Words, phones, key frames and lip aperture over time, on a canvas that can be scrubbed. */
+export class Timeline {
+  onseek = () => {};
+  #changed = true;
+  #shown = 0;
+  #current = [];
+  #widths = new Map();
+  #pointers = new Map();
+
+  constructor(track, facts, duration) {
+    const [canvas, playhead, tip] = track.children;
+    Object.assign(this, { canvas, playhead, tip, facts, duration, start: 0, end: duration });
+    // Kept from the graphics card: many short strokes, seldom redrawn, are quicker without it.
+    this.context = canvas.getContext('2d', { willReadFrequently: true });
+    this.rows = Object.keys(HEIGHTS).filter((row) => row === 'ruler' || facts[row]?.length);
+    this.names = { ruler: '', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', ...facts.labels };
+    this.apertureMax = roundUp(Math.max(1, ...(facts.aperture ?? [])), [1, 1.5, 2, 3, 4, 5, 6, 8]);
+    canvas.style.height = `${this.rows.reduce((sum, row) => sum + HEIGHTS[row], PADDING)}px`;
+    this.#readColours();
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#readColours());
+    this.#resize();
+    new ResizeObserver(() => this.#resize()).observe(canvas);
+    this.#view(0, this.#plot / FIRST_SCALE);
+    this.#listen();
+  }
+
+  setDuration(duration) {
+    this.duration = duration;
+    this.#view(this.start, this.end - this.start);
+  }
+
+  /** Multiplies the visible span by a factor; the given time stays where it is. */
+  zoom(factor, about = this.#shown) {
+    const span = clamp((this.end - this.start) * factor, MIN_SPAN, this.duration);
+    this.#view(about - clamp((about - this.start) / (this.end - this.start), 0, 1) * span, span);
+  }
+
+  draw(time) {
+    if (time !== this.#shown) {
+      // A playhead that leaves the view takes it along, a page at a time.
+      const span = this.end - this.start;
+      if (!this.#pointers.size && (time < this.start || time > this.end)) this.#view(time - span * 0.05, span);
+      this.#shown = time;
+      this.#placePlayhead();
+      // The rows change only when another word or phone is being said.
+      const current = [intervalAt(this.facts.words, time), intervalAt(this.facts.phones, time)];
+      if (current.some((interval, n) => interval !== this.#current[n])) this.#changed = true;
+      this.#current = current;
+    }
+    if (this.#changed) this.#paint();
+  }
+
+  #view(start, span) {
+    span = Math.min(span, this.duration);
+    this.start = clamp(start, 0, this.duration - span);
+    this.end = this.start + span;
+    this.#changed = true;
+  }
+
+  #readColours() {
+    const style = getComputedStyle(this.canvas);
+    const names = ['text', 'muted', 'line', 'block', 'accent', 'accent-soft'];
+    this.colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    this.context.font = this.font = `11px ${style.fontFamily}`;
+    this.#changed = true;
+  }
+
+  #resize() {
+    const { canvas, context } = this;
+    this.width = canvas.clientWidth;
+    this.height = canvas.clientHeight;
+    this.gutter = this.width < 600 ? 56 : 64;
+    canvas.width = Math.round(this.width * devicePixelRatio);
+    canvas.height = Math.round(this.height * devicePixelRatio);
+    // A new size sets the context back to its defaults, and blanks it.
+    context.scale(devicePixelRatio, devicePixelRatio);
+    context.font = this.font;
+    context.textBaseline = 'middle';
+    this.#paint();
+  }
+
+  get #plot() {
+    return Math.max(1, this.width - this.gutter - PADDING);
+  }
+
+  #x(time) {
+    return this.gutter + ((time - this.start) / (this.end - this.start)) * this.#plot;
+  }
+
+  #time(x) {
+    return this.start + ((x - this.gutter) / this.#plot) * (this.end - this.start);
+  }
+
+  #paint() {
+    this.#changed = false;
+    this.#placePlayhead();
+    const { context, colours, facts } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    let top = 0;
+    for (const row of this.rows) {
+      this.#text(this.names[row], PADDING, top + (row === 'aperture' ? 10 : HEIGHTS[row] / 2 + 0.5), colours.muted);
+      if (row === 'aperture') this.#axis(top);
+      context.save();
+      context.beginPath();
+      context.rect(this.gutter - 0.5, top, this.#plot + 1, HEIGHTS[row]);
+      context.clip();
+      if (row === 'ruler') this.#ruler(top);
+      else if (row === 'keys') this.#keys(top);
+      else if (row === 'aperture') this.#curve(top);
+      else this.#intervals(facts[row], top);
+      context.restore();
+      top += HEIGHTS[row];
+    }
+  }
+
+  #text(text, x, y, colour, align = 'left') {
+    const { context } = this;
+    context.fillStyle = colour;
+    context.textAlign = align;
+    context.fillText(text, x, y);
+  }
+
+  #fits(text, room) {
+    if (!this.#widths.has(text)) this.#widths.set(text, this.context.measureText(text).width);
+    return this.#widths.get(text) <= room;
+  }
+
+  #ruler(top) {
+    const { context, colours } = this;
+    const step = roundUp((64 * (this.end - this.start)) / this.#plot, [1, 2, 5]);
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    for (let n = Math.ceil(this.start / step - 1e-6); n * step <= this.end; n++) {
+      const x = Math.round(this.#x(n * step));
+      const label = `${(n * step).toFixed(digits)} s`;
+      context.fillStyle = colours.line;
+      context.fillRect(x, top + 15, 1, 5);
+      if (this.#fits(label, this.width - PADDING - x - 4)) this.#text(label, x + 4, top + 11, colours.muted);
+    }
+  }
+
+  #intervals(intervals, top) {
+    const { context, colours } = this;
+    for (const interval of intervals) {
+      const [text, start, end] = interval;
+      if (!text || end < this.start || start > this.end) continue;
+      const left = this.#x(start), right = this.#x(end);
+      const now = this.#current.includes(interval);
+      context.fillStyle = now ? colours['accent-soft'] : colours.block;
+      context.fillRect(left + 0.5, top + 2, Math.max(right - left - 1, 0.5), 20);
+      // A block that is cut by the edge of the view keeps its label inside the view.
+      const from = Math.max(left, this.gutter), to = Math.min(right, this.width - PADDING);
+      if (!this.#fits(text, to - from - 5)) continue;
+      this.#text(text, (from + to) / 2, top + 12.5, now ? colours.accent : colours.text, 'center');
+    }
+  }
+
+  #keys(top) {
+    const { context, colours, facts } = this;
+    const places = facts.keys.map(([frame]) => Math.round(this.#x((frame + 0.5) / facts.fps)));
+    places.push(this.width - PADDING);
+    facts.keys.forEach(([, label, pinned], n) => {
+      const x = places[n];
+      if (x < this.gutter || x > this.width - PADDING) return;
+      context.fillStyle = colours.accent;
+      // A key that somebody pinned is broader.
+      context.fillRect(x, top + 5, pinned ? 3 : 1, 14);
+      const room = Math.min(places[n + 1], this.width - PADDING) - x - 8;
+      if (label && this.#fits(label, room)) this.#text(label, x + 4, top + 12.5, colours.muted);
+    });
+  }
+
+  #axis(top) {
+    this.#text('mm', PADDING, top + 24, this.colours.muted);
+    this.#text(String(this.apertureMax), this.gutter - 6, top + 10, this.colours.muted, 'right');
+    this.#text('0', this.gutter - 6, top + HEIGHTS.aperture - 7, this.colours.muted, 'right');
+  }
+
+  #curve(top) {
+    const { context, colours, facts } = this;
+    const low = top + HEIGHTS.aperture - 4, high = top + 6;
+    context.fillStyle = colours.line;
+    context.fillRect(this.gutter, high, this.#plot, 1);
+    context.fillRect(this.gutter, low, this.#plot, 1);
+    // Where several frames fall on one pixel, the widest opening stands for them.
+    const group = Math.max(1, Math.floor(((this.end - this.start) * facts.fps) / this.#plot));
+    const first = Math.max(0, Math.floor((this.start * facts.fps) / group) - 1) * group;
+    const curve = new Path2D();
+    let x;
+    for (let frame = first; frame < facts.aperture.length && !(x > this.width); frame += group) {
+      const value = Math.max(...facts.aperture.slice(frame, frame + group));
+      x = this.#x((frame + group / 2) / facts.fps);
+      curve.lineTo(x, low - (value / this.apertureMax) * (low - high));
+    }
+    const area = new Path2D(curve);
+    area.lineTo(x, low);
+    area.lineTo(this.#x((first + group / 2) / facts.fps), low);
+    context.fillStyle = colours['accent-soft'];
+    context.fill(area);
+    context.strokeStyle = colours.accent;
+    context.lineWidth = 1.25;
+    context.stroke(curve);
+  }
+
+  #placePlayhead() {
+    const time = this.#shown;
+    this.playhead.hidden = time < this.start || time > this.end;
+    this.playhead.style.transform = `translateX(${this.#x(time)}px)`;
+  }
+
+  #listen() {
+    const { canvas } = this;
+    const pointers = this.#pointers;
+    const place = (event) => event.clientX - canvas.getBoundingClientRect().left;
+    const release = (event) => pointers.delete(event.pointerId);
+    canvas.addEventListener('pointerdown', (event) => {
+      if (event.button !== 0) return;
+      const x = place(event);
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, { x, time: this.#time(x) });
+      if (pointers.size === 1) this.onseek(this.#time(x));
+    });
+    canvas.addEventListener('pointermove', (event) => {
+      const pointer = pointers.get(event.pointerId);
+      if (pointer) pointer.x = place(event);
+      if (pointer && pointers.size === 1) this.onseek(this.#time(pointer.x));
+      if (pointer && pointers.size === 2) this.#pinch(...pointers.values());
+      if (event.pointerType === 'mouse') this.#point(place(event));
+    });
+    canvas.addEventListener('pointerup', release);
+    canvas.addEventListener('pointercancel', release);
+    canvas.addEventListener('pointerleave', () => (this.tip.hidden = true));
+    canvas.addEventListener('wheel', (event) => {
+      event.preventDefault();
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
+      const { shiftKey, deltaX, deltaY } = event;
+      if (shiftKey || Math.abs(deltaX) > Math.abs(deltaY)) {
+        const span = this.end - this.start;
+        this.#view(this.start + ((deltaX || deltaY) * lines * span) / this.#plot, span);
+      } else {
+        this.zoom(Math.exp(deltaY * lines * 0.002), this.#time(place(event)));
+      }
+      this.#point(place(event));
+    }, { passive: false });
+  }
+
+  /** Two fingers: the time that each touched stays under it, which zooms and pans at once. */
+  #pinch(a, b) {
+    if (Math.abs(b.x - a.x) < 20 || a.time === b.time) return;
+    const perPixel = Math.abs((b.time - a.time) / (b.x - a.x));
+    const span = clamp(perPixel * this.#plot, MIN_SPAN, this.duration);
+    this.#view((a.time + b.time) / 2 - (((a.x + b.x) / 2 - this.gutter) / this.#plot) * span, span);
+  }
+
+  /** Names what is under the pointer. */
+  #point(x) {
+    const { facts, tip } = this;
+    const time = this.#time(x);
+    tip.hidden = x < this.gutter || time > this.duration;
+    if (tip.hidden) return;
+    const frame = Math.min(Math.floor(time * facts.fps), facts.frames - 1);
+    const word = intervalAt(facts.words, time)?.[0];
+    const aperture = facts.aperture?.[frame];
+    const parts = [word && `“${word}”`, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
+    tip.querySelector('b').textContent = intervalAt(facts.phones, time)?.[0] ?? '–';
+    tip.querySelector('span').textContent = parts.filter(Boolean).join('  ·  ');
+    const half = tip.offsetWidth / 2 + 4;
+    tip.style.left = `${clamp(x, half, this.width - half)}px`;
+  }
+}
