@@ -15,7 +15,7 @@ demo: $(VENV)/.demo gl
 	@echo "The contact sheet: speech-kmtalk.png"
 
 test: $(VENV)/.test gl chromium blender lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

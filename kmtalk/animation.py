@@ -101,12 +101,13 @@ class Animation:
         fails. Raises InputError where the path cannot be written.
         """
         path, progress = Path(path), progress or Progress()
+        check_output(path)
         wanted = format_of(path)
         if wanted is not None:
             if formats is not None:
                 raise InputError(f"{path}: formats are for a folder; this name says which it is")
             return self._save_one(path, wanted, size, quality, bake, progress)
-        several = named(formats or FOLDER)
+        several = [f for f in named(formats or FOLDER) if video or f.name != "mp4"]
         if formats is None and video:
             several += named("mp4")
         with finished(path) as folder:
@@ -168,7 +169,7 @@ class Animation:
                     write_alembic(path, motion.chunks(), len(motion), template.faces, motion.fps, name)
                 case "pc2" | "mdd":
                     (pointcache.write_pc2 if wanted.name == "pc2" else pointcache.write_mdd)(path, motion)
-                    neutral = path.with_suffix(".obj")
+                    neutral = path.with_name(f"{path.stem}-neutral.obj")  # face.obj may be the user's own
                     pointcache.write_neutral(neutral, motion)
                     return [neutral]
                 case "obj":
@@ -198,11 +199,11 @@ class Animation:
     def _beside(self, folder: Path, models: Sequence[str]) -> None:
         """What every folder gets: phones, keys, sound, and the script for Blender where it can bring a model in."""
         write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
-        write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.made)
+        write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.made, self.audio)
         soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
         best = next((m for suffix in MODELS for m in models if m.endswith(suffix)), None)
         if best:
-            neutral = "animation.obj" if best.endswith((".pc2", ".mdd")) else ""
+            neutral = "animation-neutral.obj" if best.endswith((".pc2", ".mdd")) else ""
             write_blender_script(folder / "import_blender.py", self.motion, best, neutral, "speech.wav")
 
     def render(self, path: str | Path, size: tuple[int, int] = (512, 512), quality: str = "draft") -> None:

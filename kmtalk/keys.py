@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,13 @@ def phone_frames(alignment: Alignment, count: int, fps: float) -> list[tuple[int
     return [(int(np.abs(times - (p.start + p.end) / 2).argmin()), p.label) for p in alignment.phones]
 
 
+def unknown_shape(name: str, known: Iterable[str]) -> str:
+    """What to say of a shape that a rig lacks."""
+    by_lower = {n.lower(): n for n in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1, 0.5)
+    return f"{name}: no such shape" + (f"; {by_lower[near[0]]} is meant?" if near else "")
+
+
 @dataclass
 class _Key:
     label: str
@@ -83,10 +92,10 @@ class Keys:
     >>> animation = animation.complete()
     """
 
-    def __init__(self, located: KeyFrames, motion: Motion) -> None:
+    def __init__(self, located: KeyFrames, motion: Motion, found: np.ndarray | None = None) -> None:
         self._motion = motion
-        self.found = np.array(located.frames, np.int64)
-        """The frames (m',) that were keys at first, as found by the phones."""
+        self.found = np.array(located.frames if found is None else found, np.int64)
+        """The frames (m',) that were keys when the motion was made; what differs from them is an edit."""
         self._keys = {
             frame: _Key(label, motion.weights[frame].astype(np.float32))
             for frame, label in zip(located.frames.tolist(), located.labels, strict=True)
@@ -132,6 +141,14 @@ class Keys:
         """(m,) bool: keys that completion meets exactly."""
         return np.array([self._keys[f].pinned for f in sorted(self._keys)], bool)
 
+    @property
+    def edits(self) -> dict[str, int]:
+        """How many keys were ``changed`` in pose, ``added`` and ``removed`` (one that was moved counts as both)."""
+        own, found = {*self.frames.tolist()}, {*self.found.tolist()}
+        stayed = sorted(own & found)
+        changed = [f for f in stayed if np.abs(self._keys[f].pose - self._motion.weights[f]).max() > SAME]
+        return {"changed": len(changed), "added": len(own - found), "removed": len(found - own)}
+
     def pose(self, frame: int) -> dict[str, float]:
         """The weights that are not zero, by shape name; raises InputError where there is no key."""
         pose = self.pose_of(frame)
@@ -148,7 +165,7 @@ class Keys:
         pose = key.pose.copy()
         for name, weight in weights.items():
             if name not in self._motion.rig.index:
-                raise InputError(f"{name}: no such shape; the rig has {', '.join(self.names[:4])} …")
+                raise InputError(unknown_shape(name, self.names))
             if not 0 <= weight <= 1:
                 raise InputError(f"{name} {weight:g} at frame {frame}: weights lie from 0 to 1")
             pose[self._motion.rig.index[name]] = weight

@@ -47,8 +47,12 @@ def finished(path: Path) -> Iterator[Path]:
             temporary = Path(folder) / path.name
             yield temporary
             if temporary.is_dir() and path.is_dir():
-                for item in temporary.iterdir():
-                    item.replace(path / item.name)
+                for item in sorted(temporary.rglob("*")):
+                    target = path / item.relative_to(temporary)
+                    if item.is_dir():
+                        target.mkdir(exist_ok=True)
+                    else:
+                        item.replace(target)
             elif temporary.exists():
                 temporary.replace(path)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
 from kmtalk.errors import InputError
-from kmtalk.exchange.keyfile import Made, edited_keys, read_keys
+from kmtalk.exchange.keyfile import Made, edited_keys, identity, read_keys
 from kmtalk.exchange.vertices import read_vertices
 from kmtalk.face.atlas import Atlas, load_atlas
 from kmtalk.face.files.load import load_template
@@ -102,6 +103,13 @@ class KMTalk:
         return load_network(Path(self._given_network) if self._given_network else asset(NETWORK))
 
     @cached_property
+    def _weights(self) -> str:
+        """Which weights were given; "" for those shipped."""
+        if self._given_network is None:
+            return ""
+        return hashlib.sha256(Path(self._given_network).read_bytes()).hexdigest()[:16]
+
+    @cached_property
     def performer(self) -> Performer:
         """The trained network with its speech encoder; the encoder shares the transcriber's Whisper where
         it is the same model."""
@@ -136,22 +144,7 @@ class KMTalk:
         lids and head, which comes from rules; ``seed`` what is random. Raises InputError for anything
         that cannot be used.
         """
-        if not 0 < fps < 10_000:
-            raise InputError(f"fps {fps}: must be more than 0")
-        if seed < 0:
-            raise InputError(f"seed {seed}: must be 0 or more")
-        if motion not in MOTIONS:
-            raise InputError(f"{motion}: no such motion; one of {', '.join(MOTIONS)}")
-        amount = find_intensity(intensity)
-        wanted = None
-        if motion == "network":
-            if isinstance(style, Style):
-                raise InputError("a Style is a rule's; give the network a style by name, or motion='rules'")
-            known = DEFAULT_STYLE if DEFAULT_STYLE in self.network.shape.styles else None
-            wanted = known if style is None else parse_style(style)
-            style_shares(self.network.shape, wanted)
-            check_rig(self.network, self.rig)
-        manner = self._manner(motion, style, wanted)
+        amount, wanted, manner = self.check(fps, motion, style, intensity, seed)
         rig = self._rig_for(template, landmarks)
         audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=language)
         features = None
@@ -182,6 +175,7 @@ class KMTalk:
             lips=amount.lips,
             expression=expression,
             seed=seed,
+            network=self._weights if motion == "network" else "",
         )
         return Animation(moved, alignment, found, audio, how, self.complete)
 
@@ -191,36 +185,35 @@ class KMTalk:
 
     def complete(self, animation: Animation) -> Animation:
         """The animation after its keys were edited (``motion.editing``); one whose keys nobody touched stays as it
-        is. Raises InputError for a sound that is silent."""
+        is."""
         motion, made = animation.motion, animation.made
-        if animation.audio.silent:
-            raise InputError(f"{animation.audio.source}: is silent; there is nothing to complete")
         with self._progress.stage("encode"):
             features = self.performer.hear(animation.audio)
         with self._progress.stage("complete"):
-            known = self.network.shape.styles
-            wanted = parse_style(made.style) if made.motion == "network" else None
-            wanted = DEFAULT_STYLE if wanted is None and made.style is None and DEFAULT_STYLE in known else wanted
+            shape = self.performer.network.shape
+            style = made.style if made.motion == "network" else None
+            known = DEFAULT_STYLE if DEFAULT_STYLE in shape.styles else None
+            wanted = known if style is None else parse_style(style)
             weights = complete(
                 motion,
                 animation.alignment,
                 animation.keys,
-                self.network,
+                self.performer.network,
                 features,
-                style_shares(self.network.shape, wanted),
+                style_shares(shape, wanted),
                 animation.audio.duration,
             )
             moved = replace(motion, weights=weights)
         return replace(animation, motion=moved, keys=animation.keys.over(moved))
 
-    def complete_file(
+    def read_edits(
         self,
         keys: str | Path,
         speech: str | Path | Audio,
         template: str | Path | Template | Fitted | None = None,
         landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
     ) -> Animation:
-        """What ``kmtalk complete`` does: the motion that a keys.json was made of, made again, with its edits.
+        """The motion that a keys.json was made of, made again, with its edits, for ``complete``.
 
         ``speech`` is the same sound, or an animation.npz. Raises InputError where the file is wrong or of another clip.
         """
@@ -232,6 +225,8 @@ class KMTalk:
             base = self.load(speech)
         else:
             made = file.made
+            if made.motion == "network" and made.network != self._weights:
+                raise InputError(f"{path}: was made with other weights; give the same --network, or none")
             base = self.animate(
                 speech,
                 template,
@@ -249,7 +244,13 @@ class KMTalk:
                 f"{path}: is of a clip of {file.frames} frames at {file.fps:g} fps, not of {base.audio.source} "
                 f"({len(base.motion)} at {base.fps:g})"
             )
-        return self.complete(replace(base, keys=edited_keys(file, path, base.motion)))
+        for kind, known, own, remedy in (
+            ("sound", file.sound, identity(base.audio.original), "give the sound that it was made of"),
+            ("mesh", file.mesh, identity(base.template.vertices), f"give its mesh ({file.template}) with --template"),
+        ):
+            if known and known != own:
+                raise InputError(f"{path}: is of another {kind}; {remedy}")
+        return replace(base, keys=edited_keys(file, path, base.motion))
 
     def key_motion_from(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:
         """Put another system's motion at the animation's keys, all pinned: what FaceFormer, CodeTalker or SelfTalk left
@@ -267,6 +268,33 @@ class KMTalk:
         for frame, label, pose in zip(frames.tolist(), animation.keys.labels, weights, strict=True):
             animation.keys.put(frame, label, pose, pinned=True)
         return missed
+
+    def check(
+        self,
+        fps: float,
+        motion: str,
+        style: str | int | Style | None,
+        intensity: str | float | Intensity | None,
+        seed: int,
+    ) -> tuple[Intensity, str | dict[str, float] | None, Style]:
+        """What ``animate`` is told, looked at before long work begins: the intensity, the network's style, and that of
+        the rules. Raises InputError for anything that cannot be used."""
+        if not 0 < fps < 10_000:
+            raise InputError(f"fps {fps}: must be more than 0")
+        if seed < 0:
+            raise InputError(f"seed {seed}: must be 0 or more")
+        if motion not in MOTIONS:
+            raise InputError(f"{motion}: no such motion; one of {', '.join(MOTIONS)}")
+        amount = find_intensity(intensity)
+        wanted = None
+        if motion == "network":
+            if isinstance(style, Style):
+                raise InputError("a Style is a rule's; give the network a style by name, or motion='rules'")
+            known = DEFAULT_STYLE if DEFAULT_STYLE in self.network.shape.styles else None
+            wanted = known if style is None else parse_style(style)
+            style_shares(self.network.shape, wanted)
+            check_rig(self.network, self.rig)
+        return amount, wanted, self._manner(motion, style, wanted)
 
     def _manner(self, motion: str, style: str | int | Style | None, wanted: object) -> Style:
         """What the rules need to know of a style: all of it, or the expression's share of the network's."""

@@ -116,7 +116,7 @@ def test_a_folder_is_searched_at_any_depth(tmp_path):
     touch(tmp_path / "a.txt", "Hello.")
     touch(tmp_path / "deep" / "b.TextGrid")
     tasks = gather(tmp_path, tmp_path / "out")
-    assert [t.output.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b.MP3", "deep/b.flac"]
+    assert [t.output.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b-MP3", "deep/b-flac"]
     assert tasks[0].text == str(tmp_path / "a.txt")
     assert tasks[1].textgrid == tmp_path / "deep" / "b.TextGrid"
 
@@ -136,11 +136,12 @@ def test_manifests(tmp_path):
         ("m.csv", "file\na.wav\n", "no such column"),
         ("m.csv", "speech,seed\na.wav,x\n", "row 1"),
         ("m.csv", "speech\na.wav,b,c\n", "more fields"),
-        ("m.csv", "speech,output\na.wav,x\nb.wav,x\n", "two clips"),
+        ("m.csv", "speech,output\na.wav,x\nb.wav,x\n", "both be written"),
         ("m.csv", "speech,output\na.wav,../../etc\n", "outside"),
         ("m.json", '{"speech": 1}', "list of clips"),
         ("m.json", "[", "not a manifest"),
-        ("m.json", "[]", "no sound files"),
+        ("m.json", "[]", "no clips"),
+        ("m.csv", "speech;text\na.wav;b\n", "commas"),
         ("m.txt", "a.wav", "manifest"),
     ],
 )

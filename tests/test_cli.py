@@ -28,7 +28,8 @@ def test_the_main_job_with_real_whisper(kmtalk, tmp_path):
     done = kmtalk("animate", "speech.wav", "--template", FACE, "--sheet", "sheet.png", "--size", "256")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no bars, no warnings where nobody looks on
-    names = ["animation.glb", "animation.mp4", "animation.npz", "keys.json", "speech.TextGrid"]
+    names = ["animation.glb", "animation.mp4", "animation.npz", "import_blender.py", "keys.json"]
+    names += ["speech.TextGrid", "speech.wav"]
     assert listing(tmp_path / "speech-kmtalk") == names
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     words = (tmp_path / "speech-kmtalk" / "speech.TextGrid").read_text().split('"phones"')[0].lower()

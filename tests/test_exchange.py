@@ -96,7 +96,7 @@ def test_point_caches(folder, spoken):
     assert np.array_equal(
         np.frombuffer(data, ">f4", offset=8 + 4 * count).reshape(spoken.vertices.shape), spoken.vertices
     )
-    neutral = trimesh.load(folder / "animation.obj", process=False)
+    neutral = trimesh.load(folder / "animation-neutral.obj", process=False)
     assert np.allclose(neutral.vertices, spoken.template.vertices, atol=1e-6)
 
 
@@ -232,7 +232,7 @@ def test_the_commands(kmtalk, tmp_path):
     for name in ("b.glb", "b.usdc", "b.abc", "b.mdd", "seq/b.##.obj", "b.csv", "b.rhubarb.json", "b.f16.npz"):
         done = kmtalk("export", "a.npz", "-o", name)
         assert (done.returncode, done.stderr) == (0, ""), name
-    assert (tmp_path / "b.obj").is_file()
+    assert (tmp_path / "b-neutral.obj").is_file()
     assert (tmp_path / "seq" / "b.00.obj").is_file()
     done = kmtalk("export", "a.npz", "-o", "out", "--formats", "abc,csv")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -266,9 +266,10 @@ def test_bad_exports_are_one_line(spoken, kmtalk, tmp_path, arguments, named):
 
 
 def test_a_single_obj_cache_replaces_no_other_file(spoken, tmp_path):
-    """The mesh of a .pc2 is written beside it; a failed write leaves neither."""
+    """The mesh of a .pc2 is written beside it, under a name of its own."""
+    (tmp_path / "face.obj").write_text("mine")
     written = spoken.save(tmp_path / "face.pc2")
-    assert [p.name for p in written] == ["face.obj", "face.pc2"]
+    assert [p.name for p in written] == ["face-neutral.obj", "face.pc2"]
     with pytest.raises(InputError):
         spoken.save(tmp_path / "seq.obj")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["face.obj", "face.pc2"]
+    assert (tmp_path / "face.obj").read_text() == "mine"

@@ -13,12 +13,11 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+DETECTED = [pytest.param(p, marks=needs_detector if p.stem == "animate_your_face" else ()) for p in NOTEBOOKS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=needs_detector if p.stem == "animate_your_face" else ()) for p in NOTEBOOKS],
-    ids=lambda p: p.stem,
-)
+@pytest.mark.parametrize("path", DETECTED, ids=lambda p: p.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "assets").symlink_to(ROOT / "assets")

@@ -16,7 +16,7 @@ from PIL import Image
 from kmtalk import InputError
 from kmtalk.animation import Animation
 from kmtalk.face.motion import Motion
-from kmtalk.keys import locate
+from kmtalk.keys import Keys, locate
 from kmtalk.output import finished
 from kmtalk.speech.alignment import read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples
@@ -27,7 +27,8 @@ def folder(spoken, tmp_path_factory):
     path = tmp_path_factory.mktemp("out") / "a" / "speech-kmtalk"
     written = spoken.save(path)
     assert [p.name for p in written] == [
-        *("animation.glb", "animation.mp4", "animation.npz", "keys.json", "speech.TextGrid"),
+        *("animation.glb", "animation.mp4", "animation.npz", "import_blender.py", "keys.json"),
+        *("speech.TextGrid", "speech.wav"),
     ]
     return path
 
@@ -134,7 +135,7 @@ def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
     samples[8000:8040] = 0.9
     audio = from_samples(samples, SAMPLE_RATE)
     still = Motion(rig, np.zeros((30, len(rig.names)), np.float32), 30.0)
-    Animation(still, phones(), locate(phones(), 30, 30.0), audio).render(tmp_path / "v.mp4", size=(64, 64))
+    Animation(still, phones(), Keys(locate(phones(), 30, 30.0), still), audio).render(tmp_path / "v.mp4", size=(64, 64))
     out = tmp_path / "sound.wav"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(tmp_path / "v.mp4"), "-ac", "1", str(out)]
     subprocess.run(command, check=True)
@@ -152,7 +153,8 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
     weights = np.zeros((30, len(rig.names)), np.float32)
     weights[15:, rig.index["jawOpen"]] = 0.5
     audio = from_samples(*soundfile.read(tone, dtype="float32"))
-    animation = Animation(Motion(rig, weights, 30.0), phones(), locate(phones(), 30, 30.0), audio)
+    motion = Motion(rig, weights, 30.0)
+    animation = Animation(motion, phones(), Keys(locate(phones(), 30, 30.0), motion), audio)
     for quality in ("draft", "high"):
         path = tmp_path / f"{quality}.mp4"
         animation.render(path, size=(256, 256), quality=quality)
@@ -172,7 +174,8 @@ def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
     weights = np.zeros((30, len(rig.names)), np.float32)
     weights[10:20, rig.index["jawOpen"]] = 0.5
     spoken = phones(("B", 0.1, 0.2), ("AA", 0.4, 0.6))
-    Animation(Motion(rig, weights, 30.0), spoken, locate(spoken, 30, 30.0), audio).sheet(tmp_path / "s.png")
+    motion = Motion(rig, weights, 30.0)
+    Animation(motion, spoken, Keys(locate(spoken, 30, 30.0), motion), audio).sheet(tmp_path / "s.png")
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
     assert sheet.shape == (250, 8 * 224, 3)
     shut, open_ = dark_red(sheet[:224, :224]), dark_red(sheet[:224, 224:448])
@@ -200,7 +203,9 @@ def test_a_failed_write_leaves_what_others_wrote(tmp_path):
 def test_into_a_folder_that_is_there_only_the_new_is_named(tmp_path, talk, tone):
     (tmp_path / "notes.txt").write_text("mine")
     written = talk.animate(tone, text="la").save(tmp_path, video=False)
-    assert sorted(p.name for p in written) == ["animation.glb", "animation.npz", "keys.json", "speech.TextGrid"]
+    assert [p.name for p in written] == [
+        *("animation.glb", "animation.npz", "import_blender.py", "keys.json", "speech.TextGrid", "speech.wav"),
+    ]
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -17,6 +17,7 @@ from kmtalk.corpora.simulated import build, load_simulated
 from kmtalk.errors import InputError
 from kmtalk.motion.model import load_network
 from kmtalk.training.config import load_config
+from kmtalk.training.examples import edited
 from kmtalk.training.loop import Trainer
 
 TINY = {
@@ -202,3 +203,27 @@ def test_several_processes_train_with_the_same_command(tmp_path, corpus):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_network(tmp_path / "run" / "network.safetensors").shape.width == 32
+
+
+def test_edited_keys_and_their_motion_agree():
+    """What an edit does to the truth ends at the keys beside it, and stays within [0, 1]."""
+    rng = np.random.default_rng(3)
+    motion = rng.random((60, 5)) * 0.4
+    keys = np.array([0, 9, 17, 30, 44, 59])
+    seen = 0
+    for _ in range(20):
+        located, made = edited(motion, keys, rng)
+        assert made.min() >= 0
+        assert made.max() <= 1
+        assert set(keys) <= set(located)
+        change = made[located] - motion[located]
+        touched = located[np.abs(change).max(1) > 1e-9]
+        seen += len(touched)
+        for frame in range(60):
+            beside = (
+                located[np.searchsorted(located, frame, side="right") - 1],
+                located[min(np.searchsorted(located, frame), len(located) - 1)],
+            )
+            if not {*beside} & {*touched.tolist()}:
+                assert np.allclose(made[frame], motion[frame])
+    assert seen > 20

@@ -8,9 +8,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 
 from kmtalk.batch.tasks import Recipe, Task
 from kmtalk.errors import InputError
+
+PATIENCE = 5.0  # seconds that workers have to tidy up
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Worker:
             seed=r.seed,
         )
         written = animation.save(task.output, r.formats, size=r.size, quality=r.quality, bake=r.bake)
-        return [p for p in written if p.is_file()]
+        return [file for p in written for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
 
 
 class Crew(Protocol):
@@ -101,7 +104,7 @@ class Crew(Protocol):
 
     def give(self, who: int, task: Task) -> None: ...
     def next(self) -> tuple[int, Result | None]: ...
-    def dismiss(self) -> None: ...
+    def dismiss(self, busy: Collection[int]) -> None: ...
 
 
 def work(crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
@@ -117,7 +120,7 @@ def work(crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
             task = busy.pop(who)
             yield task, result or Result(0.0, "the process died; too little memory is the usual reason")
     finally:
-        crew.dismiss()
+        crew.dismiss(busy.keys())
 
 
 class LocalCrew:
@@ -150,26 +153,24 @@ class LocalCrew:
             self._desks.pop(who)[0].join()
             return who, None
 
-    def dismiss(self) -> None:
-        for _, connection in self._desks.values():
+    def dismiss(self, busy: Collection[int]) -> None:
+        for who, (process, connection) in self._desks.items():
             with suppress(OSError):
-                connection.send(None)
+                process.terminate() if who in busy else connection.send(None)
+        until = time.monotonic() + PATIENCE
         for process, _ in self._desks.values():
-            process.join(timeout=2)
+            process.join(timeout=max(0.0, until - time.monotonic()))
             if process.is_alive():
-                process.terminate()
+                process.kill()
                 process.join()
 
 
 def _serve(line: Connection, recipe: Recipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the batch itself decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that half-written files go
-    parent = os.getppid()
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     worker = Worker(recipe)
     while True:
-        while not line.poll(1.0):
-            if os.getppid() != parent:
-                return
         try:
             task = line.recv()
         except EOFError:
@@ -190,6 +191,13 @@ def _check_address(address: str) -> None:
         raise InputError(f"--ray {address}: no cluster answers there ({error})") from None
 
 
+def _leave_with(parent: int) -> None:
+    """End this process where its parent was killed: nobody may write into a batch that another run takes up."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
 class RayCrew:
     """Actors of a Ray cluster, one CPU each. All machines must see the same files."""
 
@@ -201,7 +209,7 @@ class RayCrew:
         self._ray, self._recipe = ray, recipe
         _check_address(address)
         try:
-            ray.init(None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"--ray {address}: no cluster answers there ({reason[:120]})") from None
@@ -214,7 +222,7 @@ class RayCrew:
     def give(self, who: int, task: Task) -> None:
         if who not in self._actors:
             self._actors[who] = self._make()
-        self._due[self._actors[who].do.remote(task)] = who
+        self._due[self._actors[who].do.remote(task.in_full())] = who
 
     def next(self) -> tuple[int, Result | None]:
         done = self._ray.wait(list(self._due), num_returns=1)[0][0]
@@ -226,5 +234,5 @@ class RayCrew:
             self._actors.pop(who, None)
             return who, None
 
-    def dismiss(self) -> None:
+    def dismiss(self, busy: Collection[int]) -> None:
         self._ray.shutdown()

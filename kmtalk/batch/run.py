@@ -20,6 +20,7 @@ from kmtalk.output import check_writable
 from kmtalk.progress import Progress
 
 LOG = "batch.jsonl"
+EDITED = ("keys.json", "speech.TextGrid")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def run_batch(
     except Timeout:
         raise InputError(f"{output}: another batch is writing there") from None
     try:
-        for left in output.rglob(".kmtalk-*"):  # of a batch that was killed: nobody else writes here
-            shutil.rmtree(left, ignore_errors=True)
+        for folder in {task.output.parent for task in tasks}:  # left by a batch that was killed
+            for left in folder.glob(".kmtalk-*"):
+                shutil.rmtree(left, ignore_errors=True)
         with (progress or Progress()).stage("batch", len(tasks)) as advance:
             return _run(tasks, recipe, output, jobs, ray, advance, say)
     finally:
@@ -72,7 +74,8 @@ def _run(
     say: Callable[[str], None],
 ) -> Tally:
     log = output / LOG
-    known, keys = read_log(log), {task.output: task.key(recipe) for task in tasks}
+    known, how = read_log(log), recipe.key()
+    keys = {task.output: task.key(how) for task in tasks}
     todo = [task for task in tasks if not _is_done(known.get(str(task.output)), keys[task.output])]
     skipped, done, failed = len(tasks) - len(todo), 0, 0
     advance(skipped)
@@ -123,7 +126,9 @@ def read_log(path: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _is_done(entry: Mapping[str, Any] | None, key: str) -> bool:
-    """Whether the clip was done, with the same sound and options, and its files are whole."""
+    """Whether the clip was done, with the same sound and options, and its files are whole; those that people edit may
+    have changed."""
     if entry is None or entry.get("status") != "done" or entry.get("key") != key:
         return False
-    return all(Path(p).is_file() and Path(p).stat().st_size == size for p, size in entry["written"].items())
+    files = {Path(p): size for p, size in entry["written"].items()}
+    return all(p.is_file() and (p.name in EDITED or p.stat().st_size == size) for p, size in files.items())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kmtalk import __version__
 from kmtalk.errors import InputError
-from kmtalk.exchange.formats import named
+from kmtalk.exchange.formats import format_of, named
+from kmtalk.pipeline import KMTalk
 
 SOUNDS = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"}
@@ -49,6 +50,14 @@ class Recipe(_Strict):
     size: tuple[int, int] = (512, 512)
     quality: str = "draft"
 
+    def key(self) -> str:
+        """A name for the contents of its files and its options, as for Task."""
+        digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+        files = (self.template, self.landmarks, self.network, self.acoustic, self.dictionary)
+        for file in files:
+            digest.update(b"|" + (_content(Path(file)) if file else b""))
+        return digest.hexdigest()
+
 
 class Task(_Strict):
     """One clip, and what is its own: a manifest's row. ``output`` is its folder; ``text`` the words spoken or a text
@@ -65,31 +74,43 @@ class Task(_Strict):
     intensity: str | None = None
     seed: int | None = Field(default=None, ge=0)
 
+    def in_full(self) -> Task:
+        """With absolute paths: workers elsewhere have another current folder."""
+        names = ("speech", "output", "textgrid", "template", "landmarks")
+        return self.model_copy(update={n: p.resolve() for n in names if (p := getattr(self, n)) is not None})
+
     @property
     def own(self) -> dict[str, Any]:
         """What goes before the recipe's."""
         names = ("template", "landmarks", "language", "style", "intensity", "seed")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
-    def key(self, recipe: Recipe) -> str:
-        """A name for everything that its outputs depend on: contents of files, options, kmtalk's version."""
-        digest = hashlib.sha256(__version__.encode())
-        how = recipe.model_dump(mode="json") | self.model_dump(mode="json", exclude={"output"})
+    def key(self, recipe: str) -> str:
+        """A name for everything that its outputs depend on: contents of files, options, kmtalk's version, and the
+        ``recipe``'s own key."""
+        digest = hashlib.sha256(f"{__version__} {recipe}".encode())
+        how = self.model_dump(mode="json", exclude={"output"})
         digest.update(json.dumps(how, sort_keys=True).encode())
-        files = (self.speech, self.text, self.textgrid, self.template, self.landmarks)
-        for file in (*files, recipe.template, recipe.landmarks, recipe.network, recipe.acoustic, recipe.dictionary):
-            digest.update(b"|" + (_content(str(file)) if file else b""))
+        own = (self.speech, self.textgrid, self.template, self.landmarks)
+        for file in (*own, Path(self.text) if self.text and self.text.endswith(".txt") else None):
+            digest.update(b"|" + (_content(file) if file else b""))
         return digest.hexdigest()
 
 
-@cache
-def _content(name: str) -> bytes:
-    """A file's sha256; of nothing where it cannot be read, which the clip's own run will say."""
-    try:
-        with open(name, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return b"none"
+def _content(path: Path) -> bytes:
+    """A file's sha256, or that of all in a folder and beside a .gltf; of nothing where it cannot be read, which the
+    clip's own run will say."""
+    digest = hashlib.sha256()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    if path.suffix.lower() == ".gltf":
+        files += sorted(path.parent.glob("*.bin"))
+    for file in files:
+        try:
+            with file.open("rb") as held:
+                digest.update(hashlib.file_digest(held, "sha256").digest())
+        except OSError:
+            digest.update(b"none")
+    return digest.digest()
 
 
 def gather(source: Path, output: Path) -> list[Task]:
@@ -109,15 +130,21 @@ def gather(source: Path, output: Path) -> list[Task]:
         raise InputError(f"{source}: no such folder or manifest")
     if not tasks:
         raise InputError(f"{source}: holds no sound files ({', '.join(sorted(SOUNDS))})")
+    _check_places(tasks, source)
     return tasks
 
 
 def _of_folder(source: Path, output: Path) -> list[Task]:
     within = output.resolve()
+    if source.resolve().is_relative_to(within):
+        raise InputError(f"{output}: holds the sounds themselves; write to another folder")
     found = [
         p
         for p in sorted(source.rglob("*"))
-        if p.suffix.lower() in SOUNDS and p.is_file() and not p.resolve().is_relative_to(within)
+        if p.suffix.lower() in SOUNDS
+        and p.is_file()
+        and not p.resolve().is_relative_to(within)
+        and not any(part.endswith("-kmtalk") for part in p.relative_to(source).parts[:-1])  # what animate made
     ]
     places = _places([p.relative_to(source) for p in found])
     tasks = []
@@ -135,29 +162,49 @@ def _of_folder(source: Path, output: Path) -> list[Task]:
 
 
 def _places(paths: Sequence[Path]) -> list[Path]:
-    """A folder for each clip: its name without the suffix, with it where two would share one."""
+    """A folder for each clip: its name without the suffix, with it (clip-mp4) where two would share one. No folder's
+    name ends as a format's does, which would mean a file."""
     plain = [p.with_suffix("") for p in paths]
-    return [p if plain.count(q) > 1 else q for p, q in zip(paths, plain, strict=True)]
+    counts = Counter(plain)
+    places = [p.with_name(p.name.replace(".", "-")) if counts[q] > 1 else q for p, q in zip(paths, plain, strict=True)]
+    return [p.with_name(p.name.replace(".", "-")) if format_of(p) else p for p in places]
+
+
+def _check_places(tasks: list[Task], source: Path) -> None:
+    """Raise InputError where two clips would be written to one folder."""
+    seen: dict[Path, Path] = {}
+    for task in tasks:
+        place = task.output.resolve()
+        if place in seen:
+            raise InputError(
+                f"{source}: {seen[place]} and {task.speech} would both be written to {task.output}; rename one, "
+                "or name its output in a manifest"
+            )
+        seen[place] = task.speech
 
 
 def _of_manifest(source: Path, output: Path) -> list[Task]:
     rows = list(_rows(source))
+    for number, row in enumerate(rows, 1):
+        wrong = [k for k, v in row.items() if not isinstance(v, str | int | float | None) or "\0" in str(v)]
+        if wrong or not isinstance(row.get("output") or "", str) or not isinstance(row.get("speech") or "", str):
+            raise InputError(f"{source}: row {number}: {', '.join(wrong) or 'speech and output'}: give plain text")
     given = [Path(str(row.get("output") or row.get("speech") or "clip")) for row in rows]
     places = _places([Path(p.name) if p.is_absolute() or ".." in p.parts else p for p in given])
-    tasks, seen = [], set[Path]()
+    tasks = []
     for number, (row, place) in enumerate(zip(rows, places, strict=True), 1):
         values = {k: v for k, v in row.items() if v not in (None, "")}
         for name in ("speech", "textgrid", "template", "landmarks"):
             if name in values:
                 values[name] = source.parent / str(values[name])
-        if str(values.get("text", "")).endswith(".txt"):
-            values["text"] = str(source.parent / str(values["text"]))
+        text = str(values.get("text", ""))
+        if text.lower().endswith(".txt") and len(text.split()) == 1:
+            values["text"] = str(source.parent / text)
         folder = output / (Path(values["output"]) if "output" in values else place)
         if not folder.resolve().is_relative_to(output.resolve()):
             raise InputError(f"{source}: row {number}: output {values['output']} lies outside {output}")
-        if folder in seen:
-            raise InputError(f"{source}: row {number}: two clips are to be written to {folder}; name an output for one")
-        seen.add(folder)
+        if format_of(folder):
+            raise InputError(f"{source}: row {number}: output {folder.name} is a file's name; each clip gets a folder")
         try:
             tasks.append(Task(**(values | {"output": folder})))
         except ValidationError as error:
@@ -180,12 +227,19 @@ def _rows(source: Path) -> Iterable[dict[str, Any]]:
             rows = json.loads(text)
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: is not UTF-8; save it as CSV UTF-8") from None
     except (ValueError, csv.Error) as error:
         raise InputError(f"{source}: not a manifest ({str(error)[:80]})") from None
+    if rows == []:
+        raise InputError(f"{source}: names no clips")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f'{source}: a manifest is a list of clips, such as [{{"speech": "a.wav", "text": "Hello."}}]')
-    if any(None in row for row in rows):
-        raise InputError(f"{source}: a row has more fields than there are columns")
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise InputError(f"{source}: row {number}: more fields than columns; put a text with commas in quotes")
+        if any(";" in str(name) for name in row):
+            raise InputError(f"{source}: columns are parted by commas, not semicolons")
     return rows
 
 
@@ -195,3 +249,5 @@ def check_recipe(recipe: Recipe) -> None:
     for path in (recipe.template, recipe.landmarks, recipe.network):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file")
+    talk = KMTalk(recipe.whisper, recipe.aligner, recipe.acoustic, recipe.dictionary, recipe.network)
+    talk.check(recipe.fps, recipe.motion, recipe.style, recipe.intensity, recipe.seed)

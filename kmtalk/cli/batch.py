@@ -31,7 +31,7 @@ def batch(
         typer.Argument(help="Folder of sound files, or a manifest: .csv, .json or .jsonl.", show_default=False),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder: one folder a clip, and batch.jsonl.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a CPU].")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes (default: one a CPU).")] = None,
     ray: Annotated[
         str | None, typer.Option(help="Work on a Ray cluster: its address, auto, or local to start one here.")
     ] = None,

@@ -16,6 +16,8 @@ from kmtalk.cli.options import (
     Fps,
     Landmarks,
     Language,
+    Network,
+    Output,
     Quality,
     Seed,
     Size,
@@ -52,6 +54,7 @@ def keys(
     aligner: Aligner = "auto",
     acoustic: Acoustic = None,
     dictionary: Dictionary = None,
+    network: Network = None,
     style: Annotated[str | None, typer.Option(help="As for kmtalk animate.")] = None,
     seed: Seed = 0,
     fps: Fps = 30.0,
@@ -70,7 +73,7 @@ def keys(
         with screen.stage("load"):
             from kmtalk.pipeline import KMTalk
 
-        talk = KMTalk(whisper, aligner, acoustic, dictionary, warn=screen.say, progress=screen)
+        talk = KMTalk(whisper, aligner, acoustic, dictionary, network, warn=screen.say, progress=screen)
         if speech.suffix.lower() == ".npz":
             animation = talk.load(speech)
         else:
@@ -91,7 +94,9 @@ def keys(
             if not quiet:
                 screen.say(f"{motion_from}: {missed:.2f} mm RMS of its motion at the keys are beyond the rig's shapes")
         with finished(output) as temporary:
-            write_keys(temporary, animation.motion, animation.keys, animation.alignment, animation.made)
+            write_keys(
+                temporary, animation.motion, animation.keys, animation.alignment, animation.made, animation.audio
+            )
         screen.summary["keys"] = len(animation.keys)
         screen.wrote([output])
 
@@ -99,14 +104,10 @@ def keys(
 def complete(
     keys: Annotated[Path, typer.Argument(help="keys.json, edited.", show_default=False)],
     speech: Sound,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Folder, or one file of a kind that kmtalk writes [default: SPEECH-kmtalk/]."
-        ),
-    ] = None,
+    output: Output = None,
     template: Face = None,
     landmarks: Landmarks = None,
+    network: Network = None,
     formats: Formats = None,
     bake: Bake = False,
     size: Size = "512",
@@ -133,10 +134,11 @@ def complete(
         with screen.stage("load"):
             from kmtalk.pipeline import KMTalk
 
-        talk = KMTalk(warn=screen.say, progress=screen)
-        animation = talk.complete_file(keys, speech, template, landmarks)
-        pinned = int(animation.keys.pinned.sum())
-        if not pinned and not quiet:
-            screen.say(f"{keys}: no key was edited")
-        screen.summary |= {"keys": len(animation.keys), "pinned": pinned}
+        talk = KMTalk(network=network, warn=screen.say, progress=screen)
+        read = talk.read_edits(keys, speech, template, landmarks)
+        animation = talk.complete(read)
+        screen.summary |= {"keys": len(animation.keys), "pinned": int(animation.keys.pinned.sum()), **read.keys.edits}
+        if not quiet:
+            told = ", ".join(f"{count} {what}" for what, count in read.keys.edits.items() if count)
+            screen.say(f"{keys}: keys: {told}" if told else f"{keys}: no key was edited")
         screen.wrote(animation.save(target, formats, video, pixels, quality, bake, screen))

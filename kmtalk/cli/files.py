@@ -29,16 +29,16 @@ def export(
     .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A folder also gets sound, phones, keys and a script for
     Blender."""
     with session(quiet, as_json) as screen:
-        from kmtalk.animation import check_output, load_animation
+        from kmtalk.animation import FOLDER, check_output, load_animation
         from kmtalk.exchange.formats import named
         from kmtalk.output import check_writable
 
         pixels = video_size(size, quality)
         check_output(output)
-        if formats is not None:
-            named(formats)
-        for target in (output, output / "animation.npz"):
-            check_no_input(target, animation)
+        written = {f.name for f in named(formats or FOLDER)}
+        check_no_input(output, animation)
+        if "npz" in written:
+            check_no_input(output / "animation.npz", animation)
         check_writable(output)
         with screen.stage("read"):
             held = load_animation(animation)
@@ -48,10 +48,10 @@ def export(
 def view(
     animation: Annotated[Path, typer.Argument(help="animation.npz or any .glb.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Page to write [default: beside the animation, .html].")
+        Path | None, typer.Option("-o", "--output", help="Page to write (default: beside the animation, .html).")
     ] = None,
     sound: Annotated[
-        Path | None, typer.Option(help="Sound of a .glb [default: speech.wav beside it, if there is one].")
+        Path | None, typer.Option(help="Sound of a .glb (default: speech.wav beside it, if there is one).")
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, where somebody looks on.")

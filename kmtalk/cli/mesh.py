@@ -16,7 +16,7 @@ from kmtalk.errors import InputError
 def fit(
     template: Annotated[Path, typer.Argument(help="Face mesh, or a folder of OBJ shapes.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Rig to write [default: TEMPLATE.kmrig].")
+        Path | None, typer.Option("-o", "--output", help="Rig to write (default: TEMPLATE.kmrig).")
     ] = None,
     landmarks: Landmarks = None,
     refine: Annotated[bool, typer.Option("--refine", help="Amberg's non-rigid ICP: slower.")] = False,

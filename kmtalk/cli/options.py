@@ -25,13 +25,13 @@ Seed = Annotated[int, typer.Option(help="Seed of blinks and small variation.")]
 Fps = Annotated[float, typer.Option(help="Frames per second.")]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Folder, or one file of a kind kmtalk writes [default: SPEECH-kmtalk/]."),
+    typer.Option("-o", "--output", help="Folder, or one file of a kind kmtalk writes (default: SPEECH-kmtalk/)."),
 ]
 Formats = Annotated[
     str | None,
     typer.Option(
         help="What a folder gets, by commas: glb, usd, abc, pc2, mdd, obj, csv, json, ovr, rhubarb, tsv, npz, npz16, "
-        "html, mp4 [default: npz,glb,mp4]."
+        "html, mp4 (default: npz,glb,mp4)."
     ),
 ]
 Size = Annotated[str, typer.Option(help="Video size in pixels: 512 or 1280x720.")]

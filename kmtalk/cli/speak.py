@@ -17,6 +17,7 @@ from kmtalk.cli.options import (
     Landmarks,
     Language,
     Network,
+    Output,
     Quality,
     Seed,
     Size,
@@ -38,12 +39,7 @@ def animate(
         Path | None, typer.Option(help="Any face mesh, or a fitted .kmrig; the default head if left out.")
     ] = None,
     landmarks: Landmarks = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Folder, or one file of a kind that kmtalk writes [default: SPEECH-kmtalk/]."
-        ),
-    ] = None,
+    output: Output = None,
     whisper: Whisper = "base",
     language: Language = None,
     text: Text = None,

@@ -92,16 +92,14 @@ def rotations(motion: Motion) -> np.ndarray:
 
 def timecode(frame: int, fps: float) -> str:
     """HH:MM:SS:FF.mmm of frame n at n / fps s; frames are counted within each second, not dropped."""
-    rate = round(fps)
-    if abs(fps - rate) < 1e-9:
-        whole, rest, part = frame // rate, float(frame % rate), 0.0
-    else:  # no whole number of frames in a second: the frame within it may have a fraction
-        seconds = frame / fps
-        whole = int(seconds + 1e-9)
-        rest, part = divmod(max(seconds - whole, 0.0) * fps, 1.0)
-    minutes, second = divmod(int(whole), 60)
+    if abs(fps - round(fps)) < 1e-9:
+        whole, thousandths = frame // round(fps), frame % round(fps) * 1000
+    else:  # no whole number of frames in a second: the frame within it has a fraction
+        whole = int(frame / fps + 1e-9)
+        thousandths = max(0, round((frame - whole * fps) * 1000))
+    minutes, second = divmod(whole, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{hour:02d}:{minute:02d}:{second:02d}:{int(rest):02d}.{min(round(part * 1000), 999):03d}"
+    return f"{hour:02d}:{minute:02d}:{second:02d}:{thousandths // 1000:02d}.{thousandths % 1000:03d}"
 
 
 def write_csv(path: Path, motion: Motion) -> None:

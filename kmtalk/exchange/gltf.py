@@ -154,6 +154,8 @@ class GlbFacts:
 
 def read_facts(path: Path) -> GlbFacts:
     """Read a GLB's clock and extras; raises InputError where the file is none."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the .glb or animation.npz in it")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.read_bytes()[:4] != b"glTF":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
-from kmtalk.keys import SAME, Keys, locate
+from kmtalk.keys import SAME, Keys, locate, unknown_shape
 from kmtalk.speech.alignment import Alignment, Phone, Word
+from kmtalk.speech.audio import Audio
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,10 +29,12 @@ class Made(_Strict):
 
     motion: Literal["network", "rules"] = "network"
     style: str | int | None = None
-    jaw: float = 1.0
-    lips: float = 1.0
+    jaw: float = Field(default=1.0, ge=0, le=3)
+    lips: float = Field(default=1.0, ge=0, le=3)
     expression: bool = True
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
+    network: str = ""
+    """Beginning of the sha256 of the weights, where they were not those shipped."""
 
 
 class KeyEntry(_Strict):
@@ -48,14 +52,27 @@ Span = tuple[str, Annotated[float, Field(ge=0)], float]
 """A phone or word with its start and end in seconds."""
 
 
+_SAYING = {
+    "extra_forbidden": "is not known there",
+    "missing": "is missing",
+    "less_than_equal": "weights lie from 0 to 1",
+    "greater_than_equal": "must be 0 or more",
+    "too_short": "holds nothing",
+}
+
+
 class KeyFile(_Strict):
-    """The whole file."""
+    """The whole file. ``mesh`` and ``sound`` say which they were (``identity``), ``found`` which frames were keys when
+    the motion was made."""
 
     kmtalk: Literal["keys"] = "keys"
     fps: float = Field(gt=0, lt=10_000)
     frames: int = Field(ge=1)
     made: Made = Made()
     template: str = ""
+    mesh: str = ""
+    sound: str = ""
+    found: list[int] = []
     status: str = "given"
     phones: list[Span] = []
     words: list[Span] = []
@@ -74,7 +91,13 @@ class KeyFile(_Strict):
         )
 
 
-def write_keys(path: Path, motion: Motion, keys: Keys, alignment: Alignment, made: Made) -> None:
+def identity(values: np.ndarray) -> str:
+    """A name for a mesh's vertices or a sound's samples, by their content at 16 bits."""
+    whole = np.round(np.asarray(values, np.float64) / max(float(np.abs(values).max(initial=0)), 1e-12) * 30000)
+    return hashlib.sha256(whole.astype(np.int16).tobytes()).hexdigest()[:16]
+
+
+def write_keys(path: Path, motion: Motion, keys: Keys, alignment: Alignment, made: Made, audio: Audio) -> None:
     """Write every key frame with its time in seconds, its phone and the weights that are not zero; and what
     ``kmtalk complete`` needs to know of the rest."""
     entries = [
@@ -95,9 +118,12 @@ def write_keys(path: Path, motion: Motion, keys: Keys, alignment: Alignment, mad
         "frames": len(motion),
         "made": made.model_dump(),
         "template": motion.rig.template.name,
+        "mesh": identity(motion.rig.template.vertices),
+        "sound": identity(audio.original),
+        "found": keys.found.tolist(),
         "status": alignment.status,
-        "phones": [(p.label, round(p.start, 4), round(p.end, 4)) for p in alignment.phones],
-        "words": [(w.text, round(w.start, 4), round(w.end, 4)) for w in alignment.words],
+        "phones": [(p.label, p.start, p.end) for p in alignment.phones],
+        "words": [(w.text, w.start, w.end) for w in alignment.words],
         "unaligned": alignment.unaligned,
         "keys": entries,
     }
@@ -118,8 +144,8 @@ def read_keys(path: Path) -> KeyFile:
     except ValidationError as error:
         first = error.errors()[0]
         place = _place(path, first["loc"])
-        known = first["msg"] if first["type"] != "extra_forbidden" else "is not known there"
-        raise InputError(f"{path}: {place}{known[:120]}; kmtalk keys writes such a file") from None
+        raise InputError(f"{path}: {place}{_SAYING.get(first['type'], first['msg'])[:120]}") from None
+    _check_spans(path, file)
     seen: set[int] = set()
     for entry in file.keys:
         if entry.frame >= file.frames:
@@ -127,12 +153,29 @@ def read_keys(path: Path) -> KeyFile:
         if entry.frame in seen:
             raise InputError(f"{path}: two keys at frame {entry.frame}; remove one")
         seen.add(entry.frame)
-        if entry.time is not None and abs(entry.time - (entry.frame + 0.5) / file.fps) > 0.51 / file.fps:
+        off = entry.time is not None and abs(entry.time - (entry.frame + 0.5) / file.fps) > 0.51 / file.fps
+        if off and entry.frame in file.found:  # else the frame was changed and the time left as it was: a key moved
             raise InputError(
-                f"{path}: key at frame {entry.frame}: its time {entry.time:g} s is another frame's; the frame counts: "
-                "correct it, and correct or delete the time"
+                f"{path}: key at frame {entry.frame}: its time {entry.time:g} s is another frame's; to move a key "
+                "change its frame (the time may stay, or go), and leave fps as it is"
             )
     return file
+
+
+def _check_spans(path: Path, file: KeyFile) -> None:
+    """Raise InputError where phones or words run backwards, overlap, or lie outside the clip."""
+    duration = (file.frames + 1) / file.fps
+    spans = {"phones": file.phones, "words": file.words, "unaligned": [("", *span) for span in file.unaligned]}
+    for kind, several in spans.items():
+        last = 0.0
+        for label, start, end in several:
+            if not last - 1e-6 <= start < end <= duration:
+                raise InputError(
+                    f"{path}: {kind}: {label} from {start:g} to {end:g} s runs backwards, overlaps or ends late"
+                )
+            last = end
+    if any(not 0 <= frame < file.frames for frame in file.found):
+        raise InputError(f"{path}: found: the clip has frames 0 to {file.frames - 1}")
 
 
 def _place(path: Path, where: Sequence[int | str]) -> str:
@@ -149,14 +192,15 @@ def _place(path: Path, where: Sequence[int | str]) -> str:
 def edited_keys(file: KeyFile, path: Path, motion: Motion) -> Keys:
     """The file's keys over the motion ``motion`` that it was made of: those that differ from it are pinned. Raises
     InputError for shapes that the rig lacks."""
-    keys, index = Keys(locate(file.alignment, len(motion), motion.fps), motion), motion.rig.index
+    found = np.unique(file.found) if file.found else None
+    keys, index = Keys(locate(file.alignment, len(motion), motion.fps), motion, found), motion.rig.index
     for frame in set(keys.frames[1:-1].tolist()) - {entry.frame for entry in file.keys}:
         keys.remove(frame)
     for entry in file.keys:
         pose = np.zeros(len(motion.rig.names), np.float32)
         for name, weight in entry.weights.items():
             if name not in index:
-                raise InputError(f"{path}: key at frame {entry.frame}: {name}: no such shape on {file.template}")
+                raise InputError(f"{path}: key at frame {entry.frame}: {unknown_shape(name, index)}")
             pose[index[name]] = weight
         was = motion.weights[entry.frame]
         differs = bool(np.abs(pose - was).max() > SAME)

@@ -61,6 +61,7 @@ def write_npz(
         "key_labels": np.array(keys.labels, np.str_),
         "key_poses": keys.poses,
         "key_pinned": keys.pinned,
+        "key_found": keys.found,
         "phones": np.array([p.label for p in alignment.phones], np.str_),
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
         "words": np.array([w.text for w in alignment.words], np.str_),
@@ -87,14 +88,20 @@ def write_npz(
 
 def read_npz(path: Path) -> Held:
     """Read what ``write_npz`` wrote; raises InputError where the file is not that."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the animation.npz in it")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: not an animation.npz; kmtalk animate writes one")
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files if name not in ("vertices", "vertex_offsets")}
+        if "key_poses" not in held:
+            raise ValueError("no key frames")
         facts = json.loads(str(held["facts"]))
         if facts["version"] != VERSION:
-            raise InputError(f"{path}: made by another version of kmtalk; animate the speech again")
+            raise ValueError("made by another version of kmtalk")
         rig, weights = rig_from_arrays(held), held["weights"].astype(np.float32)
         if weights.shape[1:] != (len(rig.names),) or not len(weights) or not np.isfinite(weights).all():
             raise ValueError("its weights are not its rig's")
@@ -108,22 +115,47 @@ def read_npz(path: Path) -> Held:
             tuple((float(a), float(b)) for a, b in held["unaligned"]),
         )
         located = KeyFrames(held["key_frames"], tuple(held["key_labels"].tolist()), motion.fps)
-        keys = Keys(located, motion)
+        _check(held, motion, alignment)
+        keys = Keys(located, motion, held["key_found"])
         for frame, label, pose, pinned in zip(
             located.frames.tolist(), located.labels, held["key_poses"], held["key_pinned"], strict=True
         ):
             keys.put(frame, label, pose, bool(pinned))
         sound = held["sound"]
         samples = sound / np.float32(32768) if sound.dtype == np.int16 else sound
-        audio = from_samples(samples, int(held["sound_rate"]), facts["source"])
+        audio = from_samples(samples, int(held["sound_rate"]), str(facts["source"]))
         return Held(motion, alignment, keys, audio, Made(**facts["made"]))
-    except InputError:
-        raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path}: not an animation that kmtalk wrote, or damaged ({reason[:80]}); give an animation.npz"
         ) from None
+
+
+def _check(held: Mapping[str, np.ndarray], motion: Motion, alignment: Alignment) -> None:
+    """Raise ValueError where the arrays contradict one another."""
+    last, frames = len(motion) - 1, held["key_frames"]
+    spans = [(s.start, s.end) for group in (alignment.phones, alignment.words) for s in group]
+    times = np.array([*spans, *alignment.unaligned], np.float64).reshape(-1, 2)
+    every = np.concatenate([frames, held["key_found"]])
+    sound = (
+        0 < motion.fps < 10_000
+        and motion.weights.min() >= 0
+        and motion.weights.max() <= 1
+        and np.isfinite(times).all()
+        and (times[:, 0] < times[:, 1]).all()
+        and every.dtype.kind in "iu"
+        and every.min() >= 0
+        and every.max() <= last
+        and {0, last} <= set(frames.tolist())
+        and (np.diff(frames) > 0).all()
+        and held["key_poses"].shape == (len(frames), motion.weights.shape[1])
+        and bool(((held["key_poses"] >= 0) & (held["key_poses"] <= 1)).all())
+        and held["sound"].ndim == 2
+        and held["sound_rate"] > 0
+    )
+    if not sound:
+        raise ValueError("its parts contradict one another")
 
 
 def _compact(samples: np.ndarray) -> np.ndarray:

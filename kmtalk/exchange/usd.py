@@ -64,6 +64,8 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
                 frame += 1
     else:
         _skel(stage, name, mesh, motion, points)
+        for chunk in motion.chunks():
+            low, high = np.minimum(low, chunk.min((0, 1))), np.maximum(high, chunk.max((0, 1)))
     extent = [Gf.Vec3f(*map(float, low)), Gf.Vec3f(*map(float, high))]
     mesh.CreateExtentAttr(extent)
     stage.SetMetadata("documentation", "kmtalk")

@@ -53,9 +53,10 @@ def read_vertices(path: Path, template: Template, duration: float, fps: float | 
     mean = values.mean(0)
     if np.linalg.norm(mean - template.vertices) < np.linalg.norm(mean):
         values = values - template.vertices
-    if fps is None:
-        rate = min(RATES, key=lambda r: abs(len(held) / r - duration))
-        if abs(len(held) / rate - duration) > 0.02 * duration + 1 / rate:
-            raise InputError(f"{path}: {len(held)} frames for {duration:.2f} s of sound: give --motion-fps")
-        fps = rate
-    return Vertices(values.astype(np.float32), float(fps))
+    if fps is not None and not 0 < fps < 10_000:
+        raise InputError(f"--motion-fps {fps:g}: must be more than 0")
+    rate = min(RATES, key=lambda r: abs(len(held) / r - duration)) if fps is None else fps
+    if abs(len(held) / rate - duration) > 0.02 * duration + 1 / rate:
+        remedy = "give --motion-fps" if fps is None else f"they last {len(held) / rate:.2f} s at {rate:g} fps"
+        raise InputError(f"{path}: {len(held)} frames for {duration:.2f} s of sound: {remedy}")
+    return Vertices(values.astype(np.float32), float(rate))

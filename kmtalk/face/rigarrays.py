@@ -42,6 +42,8 @@ def rig_arrays(rig: Rig) -> dict[str, np.ndarray]:
 def rig_from_arrays(held: Mapping[str, np.ndarray]) -> Rig:
     """The rig of which ``rig_arrays`` made these; raises KeyError or ValueError where it did not."""
     facts = json.loads(str(held["rig"]))
+    if (held["moving"].size and held["moving"].min() < 0) or not isinstance(facts["name"], str):
+        raise ValueError("its parts contradict one another")
     full = np.zeros((len(held["offsets"]), len(held["template"]), 3), np.float32)
     full[:, held["moving"]] = held["offsets"]
     template = Template(

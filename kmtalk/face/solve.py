@@ -7,7 +7,7 @@ from scipy.optimize import lsq_linear
 
 from kmtalk.face.rig import SEAL, Rig
 
-EASE = 1e-3  # of the shapes' mean energy: keeps shapes that undo one another from growing together
+EASE = 1e-5  # of the shapes' mean energy: keeps shapes that undo one another from growing together
 
 
 def solve_weights(rig: Rig, offsets: np.ndarray) -> tuple[np.ndarray, float]:

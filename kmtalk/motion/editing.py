@@ -95,14 +95,15 @@ def _merged(at: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _window(touched: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
     """(N,): 1 from the key before to the key after every touched frame, 0 beyond REACH of those."""
-    frames, out = np.arange(count), np.zeros(count)
+    out, reach = np.zeros(count), int(np.ceil(REACH * fps))
     for frame in touched:
-        before, after = keys[keys < frame], keys[keys > frame]
-        low = before[-1] if len(before) else frame
-        high = after[0] if len(after) else frame
+        low = int(keys[max(int(np.searchsorted(keys, frame)) - 1, 0)])
+        high = int(keys[min(int(np.searchsorted(keys, frame, side="right")), len(keys) - 1)])
+        part = slice(max(low - reach, 0), high + reach + 1)
+        frames = np.arange(count)[part]
         away = np.maximum(np.maximum(low - frames, frames - high), 0) / (REACH * fps)
         t = np.clip(1 - away, 0, 1)
-        out = np.maximum(out, t * t * (3 - 2 * t))
+        out[part] = np.maximum(out[part], t * t * (3 - 2 * t))
     return out
 
 
@@ -121,8 +122,12 @@ class _Sealing:
         at = (np.array(own, float) + 0.5) / fps
         free = [p for p in alignment.phones if ((at > p.start - 1 / fps) & (at < p.end)).any() and _bilabial(p.label)]
         self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in free))
-        away = np.abs(np.arange(count)[:, None] - held[None]).min(1, initial=NEAR)
-        self._exact = np.clip(1 - away / NEAR, 0, 1)[:, None]
+        exact = np.zeros(count)
+        for step in range(-NEAR, NEAR + 1):
+            near = held + step
+            near = near[(near >= 0) & (near < count)]
+            exact[near] = np.maximum(exact[near], 1 - abs(step) / NEAR)
+        self._exact = exact[:, None]
 
     def __call__(self, change: np.ndarray) -> np.ndarray:
         if not self._alignment.phones:

@@ -10,13 +10,16 @@ import gzip
 import html
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import soundfile
+import soxr
 
 from kmtalk.speech.audio import Audio
 
+MOST_HZ, USUAL_HZ = 96_000, 48_000
 _PARTS = Path(__file__).parent / "viewer"
 
 
@@ -49,12 +52,17 @@ def write_page(
         "SCRIPT": (_PARTS / "viewer.js").read_text(encoding="utf-8"),
     }
     page = (_PARTS / "page.html").read_text(encoding="utf-8")
-    for name, text in inside.items():
-        page = page.replace(f"@{name}@", text)
-    path.write_text(page, encoding="utf-8")
+    # in one pass: what is put in is not searched again
+    path.write_text(re.sub(r"@([A-Z]+)@", lambda m: inside[m[1]], page), encoding="utf-8")
 
 
 def _flac(audio: Audio) -> str:
+    """Two channels and 96 kHz at most: browsers play no more."""
+    samples, rate = audio.original, audio.original_rate
+    if samples.shape[1] > 2:
+        samples = samples.mean(axis=1, keepdims=True)
+    if rate > MOST_HZ:
+        samples, rate = soxr.resample(samples, rate, USUAL_HZ), USUAL_HZ
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio.original, audio.original_rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -74,8 +74,8 @@ class LossConfig(_Strict):
 class Config(_Strict):
     """A whole run. ``keys`` is where key frames lie: at phones, or evenly at an equal count (the paper's
     ablation); ``edits`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator
-    sets; ``longest`` s is what one training crop holds; ``check_every`` steps the held-out mouth is
-    scored and a checkpoint written."""
+    sets, and ``deaf`` the share of crops that CMC must complete from their keys alone; ``longest`` s is what one
+    training crop holds; ``check_every`` steps the held-out mouth is scored and a checkpoint written."""
 
     encoder: str = "whisper-base-4"
     corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
@@ -84,6 +84,7 @@ class Config(_Strict):
     losses: LossConfig = LossConfig()
     keys: Literal["phones", "uniform"] = "phones"
     edits: float = Field(default=0.0, ge=0, le=1)
+    deaf: float = Field(default=0.0, ge=0, lt=1)
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

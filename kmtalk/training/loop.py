@@ -53,9 +53,9 @@ def _precision() -> str | None:
 class Teacher(nn.Module):
     """The network and its lip reader, so that one forward gives the losses (and several machines agree)."""
 
-    def __init__(self, network: Network, surface: nn.Module, weights: dict[str, float]) -> None:
+    def __init__(self, network: Network, surface: nn.Module, weights: dict[str, float], deaf: float = 0.0) -> None:
         super().__init__()
-        self.network, self.surface = network, surface
+        self.network, self.surface, self.deaf = network, surface, deaf
         with torch.no_grad():
             seen = surface.lips(torch.zeros(1, 1, network.shape.out)).shape[-1]  # type: ignore[operator]
         self.reader = LipReader(seen, network.shape.dimension)
@@ -75,12 +75,16 @@ class Teacher(nn.Module):
         if stage == "keys":
             return out
         own = own.detach() if stage == "completion" else own
+        generator = torch.Generator().manual_seed(number)
         if network.shape.key_motion:
-            generator = torch.Generator().manual_seed(number)
             motion_keys, left = repairable(truth, batch, own, generator)
         else:
             motion_keys, left = own, batch
-        motion = network.complete(audio, motion_keys, left)
+        heard = audio
+        if self.deaf:
+            hears = torch.rand(len(audio), 1, 1, generator=generator) >= self.deaf
+            heard = audio * hears.to(audio)
+        motion = network.complete(heard, motion_keys, left)
         with torch.autocast(audio.device.type, enabled=False):  # millimetres want more than bfloat16
             return out | losses.on_motion(motion.float(), audio.float(), batch)
 
@@ -167,7 +171,7 @@ class Trainer:
         )
         self.average = AveragedModel(network, multi_avg_fn=_averaged)
         self.average.to(self.accelerator.device)
-        teacher = Teacher(network, surface, config.losses.model_dump())
+        teacher = Teacher(network, surface, config.losses.model_dump(), config.deaf)
         optimizer = torch.optim.AdamW(
             teacher.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
