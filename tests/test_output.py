@@ -101,7 +101,8 @@ def test_glb_carries_the_same_mouth(folder, spoken, rig):
         accessor = document.accessors[target["POSITION"]]
         sparse = accessor.sparse
         view = document.bufferViews[sparse.indices.bufferView]
-        index = np.frombuffer(blob, np.uint32, sparse.count, view.byteOffset)
+        kind = {pygltflib.UNSIGNED_SHORT: np.uint16, pygltflib.UNSIGNED_INT: np.uint32}[sparse.indices.componentType]
+        index = np.frombuffer(blob, kind, sparse.count, view.byteOffset)
         view = document.bufferViews[sparse.values.bufferView]
         vertices[index] += weight * np.frombuffer(blob, np.float32, 3 * sparse.count, view.byteOffset).reshape(-1, 3)
     assert np.abs(vertices - spoken.vertices[frame]).max() * 1000 < 0.05  # mm

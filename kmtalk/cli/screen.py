@@ -30,6 +30,7 @@ from kmtalk.progress import Progress
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no names of files; warnings and errors stay.")]
 Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stderr, a summary as JSON on stdout.")]
 
+MANY = 40  # files that are named one by one
 EVERY = 0.1  # seconds between two events of one stage
 
 
@@ -93,9 +94,13 @@ class Screen(Progress):
     def wrote(self, paths: Sequence[Path]) -> None:
         """Name the files that were written."""
         self.summary["written"] += [str(p) for p in paths]
-        if not self.quiet:
-            for path in paths:
-                self.print(str(path))
+        if self.quiet:
+            return
+        if len(paths) > MANY:
+            self.print(f"{paths[0]} … {paths[-1]} ({len(paths)} files)")
+            return
+        for path in paths:
+            self.print(str(path))
 
 
 @contextmanager

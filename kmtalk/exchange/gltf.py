@@ -13,6 +13,9 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import vertex_normals
 
+LEAST = 2e-4  # mm: what a shape moves less is left out; of all shapes together it is 0.013 mm at most
+MOST_BYTES = 2_000_000_000  # of 4 GB that the format can address
+
 
 @dataclass
 class _Buffer:
@@ -53,23 +56,29 @@ class _Buffer:
         )
         return len(self.document.accessors) - 1
 
-    def sparse(self, offsets: np.ndarray) -> int:
-        """Offsets (V, 3), of which only those that are not zero are stored."""
-        moved = np.flatnonzero(np.abs(offsets).max(1) > 0)
+    def sparse(self, offsets: np.ndarray, least: float = 0.0) -> int:
+        """Offsets (V, 3), of which only those of more than ``least`` are stored."""
+        moved = np.flatnonzero(np.abs(offsets).max(1) > least)
+        short = len(offsets) < 65536
         if not len(moved):
             moved = np.array([0])  # a sparse accessor must hold one element
+        stored = offsets[moved].astype(np.float32)
+        low, high = stored.min(0), stored.max(0)
+        if len(moved) < len(offsets):  # the others are zero
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
         accessor = gl.Accessor(
             componentType=gl.FLOAT,
             count=len(offsets),
             type=gl.VEC3,
-            min=offsets.min(0).tolist(),
-            max=offsets.max(0).tolist(),
+            min=low.tolist(),
+            max=high.tolist(),
             sparse=gl.Sparse(
                 count=len(moved),
                 indices=gl.AccessorSparseIndices(
-                    bufferView=self.view(moved.astype(np.uint32)), componentType=gl.UNSIGNED_INT
+                    bufferView=self.view(moved.astype(np.uint16 if short else np.uint32)),
+                    componentType=gl.UNSIGNED_SHORT if short else gl.UNSIGNED_INT,
                 ),
-                values=gl.AccessorSparseValues(bufferView=self.view(offsets[moved].astype(np.float32))),
+                values=gl.AccessorSparseValues(bufferView=self.view(stored)),
             ),
         )
         self.document.accessors.append(accessor)
@@ -85,6 +94,11 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str
     keys …) go into the animation's extras, for ``kmtalk view``.
     """
     template = motion.rig.template
+    size = len(motion) * (template.vertices.size * 16 // 3 + 8 * len(motion))  # bytes: sparse offsets, and weights
+    if bake and size > MOST_BYTES:
+        raise InputError(
+            f"{path.name}: {len(motion)} baked frames are more than a .glb holds; write .abc or .usd --bake"
+        )
     document = gl.GLTF2(
         asset=gl.Asset(version="2.0", generator="kmtalk"),
         scene=0,
@@ -98,7 +112,7 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str
         played = np.eye(len(motion), dtype=np.float32)
     else:
         names, shapes, played = motion.rig.played(motion.weights)
-        targets = [buffer.sparse(offsets) for offsets in shapes]
+        targets = [buffer.sparse(offsets, LEAST / template.mm_per_unit) for offsets in shapes]
     vertices = template.vertices.astype(np.float32)
     normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
     attributes = gl.Attributes(
