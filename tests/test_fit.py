@@ -490,14 +490,15 @@ def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
     save_kmrig(tmp_path / "a.kmrig", talk.fit(bare))
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         whole = {name: file[name] for name in file.files}
-    facts = json.loads(str(whole["facts"]))
+    facts = json.loads(str(whole["rig"]))
     crooked = {
-        "landmark": {"facts": np.array(json.dumps(facts | {"landmarks": facts["landmarks"] | {"chin": 10**6}}))},
-        "no landmarks": {"facts": np.array(json.dumps(facts | {"landmarks": {}}))},
-        "gain": {"facts": np.array(json.dumps(facts | {"gain": "a"}))},
+        "landmark": {"rig": np.array(json.dumps(facts | {"landmarks": facts["landmarks"] | {"chin": 10**6}}))},
+        "no landmarks": {"rig": np.array(json.dumps(facts | {"landmarks": {}}))},
+        "gain": {"rig": np.array(json.dumps(facts | {"gain": "a"}))},
+        "moving": {"moving": whole["moving"] - 10**6},
         "names": {"names": np.array([f"x{k}" for k in range(len(whole["names"]))])},
-        "flat": {"vertices": whole["vertices"][:, :2]},
-        "nan": {"vertices": np.full_like(whole["vertices"], np.nan)},
+        "flat": {"template": whole["template"][:, :2]},
+        "nan": {"template": np.full_like(whole["template"], np.nan)},
         "region": {"region.lip_pairs": whole["region.lip_pairs"] + 10**6},
         "faces": {"faces": whole["faces"].astype(float)},
     }
