@@ -14,8 +14,9 @@ demo: $(VENV)/.demo gl
 	@echo "The video:         speech-kmtalk/animation.mp4"
 	@echo "The contact sheet: speech-kmtalk.png"
 
-test: $(VENV)/.test gl chromium blender lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.test
+	$(MAKE) --no-print-directory -j 3 chromium blender lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -63,7 +64,7 @@ detector: $(VENV)/.demo
 	fi
 
 # a browser for the page's tests, and Blender for those of the formats; without them these are skipped
-chromium:
+chromium: gl
 	@if command -v chromium chromium-browser google-chrome >/dev/null 2>&1; then :; else \
 	  echo "no browser yet: trying apt-get install chromium"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \

@@ -19,11 +19,12 @@ import argparse
 import shutil
 from pathlib import Path
 
+from kmtalk.assets import asset
 from kmtalk.face.rig import load_rig
 from kmtalk.training.config import Config
 from kmtalk.training.corpora import gather
 from kmtalk.training.loop import Trainer
-from kmtalk.weights import asset
+from kmtalk.training.tasks import rig_task
 
 VARIANTS: dict[str, dict[str, dict[str, object] | str]] = {
     "full": {},
@@ -70,7 +71,8 @@ def main() -> None:
             if not done.is_file():
                 folder = options.output / f"{variant}-{seed}"
                 config = plan(options.grid, cache, seed, options.steps, variant)
-                shutil.copy(Trainer(config, clips, judged, rig, folder, say=print).run(), done)
+                task = rig_task(config, clips, judged, rig, cache)
+                shutil.copy(Trainer(config, task, folder, say=print).run(), done)
             print(done, flush=True)
     rows = " ".join(f"--network {p.stem}={p}" for p in sorted(options.output.glob("*.safetensors")))
     print(f"kmtalk evaluate {options.grid} {rows}")

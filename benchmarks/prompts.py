@@ -112,9 +112,9 @@ def score_mouths(chosen: list[tuple[Path, str]]) -> None:
             m = solver.measure(perform(audio, alignment).astype(np.float64))
             mouth = np.stack([m.aperture, m.width, m.jaw], 1)
             wide, spans = metrics.open_range(mouth), metrics.silences(alignment, audio.duration)
-            shut += [least / wide for least in metrics.closures(mouth, alignment, 30.0)]
-            still += [s / wide for s in metrics.stillness(mouth, 30.0, spans, 0.1, 0.1)]
-            whole += [s / wide for s in metrics.stillness(mouth, 30.0, spans, 0.0, 0.0)]
+            shut += [least / wide for least in metrics.least_apertures(mouth, alignment, 30.0)]
+            still += [s / wide for s in metrics.still_spans(mouth, 30.0, spans, 0.1, 0.1)]
+            whole += [s / wide for s in metrics.still_spans(mouth, 30.0, spans, 0.0, 0.0)]
         print(
             f"{name:12s} closed {100 * np.mean(np.array(shut) <= 0.1):5.1f} % of {len(shut)} p b m;  "
             f"still {100 * np.mean(np.array(still) <= 0.01):5.1f} % of {len(still)} silences "

@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 
 from kmtalk import KMTalk
+from kmtalk.assets import asset
 from kmtalk.progress import Progress
-from kmtalk.weights import asset
 
 
 class Watch(Progress):

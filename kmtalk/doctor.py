@@ -78,8 +78,8 @@ def _whisper() -> Finding:
 
 
 def _network() -> Finding:
+    from kmtalk.assets import asset
     from kmtalk.motion.model import load_network
-    from kmtalk.weights import asset
 
     def look() -> str:
         shape = load_network(asset("network.safetensors")).shape

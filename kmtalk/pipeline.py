@@ -13,6 +13,7 @@ import numpy as np
 
 from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
+from kmtalk.assets import asset
 from kmtalk.errors import InputError
 from kmtalk.exchange.keyfile import Made, edited_keys, identity, read_keys
 from kmtalk.exchange.vertices import read_vertices
@@ -32,19 +33,17 @@ from kmtalk.motion.finish import close_others
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
 from kmtalk.progress import Progress
-from kmtalk.speech.align import ALIGNERS, Aligner, Transcript, align_or_uniform, uniform
+from kmtalk.speech.align import Transcript, align_or_uniform, uniform
+from kmtalk.speech.aligners import Aligners
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.encode import load_encoder
-from kmtalk.speech.mfa import MfaAligner, mfa_folder
-from kmtalk.speech.mfa_cli import MfaCommandAligner, mfa_language
-from kmtalk.speech.sphinx import PocketSphinxAligner
 from kmtalk.speech.text import check_text
 from kmtalk.speech.transcribe import Transcriber
-from kmtalk.weights import asset
 
 MOTIONS = ("network", "rules")
 NETWORK = "network.safetensors"
+COMPLETION = "completion.safetensors"
 DEFAULT_STYLE = "natural"
 
 
@@ -71,17 +70,10 @@ class KMTalk:
         warn: Callable[[str], None] = _to_stderr,
         progress: Progress | None = None,
     ) -> None:
-        if aligner not in ALIGNERS:
-            raise InputError(f"{aligner}: no such aligner; one of {', '.join(ALIGNERS)}")
-        if aligner == "mfa" and not (acoustic and dictionary):
-            raise InputError("the mfa aligner needs an acoustic model zip and a dictionary (--acoustic, --dictionary)")
-        if bool(acoustic) != bool(dictionary) and aligner != "mfa-cli":
-            raise InputError("an MFA acoustic model and its dictionary go together (--acoustic, --dictionary)")
-        self._whisper, self._aligner = whisper, aligner
-        self._acoustic, self._dictionary = acoustic, dictionary
+        self._whisper = whisper
+        self._aligners = Aligners(aligner, acoustic, dictionary)
         self._given_network = network
         self._warn, self._progress = warn, progress or Progress()
-        self._made: dict[str, Aligner] = {}
 
     @cached_property
     def rig(self) -> Rig:
@@ -116,6 +108,14 @@ class KMTalk:
         wanted = self.network.shape.encoder
         shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._whisper}"
         return Performer(self.network, load_encoder(wanted, self._transcriber.model if shared else None))
+
+    @cached_property
+    def completer(self) -> Performer:
+        """The network that completes edited keys: the shipped one for that, whose CMC follows them (Shape.lines), or
+        the given network itself."""
+        if self._given_network is not None:
+            return self.performer
+        return Performer(load_network(asset(COMPLETION)), self.performer.encoder)
 
     def animate(
         self,
@@ -183,14 +183,39 @@ class KMTalk:
         """Read an animation.npz, to be looked at, edited and completed; raises InputError where it is none."""
         return replace(load_animation(path), completer=self.complete)
 
+    def wear(
+        self,
+        motion: str | Path,
+        template: str | Path | Template,
+        speech: str | Path | Audio,
+        fps: float | None = None,
+        landmarks: str | Path | Mapping[str, np.ndarray] | None = None,
+    ) -> Animation:
+        """Vertices by frame, of ``kmtalk evaluate -o`` or of another system, on their own mesh with their sound.
+
+        ``motion`` is a .npy (N, V, 3) or (N, 3V), positions or offsets, at ``fps`` (None: by its length). What comes
+        out has one shape a frame, can be saved and looked at as any other, and has no keys to edit. Raises InputError
+        for motion of another mesh.
+        """
+        audio = speech if isinstance(speech, Audio) else load_audio(speech)
+        base = self._rig_for(template, landmarks)
+        held = read_vertices(Path(motion), base.template, audio.duration, fps)
+        names = tuple(f"frame_{n:05d}" for n in range(len(held.offsets)))
+        rig = Rig(base.template, names, held.offsets, base.upright)
+        moved, alignment = Motion(rig, np.eye(len(names), dtype=np.float32), held.fps), Alignment()
+        keys = Keys(locate(alignment, len(names), held.fps), moved)
+        return Animation(moved, alignment, keys, audio, Made(motion="vertices"), self.complete)
+
     def complete(self, animation: Animation) -> Animation:
         """The animation after its keys were edited (``motion.editing``); one whose keys nobody touched stays as it
-        is."""
+        is. Raises InputError for vertices by frame."""
         motion, made = animation.motion, animation.made
+        if made.motion == "vertices":
+            raise InputError("vertices by frame have no keys to edit (--motion-from makes keys of them)")
         with self._progress.stage("encode"):
-            features = self.performer.hear(animation.audio)
+            features = self.completer.hear(animation.audio)
         with self._progress.stage("complete"):
-            shape = self.performer.network.shape
+            shape = self.completer.network.shape
             style = made.style if made.motion == "network" else None
             known = DEFAULT_STYLE if DEFAULT_STYLE in shape.styles else None
             wanted = known if style is None else parse_style(style)
@@ -198,7 +223,7 @@ class KMTalk:
                 motion,
                 animation.alignment,
                 animation.keys,
-                self.performer.network,
+                self.completer.network,
                 features,
                 style_shares(shape, wanted),
                 animation.audio.duration,
@@ -225,6 +250,8 @@ class KMTalk:
             base = self.load(speech)
         else:
             made = file.made
+            if made.motion == "vertices":
+                raise InputError(f"{path}: is of vertices by frame, which have no keys to edit")
             if made.motion == "network" and made.network != self._weights:
                 raise InputError(f"{path}: was made with other weights; give the same --network, or none")
             base = self.animate(
@@ -321,7 +348,7 @@ class KMTalk:
                 return audio, read_textgrid(textgrid, audio.duration)
         if audio.silent:
             return audio, Alignment(status="silent")
-        if self._aligner == "uniform":
+        if self._aligners.name == "uniform":
             return audio, uniform("asked for")
         if text is not None:
             transcript = Transcript(text, language or "en")
@@ -332,7 +359,9 @@ class KMTalk:
             if not transcript.text:
                 self._warn("no words heard: key frames are uniform (stride 3) and the mouth follows the sound alone")
                 return audio, uniform("no words heard")
-            return audio, align_or_uniform(self._aligners(transcript.language), audio, transcript, self._warn)
+            return audio, align_or_uniform(
+                self._aligners.for_language(transcript.language), audio, transcript, self._warn
+            )
 
     def fit(
         self,
@@ -400,34 +429,3 @@ class KMTalk:
                 f"{name}: confidence {found.report.confidence}: {doubts} (kmtalk fit shows it, --landmarks may mend it)"
             )
         return found.rig
-
-    def _aligners(self, language: str) -> list[Aligner]:
-        """Who may try, in order."""
-        if self._aligner == "auto":
-            names = ["mfa"] if self._acoustic and self._dictionary else []
-            names += ["pocketsphinx"] if language == "en" else []
-            found = _published_model(language)
-            if found and language != "en":
-                names.append(f"mfa:{found}")
-            return [self._aligner_named(n) for n in names]
-        return [self._aligner_named(self._aligner)]
-
-    def _aligner_named(self, name: str) -> Aligner:
-        if name not in self._made:
-            kind, _, model = name.partition(":")
-            if kind == "pocketsphinx":
-                self._made[name] = PocketSphinxAligner()
-            elif kind == "mfa":
-                acoustic, dictionary = (model, model) if model else (self._acoustic or "", self._dictionary or "")
-                self._made[name] = MfaAligner(acoustic, dictionary)
-            else:
-                self._made[name] = MfaCommandAligner(self._acoustic, self._dictionary)
-        return self._made[name]
-
-
-def _published_model(language: str) -> str | None:
-    """A model in MFA's own folder whose name begins with the language's, with its dictionary."""
-    for path in sorted((mfa_folder() / "acoustic").glob(f"{mfa_language(language)}_*.zip")):
-        if (mfa_folder() / "dictionary" / f"{path.stem}.dict").is_file():
-            return path.stem
-    return None

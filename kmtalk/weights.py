@@ -47,15 +47,6 @@ def cache_folder() -> Path:
     return user_cache_path("kmtalk", appauthor=False) / "weights"
 
 
-def asset(name: str) -> Path:
-    """A file of assets/ or data/: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    for folder in (here / "assets", here / "data", here.parent / "assets", here.parent / "data"):
-        if (folder / name).exists():
-            return folder / name
-    raise InputError(f"assets/{name} is missing from this installation; reinstall kmtalk")
-
-
 def load_wav2vec2(source: str) -> Any:
     """A wav2vec 2.0 model (transformers) from a folder or from the hub, safetensors only; raises InputError."""
     try:

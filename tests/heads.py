@@ -128,3 +128,17 @@ def _carried(values: np.ndarray, faces: np.ndarray, points: np.ndarray, place: n
         out[row] = spots[best % len(spots)] @ values[faces[near[best // len(spots)]]]
         out[row, :3] = points[row]
     return out
+
+
+def closures(animation, alignment):
+    """Greatest share of the open range that lips are apart at each p, b and m."""
+    t = animation.template
+    upper, lower = t.regions["lip_pairs"].T
+    middle = slice(len(upper) // 3, len(upper) - len(upper) // 3)
+    v = animation.vertices
+    gap = np.median(np.linalg.norm(v[:, upper] - v[:, lower], axis=2)[:, middle], axis=1)
+    low, high = np.percentile(gap, [1, 95])
+    time = (np.arange(len(gap)) + 0.5) / animation.fps
+    spans = [p for p in alignment.phones if p.label in ("P", "B", "M")]
+    least = [gap[(time >= p.start - 0.02) & (time <= p.end + 0.02)].min() for p in spans]
+    return (np.array(least) - low) / (high - low)

@@ -72,7 +72,9 @@ def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, rig)
     for clip in clips:
         assert abs(len(clip.samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
         mouth = solver.measure(clip.weights.astype(float))
-        least += metrics.closures(np.stack([mouth.aperture, mouth.width, mouth.jaw], 1), clip.alignment, clip.fps)
+        least += metrics.least_apertures(
+            np.stack([mouth.aperture, mouth.width, mouth.jaw], 1), clip.alignment, clip.fps
+        )
     assert len(least) > 30
     assert np.mean(np.array(least) < metrics.CLOSED) > 0.98
     muted = [c for c in clips if c.alignment.aligner == "none"]
@@ -117,7 +119,7 @@ def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
         count = min(len(fitted), len(clip.mouth))
         real.append(clip.mouth[:count][clip.speaking[:count]])
         made.append(fitted[:count][clip.speaking[:count]])
-        least += metrics.closures(fitted, clip.alignment, 25.0)
+        least += metrics.least_apertures(fitted, clip.alignment, 25.0)
     a, b = np.concatenate(real), np.concatenate(made)
     assert all(np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.95 for k in range(3))
     assert np.mean(np.array(least) < metrics.CLOSED) > 0.97

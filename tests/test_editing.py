@@ -14,6 +14,8 @@ from kmtalk import InputError
 from kmtalk.exchange.timeline import aperture
 from kmtalk.face.template import write_obj
 from kmtalk.keys import Keys, locate
+from kmtalk.motion.inference import run
+from kmtalk.motion.model import style_shares
 from kmtalk.speech.alignment import Alignment, Phone
 
 
@@ -56,6 +58,23 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     jaw = after.weights[:, after.names.index("jawOpen")] - before.weights[:, before.names.index("jawOpen")]
     assert abs(jaw[frame - 1]) > 0.03 or frame - 1 == low
     assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
+
+
+def test_cmc_itself_follows_the_keys(talk, again):
+    """Not the blend that makes pinned keys exact: the network takes up an edit, in the shape that was edited."""
+    network, features = talk.completer.network, talk.completer.hear(again.audio)
+    frames, count, names = again.keys.frames, len(again.weights), network.shape.names
+    shares = style_shares(network.shape, "natural")
+    before = run(network, features, frames, count, 30.0, shares)
+    for name in ("jawOpen", "mouthPucker", "mouthFunnel", "mouthStretchLeft"):
+        for key in (8, 21, 34):
+            at, shape, change = frames[key], names.index(name), np.zeros((len(frames), len(names)), np.float32)
+            change[key, shape] = 0.3 if before[at, shape] < 0.6 else -0.3
+            share = (run(network, features, frames, count, 30.0, shares, change) - before) / change[key, shape]
+            assert 0.8 <= share[at, shape] <= 1.2
+            assert np.abs(np.delete(share[at], shape)).max() <= 0.2
+            far = np.abs(np.arange(count) - at) > 30
+            assert np.abs(share[far]).max() <= 0.05
 
 
 def test_nothing_edited_changes_nothing(again):

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import trimesh
 from conftest import FACE, SAID, SHARED, SPEECH, needs_detector, needs_shared
-from heads import identity, retopologised
+from heads import closures, identity, retopologised
 from scipy.spatial import cKDTree
 
 from kmtalk import InputError, KMTalk, Template
 from kmtalk.face.files.load import load_template
 from kmtalk.face.kmrig import load_kmrig, save_kmrig
-from kmtalk.face.names import known_shapes
 from kmtalk.face.picked import load_landmarks
 from kmtalk.face.rig import SEAL
 from kmtalk.face.template import write_obj
@@ -253,20 +252,6 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     assert (animation.weights[:, animation.names.index(SEAL)] == 1).all()
 
 
-def closures(animation, alignment):
-    """Greatest share of the open range that lips are apart at each p, b and m."""
-    t = animation.template
-    upper, lower = t.regions["lip_pairs"].T
-    middle = slice(len(upper) // 3, len(upper) - len(upper) // 3)
-    v = animation.vertices
-    gap = np.median(np.linalg.norm(v[:, upper] - v[:, lower], axis=2)[:, middle], axis=1)
-    low, high = np.percentile(gap, [1, 95])
-    time = (np.arange(len(gap)) + 0.5) / animation.fps
-    spans = [p for p in alignment.phones if p.label in ("P", "B", "M")]
-    least = [gap[(time >= p.start - 0.02) & (time <= p.end + 0.02)].min() for p in spans]
-    return (np.array(least) - low) / (high - low)
-
-
 @needs_shared
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -287,157 +272,6 @@ def test_heads_of_other_makers_close_at_bilabials(talk, spoken, tmp_path, mesh):
     assert np.percentile(odd, 99) < 0.1 * np.linalg.norm(jaw, axis=1).max()
     assert (shares <= 0.10).mean() >= 0.95
     assert np.array_equal(animation.template.vertices, load_template(path).vertices)
-
-
-def test_names_of_shapes():
-    given = [
-        "jawOpen",
-        "Head_mouthSmile_L",
-        "BS.eyeBlink_R",
-        "mouth_pucker",
-        "browDownLeft",
-        "fat",
-        "JawLeft",
-        "noseSneerR",
-    ]
-    assert known_shapes(given) == {
-        "jawOpen": "jawOpen",
-        "Head_mouthSmile_L": "mouthSmileLeft",
-        "BS.eyeBlink_R": "eyeBlinkRight",
-        "mouth_pucker": "mouthPucker",
-        "browDownLeft": "browDownLeft",
-        "JawLeft": "jawLeft",
-        "noseSneerR": "noseSneerRight",
-    }
-    assert set(known_shapes(["viseme_PP", "vrc.v_aa", "v_ou", "viseme_sil"]).values()) == {
-        "viseme_PP",
-        "viseme_aa",
-        "viseme_U",
-        "viseme_sil",
-    }
-    assert known_shapes(["A", "I", "U", "E", "O"])["E"] == "vrm_ee"
-    assert known_shapes(["A", "B"]) == {}
-    assert set(known_shapes([f"Fcl_MTH_{v}" for v in "AIUEO"])) == {f"Fcl_MTH_{v}" for v in "AIUEO"}
-
-
-@pytest.fixture(scope="module")
-def avatar(talk, tmp_path_factory):
-    """A GLB with ARKit's 52 shapes: what kmtalk itself writes, turned, scaled and with texture-like seams."""
-    from kmtalk.exchange.gltf import write_glb
-    from kmtalk.face.motion import Motion
-
-    path = tmp_path_factory.mktemp("avatar") / "avatar.glb"
-    write_glb(path, Motion(talk.rig, np.zeros((2, len(talk.rig.names)), np.float32), 30.0))
-    return path
-
-
-def test_a_glb_is_read_with_its_shapes(talk, avatar):
-    template = load_template(avatar)
-    rig = talk.rig
-    assert np.abs(template.vertices - rig.template.vertices).max() < 1e-6
-    assert tuple(template.shapes) == rig.names
-    assert np.abs(template.shapes["jawOpen"] - rig.offsets[rig.index["jawOpen"]]).max() < 1e-6
-    assert template.colors is not None and np.abs(template.colors.astype(int) - rig.template.colors).max() <= 1
-
-
-def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
-    """On a mesh of unknown topology: no detector looks, the artist's shapes move and are what comes out."""
-    import pygltflib
-
-    template = load_template(avatar)
-    order = np.random.default_rng(2).permutation(len(template.vertices))
-    turned = template.vertices[order][:, [0, 2, 1]] * np.float32([100, -100, 100])
-    shapes = {
-        (name[:-4] + "_L" if name.endswith("Left") else name): offsets[order][:, [0, 2, 1]]
-        * np.float32([100, -100, 100])
-        for name, offsets in template.shapes.items()
-        if not name.startswith(("head", "tongueTip", "tongueInter", "tongueDors", "mouthLabio", "mouthProt"))
-    }
-    theirs = Template(turned, np.argsort(order)[template.faces].astype(np.int32), name="avatar", shapes=shapes)
-    fit = talk.fit(theirs)
-    assert fit.report.way == "own shapes" and fit.report.confidence == "high"
-    jaw = fit.rig.offsets[fit.rig.index["jawOpen"]]
-    assert np.abs(jaw - shapes["jawOpen"]).max() < 1e-4
-    corner = talk.rig.template.vertices[talk.rig.template.landmarks["mouth_left"]]
-    found = fit.rig.template.vertices[fit.rig.template.landmarks["mouth_left"]]
-    assert np.linalg.norm(found[[0, 2, 1]] * [0.01, 0.01, -0.01] - corner) < 0.006
-    assert fit.rig.gain == pytest.approx(1, abs=0.15)
-    animation = talk.animate(SPEECH, fit, text=SAID)
-    assert closures(animation, animation.alignment).max() <= 0.1
-    animation.save(tmp_path / "out.glb")
-    out = pygltflib.GLTF2().load(str(tmp_path / "out.glb"))
-    names = out.meshes[0].extras["targetNames"]
-    assert set(shapes) <= set(names) and "mouthSmile_L" in names and "headYawLeft" in names
-    # what the file plays is what the vertices are
-    played = load_template(tmp_path / "out.glb")
-    weights = fit.rig.played(animation.weights[40:41])[2][0]
-    posed = played.vertices + sum(w * played.shapes[n] for n, w in zip(names, weights, strict=True))
-    assert np.abs(posed - animation.vertices[40]).max() < 1e-3
-
-
-@pytest.mark.slow
-def test_visemes_are_mixed_where_a_file_has_no_arkit(talk):
-    """Five mouths of VRM: lips still meet, and every frame is a mixture of the file's own shapes."""
-    rig = talk.rig
-    mouths = {
-        "A": {"jawOpen": 0.6},
-        "I": {"jawOpen": 0.12, "mouthSmileLeft": 0.5, "mouthSmileRight": 0.5},
-        "U": {"mouthPucker": 0.8, "jawOpen": 0.08},
-        "E": {"jawOpen": 0.25, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.4},
-        "O": {"jawOpen": 0.35, "mouthFunnel": 0.5},
-    }
-    shapes = {v: sum(w * rig.offsets[rig.index[n]] for n, w in pose.items()) for v, pose in mouths.items()}
-    order = np.random.default_rng(3).permutation(len(rig.template.vertices))
-    theirs = Template(
-        rig.template.vertices[order],
-        np.argsort(order)[rig.template.faces].astype(np.int32),
-        name="vrm",
-        shapes={v: s[order].astype(np.float32) for v, s in shapes.items()},
-    )
-    fit = talk.fit(theirs)
-    assert fit.report.way == "own shapes"
-    animation = talk.animate(SPEECH, fit, text=SAID)
-    assert (closures(animation, animation.alignment) <= 0.1).mean() >= 0.95
-    _, _, weights = fit.rig.played(animation.weights)
-    assert weights.min() >= 0 and weights[:, :5].max() > 0.2
-
-
-def test_a_folder_of_obj_shapes(talk, tmp_path):
-    rig = talk.rig
-    folder = tmp_path / "face"
-    folder.mkdir()
-    faces = rig.template.faces[::-1]
-    write_obj(folder / "neutral.obj", Template(rig.template.vertices, faces))
-    for name in rig.names[:52]:
-        write_obj(folder / f"{name}.obj", Template(rig.template.vertices + rig.offsets[rig.index[name]], faces))
-    template = load_template(folder)
-    assert len(template.shapes) == 52
-    assert talk.fit(template).report.way == "own shapes"
-    (folder / "neutral.obj").rename(folder / "someone.obj")
-    with pytest.raises(InputError, match=r"neutral\.obj"):
-        load_template(folder)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pxr") is None, reason="usd-core is not installed")
-def test_usd_with_blend_shapes(talk, tmp_path):
-    from pxr import Gf, Usd, UsdGeom, UsdSkel, Vt
-
-    rig = talk.rig
-    stage = Usd.Stage.CreateNew(str(tmp_path / "face.usda"))
-    body = UsdGeom.Xform.Define(stage, "/body")
-    body.AddScaleOp().Set(Gf.Vec3f(2, 2, 2))
-    mesh = UsdGeom.Mesh.Define(stage, "/body/face")
-    mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(rig.template.vertices))
-    mesh.CreateFaceVertexCountsAttr([3] * len(rig.template.faces))
-    mesh.CreateFaceVertexIndicesAttr(rig.template.faces.ravel().tolist())
-    shape = UsdSkel.BlendShape.Define(stage, "/body/face/jawOpen")
-    shape.CreateOffsetsAttr(Vt.Vec3fArray.FromNumpy(rig.offsets[rig.index["jawOpen"]]))
-    UsdSkel.BindingAPI.Apply(mesh.GetPrim()).CreateBlendShapeTargetsRel().AddTarget(shape.GetPath())
-    stage.Save()
-    template = load_template(tmp_path / "face.usda")
-    assert np.abs(template.vertices - 2 * rig.template.vertices).max() < 1e-5
-    assert np.array_equal(template.faces, rig.template.faces)
-    assert np.abs(template.shapes["jawOpen"] - 2 * rig.offsets[rig.index["jawOpen"]]).max() < 1e-5
 
 
 @pytest.mark.parametrize("suffix", [".stl", ".ply"])

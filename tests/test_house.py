@@ -11,6 +11,8 @@ from conftest import ROOT
 
 RANK = {
     "errors": 0,
+    "assets": 1,
+    "pickles": 1,
     "progress": 0,
     "output": 1,
     "weights": 1,
@@ -26,7 +28,7 @@ RANK = {
     "training": 7,
     "animation": 7,
     "pipeline": 8,
-    "evaluate": 9,
+    "research": 9,
     "batch": 9,
     "doctor": 9,
     "cli": 10,

@@ -5,19 +5,21 @@ import pytest
 import torch
 from conftest import SPEECH, phones
 
+from kmtalk.assets import asset
 from kmtalk.errors import InputError
-from kmtalk.face.motion import frame_times
+from kmtalk.face.motion import at_times, frame_times
 from kmtalk.motion import inference
+from kmtalk.motion.completion import key_lines
+from kmtalk.motion.editing import spread
 from kmtalk.motion.finish import finish
 from kmtalk.motion.heads import BasisHead, RigHead, principal_basis
-from kmtalk.motion.inference import at_times, inner_rate
+from kmtalk.motion.inference import inner_rate
 from kmtalk.motion.losses import NAMES, LipReader, Losses, RigSurface, VertexSurface
 from kmtalk.motion.model import Batch, Network, Shape, load_network, style_shares
 from kmtalk.motion.performer import find_intensity, intensified, parse_style
 from kmtalk.speech import encode
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
 from kmtalk.speech.encode import Features, LogMel, Wav2Vec2, WhisperLayer, load_encoder
-from kmtalk.weights import asset
 
 MOUTH = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight")
 SMALL = Shape("log-mel", 80, width=32, heads=4, blocks=2, dropout=0.0, names=MOUTH, styles=("a", "b"))
@@ -94,6 +96,16 @@ def test_the_rig_head_begins_at_rest_stays_in_range_and_finds_its_way_back():
     head.zero_grad()
     (-head(torch.zeros(1, 8))).sum().backward()  # more is wanted, and there is no more
     assert not head.linear.bias.grad.any()
+
+
+def test_lines_through_keys_are_those_that_edits_spread_by():
+    """Keys that are not real, dropped or padded, are passed over."""
+    rng = np.random.default_rng(0)
+    keys, motion = np.array([3, 7, 12, 30, 44]), rng.random((5, 4)).astype(np.float32)
+    real = np.array([True, True, False, True, True])
+    made = key_lines(*(torch.from_numpy(a)[None] for a in (motion, keys, real)), 60)[0].numpy()
+    assert np.abs(made - spread(motion[real], keys[real], 60)).max() < 1e-6
+    assert np.allclose(made[:4], motion[0]) and np.allclose(made[44:], motion[4])
 
 
 def test_a_principal_basis_spans_what_it_was_made_from():

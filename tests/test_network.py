@@ -27,17 +27,17 @@ def test_lips_close_at_every_bilabial_and_hold_still_in_a_pause(talk, fps):
     paused = from_samples(np.concatenate([quiet, audio.samples, quiet]), SAMPLE_RATE)
     animation = talk.animate(paused, text=SAID, fps=fps)
     mouth = mouth_of(animation)
-    least = metrics.closures(mouth, animation.alignment, fps)
+    least = metrics.least_apertures(mouth, animation.alignment, fps)
     assert len(least) == 12
     assert max(least) < 0.1 * metrics.open_range(mouth)
     spans = metrics.silences(animation.alignment, paused.duration)
     assert len(spans) >= 2
-    assert max(metrics.stillness(mouth, fps, spans, 0.1, 0.1)) < 0.01 * metrics.open_range(mouth)
+    assert max(metrics.still_spans(mouth, fps, spans, 0.1, 0.1)) < 0.01 * metrics.open_range(mouth)
     assert metrics.open_range(mouth) > 6
 
 
 def test_lips_go_with_the_sound(talk, spoken):
-    assert -0.02 <= metrics.lead(mouth_of(spoken), spoken.audio.samples, 30.0) <= 0.1
+    assert -0.02 <= metrics.lead([(mouth_of(spoken), spoken.audio.samples, 30.0)]).value <= 0.1
 
 
 def test_expression_is_a_layer_that_can_be_left_out(talk, spoken):
@@ -57,7 +57,7 @@ def test_styles_and_intensity_show(talk, spoken):
     assert ranges["relaxed"] < ranges["relaxed:0.5,clear:0.5"] < ranges["clear"]
     more = talk.animate(SPEECH, text=SAID, intensity="jaw=1.5")
     assert mouth_of(more)[:, 2].max() > 1.2 * mouth_of(spoken)[:, 2].max()
-    assert min(metrics.closures(mouth_of(more), more.alignment, 30.0)) < 0.5
+    assert min(metrics.least_apertures(mouth_of(more), more.alignment, 30.0)) < 0.5
 
 
 def test_rules_stay_and_differ(talk, spoken):

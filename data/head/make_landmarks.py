@@ -15,10 +15,10 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy.spatial import cKDTree
 
+from kmtalk.assets import asset
 from kmtalk.face.geometry import interpolate, samples
 from kmtalk.face.landmarks import find_face
 from kmtalk.face.rig import load_rig
-from kmtalk.weights import asset
 
 # the outline of the face is where it turns away, not a place on it; the irises are no skin
 OUTLINE = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152]

@@ -45,6 +45,41 @@ def export(
         screen.wrote(held.save(output, formats, False, pixels, quality, bake, screen))
 
 
+def render(
+    motion: Annotated[
+        Path,
+        typer.Argument(
+            help=".npy of vertices by frame: kmtalk evaluate -o leaves them, and other systems.", show_default=False
+        ),
+    ],
+    template: Annotated[Path, typer.Option(help="The neutral mesh they are of, in their vertex order.")],
+    speech: Annotated[Path, typer.Option(help="Their sound.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File, its format by its name's end, or a folder.")],
+    fps: Annotated[float | None, typer.Option(help="Frames per second; by default told by the sound's length.")] = None,
+    landmarks: Annotated[Path | None, typer.Option(help="Points on the mesh, where no face is found on it.")] = None,
+    formats: Formats = None,
+    bake: Bake = False,
+    size: Size = "512",
+    quality: Quality = "draft",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Film vertices by frame, or write them in any format that export knows."""
+    with session(quiet, as_json) as screen:
+        from kmtalk.animation import check_output
+        from kmtalk.exchange.formats import named
+        from kmtalk.output import check_writable
+        from kmtalk.pipeline import KMTalk
+
+        pixels = video_size(size, quality)
+        check_output(output)
+        named(formats or "mp4")
+        check_no_input(output, motion, template, speech)
+        check_writable(output)
+        held = KMTalk(warn=screen.say, progress=screen).wear(motion, template, speech, fps, landmarks)
+        screen.wrote(held.save(output, formats, True, pixels, quality, bake, screen))
+
+
 def view(
     animation: Annotated[Path, typer.Argument(help="animation.npz or any .glb.", show_default=False)],
     output: Annotated[

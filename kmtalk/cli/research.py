@@ -13,36 +13,113 @@ from kmtalk.errors import InputError
 corpus = typer.Typer(no_args_is_help=True, help="Make corpora to train on.")
 
 
+Kind = Annotated[str, typer.Option("--corpus", help="vocaset, biwi, or folder (one with a manifest.json).")]
+Fps = Annotated[float, typer.Option(help="VOCASET's rate: 60, or every second frame of it.")]
+Grids = Annotated[Path | None, typer.Option(help="Folder of alignments; by default textgrids/ of the corpus.")]
+
+
 @corpus.command()
 def build(
-    kind: Annotated[str, typer.Argument(help="simulated: many voices with the simulated speaker's motion.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="simulated: many voices with the simulated speaker's motion. vocaset, vocaset-raw, biwi, biwi-raw: "
+            "a miniature of it in that layout, for trying things out."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
-    clips: Annotated[int, typer.Option(min=1, help="About how many clips.")] = 1400,
+    clips: Annotated[int, typer.Option(min=1, help="About how many clips of simulated.")] = 1400,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make a corpus from what voices are installed (data/README.md tells which there are)."""
     with session(quiet, as_json) as screen:
+        from kmtalk.assets import asset
+        from kmtalk.corpora.miniature import LAYOUTS, build_from_voices
         from kmtalk.corpora.simulated import build as build_simulated
         from kmtalk.face.rig import load_rig
         from kmtalk.output import finished
-        from kmtalk.weights import asset
 
-        if kind != "simulated":
-            raise InputError(f"{kind}: no such corpus to build; only simulated is made here")
+        if kind not in ("simulated", *LAYOUTS):
+            raise InputError(f"{kind}: no such corpus to build; simulated, {', '.join(LAYOUTS)}")
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output}: is there already; give a new folder")
+        rig = load_rig(asset("head.safetensors"))
         with finished(output) as temporary:
             temporary.mkdir()
-            made = build_simulated(temporary, load_rig(asset("head.safetensors")), clips, seed, screen, screen.say)
+            if kind == "simulated":
+                made = build_simulated(temporary, rig, clips, seed, screen, screen.say)
+            else:
+                made = build_from_voices(temporary, kind, rig, seed, screen, screen.say)
         screen.summary |= {"clips": made}
         screen.print(f"{output}: {made} clips, simulated")
+
+
+@corpus.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="The corpus's folder.")],
+    kind: Kind = "vocaset",
+    fps: Fps = 30.0,
+    textgrids: Grids = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Is it what it is taken for? Units, order of vertices, clocks and gaps in a table; exit code 2 if one is wrong."""
+    with session(quiet, as_json) as screen:
+        from kmtalk.corpora.check import check as look
+        from kmtalk.corpora.meshes import load_meshes
+
+        findings = look(load_meshes(kind, path, fps, textgrids), screen)
+        screen.summary["findings"] = [vars(f) for f in findings]
+        for f in findings:
+            screen.print(f"{f.verdict:6s} {f.what:35s} {f.note}")
+        wrong = [f.what for f in findings if f.verdict == "wrong"]
+        if wrong:
+            raise InputError(f"{path}: wrong: {'; '.join(wrong)}")
+
+
+@corpus.command()
+def align(
+    path: Annotated[Path, typer.Argument(help="The corpus's folder.")],
+    kind: Kind = "vocaset",
+    textgrids: Grids = None,
+    whisper: Annotated[str, typer.Option(help="Whisper model: a name or a path.")] = "base",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Transcribe and align every clip that has no TextGrid yet."""
+    with session(quiet, as_json) as screen:
+        from kmtalk.corpora.meshes import load_meshes
+        from kmtalk.pipeline import KMTalk
+        from kmtalk.research.align import align_corpus
+
+        corpus = load_meshes(kind, path, textgrids=textgrids)
+        made, empty = align_corpus(corpus, KMTalk(whisper, warn=lambda line: None), screen, screen.say)
+        screen.summary |= {"made": made, "without_phones": empty}
+        screen.print(
+            f"{path}: {made} TextGrids made, {len(corpus.clips) - made - empty} were there, {empty} clips without"
+        )
+
+
+@corpus.command()
+def size(
+    config: Annotated[list[Path], typer.Argument(help="YAML configs; see data/configs.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Parameters of each config's network, and what a second of sound costs it."""
+    with session(quiet, as_json) as screen:
+        from kmtalk.research.size import lines
+
+        for line in lines(config):
+            screen.print(line)
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="YAML config; see data/configs.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for weights, checkpoint and log.")],
+    path: Annotated[Path | None, typer.Option(help="The corpus's folder, in place of the config's only one.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -56,43 +133,93 @@ def train(
             import yaml  # noqa: F401
         except ImportError as missing:
             raise InputError(f"training needs {missing.name}: pip install 'kmtalk[train]'") from None
-        from kmtalk.face.rig import load_rig
         from kmtalk.output import check_writable
         from kmtalk.training.config import load_config
-        from kmtalk.training.corpora import gather
+        from kmtalk.training.corpora import prepare
         from kmtalk.training.loop import Trainer
-        from kmtalk.weights import asset
 
-        plan, rig = load_config(config), load_rig(asset("head.safetensors"))
+        plan = load_config(config)
+        if path is not None:
+            if len(plan.corpora) != 1:
+                raise InputError(f"{config}: has {len(plan.corpora)} corpora; --path is for one of a single one")
+            plan = plan.model_copy(update={"corpora": (plan.corpora[0].model_copy(update={"path": path}),)})
         for folder in (output, plan.cache or output):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder}: is a file; a folder is wanted there")
             check_writable(folder / "run")
-        clips, judged = gather(plan.corpora, rig, screen)
-        screen.wrote([Trainer(plan, clips, judged, rig, output, screen, screen.say).run()])
+        screen.wrote([Trainer(plan, prepare(plan, output, screen), output, screen, screen.say).run()])
 
 
 def evaluate(
     path: Annotated[Path, typer.Argument(help="The corpus's folder.")],
-    corpus_name: Annotated[str, typer.Option("--corpus", help="grid: real lips, tracked.")] = "grid",
+    corpus_name: Annotated[
+        str, typer.Option("--corpus", help="grid: real lips, tracked. vocaset, biwi, folder: vertices.")
+    ] = "grid",
     network: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=FILE of further trained weights, each a row; names that end in -1, -2 … are seeds of one."
+            help="NAME=FILE of trained weights, each a row; for grid, names that end in -1, -2 … are seeds of one."
         ),
     ] = None,
-    given: Annotated[bool, typer.Option("--given-phones", help="True phones instead of own transcription.")] = False,
+    given: Annotated[bool, typer.Option("--given-phones", help="grid: true phones, not own transcription.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps transcriptions and features.")] = None,
     clips: Annotated[int | None, typer.Option(min=2, help="Only so many clips.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="vertices: test (default), BIWI's test-a (default) and test-b, val, or your own.")
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=DIR of .npy that another system left (FaceFormer, CodeTalker, SelfTalk), each a row."),
+    ] = None,
+    keys_from: Annotated[
+        Path | None, typer.Option(help="vertices: DIR of .npy whose poses at the key frames the networks complete.")
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(help="vertices: training subject networks speak as, or each; by default the clip's, or a mean."),
+    ] = None,
+    lips: Annotated[str | None, typer.Option(help="vertices: mask FILE or FILE:PART; by default found.")] = None,
+    upper: Annotated[str | None, typer.Option(help="vertices: mask of the upper face, for FDD; the same.")] = None,
+    fps: Fps = 30.0,
+    textgrids: Grids = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="vertices: folder for predictions, NAME/CLIP.npy."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score mouths against real lips: baselines, rules, the shipped network and further ones, by rows."""
+    """Score mouths: on real lips (grid) baselines, rules, the shipped network and further ones by rows; on vertices
+    LVE, FDD and their like of your networks and of other systems' predictions."""
     with session(quiet, as_json) as screen:
-        if corpus_name != "grid":
-            raise InputError(f"--corpus {corpus_name}: only grid can be evaluated on yet")
-        from kmtalk.evaluate import evaluate_grid
+        of_vertices = {"--predictions": predictions, "--keys-from": keys_from, "--identity": identity, "--lips": lips,
+                       "--upper": upper, "--textgrids": textgrids, "-o": output}  # fmt: skip
+        misplaced = [n for n, v in of_vertices.items() if v] if corpus_name == "grid" else ["--given-phones"] * given
+        if misplaced:
+            raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
+        if corpus_name == "grid":
+            from kmtalk.research.grid import evaluate_grid
 
-        for line in evaluate_grid(path, network or [], given, cache, clips, screen, screen.say):
+            rows = evaluate_grid(path, network or [], given, cache, clips, screen, screen.say)
+        else:
+            from kmtalk.corpora.meshes import load_meshes
+            from kmtalk.research.meshes import evaluate_meshes
+
+            corpus = load_meshes(corpus_name, path, fps, textgrids)
+            wanted = split or ("test-a" if corpus_name == "biwi" else "test")
+            rows = evaluate_meshes(
+                corpus,
+                wanted,
+                network or [],
+                predictions or [],
+                (lips, upper),
+                clips,
+                cache,
+                output,
+                screen,
+                keys_from,
+                identity,
+            )
+        for line in rows:
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)

@@ -16,11 +16,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from kmtalk.articulation.speaker import Speaker
+from kmtalk.assets import asset
 from kmtalk.corpora.clip import Clip
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
 from kmtalk.speech.audio import load_audio
-from kmtalk.weights import asset
 
 FPS = 25.0
 EYES_MM = 90.0  # between the outer eye corners, which sets the scale

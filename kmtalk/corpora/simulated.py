@@ -20,6 +20,7 @@ import soundfile
 
 from kmtalk.articulation.speaker import STYLES, Speaker, Style
 from kmtalk.articulation.targets import canonical
+from kmtalk.assets import asset
 from kmtalk.corpora.augment import augmented, silence, surrounded
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.voices import VOICES, Voice, available, ipa_words, speak
@@ -30,7 +31,6 @@ from kmtalk.speech.align import AlignmentFailed
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
 from kmtalk.speech.sphinx import PocketSphinxAligner
-from kmtalk.weights import asset
 
 SOURCE = "simulated"
 MANIFEST = "corpus.json"

@@ -25,9 +25,9 @@ class _Strict(BaseModel):
 
 
 class Made(_Strict):
-    """How a motion was made: what ``KMTalk.animate`` was told."""
+    """How a motion was made: what ``KMTalk.animate`` was told, or that it was brought as vertices."""
 
-    motion: Literal["network", "rules"] = "network"
+    motion: Literal["network", "rules", "vertices"] = "network"
     style: str | int | None = None
     jaw: float = Field(default=1.0, ge=0, le=3)
     lips: float = Field(default=1.0, ge=0, le=3)

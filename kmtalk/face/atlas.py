@@ -10,9 +10,9 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.spatial import cKDTree
 
+from kmtalk.assets import asset
 from kmtalk.face.geometry import Places, deformation_gradients
 from kmtalk.face.rig import Rig, load_rig
-from kmtalk.weights import asset
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
+from kmtalk.assets import asset
 from kmtalk.errors import InputError
 from kmtalk.face.fit import Fitted
 from kmtalk.face.report import Report
 from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
 from kmtalk.face.rigarrays import rig_arrays, rig_from_arrays
 from kmtalk.face.template import Template
-from kmtalk.weights import asset
 
 VERSION = 2  # of the file and of what fitting does: a new one makes cached rigs anew
 SUFFIX = ".kmrig"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from kmtalk.face.rig import Rig
 
@@ -41,3 +42,12 @@ def frame_count(duration: float, fps: float) -> int:
 def frame_times(count: int, fps: float) -> np.ndarray:
     """Seconds shown by each frame, (n + 0.5) / fps."""
     return (np.arange(count) + 0.5) / fps
+
+
+def at_times(motion: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+    """Motion (N, out) at other times, by monotone cubics: closures stay closed and nothing overshoots."""
+    if len(motion) < 2:
+        return np.repeat(motion, len(times), axis=0)
+    own = frame_times(len(motion), fps)
+    out: np.ndarray = PchipInterpolator(own, motion)(np.clip(times, own[0], own[-1]))
+    return out

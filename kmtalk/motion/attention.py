@@ -36,7 +36,7 @@ class Distance(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        place = torch.linspace(0, len(REACHES) - 1, heads)
+        place = torch.linspace(0, len(REACHES) - 1, heads, device="cpu")
         reach = [REACHES[0] * (REACHES[-1] / REACHES[0]) ** (float(p) / (len(REACHES) - 1)) for p in place]
         self.register_buffer("slope", 1 / torch.tensor(reach), persistent=False)
 
@@ -66,19 +66,19 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """f → 2f → f."""
+    """f → kf → f; the paper does not say k."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+    def __init__(self, width: int, factor: int = 2) -> None:
+        super().__init__(nn.Linear(width, factor * width), nn.GELU(), nn.Linear(factor * width, width))
 
 
 class Block(nn.Module):
     """[attention(f, heads), FFN], normalised before; attends to ``memory`` where given, else to itself."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, factor: int = 2) -> None:
         super().__init__()
         self.before, self.middle = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention, self.feed = Attention(width, heads), FeedForward(width)
+        self.attention, self.feed = Attention(width, heads), FeedForward(width, factor)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, memory: Tensor | None = None) -> Tensor:

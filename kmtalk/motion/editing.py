@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from kmtalk.articulation.targets import TARGETS, Contact, canonical
-from kmtalk.face.motion import Motion, frame_count, frame_times
+from kmtalk.face.motion import Motion, at_times, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.keys import SAME, Keys
 from kmtalk.motion.finish import close
-from kmtalk.motion.inference import at_times, inner_rate, run
+from kmtalk.motion.inference import inner_rate, run
 from kmtalk.motion.model import Network
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encode import Features

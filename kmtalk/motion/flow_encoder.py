@@ -20,18 +20,20 @@ class FlowEncoder(nn.Module):
     are added to what goes in, and attention fades with distance in time.
     """
 
-    def __init__(self, motion: int, dimension: int, width: int, heads: int, blocks: int, dropout: float) -> None:
+    def __init__(
+        self, motion: int, dimension: int, width: int, heads: int, blocks: int, dropout: float, factor: int = 2
+    ) -> None:
         super().__init__()
         self.distance = Distance(heads)
         self.motion = nn.Linear(motion, width)
         self.key_enter, self.frame_enter = nn.Linear(TIME_SIZE + width, width), nn.Linear(TIME_SIZE, width)
 
         def stack() -> nn.ModuleList:
-            return nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+            return nn.ModuleList(Block(width, heads, dropout, factor) for _ in range(blocks))
 
         self.key_blocks, self.frame_blocks, self.manifold = stack(), stack(), stack()
         self.key_end, self.frame_end, self.end = (nn.LayerNorm(width) for _ in range(3))
-        self.key_feed = FeedForward(width)
+        self.key_feed = FeedForward(width, factor)
         self.first = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2)
         self.last = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2)
         self.leave = nn.Linear(width, dimension)

@@ -32,16 +32,17 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
+        """What the decoder made (…, f), beside motion ``lines`` (…, out) → motion (…, out)."""
         out: Tensor = self.linear(x)
-        return out
+        return out if lines is None else out + lines
 
 
 class RigHead(Head):
     """L(f, R) to weights in [0, 1]; the rig's fixed basis follows outside."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Box.apply(self.linear(x))
+    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
+        out: Tensor = _Box.apply(super().forward(x, lines))
         return out
 
 
@@ -58,9 +59,9 @@ class BasisHead(Head):
         super().__init__(width, len(basis))
         self.register_buffer("basis", basis)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
         out: Tensor = self.linear(x) @ self.basis
-        return out
+        return out if lines is None else out + lines
 
 
 def principal_basis(offsets: Tensor, components: int) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 
 from kmtalk.face.motion import frame_times
 from kmtalk.keys import locate
@@ -59,13 +58,15 @@ def run(
     fps: float,
     style: np.ndarray,
     change: np.ndarray | None = None,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
     """Motion (N, out) of ``count`` frames at ``fps`` with key frames ``keys`` (m,) and style shares (S,).
 
-    ``change`` (m, out) is added to LKMA's key motions before CMC completes them. Time and memory grow with length,
+    ``change`` (m, out) is added to LKMA's key motions before CMC completes them; ``given`` (m, out) are key motions
+    of another system, in their place. Time and memory grow with length,
     not with its square; where windows fall matters less than WINDOW_TOLERANCE.
     """
-    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1], change)
+    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1], change, given)
 
 
 def keys_only(
@@ -92,6 +93,7 @@ def _over_windows(
     style: np.ndarray,
     perform: Callable[[Batch], torch.Tensor],
     change: np.ndarray | None = None,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
     times = frame_times(count, fps)
     audio = features.at(times)
@@ -100,7 +102,12 @@ def _over_windows(
     for start, stop in windows(count, fps):
         here = (keys >= start) & (keys < stop)
         inside = keys[here] - start
-        edits = None if change is None or not here.any() else torch.from_numpy(change[here].astype(np.float32))[None]
+
+        def picked(rows: np.ndarray | None, here: np.ndarray = here) -> torch.Tensor | None:
+            if rows is None or not here.any():
+                return None
+            return torch.from_numpy(rows[here].astype(np.float32))[None]
+
         if not len(inside):
             inside = np.array([(stop - start) // 2])
         batch = Batch(
@@ -110,7 +117,8 @@ def _over_windows(
             torch.from_numpy(inside)[None],
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
-            change=edits,
+            change=picked(change),
+            given=picked(given),
         )
         motion = perform(batch.to(network.mean.device))
         weight = _fade(start, stop, count, fps)
@@ -128,12 +136,3 @@ def _fade(start: int, stop: int, count: int, fps: float) -> np.ndarray:
     if stop < count:
         weight = np.minimum(weight, ((stop - place - 0.5) / fade - 0.2) / 0.6)
     return np.clip(weight, 0, 1)[:, None].astype(np.float32)
-
-
-def at_times(motion: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
-    """Motion (N, out) at other times, by monotone cubics: closures stay closed and nothing overshoots."""
-    if len(motion) < 2:
-        return np.repeat(motion, len(times), axis=0)
-    own = frame_times(len(motion), fps)
-    out: np.ndarray = PchipInterpolator(own, motion)(np.clip(times, own[0], own[-1]))
-    return out

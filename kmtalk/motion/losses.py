@@ -155,6 +155,27 @@ class VertexSurface(nn.Module):
         return out
 
 
+class MeshSurface(nn.Module):
+    """The same on vertex offsets (…, 3V) of a mesh of which only the lips are known: the paper's plain mean over all
+    vertices. ``mm`` millimetres a unit."""
+
+    region: Tensor
+
+    def __init__(self, lips: np.ndarray, mm: float) -> None:
+        super().__init__()
+        self.mm = mm
+        self.register_buffer("region", torch.tensor(lips.astype(np.int64)))
+
+    def error(self, difference: Tensor) -> Tensor:
+        return (difference * self.mm).square().mean(-1) * 3
+
+    def lips(self, motion: Tensor) -> Tensor:
+        return motion.unflatten(-1, (-1, 3))[..., self.region, :].flatten(-2) * self.mm / 10
+
+    def gap(self, motion: Tensor) -> Tensor:
+        raise NotImplementedError("losses that need it are refused where a task is made")
+
+
 def _up(rig: Rig) -> np.ndarray:
     """The face's own unit vector from chin to nose (3,)."""
     v, marks = rig.template.vertices.astype(np.float64), rig.template.landmarks

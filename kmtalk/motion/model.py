@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kmtalk.errors import InputError
-from kmtalk.motion.completion import AudioGate, MotionDecoder, Sum
+from kmtalk.motion.completion import AudioGate, MotionDecoder, Sum, key_lines
 from kmtalk.motion.flow_encoder import FlowEncoder
 from kmtalk.motion.heads import BasisHead, Head, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
@@ -25,10 +25,12 @@ STYLE_SIZE = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is. ``width`` is the paper's f, ``dimension`` its d; ``head`` is "rig" (``names`` are
-    the shapes moved), "vertices" (``vertices`` of the mesh) or "basis" (``components`` of one).
+    """What a network is. ``width`` is the paper's f, ``dimension`` its d; the flow encoder's FFNs are ``feed`` times
+    as wide inside. ``head`` is "rig" (``names`` are the shapes moved), "vertices" (``vertices`` of the mesh) or
+    "basis" (``components`` of one).
     ``keys`` lie at "phones" or are "uniform"; that, and ``gate`` and ``key_motion`` False, are the paper's
-    ablations."""
+    ablations. With ``lines`` (ours) CMC says how the motion departs from smooth lines through the key motions, so
+    that it follows keys that were edited; without, as in the paper, it makes the motion from its latent alone."""
 
     encoder: str
     dimension: int
@@ -36,6 +38,7 @@ class Shape:
     heads: int = 8
     blocks: int = 6
     dropout: float = 0.1
+    feed: int = 2
     head: str = "rig"
     names: tuple[str, ...] = ()
     vertices: int = 0
@@ -44,6 +47,7 @@ class Shape:
     gate: bool = True
     key_motion: bool = True
     keys: str = "phones"
+    lines: bool = False
 
     @property
     def out(self) -> int:
@@ -56,7 +60,8 @@ class Batch:
     """Clips of different lengths, padded. ``features`` (B, N, d) at ``times`` (B, N) s, ``real`` (B, N);
     ``keys`` (B, M) frame indices, ``keys_real`` (B, M); ``style`` (B, S) shares that sum to one.
     ``motion`` (B, N, out), ``shut`` (B, N) bilabial contact and ``phones`` are the truth, in training;
-    ``change`` (B, M, out) is by how much the poses at its keys were edited."""
+    ``change`` (B, M, out) is by how much the poses at its keys were edited; ``given`` (B, M, out) are key motions of
+    another system, in place of LKMA's."""
 
     features: Tensor
     times: Tensor
@@ -67,6 +72,7 @@ class Batch:
     motion: Tensor | None = None
     shut: Tensor | None = None
     change: Tensor | None = None
+    given: Tensor | None = None
     phones: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -86,6 +92,7 @@ class Network(nn.Module):
     def __init__(self, shape: Shape, basis: Tensor | None = None) -> None:
         super().__init__()
         self.shape = shape
+        self.facts: dict[str, Any] = {}
         d, f = shape.dimension, shape.width
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale", torch.ones(d))
@@ -100,7 +107,7 @@ class Network(nn.Module):
             return BasisHead(f, torch.zeros(shape.components, shape.out) if basis is None else basis)
 
         self.key_motion = KeyMotionDecoder(d, f, shape.dropout, head())
-        self.flow = FlowEncoder(shape.out, d, f, shape.heads, shape.blocks, shape.dropout)
+        self.flow = FlowEncoder(shape.out, d, f, shape.heads, shape.blocks, shape.dropout, shape.feed)
         self.mix: nn.Module = AudioGate(d) if shape.gate else Sum()
         self.decoder = MotionDecoder(d, f, shape.dropout, head())
 
@@ -111,7 +118,9 @@ class Network(nn.Module):
         return out
 
     def keys(self, audio: Tensor, batch: Batch) -> Tensor:
-        """LKMA: key motions (B, M, out)."""
+        """LKMA: key motions (B, M, out); those of another system, where the batch brings them."""
+        if batch.given is not None:
+            return batch.given
         if not self.shape.key_motion:
             return torch.zeros(*batch.keys.shape, self.shape.out, device=audio.device)
         at_keys = audio.gather(1, batch.keys[..., None].expand(-1, -1, audio.shape[2]))
@@ -121,7 +130,8 @@ class Network(nn.Module):
     def complete(self, audio: Tensor, keys: Tensor, batch: Batch) -> Tensor:
         """CMC: motion (B, N, out) from key motions (B, M, out)."""
         flow = self.flow(keys, batch.keys, batch.keys_real, batch.times, batch.real)
-        out: Tensor = self.decoder(self.mix(audio, flow), batch.times, batch.real)
+        lines = key_lines(keys, batch.keys, batch.keys_real, batch.times.shape[1]) if self.shape.lines else None
+        out: Tensor = self.decoder(self.mix(audio, flow), batch.times, batch.real, lines)
         return out
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -153,6 +163,7 @@ def load_network(path: Path) -> Network:
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in note["shape"].items()}
         network = Network(Shape(**known))
         network.load_state_dict(tensors)
+        network.facts = dict(note.get("facts", {}))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not weights that kmtalk train wrote ({reason[:120]}); give such a file") from None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.face.motion import frame_count, frame_times
+from kmtalk.face.motion import at_times, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.motion.finish import finish
-from kmtalk.motion.inference import at_times, inner_rate, place_keys, run
+from kmtalk.motion.inference import inner_rate, place_keys, run
 from kmtalk.motion.model import Network, style_shares
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio

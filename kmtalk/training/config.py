@@ -17,11 +17,22 @@ class _Strict(BaseModel):
 
 
 class CorpusConfig(_Strict):
-    """One corpus; ``share`` of each batch is drawn from it."""
+    """One corpus; ``share`` of each batch is drawn from it. Of a rig's weights: simulated, grid, or rig (a folder with
+    a manifest). Of vertices: vocaset, biwi, or folder; those take ``lips``, a mask file (None: found on the template),
+    ``textgrids``, the folder of alignments, and VOCASET its ``fps``; ``keys_from`` is a folder of another system's
+    predictions, NAME.npy by clip, whose poses at the key frames CMC then completes (paper, Table 2)."""
 
-    kind: Literal["simulated", "grid"]
+    kind: Literal["simulated", "grid", "rig", "vocaset", "biwi", "folder"]
     path: Path
     share: float = Field(default=1.0, gt=0)
+    lips: str | None = None
+    textgrids: Path | None = None
+    keys_from: Path | None = None
+    fps: float = 30.0
+
+    @property
+    def of_vertices(self) -> bool:
+        return self.kind in ("vocaset", "biwi", "folder")
 
 
 class NetworkConfig(_Strict):
@@ -32,10 +43,12 @@ class NetworkConfig(_Strict):
     heads: int = Field(default=8, ge=1)
     blocks: int = Field(default=6, ge=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    feed: int = Field(default=2, ge=1)
     head: Literal["rig", "vertices", "basis"] = "rig"
     components: int = Field(default=0, ge=0)
     gate: bool = True
     key_motion: bool = True
+    lines: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -73,9 +86,11 @@ class LossConfig(_Strict):
 
 class Config(_Strict):
     """A whole run. ``keys`` is where key frames lie: at phones, or evenly at an equal count (the paper's
-    ablation); ``edits`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator
-    sets, and ``deaf`` the share of crops that CMC must complete from their keys alone; ``longest`` s is what one
-    training crop holds; ``check_every`` steps the held-out mouth is scored and a checkpoint written."""
+    ablation); ``given`` is the share of crops whose keys are the truth and not LKMA's own; ``edits`` is the share
+    of crops whose keys are edited, so that CMC learns to follow what an animator sets, and ``deaf`` the share of
+    crops that CMC must complete from their keys alone; with ``identities`` the network is told who speaks;
+    ``longest`` s is what one training crop holds; ``check_every`` steps what was kept apart is scored and a checkpoint
+    written."""
 
     encoder: str = "whisper-base-4"
     corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
@@ -83,8 +98,10 @@ class Config(_Strict):
     steps: StepsConfig = StepsConfig()
     losses: LossConfig = LossConfig()
     keys: Literal["phones", "uniform"] = "phones"
+    given: float = Field(default=0.5, ge=0, le=1)
     edits: float = Field(default=0.0, ge=0, le=1)
     deaf: float = Field(default=0.0, ge=0, lt=1)
+    identities: bool = True
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -115,6 +132,16 @@ def load_config(path: Path) -> Config:
     def there(p: Path) -> Path:
         return (path.parent / p).resolve()
 
-    corpora = tuple(c.model_copy(update={"path": there(c.path)}) for c in config.corpora)
+    corpora = tuple(
+        c.model_copy(
+            update={
+                "path": there(c.path),
+                "lips": None if c.lips is None else str(there(Path(c.lips))),
+                "textgrids": None if c.textgrids is None else there(c.textgrids),
+                "keys_from": None if c.keys_from is None else there(c.keys_from),
+            }
+        )
+        for c in config.corpora
+    )
     cache = there(config.cache) if config.cache else None
     return config.model_copy(update={"corpora": corpora, "cache": cache})

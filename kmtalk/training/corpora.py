@@ -1,24 +1,46 @@
-"""The corpora of a config, as clips to learn from and clips to be judged by."""
+"""The corpora of a config, made a task to learn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from kmtalk.articulation.inverse import MouthSolver
 from kmtalk.articulation.speaker import Speaker
+from kmtalk.assets import asset
 from kmtalk.corpora.clip import Clip
+from kmtalk.corpora.folder import load_rig_folder
 from kmtalk.corpora.grid import fit_clip, held_out, load_grid
+from kmtalk.corpora.meshes import found_template, load_meshes
 from kmtalk.corpora.simulated import load_simulated
-from kmtalk.face.rig import Rig
+from kmtalk.errors import InputError
+from kmtalk.face.rig import Rig, load_rig
+from kmtalk.metrics import load_mask, own_mask
 from kmtalk.progress import Progress
-from kmtalk.training.config import CorpusConfig
+from kmtalk.training.config import Config, CorpusConfig
+from kmtalk.training.tasks import Judged, Task, mesh_task, rig_task
 
 JUDGED_EVERY = 12
 """Every so many clips one is kept from training to choose by; none of GRID's held-out clips is among them."""
 
-Judged = tuple[Clip, np.ndarray, np.ndarray]
+
+def prepare(config: Config, output: Path, progress: Progress | None = None) -> Task:
+    """What ``config`` asks to be learnt; features are kept in its cache, or under ``output``. Raises InputError for
+    corpora that cannot be read, or not together."""
+    cache = config.cache or output / "features"
+    of_vertices = {corpus.of_vertices for corpus in config.corpora}
+    if len(of_vertices) > 1:
+        raise InputError("corpora of a rig's weights and of vertices cannot be learnt together")
+    if of_vertices == {True}:
+        corpora = [load_meshes(c.kind, c.path, c.fps, c.textgrids) for c in config.corpora]
+        given = config.corpora[0].lips
+        lips = own_mask(found_template(corpora[0]), "lips") if given is None else load_mask(given)
+        return mesh_task(config, corpora, lips, cache, progress, [c.keys_from for c in config.corpora])
+    rig = load_rig(asset("head.safetensors"))
+    clips, judged = gather(config.corpora, rig, progress)
+    return rig_task(config, clips, judged, rig, cache, progress)
 
 
 def gather(
@@ -34,8 +56,8 @@ def gather(
     judged: list[Judged] = []
     real = any(corpus.kind == "grid" for corpus in corpora)
     for corpus in corpora:
-        if corpus.kind == "simulated":
-            made = load_simulated(corpus.path, rig)
+        if corpus.kind in ("simulated", "rig"):
+            made = (load_simulated if corpus.kind == "simulated" else load_rig_folder)(corpus.path, rig)
             if real:
                 clips.append(made)
                 continue

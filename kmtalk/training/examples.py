@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from kmtalk.articulation.targets import TARGETS, Contact, canonical
-from kmtalk.corpora.clip import Clip
-from kmtalk.face.motion import frame_times
+from kmtalk.face.motion import at_times, frame_times
 from kmtalk.motion.editing import spread
-from kmtalk.motion.inference import at_times, place_keys
+from kmtalk.motion.inference import place_keys
 from kmtalk.motion.losses import PHONES
 from kmtalk.motion.model import Batch
+from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encode import Features
 
 RATES = (25.0, 30.0)
@@ -29,57 +30,78 @@ EDITED = 0.02  # weight by which an edited frame differs
 CLOSED_SHARE = 0.5  # of a bilabial's duration, about its middle, that the closure loss watches
 
 
+class Frames(Protocol):
+    """Motion of a clip, (N, out) float32; vertices stay on disk until they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Example:
-    """One clip made ready: its features and the columns of its motion that the network moves. ``flat``
-    (R, 3V) turns them into vertex offsets, for a head that makes those; None leaves weights."""
+    """One clip made ready: features of its sound, and its motion at ``fps``. ``flat`` (R, 3V) turns weights into vertex
+    offsets, for a head that makes those; ``rates`` are further ones at which crops may be cut; ``given`` is another
+    system's motion, whose poses at the key frames CMC completes."""
 
-    clip: Clip
+    name: str
     features: Features
-    motion: np.ndarray
+    motion: Frames
+    fps: float
+    alignment: Alignment
+    style: str
+    source: str
     flat: np.ndarray | None = None
+    rates: tuple[float, ...] = ()
+    given: Frames | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """One crop of one example. ``shut`` (N,) is 1 within bilabials. ``change`` (m, out) is by how much the poses
-    at ``keys`` were edited; ``motion`` is the edited one."""
+    at ``keys`` were edited, None where they were not; ``motion`` is the edited one."""
 
     features: np.ndarray
     times: np.ndarray
     motion: np.ndarray
     keys: np.ndarray
-    change: np.ndarray
+    change: np.ndarray | None
     shut: np.ndarray
     phones: np.ndarray
     style: str
+    given: np.ndarray | None = None
 
 
 def cut(example: Example, rng: np.random.Generator, longest: float, keys: str, edits: float = 0.0) -> Piece:
     """A crop of up to ``longest`` s at one of RATES; ``keys`` as in motion.model.Shape; with the chance ``edits``
     some of its keys are edited."""
-    clip = example.clip
-    fps = clip.fps if rng.random() < 0.6 else float(rng.choice(RATES))
-    count = round(len(clip.weights) / clip.fps * fps)
+    own = len(example.motion)
+    fps = example.fps if rng.random() < 0.6 or not example.rates else float(rng.choice(example.rates))
+    count = round(own / example.fps * fps)
     most = min(count, round(longest * fps))
     begin = int(rng.integers(0, count - most + 1))
     times = frame_times(count, fps)[begin : begin + most]
-    motion = at_times(example.motion, clip.fps, times) if fps != clip.fps else example.motion[begin : begin + most]
-    located = place_keys(clip.alignment, count, fps, keys)
+    if fps == example.fps:
+        motion = example.motion[begin : begin + most]
+    else:
+        motion = at_times(example.motion[:own], example.fps, times)
+    located = place_keys(example.alignment, count, fps, keys)
     located = located[(located >= begin) & (located < begin + most)] - begin
     if not len(located):
         located = np.array([most // 2])
-    untouched = motion
+    change, moved = None, np.zeros(most, bool)
     if rng.random() < edits:
+        untouched = motion
         located, motion = edited(motion, located, rng)
-    change = motion[located] - untouched[located]
-    moved = np.abs(motion - untouched).max(1) > EDITED
+        change = motion[located] - untouched[located]
+        moved = np.abs(motion - untouched).max(1) > EDITED
     if example.flat is not None:
-        motion, change = motion @ example.flat, change @ example.flat
+        motion = motion @ example.flat
+        change = None if change is None else change @ example.flat
     start, end = begin / fps, (begin + most) / fps
     shut = np.zeros(most, np.float32)
     heard: list[int] = []
-    for phone in clip.alignment.phones:
+    for phone in example.alignment.phones:
         middle, label = (phone.start + phone.end) / 2, canonical(phone.label)
         if start <= middle < end:
             heard.append(PHONES.index(label) + 1)
@@ -93,10 +115,11 @@ def cut(example: Example, rng: np.random.Generator, longest: float, keys: str, e
         (times + shift).astype(np.float32),
         motion.astype(np.float32),
         located,
-        change.astype(np.float32),
+        None if change is None else change.astype(np.float32),
         shut,
         np.array(heard[: most // 2], np.int64),
-        clip.style,
+        example.style,
+        None if example.given is None else example.given[begin : begin + most][located],
     )
 
 
@@ -126,11 +149,17 @@ def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generat
     times, shut = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
     real, keys_real = np.zeros((b, count), bool), np.zeros((b, most), bool)
     located, style = np.zeros((b, most), np.int64), np.zeros((b, len(styles)), np.float32)
-    change = np.zeros((b, most, out), np.float32)
+    edited = any(p.change is not None for p in pieces)
+    change = np.zeros((b, most, out), np.float32) if edited else None
+    given = None if pieces[0].given is None else np.zeros((b, most, out), np.float32)
     for i, p in enumerate(pieces):
         n, m = len(p.times), len(p.keys)
         features[i, :n], motion[i, :n], times[i, :n], shut[i, :n] = p.features, p.motion, p.times, p.shut
-        real[i, :n], keys_real[i, :m], located[i, :m], change[i, :m] = True, True, p.keys, p.change
+        real[i, :n], keys_real[i, :m], located[i, :m] = True, True, p.keys
+        if change is not None and p.change is not None:
+            change[i, :m] = p.change
+        if given is not None and p.given is not None:
+            given[i, :m] = p.given
         style[i] = 1 / len(styles)
         if p.style in styles and rng.random() > 0.1:
             style[i] = np.array([s == p.style for s in styles], np.float32)
@@ -144,7 +173,8 @@ def stack(pieces: Sequence[Piece], styles: Sequence[str], rng: np.random.Generat
         make(style),
         make(motion),
         make(shut),
-        make(change),
+        None if change is None else make(change),
+        None if given is None else make(given),
         [make(p.phones) for p in pieces],
     )
 
@@ -169,21 +199,21 @@ def draw(
 
 
 def repairable(
-    truth: torch.Tensor, batch: Batch, own: torch.Tensor, generator: torch.Generator
+    truth: torch.Tensor, batch: Batch, own: torch.Tensor, generator: torch.Generator, given: float = 0.5
 ) -> tuple[torch.Tensor, Batch]:
-    """Keys as CMC will meet them: a clip's keys are its truth, its truth jittered in size, or LKMA's ``own``;
-    some that nobody edited are dropped; edits come on top. Returns key motions (B, M, out) and the batch with the
-    keys that are left."""
+    """Keys as CMC will meet them: of a share ``given`` of clips the truth (two fifths of it jittered in size), of
+    the others LKMA's ``own``; some that nobody edited are dropped; edits come on top. Returns key motions (B, M, out)
+    and the batch with the keys that are left."""
     b, m = batch.keys.shape
     device = truth.device
     kind = torch.rand(b, 1, 1, generator=generator).to(device)
     noise = (torch.randn(b, m, 1, generator=generator) * 0.25).to(device)
     shaken = (truth * (1 + noise)).clamp(0, 1) if truth.min() >= 0 else truth * (1 + noise)
-    motion = torch.where(kind < 0.3, truth, torch.where(kind < 0.5, shaken, own))
-    change = torch.zeros_like(truth) if batch.change is None else batch.change
-    motion = motion + change
+    motion = torch.where(kind < 0.6 * given, truth, torch.where(kind < given, shaken, own))
     kept = batch.keys_real & (torch.rand(b, m, generator=generator).to(device) > 0.1)
-    kept |= batch.keys_real & (change != 0).any(-1)
+    if batch.change is not None:
+        motion = motion + batch.change
+        kept |= batch.keys_real & (batch.change != 0).any(-1)
     kept[:, 0] = batch.keys_real[:, 0]
     fields = {**vars(batch), "keys_real": kept}
     return motion, Batch(**fields)

@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,19 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from kmtalk.articulation.inverse import MouthSolver
-from kmtalk.corpora.clip import Clip
 from kmtalk.errors import InputError
-from kmtalk.face.rig import Rig
-from kmtalk.motion.heads import principal_basis
 from kmtalk.motion.inference import place_keys, run
-from kmtalk.motion.losses import LipReader, Losses, RigSurface, VertexSurface
+from kmtalk.motion.losses import LipReader, Losses
 from kmtalk.motion.model import Batch, Network, Shape, style_shares
 from kmtalk.progress import Progress
-from kmtalk.speech.encode import Encoder, Features, encode_cached, load_encoder
 from kmtalk.training.config import Config
 from kmtalk.training.examples import Example, draw, repairable
+from kmtalk.training.tasks import Task
 
 STAGES = ("keys", "completion", "together")
 AVERAGE = 0.998  # of the running mean of weights that is kept
 WARM_UP = 100  # steps
 LOG_EVERY = 50  # steps
-BASIS_FRAMES = 2000  # of motion from which principal components are taken
 
 
 def _averaged(mean: Any, now: Any, count: Any) -> None:
@@ -53,13 +48,14 @@ def _precision() -> str | None:
 class Teacher(nn.Module):
     """The network and its lip reader, so that one forward gives the losses (and several machines agree)."""
 
-    def __init__(self, network: Network, surface: nn.Module, weights: dict[str, float], deaf: float = 0.0) -> None:
+    def __init__(self, network: Network, surface: nn.Module, config: Config) -> None:
         super().__init__()
-        self.network, self.surface, self.deaf = network, surface, deaf
+        self.network, self.surface = network, surface
+        self.deaf, self.given = config.deaf, config.given
         with torch.no_grad():
             seen = surface.lips(torch.zeros(1, 1, network.shape.out)).shape[-1]  # type: ignore[operator]
         self.reader = LipReader(seen, network.shape.dimension)
-        self._weights = weights
+        self._weights = config.losses.model_dump()
 
     def forward(self, batch: Batch, stage: str, number: int) -> dict[str, Tensor]:
         network = self.network
@@ -67,17 +63,19 @@ class Teacher(nn.Module):
         audio = network.hear(batch)
         own = network.keys(audio, batch)
         out = {}
-        assert batch.motion is not None and batch.change is not None
-        truth = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, network.shape.out)) - batch.change
-        if network.shape.key_motion and stage != "completion":
+        assert batch.motion is not None
+        truth = batch.motion.gather(1, batch.keys[..., None].expand(-1, -1, network.shape.out))
+        if batch.change is not None:
+            truth = truth - batch.change
+        if network.shape.key_motion and stage != "completion" and batch.given is None:
             with torch.autocast(audio.device.type, enabled=False):
                 out = losses.on_keys(own.float(), truth, batch)
-        if stage == "keys":
+        if stage == "keys" and batch.given is None:
             return out
         own = own.detach() if stage == "completion" else own
         generator = torch.Generator().manual_seed(number)
         if network.shape.key_motion:
-            motion_keys, left = repairable(truth, batch, own, generator)
+            motion_keys, left = repairable(truth, batch, own, generator, self.given)
         else:
             motion_keys, left = own, batch
         heard = audio
@@ -89,80 +87,32 @@ class Teacher(nn.Module):
             return out | losses.on_motion(motion.float(), audio.float(), batch)
 
 
-def examples(
-    clips: Sequence[Clip], encoder: Encoder, columns: list[int], cache: Path | None, progress: Progress
-) -> list[Example]:
-    """Clips with their features and the motion of the shapes at ``columns``."""
-    out = []
-    with progress.stage("features", len(clips)) as told:
-        for i, clip in enumerate(clips):
-            told(i)
-            features = encode_cached(encoder, clip.samples(), cache)
-            small = Features(features.values.astype(np.float16), features.rate, features.start)
-            out.append(Example(clip, small, clip.weights[:, columns]))
-    return out
-
-
-def moved_shapes(clips: Sequence[Clip], rig: Rig) -> tuple[str, ...]:
-    """Names of the rig's shapes that any clip's mouth moves."""
-    used = np.max([clip.weights.max(0) for clip in clips], axis=0) > 1e-3
-    return tuple(name for name, u in zip(rig.names, used, strict=True) if u)
-
-
 class Trainer:
     """One run: what it learns from, what it has learnt, where it is."""
 
     def __init__(
         self,
         config: Config,
-        corpora: Sequence[Sequence[Clip]],
-        judged: Sequence[tuple[Clip, np.ndarray, np.ndarray]],
-        rig: Rig,
+        task: Task,
         output: Path,
         progress: Progress | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """``corpora`` are the clips of ``config.corpora``; ``judged`` are clips kept apart, each with its
-        real mouth (N, 3) mm and the frames of speech (N,), by which the held-out score is reckoned."""
-        if any(not clips for clips in corpora):
-            raise InputError("a corpus holds no clips; build it again")
-        self.config, self.rig, self.output = config, rig, output
+        """Learns a ``task``; what it learns is left in the folder ``output``."""
+        self.config, self.task, self.output = config, task, output
         self.progress, self.say = progress or Progress(), say
-        everything = [clip for clips in corpora for clip in clips]
-        names = moved_shapes(everything, rig)
-        columns = [rig.index[n] for n in names]
-        encoder = load_encoder(config.encoder)
-        cache = config.cache or output / "features"
-        self.groups = [examples(clips, encoder, columns, cache, self.progress) for clips in corpora]
-        self.judged = [
-            (e, mouth, speaking)
-            for e, (_, mouth, speaking) in zip(
-                examples([c for c, _, _ in judged], encoder, columns, cache, self.progress), judged, strict=True
-            )
-        ]
-        some = np.concatenate([e.features.values for g in self.groups for e in g[:200]]).astype(np.float32)
+        some = task.heard()
         self.shape = Shape(
-            encoder=encoder.name,
+            encoder=task.encoder,
             dimension=some.shape[1],
-            names=names,
-            vertices=len(rig.template.vertices),
-            styles=tuple(sorted({clip.style for clip in everything})),
+            names=task.names,
+            vertices=task.vertices,
+            styles=tuple(sorted({example.style for group in task.groups for example in group})),
             keys=config.keys,
             **config.network.model_dump(),
         )
-        flat = rig.offsets[columns].reshape(len(columns), -1)
-        basis = None
-        if self.shape.head == "basis":
-            frames = np.concatenate([e.motion for g in self.groups for e in g])
-            few = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
-            basis = principal_basis(torch.from_numpy(frames[np.sort(few)] @ flat), self.shape.components)
-            if len(basis) < self.shape.components:
-                raise InputError(f"network.components: these corpora have no more than {len(basis)}")
         torch.manual_seed(config.seed)  # here: loading an encoder draws numbers, a filled cache does not
-        network = Network(self.shape, basis)
-        surface = RigSurface(rig, names) if self.shape.head == "rig" else VertexSurface(rig)
-        if self.shape.head != "rig":
-            self.groups = [[replace(e, flat=flat) for e in g] for g in self.groups]
+        network = Network(self.shape, task.basis)
         network.mean.copy_(torch.from_numpy(some.mean(0)))
         network.scale.copy_(torch.from_numpy(some.std(0) + 1e-3))
         self.accelerator = Accelerator(
@@ -171,12 +121,11 @@ class Trainer:
         )
         self.average = AveragedModel(network, multi_avg_fn=_averaged)
         self.average.to(self.accelerator.device)
-        teacher = Teacher(network, surface, config.losses.model_dump(), config.deaf)
+        teacher = Teacher(network, task.surface, config)
         optimizer = torch.optim.AdamW(
             teacher.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.teacher, self.optimizer = self.accelerator.prepare(teacher, optimizer)
-        self.solver = MouthSolver(rig)
         self.step = 0
         output.mkdir(parents=True, exist_ok=True)
         self._log: Any = None
@@ -191,7 +140,7 @@ class Trainer:
     def run(self) -> Path:
         """Train to the end, from where a checkpoint left off; returns the weights' path."""
         self.resume()
-        clips, size = sum(map(len, self.groups)), sum(p.numel() for p in self.network.parameters())
+        clips, size = sum(map(len, self.task.groups)), sum(p.numel() for p in self.network.parameters())
         where = f"goes on at step {self.step}" if self.step else "from the beginning"
         self.say(f"{clips} clips, {size:,} parameters, {where}")
         total = self.config.steps.total
@@ -208,12 +157,12 @@ class Trainer:
                     if score:
                         self._note({f"kept apart/{k}": v for k, v in score.items()})
                     told_losses = "  ".join(f"{k} {float(v.detach()):.3f}" for k, v in losses.items())
-                    told_score = "  ".join(f"{k} {v:.3f}" for k, v in score.items())
-                    kept = f"kept apart ({self.judged[0][0].clip.source}): {told_score}" if score else ""
+                    told_score = "  ".join(f"{k} {v:.4g}" for k, v in score.items())
+                    kept = f"kept apart ({self.task.judged_on}): {told_score}" if score else ""
                     self.say(f"step {self.step} of {total} ({self.stage})  {told_losses}  {kept}")
         path = self.output / "network.safetensors"
         if main:
-            self.network.save(path, {"seed": self.config.seed, "steps": total})
+            self.network.save(path, {"seed": self.config.seed, "steps": total} | self.task.facts)
             (self.output / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
             if self._log is not None:
                 self._log.close()
@@ -236,7 +185,7 @@ class Trainer:
         torch.manual_seed(number)
         rng = np.random.default_rng(number)
         batch = draw(
-            self.groups,
+            self.task.groups,
             [c.share for c in config.corpora],
             config.batch,
             self.shape.styles,
@@ -268,30 +217,18 @@ class Trainer:
         return min(1.0, (self.step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def score(self) -> dict[str, float]:
-        """r of aperture, width and chin over the judged clips' speech, by the averaged network."""
-        if not self.judged or self.stage == "keys" or self.shape.head != "rig":
+        """What the task's judge says of the averaged network; nothing while only LKMA learns."""
+        if self.task.judge is None or self.stage == "keys":
             return {}
-        real, made = [], []
-        index = [self.rig.index[n] for n in self.shape.names]
-        for example, mouth, speaking in self.judged:
-            weights = np.zeros((len(example.clip.weights), len(self.rig.names)))
-            weights[:, index] = self.infer(example)
-            m = self.solver.measure(weights)
-            n = min(len(mouth), len(weights))
-            made.append(np.stack([m.aperture, m.width, m.jaw], 1)[:n][speaking[:n]])
-            real.append(mouth[:n][speaking[:n]])
-        a, b = np.concatenate(real), np.concatenate(made)
-        r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
-        return dict(zip(("aperture r", "width r", "chin r"), r, strict=True)) | {
-            "aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))
-        }
+        return self.task.judge(self.infer)
 
     def infer(self, example: Example) -> np.ndarray:
         """Motion (N, out) of one example by the averaged network."""
-        clip, count = example.clip, len(example.clip.weights)
-        located = place_keys(clip.alignment, count, clip.fps, self.shape.keys)
-        style = style_shares(self.shape, clip.style if clip.style in self.shape.styles else None)
-        return run(self.network.eval(), example.features, located, count, clip.fps, style)
+        count = len(example.motion)
+        located = place_keys(example.alignment, count, example.fps, self.shape.keys)
+        style = style_shares(self.shape, example.style if example.style in self.shape.styles else None)
+        given = None if example.given is None else example.given[:count][located]
+        return run(self.network.eval(), example.features, located, count, example.fps, style, given=given)
 
     def _note(self, values: dict[str, float]) -> None:
         if self._log is None:
@@ -302,11 +239,10 @@ class Trainer:
             self._log.add_scalar(name, value, self.step)
 
     def _identity(self) -> str:
-        """What a checkpoint must share with the run that takes it up: config, shape, rig and clips."""
+        """What a checkpoint must share with the run that takes it up: config, shape, task and clips."""
         config = self.config.model_dump(mode="json", exclude={"cache"})
-        clips = [[(e.clip.name, len(e.motion)) for e in g] for g in self.groups]
-        rig = hashlib.sha256(self.rig.offsets.tobytes()).hexdigest()
-        facts = json.dumps([config, asdict(self.shape), rig, clips], sort_keys=True)
+        clips = [[(e.name, len(e.motion)) for e in g] for g in self.task.groups]
+        facts = json.dumps([config, asdict(self.shape), self.task.mark, clips], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 
     def checkpoint(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from kmtalk import __version__, metrics
 from kmtalk.articulation.inverse import MouthSolver
 from kmtalk.articulation.prosody import analyse
 from kmtalk.articulation.speaker import STYLES, Speaker
+from kmtalk.assets import asset
 from kmtalk.corpora.grid import FPS, SOURCE, TrackedClip, held_out, load_grid
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
@@ -27,8 +28,7 @@ from kmtalk.pipeline import DEFAULT_STYLE, NETWORK, KMTalk
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.encode import encode_cached, load_encoder
-from kmtalk.weights import asset
+from kmtalk.speech.encode import Features, encode_cached, load_encoder
 
 RESAMPLES = 1000
 """Bootstrap samples of clips behind each 95 % interval."""
@@ -36,11 +36,12 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class _Heard:
-    """One held-out clip with what was heard in it."""
+    """One held-out clip with what was heard in it; ``features`` by the encoder's name, each made once."""
 
     clip: TrackedClip
     audio: Audio
     alignment: Alignment
+    features: dict[str, Features] = field(default_factory=dict)
 
 
 def evaluate_grid(
@@ -162,12 +163,13 @@ def _perform(
     columns = [talk.rig.index[n] for n in network.shape.names]
     out = []
     for h in heard:
-        features = encode_cached(encoder, h.audio.samples, cache / "features" if cache else None)
+        if encoder.name not in h.features:
+            h.features[encoder.name] = encode_cached(encoder, h.audio.samples, cache / "features" if cache else None)
         count = round(h.audio.duration * FPS)
         located = place_keys(h.alignment, count, FPS, network.shape.keys)
         weights = np.zeros((count, len(talk.rig.names)))
         perform = keys_only if keys_alone else run
-        weights[:, columns] = perform(network, features, located, count, FPS, style)
+        weights[:, columns] = perform(network, h.features[encoder.name], located, count, FPS, style)
         if finished:
             weights = finish(weights, talk.rig, h.alignment, frame_times(count, FPS))
         out.append(measured(solver, weights))
@@ -179,7 +181,7 @@ class _Rows:
 
     def __init__(self, heard: list[_Heard]) -> None:
         self._heard = heard
-        self._real = metrics.band_power([h.clip.mouth for h in heard], FPS)
+        self._real = metrics.band_power([(h.clip.mouth, FPS) for h in heard]).value
         rng = np.random.default_rng(0)
         self._draws = rng.integers(0, len(heard), (RESAMPLES, len(heard)))
 
@@ -205,23 +207,26 @@ class _Rows:
 
     def line(self, name: str, mouths: list[np.ndarray]) -> str:
         clips = self._scored(mouths)
-        r, error, (low, high) = metrics.correlation(clips), metrics.rmse(clips), self._intervals(clips)
+        r, error = [m.value for m in metrics.correlation(clips)], [m.value for m in metrics.rmse(clips)]
+        low, high = self._intervals(clips)
         moving = bool(np.ptp(clips[0].made[:, 0]) > 1e-9)
-        power = metrics.band_power([c.made for c in clips], FPS) / self._real
-        ahead = f"{1000 * np.median([metrics.lead(c.made, c.samples, FPS) for c in clips]):+.0f}" if moving else "-"
+        power = metrics.band_power([(c.made, FPS) for c in clips]).value / self._real
+        ahead = f"{1000 * metrics.lead([(c.made, c.samples, FPS) for c in clips]).value:+.0f}" if moving else "-"
+        closed = metrics.closure_rate([(c.made, c.alignment, FPS) for c in clips]).value
+        speed = metrics.fast_speed([(c.made, FPS) for c in clips]).value
         rs = "  ".join(
             f"{r[k]:.3f} [{low[k]:.3f} {high[k]:.3f}]" if moving else f"{0.0:.3f} {'':13s}" for k in range(3)
         )
         return (
             f"{name:21s} r {rs}  RMSE mm {error[0]:.2f} [{low[3]:.2f} {high[3]:.2f}] {error[1]:.2f} {error[2]:.2f}  "
-            f"closed {100 * metrics.closed_share(clips):5.1f} %  speed {metrics.fast_speed(clips):3.0f} mm/s  "
+            f"closed {100 * closed:5.1f} %  speed {speed:3.0f} mm/s  "
             f"4-10 Hz {power:.2f}  lead {ahead} ms"
         )
 
     def spread(self, name: str, seeds: list[list[np.ndarray]]) -> str:
         """Mean and range over seeds of one network."""
-        r = np.array([metrics.correlation(self._scored(m)) for m in seeds])
-        error = np.array([metrics.rmse(self._scored(m))[0] for m in seeds])
+        r = np.array([[c.value for c in metrics.correlation(self._scored(m))] for m in seeds])
+        error = np.array([metrics.rmse(self._scored(m))[0].value for m in seeds])
         rs = "  ".join(f"{r[:, k].mean():.3f} ({r[:, k].min():.3f} to {r[:, k].max():.3f})" for k in range(3))
         return (
             f"{name:21s} {len(seeds)} seeds: r {rs}  "

@@ -1,0 +1,157 @@
+"""BIWI (Fanelli et al. 2010, B3D(AC)²): 14 subjects, 40 sentences, 23370 vertices at 25 fps.
+
+Licensed to each user, who brings it by path: processed, as CodeTalker's scripts leave it (``vertices_npy/F1_e01.npy``
+of (T, 70110), ``wav/``, ``templates.pkl``), or raw (``faces/F1/e01/frame_001.vl``, ``rigid_scans/F1.obj``, ``wav/``
+or ``audio/``). Raw frames are turned half a turn about x, centred, and scaled to an area of one, as those scripts do,
+so that figures compare; a unit is then the root of a face's area, and nobody's millimetre.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.assets import asset
+from kmtalk.corpora.mesh import (
+    TEXTGRIDS,
+    Frames,
+    MeshClip,
+    MeshCorpus,
+    NpyFrames,
+    fitting_faces,
+    load_json,
+    named_templates,
+    source_of,
+    splits_by_rule,
+)
+from kmtalk.errors import InputError
+from kmtalk.face.files.load import load_template
+from kmtalk.pickles import load_pickle
+
+FPS = 25.0
+UNIT = "units"
+
+
+@dataclass(frozen=True)
+class VlFrames:
+    """One .vl file a frame: the number of vertices (4 or 8 bytes, as the machine had it), then float32 x y z."""
+
+    paths: tuple[Path, ...]
+    faces: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        frames = []
+        for path in self.paths[start:stop]:
+            held = read_vl(path)
+            if self.faces.max() >= len(held):
+                raise InputError(f"{path}: {len(held)} vertices, fewer than the templates' triangles name")
+            frames.append(normalised(held, self.faces))
+        sizes = {len(f) for f in frames}
+        if len(sizes) > 1:
+            raise InputError(f"{self.paths[start].parent}: frames of {sorted(sizes)} vertices")
+        return np.stack(frames)
+
+
+def read_vl(path: Path) -> np.ndarray:
+    """Vertices (V, 3) float32 of a .vl file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    for head, kind in ((4, "<u4"), (8, "<u8")):
+        if len(data) >= head and len(data) == head + 12 * int(np.frombuffer(data, kind, 1)[0]):
+            return np.frombuffer(data, "<f4", offset=head).reshape(-1, 3).astype(np.float32)
+    raise InputError(f"{path}: not a .vl file: its length is not that of the vertices it speaks of")
+
+
+def normalised(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Turned half a turn about x, centred, and scaled to a surface of one square unit (V, 3) float32."""
+    v = vertices.astype(np.float64) * [1, -1, -1]
+    v -= v.mean(0)
+    a, b, c = v[faces].transpose(1, 0, 2)
+    area = 0.5 * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
+    if not area > 0:
+        raise InputError("a face without area cannot be scaled")
+    return (v / area**0.5).astype(np.float32)
+
+
+def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
+    """BIWI at 25 fps. ``textgrids`` is the folder of alignments (None: ``path``/textgrids).
+
+    Raises InputError where ``path`` holds neither layout.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    grids, faces = textgrids or path / TEXTGRIDS, None
+    missing: list[str] = []
+    clips: list[MeshClip] = []
+    frames: Frames
+    if (path / "vertices_npy").is_dir():
+        templates = named_templates(load_pickle(path / "templates.pkl"), path / "templates.pkl")
+        for file in sorted((path / "vertices_npy").glob("*.npy")):
+            frames = NpyFrames(file)
+            _add(clips, missing, path, grids, file.stem, frames, templates)
+        for name in ("BIWI.ply", "templates/BIWI.ply"):
+            if (path / name).is_file():
+                faces = fitting_faces(path / name, templates)
+    elif (path / "faces").is_dir():
+        templates = {}
+        for scan in sorted((path / "rigid_scans").glob("[FM]?.obj")):
+            template = load_template(scan)
+            if faces is not None and not np.array_equal(faces, template.faces):
+                raise InputError(f"{scan}: other triangles than the other templates'; all must be of one topology")
+            faces = template.faces
+            templates[scan.stem] = normalised(template.vertices, template.faces)
+        if faces is None:
+            raise InputError(f"{path / 'rigid_scans'}: no templates (F1.obj …); raw BIWI has them")
+        for folder in sorted((path / "faces").glob("*/*")):
+            parts = tuple(sorted(folder.glob("*.vl")))
+            name = f"{folder.parent.name}_{folder.name}"
+            if parts:
+                frames = VlFrames(parts, faces)
+                _add(clips, missing, path, grids, name, frames, templates)
+            elif folder.is_dir():
+                missing.append(f"{name}: no .vl frames (unpack its .tar)")
+    else:
+        raise InputError(f"{path}: not BIWI: neither vertices_npy/ nor faces/ is here")
+    rules = load_json(asset("biwi/splits.json"))
+    kept = tuple(clips)
+    return MeshCorpus(
+        "biwi",
+        path,
+        source_of(path, "BIWI"),
+        UNIT,
+        templates,
+        faces,
+        kept,
+        splits_by_rule(kept, rules),
+        tuple(missing),
+    )
+
+
+def _add(
+    clips: list[MeshClip],
+    missing: list[str],
+    path: Path,
+    grids: Path,
+    name: str,
+    frames: Frames,
+    templates: dict[str, np.ndarray],
+) -> None:
+    subject, _, sentence = name.rpartition("_")
+    sound = next((p for f in ("wav", "audio") if (p := path / f / f"{name}.wav").is_file()), None)
+    if sound is None:
+        missing.append(f"{name}: no sound (wav/{name}.wav)")
+    elif subject not in templates:
+        missing.append(f"{name}: no template of {subject}")
+    elif not re.fullmatch(r"e\d\d", sentence):
+        missing.append(f"{name}: not one of the emotional takes e01 to e40, which the field uses")
+    else:
+        number = int(sentence[1:])
+        clips.append(MeshClip(name, subject, number, sound, frames, FPS, grids / f"{name}.TextGrid"))

@@ -1,0 +1,128 @@
+"""A folder of one's own, described by a manifest.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kmtalk.corpora.clip import Clip
+from kmtalk.corpora.mesh import TEXTGRIDS, MeshClip, MeshCorpus, NpyFrames, load_json, source_of
+from kmtalk.errors import InputError
+from kmtalk.face.files.load import load_template
+from kmtalk.face.rig import Rig
+from kmtalk.speech.alignment import read_textgrid
+from kmtalk.speech.audio import SAMPLE_RATE, load_audio
+
+MANIFEST = "manifest.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Item(_Strict):
+    """One clip; paths are relative to the manifest. ``motion`` is a .npy: vertices (T, V, 3) or (T, 3V), or weights
+    (T, R) of the manifest's ``shapes``. ``textgrid``: None for textgrids/NAME.TextGrid."""
+
+    name: str = Field(pattern=r"^[^/\\\x00]+$")
+    audio: str
+    motion: str
+    fps: float = Field(gt=0, lt=10_000)
+    identity: str = "someone"
+    sentence: int = Field(default=0, ge=0)
+    textgrid: str | None = None
+
+
+class Manifest(_Strict):
+    """``templates`` are meshes by identity, for vertices; ``shapes`` are names of the rig's shapes, for weights."""
+
+    name: str = Field(min_length=1)
+    unit: Literal["m", "cm", "mm", "units"] = "units"
+    templates: dict[str, str] = Field(default_factory=dict)
+    shapes: tuple[str, ...] = ()
+    splits: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    clips: tuple[Item, ...] = Field(min_length=1)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a folder; raises InputError for what it is not."""
+    file = path / MANIFEST if path.is_dir() else path
+    try:
+        manifest = Manifest.model_validate(load_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if bool(manifest.templates) == bool(manifest.shapes):
+        raise InputError(f"{file}: give templates for vertices, or shapes for weights of a rig")
+    names = [c.name for c in manifest.clips]
+    if len(set(names)) < len(names):
+        raise InputError(f"{file}: two clips have one name")
+    known = set(names)
+    for split, members in manifest.splits.items():
+        for name in members:
+            if name not in known:
+                raise InputError(f"{file}: split {split}: no clip {name}")
+    return manifest
+
+
+def load_folder(path: Path, textgrids: Path | None = None) -> MeshCorpus:
+    """A folder of vertices by frame. Clips of other rates may stand side by side. Raises InputError where the manifest
+    is wrong, or is of a rig's weights."""
+    manifest, folder = read_manifest(path), path if path.is_dir() else path.parent
+    if not manifest.templates:
+        raise InputError(f"{path}: holds weights of a rig; give it as kind: rig")
+    templates, faces = {}, None
+    for identity, file in manifest.templates.items():
+        template = load_template(folder / file)
+        if faces is not None and not np.array_equal(faces, template.faces):
+            raise InputError(f"{folder / file}: other triangles than the other templates'; all must be of one topology")
+        templates[identity], faces = template.vertices, template.faces
+    if len({len(v) for v in templates.values()}) > 1:
+        raise InputError(f"{path}: templates of several sizes; all must be of one topology")
+    grids, clips, missing = textgrids or folder / TEXTGRIDS, [], []
+    for item in manifest.clips:
+        motion, audio = folder / item.motion, folder / item.audio
+        gone = next((p for p in (motion, audio) if not p.is_file()), None)
+        if gone is not None or item.identity not in templates:
+            missing.append(f"{item.name}: " + (f"no {gone}" if gone else f"no template of {item.identity}"))
+            continue
+        grid = folder / item.textgrid if item.textgrid else grids / f"{item.name}.TextGrid"
+        clips.append(MeshClip(item.name, item.identity, item.sentence, audio, NpyFrames(motion), item.fps, grid))
+    return MeshCorpus(
+        "folder",
+        path,
+        source_of(folder, manifest.name),
+        manifest.unit,
+        templates,
+        faces,
+        tuple(clips),
+        manifest.splits,
+        tuple(missing),
+    )
+
+
+def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
+    """A folder of weights by frame, of shapes that ``rig`` has; raises InputError for others."""
+    manifest, folder = read_manifest(path), path if path.is_dir() else path.parent
+    unknown = [n for n in manifest.shapes if n not in rig.index]
+    if unknown or not manifest.shapes:
+        raise InputError(f"{path}: shapes: the rig has no {', '.join(unknown[:5]) or 'vertices of yours'}")
+    columns, out = [rig.index[n] for n in manifest.shapes], []
+    source = source_of(folder, manifest.name)
+    for item in manifest.clips:
+        try:
+            held = np.load(folder / item.motion, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{folder / item.motion}: not a .npy of weights ({str(error)[:80]})") from None
+        if held.ndim != 2 or held.shape[1] != len(columns) or held.dtype.kind != "f" or not np.isfinite(held).all():
+            raise InputError(f"{folder / item.motion}: holds {held.shape}; (T, {len(columns)}) numbers are wanted")
+        weights = np.zeros((len(held), len(rig.names)), np.float32)
+        weights[:, columns] = np.clip(held, 0, 1)
+        grid = folder / (item.textgrid or f"{TEXTGRIDS}/{item.name}.TextGrid")
+        audio = folder / item.audio
+        seconds = len(load_audio(audio).samples) / SAMPLE_RATE
+        out.append(Clip(item.name, audio, read_textgrid(grid, seconds), weights, item.fps, item.identity, source))
+    return out

@@ -1,0 +1,44 @@
+"""Corpora of moving meshes by their kind, and where on them the lips are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk.assets import asset
+from kmtalk.corpora.biwi import load_biwi
+from kmtalk.corpora.folder import load_folder
+from kmtalk.corpora.mesh import MeshCorpus
+from kmtalk.corpora.vocaset import load_vocaset
+from kmtalk.errors import InputError
+from kmtalk.face.atlas import load_atlas
+from kmtalk.face.rig import load_rig
+from kmtalk.face.template import Template
+from kmtalk.face.ways import rig_on
+
+KINDS = ("vocaset", "biwi", "folder")
+
+
+def load_meshes(kind: str, path: Path, fps: float = 30.0, textgrids: Path | None = None) -> MeshCorpus:
+    """The corpus of a ``kind`` of KINDS; ``fps`` is VOCASET's. Raises InputError where it is none."""
+    if kind == "vocaset":
+        return load_vocaset(path, fps, textgrids)
+    if kind == "biwi":
+        return load_biwi(path, textgrids)
+    if kind == "folder":
+        return load_folder(path, textgrids)
+    raise InputError(f"{kind}: no such corpus of vertices; one of {', '.join(KINDS)}")
+
+
+def found_template(corpus: MeshCorpus) -> Template:
+    """The corpus' first neutral face with its regions and landmarks, found as on any mesh (face.fit).
+
+    Raises InputError where the corpus has no faces, or none is found.
+    """
+    subject, vertices = next(iter(corpus.templates.items()))
+    if corpus.faces is None:
+        where = {"vocaset": "FLAME_sample.ply", "biwi": "BIWI.ply"}.get(corpus.kind, "a template with faces")
+        raise InputError(f"{corpus.path}: its triangles are unknown, so lips cannot be found; add {where}, or a mask")
+    template = Template(vertices.astype(np.float32), corpus.faces, units=corpus.unit, name=subject)
+    return rig_on(template, load_atlas(load_rig(asset("head.safetensors")))).rig.template

@@ -1,0 +1,78 @@
+"""What a metric returns: a number that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kmtalk.errors import InputError
+
+MM = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
+"""Millimetres in the units that vertices come in; "units" stands for what nobody knows."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Vertices that a metric looks at: ``indices`` (n,) and the name of where they come from."""
+
+    name: str
+    indices: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits by which two masks are told apart, whatever they are called."""
+        return hashlib.sha256(np.sort(self.indices).astype("<i8").tobytes()).hexdigest()[:8]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.digest} ({len(self.indices)} vertices)"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A metric's ``value`` in ``unit``, how many of what were ``pooled`` and how, by which ``mask``, and, once
+    ``on`` has said it, the data and the identity. Prints itself; ``float`` gives the value."""
+
+    name: str
+    value: float
+    unit: str
+    pooled: str
+    mask: Mask | None = None
+    data: str = ""
+    identity: str = ""
+
+    def __float__(self) -> float:
+        return self.value
+
+    def on(self, data: str, identity: str = "") -> Result:
+        """The same number, with what it was measured on and whose identity the motion was conditioned on."""
+        return replace(self, data=data, identity=identity)
+
+    @property
+    def root_mm(self) -> float:
+        """The root of a squared length, mm; raises InputError where the unit is not one."""
+        scale = MM.get(self.unit.removesuffix("²"))
+        if not self.unit.endswith("²") or scale is None:
+            raise InputError(f"{self.name} is in {self.unit}: it has no root in mm")
+        return float(np.sqrt(self.value)) * scale
+
+    def __str__(self) -> str:
+        number = f"{self.name} {self.value:.6g} {self.unit}".rstrip()
+        if self.unit.endswith("²") and self.unit[:-1] in MM:
+            number += f" (root {self.root_mm:.3g} mm)"
+        parts = [number, self.pooled]
+        parts += [f"mask {self.mask}"] if self.mask else []
+        parts += [f"identity {self.identity}"] if self.identity else []
+        parts += [self.data] if self.data else []
+        return " | ".join(parts)
+
+
+def as_mask(given: Mask | np.ndarray | list[int], name: str) -> Mask:
+    """Indices made a mask called ``name``."""
+    if isinstance(given, Mask):
+        return given
+    indices = np.asarray(given)
+    if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu" or indices.min() < 0:
+        raise InputError(f"mask {name}: give indices of vertices, one or more whole numbers of 0 or more")
+    return Mask(name, indices.astype(np.int64))

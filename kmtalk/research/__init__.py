@@ -1,0 +1,1 @@
+"""What researchers do with corpora: align, score, compare with the paper."""

@@ -1,0 +1,296 @@
+"""What a run learns: examples ready to be cut, the surface that errors are reckoned on, and the judge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from kmtalk import metrics
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.corpora.clip import Clip
+from kmtalk.corpora.mesh import MeshClip, MeshCorpus
+from kmtalk.errors import InputError
+from kmtalk.exchange.vertices import read_offsets
+from kmtalk.face.rig import Rig
+from kmtalk.face.template import Template
+from kmtalk.metrics import Mask
+from kmtalk.motion.heads import principal_basis
+from kmtalk.motion.losses import MeshSurface, RigSurface, VertexSurface
+from kmtalk.progress import Progress
+from kmtalk.speech.encode import Encoder, Features, encode_cached, load_encoder
+from kmtalk.training.config import Config
+from kmtalk.training.examples import RATES, Example
+
+SHORT = 3  # frames by which another system's motion may end before the truth
+BASIS_FRAMES = 2000  # of motion from which principal components are taken
+HEARD_CLIPS = 200  # of each corpus, by which features are standardised
+
+Infer = Callable[[Example], np.ndarray]
+"""Motion (N, out) of an example, as the network makes it now."""
+
+Judged = tuple[Clip, np.ndarray, np.ndarray]
+"""A clip kept apart, its real mouth (N, 3) mm, and the frames of speech (N,)."""
+
+NOBODY = "neutral"
+"""The one style of a network that is not told who speaks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples by corpus; ``names`` of the shapes moved (none for vertices); ``vertices`` of the mesh; the ``judge``,
+    which scores on what was kept apart, and the data it does so on; ``mark`` tells tasks apart."""
+
+    encoder: str
+    groups: list[list[Example]]
+    names: tuple[str, ...]
+    vertices: int
+    surface: nn.Module
+    basis: torch.Tensor | None
+    judge: Callable[[Infer], dict[str, float]] | None
+    judged_on: str
+    mark: str
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def heard(self) -> np.ndarray:
+        """Features (n, d) by which the network standardises what it hears."""
+        some = [e.features.values for g in self.groups for e in g[:HEARD_CLIPS]]
+        return np.concatenate(some).astype(np.float32)
+
+
+def rig_task(
+    config: Config,
+    corpora: Sequence[Sequence[Clip]],
+    judged: Sequence[Judged],
+    rig: Rig,
+    cache: Path,
+    progress: Progress | None = None,
+) -> Task:
+    """Motion of a rig's shapes, or of its vertices. Raises InputError for corpora that hold nothing."""
+    if any(not clips for clips in corpora):
+        raise InputError("a corpus holds no clips; build it again")
+    head, progress = config.network.head, progress or Progress()
+    names = moved_shapes([clip for clips in corpora for clip in clips], rig)
+    columns = [rig.index[n] for n in names]
+    encoder = load_encoder(config.encoder)
+    flat = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
+    groups = [_of_rig(clips, encoder, columns, flat, cache, progress) for clips in corpora]
+    basis = None
+    if head == "basis":
+        frames = np.concatenate([e.motion[: len(e.motion)] for g in groups for e in g])
+        few = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
+        assert flat is not None
+        basis = _components(frames[np.sort(few)] @ flat, config.network.components)
+    kept = _of_rig([c for c, _, _ in judged], encoder, columns, None, cache, progress)
+    solver = MouthSolver(rig)
+
+    def judge(infer: Infer) -> dict[str, float]:
+        real, made = [], []
+        for example, (_, mouth, speaking) in zip(kept, judged, strict=True):
+            weights = np.zeros((len(example.motion), len(rig.names)))
+            weights[:, columns] = infer(example)
+            m = solver.measure(weights)
+            n = min(len(mouth), len(weights))
+            made.append(np.stack([m.aperture, m.width, m.jaw], 1)[:n][speaking[:n]])
+            real.append(mouth[:n][speaking[:n]])
+        a, b = np.concatenate(real), np.concatenate(made)
+        r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
+        return dict(zip(("aperture r", "width r", "chin r"), r, strict=True)) | {
+            "aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))
+        }
+
+    return Task(
+        encoder=encoder.name,
+        groups=groups,
+        names=names,
+        vertices=len(rig.template.vertices),
+        surface=RigSurface(rig, names) if head == "rig" else VertexSurface(rig),
+        basis=basis,
+        judge=judge if judged and head == "rig" else None,
+        judged_on=judged[0][0].source if judged else "",
+        mark=hashlib.sha256(rig.offsets.tobytes()).hexdigest(),
+    )
+
+
+def mesh_task(
+    config: Config,
+    corpora: Sequence[MeshCorpus],
+    lips: Mask,
+    cache: Path,
+    progress: Progress | None = None,
+    keys_from: Sequence[Path | None] = (),
+) -> Task:
+    """Motion of a corpus' own vertices; learns from its split "train", is judged on "val" where there is one.
+    ``keys_from`` are folders of another system's predictions, by corpus; all have one, or none.
+
+    Raises InputError for corpora of several topologies, and losses or edits that need a rig.
+    """
+    progress, losses = progress or Progress(), config.losses
+    if config.network.head == "rig":
+        raise InputError("network.head: these corpora hold vertices; take head: vertices, or basis")
+    if losses.closure or losses.power or losses.shapes or config.edits:
+        raise InputError("losses closure, power and shapes, and edits, need a rig; set them to 0 for vertices")
+    first = corpora[0]
+    if any(c.count != first.count or c.unit != first.unit for c in corpora):
+        raise InputError("corpora of several topologies or units cannot be learnt together")
+    if lips.indices.max() >= first.count:
+        raise InputError(f"mask {lips.name}: names vertex {lips.indices.max()} of a mesh with {first.count}")
+    encoder = load_encoder(config.encoder)
+    sources = list(keys_from) or [None] * len(corpora)
+    if len({s is None for s in sources}) > 1:
+        raise InputError("corpora: all of them take keys_from, or none")
+
+    def made(split: str) -> list[list[Example]]:
+        return [
+            _of_mesh(c, c.split(split) if c.splits.get(split) else (), encoder, config.identities, cache, progress, s)
+            for c, s in zip(corpora, sources, strict=True)
+        ]
+
+    groups = made("train")
+    if not all(groups):
+        raise InputError(f"{first.path}: none of the clips of split train is here")
+    kept = [e for group in made("val") for e in group]
+
+    def judge(infer: Infer) -> dict[str, float]:
+        pairs = [(infer(e), e.motion[: len(e.motion)]) for e in kept]
+        made = metrics.lve([p for p, _ in pairs], [g for _, g in pairs], lips, first.unit)
+        return {f"LVE {made.unit}": made.value}
+
+    basis = None
+    if config.network.head == "basis":
+        basis = _components(_some_frames(groups, config.seed), config.network.components)
+    faces = b"" if first.faces is None else first.faces.tobytes()
+    return Task(
+        encoder=encoder.name,
+        groups=groups,
+        names=(),
+        vertices=first.count,
+        surface=MeshSurface(lips.indices, mm_of(first)),
+        basis=basis,
+        judge=judge if kept else None,
+        judged_on=f"{first.source}, split val",
+        mark=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
+        facts={"unit": first.unit, "data": ", ".join(c.source for c in corpora), "lips": str(lips)},
+    )
+
+
+def mm_of(corpus: MeshCorpus) -> float:
+    """Millimetres a unit: known, or as if the templates were 300 mm from corner to corner, as heads are."""
+    known = metrics.MM.get(corpus.unit)
+    if known is not None:
+        return known
+    sizes = [float(np.linalg.norm(np.ptp(v, axis=0))) for v in corpus.templates.values()]
+    return 300.0 / float(np.median(sizes))
+
+
+def moved_shapes(clips: Sequence[Clip], rig: Rig) -> tuple[str, ...]:
+    """Names of the rig's shapes that any clip's mouth moves."""
+    used = np.max([clip.weights.max(0) for clip in clips], axis=0) > 1e-3
+    return tuple(name for name, u in zip(rig.names, used, strict=True) if u)
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    """Offsets of a clip's vertices from its subject's template, (N, 3V) float32, read where they are wanted."""
+
+    clip: MeshClip
+    template: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.clip.frames)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(len(self))
+        read = self.clip.frames.read(start, stop)
+        return (read - self.template).reshape(len(read), -1)
+
+
+def _heard(encoder: Encoder, samples: np.ndarray, cache: Path) -> Features:
+    features = encode_cached(encoder, samples, cache)
+    return Features(features.values.astype(np.float16), features.rate, features.start)
+
+
+def _of_rig(
+    clips: Sequence[Clip],
+    encoder: Encoder,
+    columns: list[int],
+    flat: np.ndarray | None,
+    cache: Path,
+    progress: Progress,
+) -> list[Example]:
+    out = []
+    with progress.stage("features", len(clips)) as told:
+        for i, clip in enumerate(clips):
+            told(i)
+            features = _heard(encoder, clip.samples(), cache)
+            motion = clip.weights[:, columns]
+            out.append(
+                Example(clip.name, features, motion, clip.fps, clip.alignment, clip.style, clip.source, flat, RATES)
+            )
+    return out
+
+
+def _of_mesh(
+    corpus: MeshCorpus,
+    clips: Sequence[MeshClip],
+    encoder: Encoder,
+    identities: bool,
+    cache: Path,
+    progress: Progress,
+    keys_from: Path | None = None,
+) -> list[Example]:
+    out = []
+    for clip in clips:
+        clip.alignment()  # before the long work
+    with progress.stage("features", len(clips)) as told:
+        for i, clip in enumerate(clips):
+            told(i)
+            motion = _Offsets(clip, corpus.templates[clip.subject])
+            features, style = _heard(encoder, clip.samples(), cache), clip.subject if identities else NOBODY
+            given = (
+                None
+                if keys_from is None
+                else predicted_offsets(keys_from / f"{clip.name}.npy", clip, corpus.templates[clip.subject])
+            )
+            out.append(
+                Example(clip.name, features, motion, clip.fps, clip.alignment(), style, corpus.source, given=given)
+            )
+    return out
+
+
+def predicted_offsets(path: Path, clip: MeshClip, template: np.ndarray) -> np.ndarray:
+    """What another system made of a clip, as offsets (N, 3V) float32 from its template, as long as the truth.
+
+    ``path`` holds positions or offsets at the clip's rate. One that goes on longer is cut, as the field's scripts do;
+    one that ends up to SHORT frames earlier keeps its last pose. Raises InputError for one that is shorter still, or so
+    much longer that it is of another rate, or of another mesh.
+    """
+    count, mesh = len(clip.frames), Template(template, np.zeros((0, 3), np.int32), name=clip.name)
+    held = read_offsets(path, mesh)
+    if not count - SHORT <= len(held) <= 1.15 * count + SHORT:
+        raise InputError(f"{path}: {len(held)} frames, the clip has {count} at {clip.fps:g} fps; of another rate?")
+    flat = held.reshape(len(held), -1)[:count]
+    return np.pad(flat, ((0, count - len(flat)), (0, 0)), mode="edge")
+
+
+def _some_frames(groups: Sequence[Sequence[Example]], seed: int) -> np.ndarray:
+    """Up to BASIS_FRAMES frames (n, 3V), spread over the clips."""
+    rng, every = np.random.default_rng(seed), [e for g in groups for e in g]
+    each = max(1, BASIS_FRAMES // len(every))
+    picked = []
+    for e in every:
+        for n in np.sort(rng.choice(len(e.motion), min(each, len(e.motion)), replace=False)).tolist():
+            picked.append(e.motion[n : n + 1])
+    return np.concatenate(picked)
+
+
+def _components(frames: np.ndarray, count: int) -> torch.Tensor:
+    basis = principal_basis(torch.from_numpy(frames), count)
+    if len(basis) < count:
+        raise InputError(f"network.components: these corpora have no more than {len(basis)}")
+    return basis
