@@ -13,7 +13,7 @@ import soundfile
 import torch
 import trimesh
 import yaml
-from conftest import ROOT, needs_detector
+from conftest import ROOT, needs_detector, phones
 
 from kmtalk import InputError, Template, metrics
 from kmtalk.animation import load_animation
@@ -23,9 +23,11 @@ from kmtalk.corpora.meshes import load_meshes
 from kmtalk.corpora.miniature import build_miniature
 from kmtalk.corpora.simulated import build, load_simulated
 from kmtalk.face.template import write_obj
+from kmtalk.motion.inference import place_keys
 from kmtalk.motion.model import load_network
 from kmtalk.pickles import load_pickle
-from kmtalk.training.config import load_config
+from kmtalk.research.tables import load_table
+from kmtalk.training.config import Config, load_config
 from kmtalk.training.corpora import prepare
 from kmtalk.training.loop import Trainer
 
@@ -425,6 +427,45 @@ def test_four_clips_are_learnt_by_heart(tmp_path, corpora):
     made = metrics.lve([p for p, _ in pairs], [g for _, g in pairs], mask)
     rest = metrics.lve([0 * g for _, g in pairs], [g for _, g in pairs], mask)
     assert made.value < 1e-7 < 1e-5 < rest.value, (made.value, rest.value)
+
+
+@pytest.mark.slow
+def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, tmp_path, corpora):
+    (tmp_path / "lve.txt").write_text(", ".join(map(str, range(200, 260))))
+    given = ("--path", corpora / "vocaset", "--config", tiny(tmp_path, "paper-vocaset", corpora / "vocaset"),
+             "--lips", "lve.txt", "--upper", "lve.txt", "-o", "runs")  # fmt: skip
+    done = kmtalk("reproduce", "table", 5, *given)
+    assert done.returncode == 0, done.stderr
+    assert "simulated motion: published figures" in done.stdout
+    rows = [r for r in done.stdout.splitlines() if " measured LVE" in r]
+    assert [r[:32].strip() for r in rows] == ["rest (nothing moves)", "audio gate", "sum"]
+    assert all("published -  " in r and "simulated" in r for r in rows)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/network.safetensors")}
+    assert len(kept) == 2
+    again = kmtalk("reproduce", "table", 5, *given)
+    assert again.stdout == done.stdout
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}
+    timed = kmtalk("reproduce", "table", 8, *given)
+    assert timed.returncode == 0 and "ms a frame" in timed.stdout
+    for arguments, said in (((2, *given), "--predictions NAME=DIR"), ((9, *given), "table 9")):
+        wrong = kmtalk("reproduce", "table", *arguments)
+        assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
+
+
+def test_every_row_of_every_table_is_a_config():
+    base = load_config(ROOT / "data" / "configs" / "paper-vocaset.yaml").model_dump()
+    for number in range(1, 9):
+        for row in load_table(number).rows:
+            held = dict(base)
+            for key, value in row.changes.items():
+                held[key] = {**held[key], **value} if isinstance(value, dict) else value
+            assert Config.model_validate(held).encoder == base["encoder"]
+
+
+def test_keys_may_be_a_share_of_the_frames():
+    alignment = phones(("AA", 0.2, 0.5), ("P", 0.5, 0.6))
+    assert len(place_keys(alignment, 100, 30.0, "uniform:0.2")) == 20
+    assert len(place_keys(alignment, 100, 30.0, "uniform")) == len(place_keys(alignment, 100, 30.0, "phones"))
 
 
 def test_sizes_are_the_papers(kmtalk):

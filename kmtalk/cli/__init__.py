@@ -22,6 +22,7 @@ app.command()(files.compare)
 app.command()(batch.batch)
 app.command()(state.doctor)
 app.add_typer(research.corpus, name="corpus")
+app.add_typer(research.reproduce, name="reproduce")
 app.command()(research.train)
 app.command()(research.evaluate)
 

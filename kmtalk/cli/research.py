@@ -150,6 +150,55 @@ def train(
         screen.wrote([Trainer(plan, prepare(plan, output, screen), output, screen, screen.say).run()])
 
 
+reproduce = typer.Typer(no_args_is_help=True, help="The paper's tables, run again.")
+
+
+@reproduce.command()
+def table(
+    number: Annotated[
+        int,
+        typer.Argument(
+            min=1, help="1 main, 2 integration, 3 components, 4 losses, 5 fusion, 6 keys, 7 60 fps, 8 time."
+        ),
+    ],
+    path: Annotated[Path, typer.Option(help="The corpus's folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the runs; rows trained there are kept.")],
+    kind: Kind = "vocaset",
+    config: Annotated[Path | None, typer.Option(help="Config whose rows change; by default the paper's own.")] = None,
+    predictions: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR of other systems' .npy (tables 1 and 2).")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="By default test, or BIWI's test-a.")] = None,
+    lips: Annotated[str | None, typer.Option(help="Mask FILE or FILE:PART; by default found.")] = None,
+    upper: Annotated[str | None, typer.Option(help="Mask of the upper face, for FDD; the same.")] = None,
+    textgrids: Grids = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train and score what a table of the paper has, with the published figures beside it where they are held."""
+    with session(quiet, as_json) as screen:
+        from kmtalk.assets import asset
+        from kmtalk.research.tables import Where
+        from kmtalk.research.tables import reproduce as run_table
+        from kmtalk.training.config import load_config
+
+        others: dict[str, Path] = {}
+        for item in predictions or []:
+            name, equals, folder = item.partition("=")
+            if not equals or not name:
+                raise InputError(f"--predictions {item}: give NAME=DIR")
+            others[name] = Path(folder)
+        if config is None and kind == "folder":
+            raise InputError(f"{path}: the paper has no config for a folder of your own; give --config")
+        plan = load_config(config or asset(f"configs/paper-{kind}.yaml"))
+        where = Where(
+            kind, path, output, split or ("test-a" if kind == "biwi" else "test"), lips, upper, others, textgrids
+        )
+        for line in run_table(number, plan, where, screen, screen.say):
+            screen.print(line)
+            screen.summary.setdefault("rows", []).append(line)
+
+
 def evaluate(
     path: Annotated[Path, typer.Argument(help="The corpus's folder.")],
     corpus_name: Annotated[

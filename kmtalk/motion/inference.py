@@ -34,11 +34,14 @@ def inner_rate(fps: float) -> float:
 
 
 def place_keys(alignment: Alignment, count: int, fps: float, keys: str) -> np.ndarray:
-    """Key frames (m,) at phone boundaries, or as many of them placed evenly (Shape.keys)."""
+    """Key frames (m,) at phone boundaries ("phones"), as many of them placed evenly ("uniform"), or a share of all
+    frames placed evenly ("uniform:0.2")."""
     located = locate(alignment, count, fps).frames
     if keys == "phones":
         return located
-    return np.unique(np.linspace(0, count - 1, max(2, len(located))).round().astype(int))
+    share = keys.partition(":")[2]
+    wanted = round(float(share) * count) if share else len(located)
+    return np.unique(np.linspace(0, count - 1, max(2, wanted)).round().astype(int))
 
 
 def windows(count: int, fps: float) -> list[tuple[int, int]]:

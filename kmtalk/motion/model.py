@@ -27,10 +27,10 @@ STYLE_SIZE = 16
 class Shape:
     """What a network is. ``width`` is the paper's f, ``dimension`` its d; the flow encoder's FFNs are ``feed`` times
     as wide inside. ``head`` is "rig" (``names`` are the shapes moved), "vertices" (``vertices`` of the mesh) or
-    "basis" (``components`` of one).
-    ``keys`` lie at "phones" or are "uniform"; that, and ``gate`` and ``key_motion`` False, are the paper's
-    ablations. With ``lines`` (ours) CMC says how the motion departs from smooth lines through the key motions, so
-    that it follows keys that were edited; without, as in the paper, it makes the motion from its latent alone."""
+    "basis" (``components`` of one). ``keys`` lie at "phones" or are "uniform" (motion.inference.place_keys); that,
+    and ``gate`` and ``key_motion`` False, are the paper's ablations. With ``lines`` (ours) CMC says how the motion
+    departs from smooth lines through the key motions, so that it follows keys that were edited; without, as in the
+    paper, it makes the motion from its latent alone."""
 
     encoder: str
     dimension: int

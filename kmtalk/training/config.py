@@ -85,19 +85,19 @@ class LossConfig(_Strict):
 
 
 class Config(_Strict):
-    """A whole run. ``keys`` is where key frames lie: at phones, or evenly at an equal count (the paper's
-    ablation); ``given`` is the share of crops whose keys are the truth and not LKMA's own; ``edits`` is the share
-    of crops whose keys are edited, so that CMC learns to follow what an animator sets, and ``deaf`` the share of
-    crops that CMC must complete from their keys alone; with ``identities`` the network is told who speaks;
-    ``longest`` s is what one training crop holds; ``check_every`` steps what was kept apart is scored and a checkpoint
-    written."""
+    """A whole run. ``keys`` is where key frames lie: at phones, or evenly, at an equal count or (uniform:0.2) at a
+    share of the frames (the paper's ablations); ``given`` is the share of crops whose keys are the truth and not LKMA's
+    own; ``edits`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator sets, and
+    ``deaf`` the share of crops that CMC must complete from their keys alone; with ``identities`` the network is told
+    who speaks; ``longest`` s is what one training crop holds; ``check_every`` steps what was kept apart is scored and a
+    checkpoint written."""
 
     encoder: str = "whisper-base-4"
     corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
     network: NetworkConfig = NetworkConfig()
     steps: StepsConfig = StepsConfig()
     losses: LossConfig = LossConfig()
-    keys: Literal["phones", "uniform"] = "phones"
+    keys: str = Field(default="phones", pattern=r"^(phones|uniform(:(0\.\d+|1))?)$")
     given: float = Field(default=0.5, ge=0, le=1)
     edits: float = Field(default=0.0, ge=0, le=1)
     deaf: float = Field(default=0.0, ge=0, lt=1)

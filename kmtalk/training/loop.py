@@ -142,6 +142,8 @@ class Trainer:
         self.resume()
         clips, size = sum(map(len, self.task.groups)), sum(p.numel() for p in self.network.parameters())
         where = f"goes on at step {self.step}" if self.step else "from the beginning"
+        if self.task.left_out:
+            self.say(f"left out, not aligned: {', '.join(self.task.left_out)}")
         self.say(f"{clips} clips, {size:,} parameters, {where}")
         total = self.config.steps.total
         main = self.accelerator.is_main_process

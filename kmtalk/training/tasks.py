@@ -27,6 +27,7 @@ from kmtalk.speech.encode import Encoder, Features, encode_cached, load_encoder
 from kmtalk.training.config import Config
 from kmtalk.training.examples import RATES, Example
 
+MOST_UNALIGNED = 0.1  # of the clips may be left out for want of an alignment
 SHORT = 3  # frames by which another system's motion may end before the truth
 BASIS_FRAMES = 2000  # of motion from which principal components are taken
 HEARD_CLIPS = 200  # of each corpus, by which features are standardised
@@ -44,7 +45,8 @@ NOBODY = "neutral"
 @dataclass(frozen=True)
 class Task:
     """Examples by corpus; ``names`` of the shapes moved (none for vertices); ``vertices`` of the mesh; the ``judge``,
-    which scores on what was kept apart, and the data it does so on; ``mark`` tells tasks apart."""
+    which scores on what was kept apart, and the data it does so on; ``mark`` tells tasks apart; ``left_out`` are clips
+    that nobody could align."""
 
     encoder: str
     groups: list[list[Example]]
@@ -56,6 +58,7 @@ class Task:
     judged_on: str
     mark: str
     facts: dict[str, object] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def heard(self) -> np.ndarray:
         """Features (n, d) by which the network standardises what it hears."""
@@ -145,10 +148,16 @@ def mesh_task(
     if len({s is None for s in sources}) > 1:
         raise InputError("corpora: all of them take keys_from, or none")
 
+    wanted = {s: [c.split(s) if c.splits.get(s) else () for c in corpora] for s in ("train", "val")}
+    every = [clip for split in wanted.values() for clips in split for clip in clips]
+    unaligned = [clip for clip in every if not clip.textgrid.is_file()]
+    if len(unaligned) > MOST_UNALIGNED * len(every):
+        unaligned[0].alignment()  # says what is to be done
+
     def made(split: str) -> list[list[Example]]:
         return [
-            _of_mesh(c, c.split(split) if c.splits.get(split) else (), encoder, config.identities, cache, progress, s)
-            for c, s in zip(corpora, sources, strict=True)
+            _of_mesh(c, [m for m in clips if m.textgrid.is_file()], encoder, config.identities, cache, progress, source)
+            for c, clips, source in zip(corpora, wanted[split], sources, strict=True)
         ]
 
     groups = made("train")
@@ -175,6 +184,7 @@ def mesh_task(
         judge=judge if kept else None,
         judged_on=f"{first.source}, split val",
         mark=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
+        left_out=tuple(clip.name for clip in unaligned),
         facts={"unit": first.unit, "data": ", ".join(c.source for c in corpora), "lips": str(lips)},
     )
 
@@ -245,8 +255,6 @@ def _of_mesh(
     keys_from: Path | None = None,
 ) -> list[Example]:
     out = []
-    for clip in clips:
-        clip.alignment()  # before the long work
     with progress.stage("features", len(clips)) as told:
         for i, clip in enumerate(clips):
             told(i)
