@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import struct
@@ -53,6 +54,8 @@ def load_wav2vec2(source: str) -> Any:
         from transformers import AutoModel
     except ImportError:
         raise InputError("wav2vec 2.0 needs transformers: pip install 'kmtalk[wav2vec2]'") from None
+    for chatty in ("huggingface_hub", "transformers"):  # their retries; what matters is said below
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         return AutoModel.from_pretrained(source, use_safetensors=True).eval()
     except Exception as error:

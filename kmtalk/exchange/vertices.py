@@ -30,9 +30,12 @@ class Vertices:
         return out
 
 
-def read_offsets(path: Path, template: Template) -> np.ndarray:
-    """Read (N, V, 3) or (N, 3V), positions or offsets from the neutral, whichever they lie nearer to: offsets (N, V, 3)
-    float32. Raises InputError for another mesh, or numbers that are not finite."""
+def read_vertices(path: Path, template: Template, duration: float, fps: float | None) -> Vertices:
+    """Read (N, V, 3) or (N, 3V), positions or offsets from the neutral, whichever they lie nearer to.
+
+    Without ``fps`` the rate of RATES is taken that fits ``duration`` s of sound within 2 %. Raises InputError for
+    another mesh, a rate that fits none, or numbers that are not finite.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -50,17 +53,10 @@ def read_offsets(path: Path, template: Template) -> np.ndarray:
     mean = values.mean(0)
     if np.linalg.norm(mean - template.vertices) < np.linalg.norm(mean):
         values = values - template.vertices
-    return np.asarray(values, np.float32)
-
-
-def read_vertices(path: Path, template: Template, duration: float, fps: float | None) -> Vertices:
-    """``read_offsets`` with a rate: without ``fps`` the one of RATES is taken that fits ``duration`` s of sound within
-    2 %. Raises InputError for a rate that fits none as well."""
-    held = read_offsets(path, template)
     if fps is not None and not 0 < fps < 10_000:
         raise InputError(f"--motion-fps {fps:g}: must be more than 0")
     rate = min(RATES, key=lambda r: abs(len(held) / r - duration)) if fps is None else fps
     if abs(len(held) / rate - duration) > 0.02 * duration + 1 / rate:
         remedy = "give --motion-fps" if fps is None else f"they last {len(held) / rate:.2f} s at {rate:g} fps"
         raise InputError(f"{path}: {len(held)} frames for {duration:.2f} s of sound: {remedy}")
-    return Vertices(held, float(rate))
+    return Vertices(values.astype(np.float32), float(rate))

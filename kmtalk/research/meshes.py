@@ -70,7 +70,7 @@ class Predictor:
         shares = style_shares(self._network.shape, wanted)
         template, given = self.corpus.templates[clip.subject], None
         if self._keys_from is not None:
-            given = predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[keys]
+            given = predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
         made = run(self._network, features, keys, inner, fps, shares, given=given)
         if inner != count:
             made = at_times(made, fps, frame_times(count, clip.fps))
@@ -89,7 +89,7 @@ def read_predictions(folder: Path, corpus: MeshCorpus, clips: Sequence[MeshClip]
             raise InputError(f"{folder}: no prediction of {clip.name} ({clip.name}.npy)")
         template = corpus.templates[clip.subject]
         for path in found:
-            offsets = predicted_offsets(path, clip, template).reshape(-1, *template.shape)
+            offsets = predicted_offsets(path, clip, template)[:].reshape(-1, *template.shape)
             yield Predicted(clip, template + offsets, path.stem.partition("_condition_")[2] or "not said")
 
 

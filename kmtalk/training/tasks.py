@@ -14,11 +14,9 @@ from torch import nn
 from kmtalk import metrics
 from kmtalk.articulation.inverse import MouthSolver
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.mesh import MeshClip, MeshCorpus
+from kmtalk.corpora.mesh import MeshClip, MeshCorpus, mapped
 from kmtalk.errors import InputError
-from kmtalk.exchange.vertices import read_offsets
 from kmtalk.face.rig import Rig
-from kmtalk.face.template import Template
 from kmtalk.metrics import Mask
 from kmtalk.motion.heads import principal_basis
 from kmtalk.motion.losses import MeshSurface, RigSurface, VertexSurface
@@ -271,19 +269,44 @@ def _of_mesh(
     return out
 
 
-def predicted_offsets(path: Path, clip: MeshClip, template: np.ndarray) -> np.ndarray:
-    """What another system made of a clip, as offsets (N, 3V) float32 from its template, as long as the truth.
+@dataclass(frozen=True)
+class PredictedOffsets:
+    """What another system made of a clip, as offsets (N, 3V) float32 from its ``rest``, as long as the truth; read from
+    disk where they are wanted. ``absolute``: the file holds positions."""
 
-    ``path`` holds positions or offsets at the clip's rate. One that goes on longer is cut, as the field's scripts do;
-    one that ends up to SHORT frames earlier keeps its last pose. Raises InputError for one that is shorter still, or so
-    much longer that it is of another rate, or of another mesh.
+    path: Path
+    count: int
+    rest: np.ndarray
+    absolute: bool
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        held = mapped(self.path)
+        start, stop, _ = part.indices(self.count)
+        rows = held[np.minimum(np.arange(start, stop), len(held) - 1)].reshape(stop - start, -1).astype(np.float32)
+        return rows - self.rest if self.absolute else rows
+
+
+def predicted_offsets(path: Path, clip: MeshClip, template: np.ndarray) -> PredictedOffsets:
+    """A prediction that fits a clip, at the clip's rate: positions or offsets, whichever its mean lies nearer to.
+
+    One that goes on longer is cut, as the field's scripts do; one that ends up to SHORT frames earlier keeps its last
+    pose. Raises InputError for one that is shorter still, or so much longer that it is of another rate, or of another
+    mesh, or not of numbers.
     """
-    count, mesh = len(clip.frames), Template(template, np.zeros((0, 3), np.int32), name=clip.name)
-    held = read_offsets(path, mesh)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    held, count, rest = mapped(path), len(clip.frames), template.reshape(-1)
+    if not len(held) or held[0].size != rest.size:
+        raise InputError(f"{path}: holds {held.shape}; {clip.name} wants (N, {rest.size}), in its vertex order")
     if not count - SHORT <= len(held) <= 1.15 * count + SHORT:
         raise InputError(f"{path}: {len(held)} frames, the clip has {count} at {clip.fps:g} fps; of another rate?")
-    flat = held.reshape(len(held), -1)[:count]
-    return np.pad(flat, ((0, count - len(flat)), (0, 0)), mode="edge")
+    mean = np.asarray(held, np.float64).reshape(len(held), -1).mean(0)
+    if not np.isfinite(mean).all():
+        raise InputError(f"{path}: holds numbers that are not finite")
+    return PredictedOffsets(path, count, rest, bool(np.linalg.norm(mean - rest) < np.linalg.norm(mean)))
 
 
 def _some_frames(groups: Sequence[Sequence[Example]], seed: int) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""Peak memory of training a config at its real size, beside what its parameters need whatever is learnt.
+
+    python benchmarks/train_memory.py BIWI --corpus biwi --config data/configs/paper-biwi.yaml --lips lve.txt
+
+Four steps of all stages, on a corpus in the layout (a miniature will do: kmtalk corpus build biwi -o BIWI). The named
+reference is 20 bytes a parameter: weights, gradients, Adam's two moments and the running mean, in float32. Sound is
+heard through log-mel, for which nothing need be downloaded; the speech encoder is not trained in any case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+from pathlib import Path
+
+from kmtalk.progress import Progress
+from kmtalk.training.config import load_config
+from kmtalk.training.corpora import prepare
+from kmtalk.training.loop import Trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--corpus", dest="kind", default="biwi")
+    parser.add_argument("--config", type=Path, default=Path("data/configs/paper-biwi.yaml"))
+    parser.add_argument("--lips", required=True)
+    options = parser.parse_args()
+    config = load_config(options.config)
+    corpora = (config.corpora[0].model_copy(update={"path": options.corpus, "lips": options.lips}),)
+    steps = config.steps.model_copy(update={"keys": 1, "completion": 2, "together": 1})
+    config = config.model_copy(update={"encoder": "log-mel", "corpora": corpora, "steps": steps, "check_every": 1000})
+    with tempfile.TemporaryDirectory() as place:
+        run = Trainer(config, prepare(config, Path(place), Progress()), Path(place))
+        longest = max(len(e.motion) / e.fps for group in run.task.groups for e in group)
+        for _ in range(config.steps.total):
+            run.advance()
+    parameters = sum(p.numel() for p in run.network.parameters())
+    needed, peak = 20 * parameters / 1e9, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"{options.config.stem}: {parameters:,} parameters, batch {config.batch}, clips of up to {longest:.1f} s; peak "
+        f"{peak:.1f} GB, {peak / needed:.2f} x the {needed:.1f} GB of 20 bytes a parameter | {run.task.facts['data']}"
+    )
+
+
+if __name__ == "__main__":
+    main()
