@@ -20,6 +20,13 @@ OBJECTS = (
     "speech.alignment.Alignment",
     "speech.audio.Audio",
     "render.figures",
+    "metrics.result.Result",
+    "metrics.result.Mask",
+    "metrics.vertices",
+    "metrics.mouth",
+    "metrics.samples",
+    "metrics.beats",
+    "metrics.masks",
     "batch.run.run_batch",
     "errors.InputError",
 )

@@ -64,7 +64,9 @@ def test_fdd_is_codetalkers():
     gt = moved(((1, 0, 0), 2))
     pred = moved(((0, 0, 0), 1), ((1, 0, 0), 1), ((1, 1, 1), 4))
     rest = np.zeros((4, 3))
-    assert metrics.fdd(pred, gt, rest, [0, 1], "mm").value == pytest.approx(1 - 4, **EXACT)
+    signed = metrics.fdd(pred, gt, rest, [0, 1], "mm")
+    assert signed.value == pytest.approx(1 - 4, **EXACT)
+    assert "root" not in str(signed) and "FDD (signed" in str(signed)  # a difference of deviations has none
     clips = [pred, gt], [gt, pred]
     assert metrics.fdd(*clips, rest, [0, 1], "mm").value == pytest.approx(0, **EXACT)
     assert metrics.fdd(*clips, [rest, rest], [0, 1], "mm", absolute=True).value == pytest.approx(3, **EXACT)
@@ -172,7 +174,7 @@ def test_a_result_says_what_it_is():
     assert str(made).startswith("LVE 3e-06 m² (root 1.73 mm) | mean of 2 frames of max | mask lve.txt:")
     assert str(made).endswith("(2 vertices) | identity FaceTalk_1 | VOCASET test")
     assert Mask("a", np.array([2, 1])).digest == Mask("b", np.array([1, 2])).digest != Mask("a", np.array([1])).digest
-    with pytest.raises(InputError, match="no root in mm"):
+    with pytest.raises(InputError, match="has no root in mm"):
         _ = metrics.lve(still(), still(), [1], "units").root_mm
 
 

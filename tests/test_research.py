@@ -99,7 +99,7 @@ def spoil_unit(path):
 
 def spoil_templates_unit(path):
     spoil_unit(path)
-    held = pickle.loads((path / "templates.pkl").read_bytes())
+    held = load_pickle(path / "templates.pkl")
     (path / "templates.pkl").write_bytes(pickle.dumps({k: v * 1000 for k, v in held.items()}))
 
 

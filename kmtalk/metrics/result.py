@@ -32,7 +32,8 @@ class Mask:
 @dataclass(frozen=True)
 class Result:
     """A metric's ``value`` in ``unit``, how many of what were ``pooled`` and how, by which ``mask``, and, once
-    ``on`` has said it, the data and the identity. Prints itself; ``float`` gives the value."""
+    ``on`` has said it, the data and the identity. Prints itself, a mean of squared distances (``squared``) with its
+    root; ``float`` gives the value."""
 
     name: str
     value: float
@@ -41,6 +42,7 @@ class Result:
     mask: Mask | None = None
     data: str = ""
     identity: str = ""
+    squared: bool = False
 
     def __float__(self) -> float:
         return self.value
@@ -51,15 +53,15 @@ class Result:
 
     @property
     def root_mm(self) -> float:
-        """The root of a squared length, mm; raises InputError where the unit is not one."""
+        """The root of a mean of squared distances, mm; raises InputError for other metrics, and unknown units."""
         scale = MM.get(self.unit.removesuffix("²"))
-        if not self.unit.endswith("²") or scale is None:
-            raise InputError(f"{self.name} is in {self.unit}: it has no root in mm")
+        if not self.squared or scale is None:
+            raise InputError(f"{self.name} in {self.unit} has no root in mm")
         return float(np.sqrt(self.value)) * scale
 
     def __str__(self) -> str:
         number = f"{self.name} {self.value:.6g} {self.unit}".rstrip()
-        if self.unit.endswith("²") and self.unit[:-1] in MM:
+        if self.squared and self.unit.removesuffix("²") in MM:
             number += f" (root {self.root_mm:.3g} mm)"
         parts = [number, self.pooled]
         parts += [f"mask {self.mask}"] if self.mask else []

@@ -15,7 +15,7 @@ from kmtalk.metrics.vertices import Clips, clips_of, lve
 def mean_estimate_error(samples: Sequence[np.ndarray], gt: Clips, lips: Mask | np.ndarray, unit: str = "m") -> Result:
     """MEE: LVE of the mean of a clip's samples (Yang et al. 2024, Probabilistic speech-driven 3D facial motion)."""
     made = lve([s.mean(0) for s in _checked(samples)], gt, lips, unit)
-    return Result("MEE", made.value, made.unit, f"{made.pooled}, of the mean sample", made.mask)
+    return Result("MEE", made.value, made.unit, f"{made.pooled}, of the mean sample", made.mask, squared=True)
 
 
 def coverage_error(samples: Sequence[np.ndarray], gt: Clips, lips: Mask | np.ndarray, unit: str = "m") -> Result:
@@ -27,7 +27,7 @@ def coverage_error(samples: Sequence[np.ndarray], gt: Clips, lips: Mask | np.nda
     for clip, truth in zip(several, truths, strict=True):
         total += min(lve(sample, truth, mask, unit).value for sample in clip) * len(truth)
         frames += len(truth)
-    return Result("CE", total / frames, f"{unit}²", f"mean of {frames} frames of max, best sample", mask)
+    return Result("CE", total / frames, f"{unit}²", f"mean of {frames} frames of max, best sample", mask, squared=True)
 
 
 def diversity(samples: Sequence[np.ndarray], mask: Mask | np.ndarray, unit: str = "m") -> Result:

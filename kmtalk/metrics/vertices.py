@@ -21,7 +21,7 @@ def lve(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str =
     CodeTalker's code, and the paper's §4.1). In ``unit``²; ``root_mm`` is its root."""
     mask = as_mask(lips, "lips")
     worst = np.concatenate([np.square(p - g).sum(2).max(1) for p, g in _pairs(pred, gt, mask)])
-    return Result("LVE", float(worst.mean()), f"{unit}²", f"mean of {len(worst)} frames of max", mask)
+    return Result("LVE", float(worst.mean()), f"{unit}²", f"mean of {len(worst)} frames of max", mask, squared=True)
 
 
 def lip_max(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str = "m") -> Result:

@@ -62,7 +62,8 @@ class Predictor:
         styles = self._network.shape.styles
         wanted = identity or (clip.subject if clip.subject in styles else None)
         features = encode_cached(self._encoder, clip.samples(), self._cache)
-        count, fps = len(clip.frames), inner_rate(clip.fps)
+        count, known = len(clip.frames), self._network.facts.get("fps") or ()
+        fps = clip.fps if clip.fps in known else inner_rate(clip.fps)
         if fps != clip.fps and self._keys_from is not None:
             raise InputError(f"{clip.name}: {clip.fps:g} fps; other systems' keys are completed at 23 to 31")
         inner = count if fps == clip.fps else round(count / clip.fps * fps)

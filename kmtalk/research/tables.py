@@ -35,23 +35,26 @@ class _Strict(BaseModel):
 
 
 class Row(_Strict):
-    """One row: what it ``changes`` in the config, VOCASET's ``fps``, and what was ``published``, as printed there."""
+    """One row: what it ``changes`` in the config, VOCASET's ``fps``, and what was ``published`` by kind of corpus and
+    metric, as printed there."""
 
     name: str
     changes: dict[str, Any] = Field(default_factory=dict)
     fps: float | None = None
-    published: dict[str, str] = Field(default_factory=dict)
+    published: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Table(_Strict):
     """One table. ``others``: other systems' predictions are scored as they are, or their keys completed as well;
-    ``corpora``: the kinds it is of (none: any); ``time``: seconds are measured, not errors."""
+    ``corpora``: the kinds it is of (none: any); ``time``: seconds are measured, not errors; ``remark`` stands beneath
+    the title where the corpus is not simulated."""
 
     title: str
     rows: tuple[Row, ...]
     others: str = ""
     corpora: tuple[str, ...] = ()
     time: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def reproduce(
     yield f"Table {number}: {table.title}; {corpus.source}, split {where.split}"
     if simulated:
         yield "simulated motion: published figures are of the real corpus and are not set beside these"
+    elif table.remark:
+        yield table.remark
     lips, upper = masks_of(corpus, where.lips, where.upper)
 
     def line(name: str, results: Sequence[Result], published: Mapping[str, str]) -> Iterator[str]:
@@ -116,7 +121,7 @@ def reproduce(
             yield from _timed(row.name, weights, of, of.split(where.split))
             continue
         yield from line(row.name, scored(predict(Predictor(load_network(weights), of), of.split(where.split)), of),
-                        row.published)  # fmt: skip
+                        row.published.get(where.kind, {}))  # fmt: skip
     for name, folder in where.predictions.items() if table.others else ():
         clips = corpus.split(where.split)
         yield from line(name, scored(read_predictions(folder, corpus, clips), corpus), {})

@@ -183,7 +183,12 @@ def mesh_task(
         judged_on=f"{first.source}, split val",
         mark=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
         left_out=tuple(clip.name for clip in unaligned),
-        facts={"unit": first.unit, "data": ", ".join(c.source for c in corpora), "lips": str(lips)},
+        facts={
+            "unit": first.unit,
+            "fps": sorted({e.fps for g in groups for e in g}),
+            "data": ", ".join(c.source for c in corpora),
+            "lips": str(lips),
+        },
     )
 
 

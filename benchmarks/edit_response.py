@@ -1,0 +1,54 @@
+"""How much of an edit to one key CMC itself takes up, before what is left to a pinned pose is blended in.
+
+    python benchmarks/edit_response.py [WEIGHTS]
+
+The sample speech with the product's own phones; for every shape, at 6 keys drawn at random, the pose is changed by 0.3
+and by 0.1. Shares of that change: in the shape itself at that key (own), the greatest in another shape there (cross),
+and the greatest anywhere half a second beyond the neighbouring keys (far). WEIGHTS: by default those that complete.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from kmtalk import KMTalk
+from kmtalk.assets import asset
+from kmtalk.motion.inference import run
+from kmtalk.motion.model import load_network, style_shares
+
+FPS = 30.0
+AWAY = round(0.5 * FPS)  # frames
+
+
+def main() -> None:
+    talk = KMTalk()
+    animation = talk.animate(asset("speech.wav"))
+    path = Path(sys.argv[1]) if sys.argv[1:] else asset("completion.safetensors")
+    network, features = load_network(path), talk.performer.hear(animation.audio)
+    names, keys, count = network.shape.names, animation.keys.frames, len(animation.weights)
+    shares, frames = style_shares(network.shape, "natural"), np.arange(count)
+    before = run(network, features, keys, count, FPS, shares)
+    for amount in (0.3, 0.1):
+        rng, rows = np.random.default_rng(0), []
+        for shape in range(len(names)):
+            for key in rng.choice(np.arange(3, len(keys) - 3), 6, replace=False).tolist():
+                at, change = keys[key], np.zeros((len(keys), len(names)), np.float32)
+                change[key, shape] = amount if before[at, shape] < 0.6 else -amount
+                share = (run(network, features, keys, count, FPS, shares, change) - before) / change[key, shape]
+                far = (frames < keys[key - 1] - AWAY) | (frames > keys[key + 1] + AWAY)
+                cross = np.abs(np.delete(share[at], shape)).max()
+                rows.append((shape, share[at, shape], cross, np.abs(share[far]).max()))
+        shape_of, own, cross, far = np.array(rows).T
+        medians = [np.median(own[shape_of == s]) for s in range(len(names))]
+        print(
+            f"{path.name}: edits by {amount:g}, {len(names)} shapes x 6 keys: own {np.median(own):.2f} in median, "
+            f"least {own.min():.2f}, the least shape's median {min(medians):.2f}; cross "
+            f"{np.median(cross):.2f} in median; far {far.max():.2f} at most"
+        )
+
+
+if __name__ == "__main__":
+    main()
