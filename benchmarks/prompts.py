@@ -109,8 +109,7 @@ def score_mouths(chosen: list[tuple[Path, str]]) -> None:
     for name, perform in (("rules", by_rules), ("network", by_network), ("  unfinished", unfinished)):
         shut, still, whole = [], [], []
         for audio, alignment in heard:
-            m = solver.measure(perform(audio, alignment).astype(np.float64))
-            mouth = np.stack([m.aperture, m.width, m.jaw], 1)
+            mouth = solver.measure(perform(audio, alignment)).channels
             wide, spans = metrics.open_range(mouth), metrics.silences(alignment, audio.duration)
             shut += [least / wide for least in metrics.least_apertures(mouth, alignment, 30.0)]
             still += [s / wide for s in metrics.still_spans(mouth, 30.0, spans, 0.1, 0.1)]

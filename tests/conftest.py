@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,8 @@ import pytest
 import soundfile
 
 from kmtalk import InputError, KMTalk
+from kmtalk.corpora.miniature import build_miniature
+from kmtalk.corpora.simulated import build, load_simulated
 from kmtalk.face.landmarks import Detector
 from kmtalk.face.rig import Rig, load_rig
 from kmtalk.speech.alignment import Alignment, Phone
@@ -60,6 +63,24 @@ def spoken(talk):
     return talk.animate(SPEECH, text=SAID)
 
 
+@pytest.fixture(scope="session")
+def simulated_clips(tmp_path_factory, rig):
+    """Some fifty clips of the simulated speaker."""
+    folder = tmp_path_factory.mktemp("simulated")
+    build(folder, rig, clips=48, seed=3)
+    return load_simulated(folder, rig)
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory, simulated_clips, rig):
+    """A folder with miniatures of VOCASET and BIWI, raw and processed; what is on them is simulated."""
+    place = tmp_path_factory.mktemp("corpora")
+    for layout in ("vocaset", "vocaset-raw", "biwi", "biwi-raw"):
+        (place / layout).mkdir()
+        build_miniature(place / layout, layout, simulated_clips, rig, longest=6.0)
+    return place
+
+
 @pytest.fixture
 def kmtalk(tmp_path):
     """Run the command in an empty folder."""
@@ -69,6 +90,16 @@ def kmtalk(tmp_path):
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
 
     return run
+
+
+def launched(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in two processes on one machine, as accelerate starts them."""
+    launch = [Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "kmtalk.cli"]
+    return subprocess.run(
+        [*map(str, launch), *map(str, arguments)],
+        capture_output=True, text=True, timeout=600, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 @pytest.fixture

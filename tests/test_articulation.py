@@ -5,10 +5,10 @@ import pytest
 from conftest import phones
 
 from kmtalk import Alignment
-from kmtalk.articulation.inverse import Mouth
 from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
 from kmtalk.articulation.targets import TARGETS, canonical
 from kmtalk.errors import InputError
+from kmtalk.face.mouth import Mouth
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples
 
 WORD = phones(

@@ -71,10 +71,7 @@ def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, rig)
     least = []
     for clip in clips:
         assert abs(len(clip.samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
-        mouth = solver.measure(clip.weights.astype(float))
-        least += metrics.least_apertures(
-            np.stack([mouth.aperture, mouth.width, mouth.jaw], 1), clip.alignment, clip.fps
-        )
+        least += metrics.least_apertures(solver.measure(clip.weights).channels, clip.alignment, clip.fps)
     assert len(least) > 30
     assert np.mean(np.array(least) < metrics.CLOSED) > 0.98
     muted = [c for c in clips if c.alignment.aligner == "none"]
@@ -114,8 +111,7 @@ def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
     real, made, least = [], [], []
     clips = [c for i, c in enumerate(load_grid(SHARED / "data" / "grid")) if i % 40 == 1]
     for clip in clips:
-        mouth = solver.measure(fit_clip(clip, speaker).weights.astype(float))
-        fitted = np.stack([mouth.aperture, mouth.width, mouth.jaw], 1)
+        fitted = solver.measure(fit_clip(clip, speaker).weights).channels
         count = min(len(fitted), len(clip.mouth))
         real.append(clip.mouth[:count][clip.speaking[:count]])
         made.append(fitted[:count][clip.speaking[:count]])

@@ -15,8 +15,7 @@ EXPRESSION = ("brow", "eye", "head")
 
 
 def mouth_of(animation):
-    m = MouthSolver(animation.motion.rig).measure(animation.weights.astype(np.float64))
-    return np.stack([m.aperture, m.width, m.jaw], 1)
+    return MouthSolver(animation.motion.rig).measure(animation.weights).channels
 
 
 @pytest.mark.parametrize("fps", [24, 30, 60])

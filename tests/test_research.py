@@ -3,295 +3,28 @@
 from __future__ import annotations
 
 import json
-import pickle
+import re
 import shutil
 
 import av
 import numpy as np
 import pytest
-import soundfile
 import torch
 import trimesh
 import yaml
-from conftest import ROOT, needs_detector, phones
+from conftest import ROOT, launched, needs_detector, phones
 
 from kmtalk import InputError, Template, metrics
 from kmtalk.animation import load_animation
-from kmtalk.corpora.check import check
-from kmtalk.corpora.folder import load_folder, load_rig_folder
+from kmtalk.corpora.folder import load_folder
 from kmtalk.corpora.meshes import load_meshes
-from kmtalk.corpora.miniature import build_miniature
-from kmtalk.corpora.simulated import build, load_simulated
 from kmtalk.face.template import write_obj
 from kmtalk.motion.inference import place_keys
 from kmtalk.motion.model import load_network
-from kmtalk.pickles import load_pickle
 from kmtalk.research.tables import load_table
 from kmtalk.training.config import Config, load_config
 from kmtalk.training.corpora import prepare
 from kmtalk.training.loop import Trainer
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory, rig):
-    folder = tmp_path_factory.mktemp("simulated")
-    build(folder, rig, clips=48, seed=3)
-    return load_simulated(folder, rig)
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory, clips, rig):
-    """A folder with each of the four layouts."""
-    place = tmp_path_factory.mktemp("corpora")
-    for layout in ("vocaset", "vocaset-raw", "biwi", "biwi-raw"):
-        (place / layout).mkdir()
-        build_miniature(place / layout, layout, clips, rig, longest=6.0)
-    return place
-
-
-@pytest.fixture
-def own(corpora, tmp_path):
-    """A copy of the processed VOCASET to spoil."""
-    shutil.copytree(corpora / "vocaset", tmp_path / "vocaset")
-    return tmp_path / "vocaset"
-
-
-@pytest.mark.parametrize(("kind", "vertices", "fps"), [("vocaset", 5023, 30.0), ("biwi", 23370, 25.0)])
-def test_both_layouts_hold_the_same_sentences(corpora, kind, vertices, fps):
-    processed, raw = (load_meshes(kind, corpora / folder) for folder in (kind, f"{kind}-raw"))
-    assert processed.source.startswith("simulated") and raw.source.startswith("simulated")
-    assert processed.count == raw.count == vertices
-    named = {c.name: c for c in raw.clips}
-    assert len(processed.clips) == 9 and set(named) == {c.name for c in processed.clips}
-    for clip in processed.clips[::4]:
-        other = named[clip.name]
-        assert clip.fps == other.fps == fps and len(clip.frames) == len(other.frames)
-        assert np.abs(clip.frames.read(3, 6) - other.frames.read(3, 6)).max() < 1e-6
-        assert abs(len(clip.samples()) - len(other.samples())) < 16
-        assert clip.alignment().phones == other.alignment().phones
-    assert processed.splits == raw.splits
-
-
-def test_splits_are_faceformers(corpora):
-    vocaset, biwi = (load_meshes(kind, corpora / kind) for kind in ("vocaset", "biwi"))
-    assert {n: len(m) for n, m in vocaset.splits.items()} == {"train": 6, "val": 1, "test": 2}
-    assert {n: len(m) for n, m in biwi.splits.items()} == {"train": 5, "val": 1, "test-a": 2, "test-b": 1}
-    assert vocaset.splits["test"] == tuple(f"FaceTalk_170809_00138_TA_sentence{n}" for n in (21, 22))
-    assert biwi.splits["test-b"] == ("F1_e37",)
-    # the raw frames are 60 a second, and every second makes 30
-    whole = load_meshes("vocaset", corpora / "vocaset", fps=60.0).clips[0]
-    half = load_meshes("vocaset", corpora / "vocaset").clips[0]
-    assert len(half.frames) == -(-len(whole.frames) // 2)
-    assert np.array_equal(half.frames.read(2, 4), whole.frames.read(4, 8)[::2])
-
-
-@pytest.mark.parametrize("layout", ["vocaset", "vocaset-raw", "biwi", "biwi-raw"])
-def test_a_sound_corpus_passes_its_check(kmtalk, corpora, layout):
-    done = kmtalk("corpus", "check", corpora / layout, "--corpus", layout.removesuffix("-raw"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "wrong" not in done.stdout and "simulated" in done.stdout
-
-
-def spoil_unit(path):
-    for file in (path / "vertices_npy").glob("*.npy"):
-        np.save(file, np.load(file) * 1000)
-
-
-def spoil_templates_unit(path):
-    spoil_unit(path)
-    held = load_pickle(path / "templates.pkl")
-    (path / "templates.pkl").write_bytes(pickle.dumps({k: v * 1000 for k, v in held.items()}))
-
-
-def spoil_order(path):
-    order = np.random.default_rng(0).permutation(5023)
-    for file in (path / "vertices_npy").glob("*.npy"):
-        held = np.load(file)
-        np.save(file, held.reshape(len(held), -1, 3)[:, order].reshape(held.shape))
-
-
-def spoil_clock(path):
-    """Frames at 50 a second that pass for 60: as 25 for 30."""
-    for file in (path / "vertices_npy").glob("*.npy"):
-        held = np.load(file)
-        np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 5 / 6)).round().astype(int)])
-
-
-def spoil_numbers(path):
-    file = next((path / "vertices_npy").glob("*.npy"))
-    held = np.load(file)
-    held[2 * int(np.random.default_rng(5).integers(1, len(held) // 2 - 1)), 7] = np.nan
-    np.save(file, held)
-
-
-def spoil_scale_of_sound(path):
-    """Whole numbers that pass for parts of one."""
-    file = next((path / "wav").glob("*.wav"))
-    samples, rate = soundfile.read(file)
-    soundfile.write(file, 20000 * samples, rate, subtype="FLOAT")
-
-
-def spoil_sound(path):
-    file = next((path / "wav").glob("*.wav"))
-    samples, rate = soundfile.read(file)
-    soundfile.write(file, 0 * samples, rate)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (spoil_unit, "1000 times the template's size"),
-        (spoil_templates_unit, "no head's size in m; in mm it is"),
-        (spoil_order, "another order of vertices"),
-        (spoil_clock, "motion is as long as its sound"),
-        (spoil_numbers, "not finite"),
-        (spoil_sound, "is silent"),
-        (spoil_scale_of_sound, "where 1 is full scale"),
-    ],
-)
-def test_what_is_wrong_with_a_corpus_is_found(own, spoil, said):
-    assert all(f.verdict != "wrong" for f in check(load_meshes("vocaset", own)))
-    spoil(own)
-    found = [f for f in check(load_meshes("vocaset", own)) if f.verdict == "wrong"]
-    assert len(found) == 1, found
-    assert said in f"{found[0].what}: {found[0].note}"
-
-
-def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
-    shutil.copytree(corpora / "biwi", tmp_path / "biwi")
-    for file in (tmp_path / "biwi" / "vertices_npy").glob("*.npy"):
-        held = np.load(file)
-        np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 30 / 25)).round().astype(int)])
-    found = [f for f in check(load_meshes("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
-    assert [f.what for f in found] == ["motion is as long as its sound"]
-    assert "at 30 fps they would fit" in found[0].note
-
-
-def test_gaps_are_named_and_left_out(own):
-    next((own / "wav").glob("*sentence01.wav")).unlink()
-    next((own / "vertices_npy").glob("*sentence02.npy")).unlink()
-    corpus = load_meshes("vocaset", own)
-    assert len(corpus.clips) == 7 and len(corpus.missing) == 2
-    assert any(f.what == "left out" and f.verdict == "look" for f in check(corpus))
-
-
-def test_only_the_emotional_takes_of_biwi_count(corpora, tmp_path):
-    """The neutral ones have the same numbers, and would double every split."""
-    shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
-    for take in sorted((tmp_path / "biwi" / "faces").glob("*/e*")):
-        shutil.copytree(take, take.parent / take.name[1:])
-        shutil.copy(
-            tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name}.wav",
-            tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name[1:]}.wav",
-        )
-    corpus = load_meshes("biwi", tmp_path / "biwi")
-    assert len(corpus.clips) == 9 and len(corpus.missing) == 9
-    assert corpus.splits == load_meshes("biwi", corpora / "biwi-raw").splits
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_pickles_of_any_age_are_read(tmp_path, protocol):
-    held = {
-        "F1": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "F2": {"audio": np.arange(4, dtype=np.int16), "sample_rate": 22000},
-        "F3": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "F4": np.arange(3, dtype=">f4"),
-    }
-    (tmp_path / "t.pkl").write_bytes(pickle.dumps(held, protocol=protocol))
-    read = load_pickle(tmp_path / "t.pkl")
-    assert np.array_equal(read["F1"], held["F1"]) and np.array_equal(read["F3"], held["F3"])
-    assert np.array_equal(read["F2"]["audio"], held["F2"]["audio"]) and np.array_equal(read["F4"], held["F4"])
-
-
-def test_no_pickle_makes_bytes_pass_for_objects(tmp_path):
-    """A numpy dtype whose state says that plain bytes are Python objects: numpy would follow them into memory."""
-    records = np.zeros(2, dtype=[("a", "f8")])
-    for held in (np.array([{}], dtype=object), records, records.dtype):
-        (tmp_path / "t.pkl").write_bytes(pickle.dumps({"F1": held}))
-        with pytest.raises(InputError, match="not a pickle of arrays alone"):
-            load_pickle(tmp_path / "t.pkl")
-
-
-@pytest.mark.parametrize("spoil", ["empty", "short", "garbage", "other mesh", "template"])
-def test_damaged_corpora_end_in_one_line(kmtalk, corpora, tmp_path, spoil):
-    layout = "vocaset-raw" if spoil in ("short", "garbage") else "vocaset"
-    folder = tmp_path / "corpus"
-    shutil.copytree(corpora / layout, folder)
-    if spoil == "empty":
-        next((folder / "vertices_npy").glob("*.npy")).write_bytes(b"")
-    elif spoil == "short":
-        held = np.load(folder / "data_verts.npy")
-        np.save(folder / "data_verts.npy", held[:-200])
-    elif spoil == "garbage":
-        (folder / "data_verts.npy").write_bytes((folder / "data_verts.npy").read_bytes()[:100_000])
-    elif spoil == "other mesh":
-        shutil.copy(corpora / "biwi" / "BIWI.ply", folder / "FLAME_sample.ply")
-    else:
-        (folder / "templates.pkl").write_bytes(pickle.dumps({"FaceTalk_170809_00138_TA": "abc"}))
-    done = kmtalk("corpus", "check", folder)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "Traceback" not in done.stderr and str(folder) in done.stdout + done.stderr
-
-
-def test_names_do_not_lead_out_of_the_output(corpora, own, tmp_path):
-    clip = load_meshes("vocaset", own).clips[0]
-    item = {"name": "../../out", "fps": 60, "audio": str(clip.audio), "motion": str(clip.frames.path)}
-    manifest = {"name": "x", "templates": {"someone": "vocaset/FLAME_sample.ply"}, "clips": [item]}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"clips\.0\.name"):
-        load_folder(tmp_path)
-
-
-def test_pickles_that_are_more_than_arrays_are_refused(own, kmtalk):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("ran",))
-
-    (own / "templates.pkl").write_bytes(pickle.dumps({"FaceTalk_170809_00138_TA": Evil()}))
-    done = kmtalk("corpus", "check", own)
-    assert done.returncode == 2 and "ran" not in done.stdout
-    assert len(done.stderr.strip().splitlines()) == 1 and "builtins.print" in done.stderr
-
-
-def test_folders_with_a_manifest(corpora, own, tmp_path, rig, clips):
-    held = load_meshes("vocaset", own)
-    manifest = {
-        "name": "mine",
-        "unit": "m",
-        "templates": {"anna": "vocaset/FLAME_sample.ply"},
-        "splits": {"train": ["one"], "test": ["two"]},
-        "clips": [
-            {
-                "name": name,
-                "identity": "anna",
-                "fps": 60,
-                "audio": f"vocaset/wav/{clip.name}.wav",
-                "motion": f"vocaset/vertices_npy/{clip.name}.npy",
-                "textgrid": f"vocaset/textgrids/{clip.name}.TextGrid",
-            }
-            for name, clip in zip(("one", "two"), held.clips, strict=False)
-        ],
-    }
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    corpus = load_folder(tmp_path)
-    assert corpus.source == "mine" and corpus.count == 5023 and corpus.faces is not None
-    assert [c.name for c in corpus.split("test")] == ["two"]
-    assert not [f for f in check(corpus) if f.verdict == "wrong"]
-    manifest["clips"][0]["fsp"] = 3
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"manifest\.json: clips\.0\.fsp"):
-        load_folder(tmp_path)
-    clip = next(c for c in clips if c.alignment.phones)
-    soundfile.write(tmp_path / "a.wav", clip.samples(), 16000)
-    np.save(tmp_path / "a.npy", clip.weights[:, [rig.index["jawOpen"]]])
-    (tmp_path / "textgrids").mkdir()
-    shutil.copy(held.clips[0].textgrid, tmp_path / "textgrids" / "a.TextGrid")
-    of_rig = {"name": "rigged", "shapes": ["jawOpen"],
-              "clips": [{"name": "a", "audio": "a.wav", "motion": "a.npy", "fps": clip.fps}]}  # fmt: skip
-    (tmp_path / "manifest.json").write_text(json.dumps(of_rig))
-    (read,) = load_rig_folder(tmp_path, rig)
-    assert np.allclose(read.weights[:, rig.index["jawOpen"]], clip.weights[:, rig.index["jawOpen"]])
-    assert read.weights.sum() == pytest.approx(clip.weights[:, rig.index["jawOpen"]].sum(), rel=1e-5)
 
 
 def tiny(tmp_path, name, corpus, **changes):
@@ -390,43 +123,76 @@ def test_keys_of_another_system_are_completed(kmtalk, tmp_path, corpora):
     assert gone.returncode == 2 and "sentence22.npy" in gone.stderr and len(gone.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_four_clips_are_learnt_by_heart(tmp_path, corpora):
-    """LVE under 1e-7 m² (0.32 mm) on the clips that were learnt; simulated motion, every tenth vertex of it."""
+@pytest.fixture
+def four(tmp_path, corpora):
+    """Four clips of a folder with a manifest, every tenth vertex of them; lips.txt names those that move most."""
     held = load_meshes("vocaset", corpora / "vocaset")
-    four = held.split("train")[:4]
-    moved = np.ptp(np.concatenate([c.frames.read(0, 200)[:, ::10] for c in four]), axis=0).max(1)
+    clips = held.split("train")[:4]
+    moved = np.ptp(np.concatenate([c.frames.read(0, 200)[:, ::10] for c in clips]), axis=0).max(1)
     (tmp_path / "lips.txt").write_text(" ".join(map(str, np.argsort(-moved)[:30])))
-    clips = []
-    for clip in four:
+    listed = []
+    for clip in clips:
         np.save(tmp_path / f"{clip.name}.npy", clip.frames.read(0, len(clip.frames))[:, ::10])
-        clips.append(
+        listed.append(
             {"name": clip.name, "identity": clip.subject, "fps": 30, "audio": str(clip.audio),
              "motion": f"{clip.name}.npy", "textgrid": str(clip.textgrid)}
         )  # fmt: skip
     # a template wants triangles: these are not looked at
-    ring = [[0, 1, 2]]
-    for subject in {c.subject for c in four}:
-        trimesh.Trimesh(held.templates[subject][::10], ring, process=False).export(tmp_path / f"{subject}.obj")
-    templates = {c.subject: f"{c.subject}.obj" for c in four}
-    manifest = {"name": "four", "unit": "m", "templates": templates, "clips": clips,
-                "splits": {"train": [c.name for c in four]}}  # fmt: skip
+    for subject in {c.subject for c in clips}:
+        trimesh.Trimesh(held.templates[subject][::10], [[0, 1, 2]], process=False).export(tmp_path / f"{subject}.obj")
+    manifest = {"name": "simulated four", "unit": "m", "templates": {c.subject: f"{c.subject}.obj" for c in clips},
+                "clips": listed, "splits": {"train": [c.name for c in clips]}}  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    corpus = {"kind": "folder", "path": str(tmp_path), "lips": "lips.txt"}
-    path = tiny(
-        tmp_path, "paper-vocaset", tmp_path, corpora=[corpus], batch=4, learning_rate=3e-3, longest=6.0, given=0.5,
+    return tmp_path
+
+
+def by_heart(folder, steps, **corpus):
+    """A config that learns the four clips, by their principal components."""
+    return tiny(
+        folder, "paper-vocaset", folder, corpora=[{"kind": "folder", "path": str(folder), "lips": "lips.txt"} | corpus],
+        batch=4, learning_rate=3e-3, longest=6.0, given=0.5, steps=steps,
         network={"width": 96, "heads": 4, "blocks": 1, "dropout": 0.0, "head": "basis", "components": 24},
-        steps={"keys": 0, "completion": 0, "together": 600},
         losses={"reconstruction": 1, "velocity": 0.1, "latent": 0, "text": 0, "closure": 0, "power": 0},
     )  # fmt: skip
-    run = Trainer(load_config(path), prepare(load_config(path), tmp_path / "run"), tmp_path / "run")
-    assert sum(map(len, run.task.groups)) == 4
+
+
+def trained(path, output):
+    """A run to its end, and LVE in m² of what it learnt and of rest."""
+    run = Trainer(load_config(path), prepare(load_config(path), output), output)
     run.run()
-    pairs = [(run.infer(e), e.motion[: len(e.motion)]) for e in run.task.groups[0]]
-    mask = metrics.load_mask(tmp_path / "lips.txt")
-    made = metrics.lve([p for p, _ in pairs], [g for _, g in pairs], mask)
-    rest = metrics.lve([0 * g for _, g in pairs], [g for _, g in pairs], mask)
-    assert made.value < 1e-7 < 1e-5 < rest.value, (made.value, rest.value)
+    examples = run.task.groups[0]
+    assert len(examples) == 4
+    truths, mask = [e.motion[: len(e.motion)] for e in examples], metrics.load_mask(path.parent / "lips.txt")
+    made = metrics.lve([run.infer(e) for e in examples], truths, mask)
+    return made.value, metrics.lve([0 * g for g in truths], truths, mask).value
+
+
+@pytest.mark.slow
+def test_four_clips_are_learnt_by_heart(four):
+    """LVE under 1e-7 m² (0.32 mm) on the clips that were learnt; simulated motion, every tenth vertex of it."""
+    made, rest = trained(by_heart(four, {"keys": 0, "completion": 0, "together": 600}), four / "run")
+    assert made < 1e-7 < 1e-5 < rest
+
+
+@pytest.mark.slow
+def test_completion_mends_what_another_system_made(four):
+    """The paper's Table 2: CMC learns to complete the truth from keys at half its size, and comes nearer than they."""
+    corpus = load_folder(four)
+    (four / "other").mkdir()
+    for clip in corpus.clips:
+        rest = corpus.templates[clip.subject]
+        np.save(four / "other" / f"{clip.name}.npy", rest + 0.5 * (clip.frames.read(0, len(clip.frames)) - rest))
+    plan = by_heart(four, {"keys": 0, "completion": 200, "together": 0}, keys_from="other")
+    made, rest = trained(plan, four / "run")
+    assert made < 0.2 * rest / 4  # a quarter of rest's is what the other system is off by
+
+
+@pytest.mark.slow
+def test_several_processes_learn_vertices(four):
+    path = by_heart(four, {"keys": 2, "completion": 2, "together": 2})
+    done = launched("train", path, "-o", four / "run")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_network(four / "run" / "network.safetensors").shape.vertices == load_folder(four).count
 
 
 @pytest.mark.slow
@@ -450,6 +216,50 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     for arguments, said in (((2, *given), "--predictions NAME=DIR"), ((9, *given), "table 9")):
         wrong = kmtalk("reproduce", "table", *arguments)
         assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
+
+
+@needs_detector
+def test_every_metric_is_printed_for_vertices(kmtalk, tmp_path, corpora):
+    """Of two samples a clip, the truth and half of it; and of the truth alone."""
+    corpus = load_meshes("vocaset", corpora / "vocaset")
+    for name in ("two", "same"):
+        (tmp_path / name).mkdir()
+    for clip in corpus.split("test"):
+        rest, true = corpus.templates[clip.subject], clip.frames.read(0, len(clip.frames))
+        np.save(tmp_path / "same" / f"{clip.name}.npy", true)
+        np.save(tmp_path / "two" / f"{clip.name}_condition_A.npy", true)
+        np.save(tmp_path / "two" / f"{clip.name}_condition_B.npy", rest + 0.5 * (true - rest))
+    done = kmtalk("evaluate", corpora / "vocaset", "--corpus", "vocaset", "--predictions", "two=two",
+                  "--predictions", "same=same")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    blocks, name = {}, ""
+    for row in done.stdout.splitlines():
+        if not row.startswith("  "):
+            name = row
+            blocks[name] = {}
+            continue
+        metric, number = re.match(r"  (.+?) (-?[\d.]+(?:e-?\d+)?)(?: |$)", row).groups()
+        blocks[name][metric] = float(number)
+        assert "simulated" in row and " | " in row
+        assert "mask" in row or metric == "MVE"
+    rest, truth, two, same = (
+        blocks["rest (nothing moves)"],
+        blocks["truth (the corpus itself)"],
+        *map(blocks.get, ("two", "same")),
+    )
+    of_motion = {"closure rate", "labiodental rate", "silence stillness", "aperture speed", "4-10 Hz power",
+                 "A/V lead", "beat consistency"}  # fmt: skip
+    assert set(truth) == of_motion
+    assert {k: same[k] for k in of_motion} == pytest.approx(truth, rel=1e-4)
+    assert not of_motion & set(rest) and "aperture r" not in rest
+    for channel in ("aperture", "width", "chin"):
+        assert same[f"{channel} r"] == pytest.approx(1, abs=1e-6) and same[f"{channel} RMSE"] < 1e-3
+        assert rest[f"{channel} RMSE"] > 1
+    assert same["LVE"] < 1e-14 and same["LDTW"] < 1e-3 < rest["LDTW"]
+    # the mean of the two is off by a quarter of every offset, the better one by nothing, the worse by a half
+    assert two["MEE"] == pytest.approx(rest["LVE"] / 16, rel=1e-3) and two["CE"] < 1e-14
+    assert two["LVE"] == pytest.approx(rest["LVE"] / 8, rel=1e-3)
+    assert two["diversity"] > 0 and "MEE" not in same
 
 
 def test_every_row_of_every_table_is_a_config():

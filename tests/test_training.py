@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SHARED, needs_shared
+from conftest import ROOT, SHARED, launched, needs_shared
 
 from kmtalk.corpora.simulated import build, load_simulated
 from kmtalk.errors import InputError
@@ -195,13 +191,7 @@ def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
 @pytest.mark.slow
 def test_several_processes_train_with_the_same_command(tmp_path, corpus):
     path = written(tmp_path / "tiny.yaml", corpus)
-    launch = [Path(sys.executable).parent / "accelerate", "launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "kmtalk.cli"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*map(str, launch), "train", str(path), "-o", str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=600, check=False, env=environment,
-    )  # fmt: skip
+    done = launched("train", path, "-o", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_network(tmp_path / "run" / "network.safetensors").shape.width == 32
 

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from kmtalk.face.mouth import Mouth, MouthRuler
 from kmtalk.face.rig import Rig
 
 STEPS = 250  # of projected gradient
-
-
-@dataclass(frozen=True)
-class Mouth:
-    """Measures over time, mm: ``aperture`` of the inner lips, ``width`` of the corners and ``jaw`` drop of
-    the chin against rest, ``protrusion`` of the lips; each (N,)."""
-
-    aperture: np.ndarray
-    width: np.ndarray
-    protrusion: np.ndarray
-    jaw: np.ndarray
-
-    @cached_property
-    def stacked(self) -> np.ndarray:
-        """(N, 4)."""
-        return np.stack([self.aperture, self.width, self.protrusion, self.jaw], axis=1)
 
 
 @dataclass(frozen=True)
@@ -78,21 +62,8 @@ class MouthSolver:
 
     def __init__(self, rig: Rig, taste: Taste = SPOKEN) -> None:
         self._rig, self._taste = rig, taste
-        t = rig.template
-        names = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale")
-        self._points = np.array([t.landmarks[n] for n in names])
-        self._mm = t.mm_per_unit
-        self._neutral = t.vertices[self._points].astype(np.float64)
-        self._offsets = rig.offsets[:, self._points].astype(np.float64)
-        # the face's own axes: right to left between the corners, down from subnasale to chin
-        left = self._neutral[2] - self._neutral[3]
-        self._left = left / np.linalg.norm(left)
-        down = self._neutral[4] - self._neutral[5]
-        down -= (down @ self._left) * self._left
-        tilt = down / np.linalg.norm(down)
-        forward = np.cross(self._left, -tilt)
-        self._down, self._forward = tilt, forward
-        self._rest = self._raw(self._neutral[None])[0]
+        self._ruler = MouthRuler.of(rig.template)
+        self._offsets = rig.offsets[:, self._ruler.points].astype(np.float64)
         self._mix = np.zeros((len(taste.columns), len(rig.names)))
         for row, (_, shapes, _) in enumerate(taste.columns):
             for name, amount in shapes.items():
@@ -103,30 +74,12 @@ class MouthSolver:
         self._slope[:, 0] = [self._aperture_slope(m) for m in self._mix]
 
     def _aperture_slope(self, mix: np.ndarray) -> float:
-        gap = (self._offsets[:, 1] - self._offsets[:, 0]) @ self._down
-        return float(mix @ gap) * self._mm
-
-    def _raw(self, points: np.ndarray) -> np.ndarray:
-        """Landmarks (N, 6, 3) → aperture, width, protrusion and jaw, absolute, in units (N, 4)."""
-        upper, lower, left, right, chin, nose = np.moveaxis(points, 1, 0)
-        lips = (upper + lower) / 2
-        return np.stack(
-            [
-                np.linalg.norm(upper - lower, axis=1),
-                np.linalg.norm(left - right, axis=1),
-                (lips - nose) @ self._forward,
-                (chin - nose) @ self._down,
-            ],
-            axis=1,
-        )
+        gap = (self._offsets[:, 1] - self._offsets[:, 0]) @ self._ruler.down
+        return float(mix @ gap) * self._ruler.mm
 
     def measure(self, weights: np.ndarray) -> Mouth:
         """What the rig's own lips do under weights (N, R)."""
-        points = self._neutral + np.einsum("nr,rpk->npk", weights, self._offsets)
-        values = self._raw(points) - self._rest
-        values[:, 0] += self._rest[0]  # the aperture is absolute
-        values *= self._mm
-        return Mouth(*values.T)
+        return self._ruler.measure(self._ruler.neutral + np.einsum("nr,rpk->npk", weights, self._offsets))
 
     def solve(self, aim: Mouth, more: np.ndarray | None = None) -> np.ndarray:
         """Weights (N, R) whose measures come close to ``aim``.
@@ -138,7 +91,7 @@ class MouthSolver:
         goal = aim.stacked.copy()
         goal[:, 0] = np.maximum(goal[:, 0], 0.0)
         known = self.measure(fixed).stacked
-        known[:, 0] -= self._rest[0] * self._mm
+        known[:, 0] -= self._ruler.rest[0] * self._ruler.mm
         wanted = goal - known
         cost = np.array([c for _, _, c in self._taste.columns])
         importance = np.array(self._taste.importance)

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.ndimage import minimum_filter1d
 
 from kmtalk.articulation import gestures, prosody
-from kmtalk.articulation.inverse import MEASURED, Mouth, MouthSolver
+from kmtalk.articulation.inverse import MEASURED, MouthSolver
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_count, frame_times
+from kmtalk.face.mouth import Mouth
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio

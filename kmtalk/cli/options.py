@@ -57,6 +57,17 @@ def spoken_text(text: str | None) -> str | None:
     return text
 
 
+def named(option: str, items: list[str] | None, what: str) -> list[tuple[str, Path]]:
+    """NAME=FILE, as often as it was given → (name, path); raises InputError for anything else."""
+    out = []
+    for item in items or []:
+        name, equals, path = item.partition("=")
+        if not (equals and name and path):
+            raise InputError(f"{option} {item}: give NAME={what}")
+        out.append((name, Path(path)))
+    return out
+
+
 def video_size(size: str, quality: str) -> tuple[int, int]:
     """ "512" or "1280x720" → width and height; raises InputError where no video is of that size, or that quality."""
     from kmtalk.render.video import check_size

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kmtalk.cli.options import named
 from kmtalk.cli.screen import Json, Quiet, session
 from kmtalk.errors import InputError
 
@@ -178,22 +179,16 @@ def table(
     """Train and score what a table of the paper has, with the published figures beside it where they are held."""
     with session(quiet, as_json) as screen:
         from kmtalk.assets import asset
+        from kmtalk.corpora.meshes import TEST
         from kmtalk.research.tables import Where
         from kmtalk.research.tables import reproduce as run_table
         from kmtalk.training.config import load_config
 
-        others: dict[str, Path] = {}
-        for item in predictions or []:
-            name, equals, folder = item.partition("=")
-            if not equals or not name:
-                raise InputError(f"--predictions {item}: give NAME=DIR")
-            others[name] = Path(folder)
+        others = named("--predictions", predictions, "DIR")
         if config is None and kind == "folder":
             raise InputError(f"{path}: the paper has no config for a folder of your own; give --config")
         plan = load_config(config or asset(f"configs/paper-{kind}.yaml"))
-        where = Where(
-            kind, path, output, split or ("test-a" if kind == "biwi" else "test"), lips, upper, others, textgrids
-        )
+        where = Where(kind, path, output, split or TEST.get(kind, "test"), lips, upper, others, textgrids)
         for line in run_table(number, plan, where, screen, screen.say):
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)
@@ -246,29 +241,20 @@ def evaluate(
         misplaced = [n for n, v in of_vertices.items() if v] if corpus_name == "grid" else ["--given-phones"] * given
         if misplaced:
             raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
+        networks = named("--network", network, "FILE")
         if corpus_name == "grid":
             from kmtalk.research.grid import evaluate_grid
 
-            rows = evaluate_grid(path, network or [], given, cache, clips, screen, screen.say)
+            rows = evaluate_grid(path, networks, given, cache, clips, screen, screen.say)
         else:
-            from kmtalk.corpora.meshes import load_meshes
-            from kmtalk.research.meshes import evaluate_meshes
+            from kmtalk.corpora.meshes import TEST, load_meshes
+            from kmtalk.research.meshes import Asked, evaluate_meshes, make_bench
 
+            others = named("--predictions", predictions, "DIR")
+            asked = Asked(networks, others, keys_from, identity, output, cache)
             corpus = load_meshes(corpus_name, path, fps, textgrids)
-            wanted = split or ("test-a" if corpus_name == "biwi" else "test")
-            rows = evaluate_meshes(
-                corpus,
-                wanted,
-                network or [],
-                predictions or [],
-                (lips, upper),
-                clips,
-                cache,
-                output,
-                screen,
-                keys_from,
-                identity,
-            )
+            bench = make_bench(corpus, split or TEST.get(corpus_name, "test"), lips, upper, clips)
+            rows = evaluate_meshes(bench, asked, screen)
         for line in rows:
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)

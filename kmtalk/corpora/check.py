@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +46,8 @@ def check(corpus: MeshCorpus, progress: Progress | None = None) -> list[Finding]
             "ok" if corpus.clips else "wrong",
             f"{len(corpus.clips)} of {len(subjects)} subjects, at {_rates(corpus)} fps",
         ),
-        _missing(corpus),
+        _noted("left out", corpus.missing),
+        _noted("gaps between frames", corpus.gaps),
         *[Finding(f"split {n}", "ok" if m else "look", f"{len(m)} clips") for n, m in corpus.splits.items()],
         Finding("vertices", "ok", f"{corpus.count}, faces {'unknown' if corpus.faces is None else len(corpus.faces)}"),
         _unit(corpus),
@@ -80,11 +82,10 @@ def _rates(corpus: MeshCorpus) -> str:
     return ", ".join(f"{fps:g}" for fps in sorted({c.fps for c in corpus.clips})) or "no"
 
 
-def _missing(corpus: MeshCorpus) -> Finding:
-    if not corpus.missing:
-        return Finding("left out", "ok", "none")
-    more = f" (and {len(corpus.missing) - 1} more)" if len(corpus.missing) > 1 else ""
-    return Finding("left out", "look", f"{corpus.missing[0]}{more}")
+def _noted(what: str, notes: Sequence[str]) -> Finding:
+    """Clips to look at, the first by its name."""
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    return Finding(what, "look", f"{notes[0]}{more}") if notes else Finding(what, "ok", "none")
 
 
 def _size(vertices: np.ndarray) -> float:

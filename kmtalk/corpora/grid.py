@@ -33,8 +33,8 @@ NOISE_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 @dataclass(frozen=True)
 class TrackedClip:
     """One sentence. ``mouth`` (T, 3) mm: aperture of the inner lips, width of the corners and drop of
-    the chin against rest (the median of the last 8 frames); ``speaking`` (T,) from 0.1 s before the
-    first phone to 0.2 s after the last. Frame n is at (n + 0.5) / 25 s."""
+    the chin against rest (the median of the last 8 frames); ``speaking`` (T,) as
+    ``Alignment.speaking`` has it. Frame n is at (n + 0.5) / 25 s."""
 
     name: str
     audio: Path
@@ -77,9 +77,7 @@ def _read(
         aligner="GRID",
     )
     mouth = mouth_channels(landmarks)
-    times = (np.arange(len(mouth)) + 0.5) / FPS
-    first, last = alignment.phones[0].start, alignment.phones[-1].end
-    speaking = (times > first - 0.1) & (times < last + 0.2)
+    speaking = alignment.speaking((np.arange(len(mouth)) + 0.5) / FPS)
     return TrackedClip(name, folder / "audio" / f"{name}.flac", alignment, mouth, speaking)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +88,8 @@ class MeshClip:
 class MeshCorpus:
     """Clips of one topology. ``unit`` of their vertices: "m", "cm", "mm", or "units" where nobody knows; ``templates``
     subject → neutral (V, 3); ``faces`` (F, 3) or None; ``splits`` name → names of clips; ``missing`` are clips that
-    were left out, with the reason; ``source`` is what every figure is labelled with."""
+    were left out, with the reason, ``gaps`` those whose frames are not numbered through, and so close up; ``source`` is
+    what every figure is labelled with."""
 
     kind: str
     path: Path
@@ -99,6 +100,7 @@ class MeshCorpus:
     clips: tuple[MeshClip, ...]
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -114,6 +116,13 @@ class MeshCorpus:
         if not found:
             raise InputError(f"{self.path}: none of the clips of split {name} is here")
         return found
+
+
+def gap_in(numbers: Iterable[int]) -> str:
+    """What lacks between the first and the last of a clip's frame numbers; "" where nothing does."""
+    held = sorted(numbers)
+    lacking = sorted(set(range(held[0], held[-1] + 1)) - set(held)) if held else []
+    return f"{len(lacking)} of {held[-1] - held[0] + 1} frames lack, the first of them {lacking[0]}" if lacking else ""
 
 
 def splits_by_rule(clips: tuple[MeshClip, ...], rules: Mapping[str, object]) -> dict[str, tuple[str, ...]]:

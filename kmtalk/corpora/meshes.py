@@ -18,6 +18,8 @@ from kmtalk.face.template import Template
 from kmtalk.face.ways import rig_on
 
 KINDS = ("vocaset", "biwi", "folder")
+TEST = {"biwi": "test-a"}
+"""The split that is scored where none is named, by kind; "test" where it is not here."""
 
 
 def load_meshes(kind: str, path: Path, fps: float = 30.0, textgrids: Path | None = None) -> MeshCorpus:

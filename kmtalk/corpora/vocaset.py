@@ -20,6 +20,7 @@ from kmtalk.corpora.mesh import (
     MeshCorpus,
     NpyFrames,
     fitting_faces,
+    gap_in,
     load_json,
     mapped,
     named_templates,
@@ -64,9 +65,10 @@ def load_vocaset(path: Path, fps: float = 30.0, textgrids: Path | None = None) -
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
     if (path / RAW[0]).is_file():
-        clips, missing = _raw(path, step, fps, grids)
+        clips, missing, gaps = _raw(path, step, fps, grids)
     elif (path / "vertices_npy").is_dir():
         clips, missing = _processed(path, step, fps, grids)
+        gaps = []
     else:
         raise InputError(
             f"{path}: not VOCASET: neither {', '.join(RAW)} nor vertices_npy/, wav/ and templates.pkl are here"
@@ -80,18 +82,19 @@ def load_vocaset(path: Path, fps: float = 30.0, textgrids: Path | None = None) -
             faces = fitting_faces(path / name, templates)
     rules = load_json(asset("vocaset/splits.json"))
     source = source_of(path, "VOCASET")
-    return MeshCorpus(
-        "vocaset", path, source, UNIT, templates, faces, kept, splits_by_rule(kept, rules), tuple(missing)
-    )
+    splits = splits_by_rule(kept, rules)
+    return MeshCorpus("vocaset", path, source, UNIT, templates, faces, kept, splits, tuple(missing), gaps=tuple(gaps))
 
 
-def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str]]:
+def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str], list[str]]:
     for name in RAW:
         if not (path / name).is_file():
             raise InputError(f"{path / name}: is missing; raw VOCASET is {', '.join(RAW)}")
     sounds: Any = load_pickle(path / RAW[1])
     places: Any = load_pickle(path / RAW[2])
-    clips, missing = [], []
+    clips: list[MeshClip] = []
+    missing: list[str] = []
+    gaps: list[str] = []
     try:
         for subject, sentences in places.items():
             for sentence, rows in sentences.items():
@@ -100,6 +103,8 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
                 if sound is None or not len(rows):
                     missing.append(f"{name}: no {'frames' if sound is not None else 'sound'}")
                     continue
+                if lacking := gap_in(map(int, rows)):
+                    gaps.append(f"{name}: {lacking}")
                 order = np.array([rows[k] for k in sorted(rows)], np.int64)[::step]
                 try:
                     audio = from_samples(_floating(np.asarray(sound["audio"])), int(sound["sample_rate"]), name)
@@ -112,7 +117,7 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
                 )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: its pickles are not laid out as VOCASET's ({str(error)[:80]})") from None
-    return clips, missing
+    return clips, missing, gaps
 
 
 def _processed(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str]]:

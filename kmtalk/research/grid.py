@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class _Heard:
 
 def evaluate_grid(
     folder: Path,
-    further: list[str],
+    further: Sequence[tuple[str, Path]],
     given: bool = False,
     cache: Path | None = None,
     count: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
-    """Lines of a table. ``further`` are NAME=FILE of networks; NAME-1, NAME-2 … are seeds of one.
+    """Lines of a table. ``further`` are weights by name; NAME-1, NAME-2 … are seeds of one.
 
     Every row is measured on the rig's own lips at 25 fps; phones are the product's own (transcribed and
     aligned) unless ``given``, closures are counted by the true phones. Raises InputError for what cannot
@@ -61,11 +61,8 @@ def evaluate_grid(
     """
     progress, talk = progress or Progress(), KMTalk(warn=lambda line: None)
     named: list[tuple[str, Network]] = []
-    for item in further:
-        name, equals, path = item.partition("=")
-        if not equals:
-            raise InputError(f"--network {item}: give NAME=FILE")
-        named.append((name, load_network(Path(path))))
+    for name, path in further:
+        named.append((name, load_network(path)))
         check_rig(named[-1][1], talk.rig)
     shipped = load_network(asset(NETWORK))
     never = held_out()
@@ -90,7 +87,7 @@ def evaluate_grid(
     yield rows.line("constant (their mean)", [np.tile(mean, (len(c.mouth), 1)) for c in clips])
     yield rows.line("envelope", [envelope(h.audio, len(h.clip.mouth)) for h in heard])
     rules = [speaker.mouth(h.alignment, h.audio, FPS, STYLES["neutral"]) for h in heard]
-    yield rows.line("rules", [measured(solver, w) for w in rules])
+    yield rows.line("rules", [solver.measure(w).channels for w in rules])
     groups: dict[str, list[list[np.ndarray]]] = {}
     for name, network in [("network", shipped), *named]:
         stem = name.rpartition("-")[0] if name.rpartition("-")[2].isdecimal() else name
@@ -138,12 +135,6 @@ def envelope(audio: Audio, count: int) -> np.ndarray:
     return np.stack([12 * level, -2 * level, 5 * level], axis=1)
 
 
-def measured(solver: MouthSolver, weights: np.ndarray) -> np.ndarray:
-    """Rig weights (N, R) → aperture, width and chin (N, 3) mm."""
-    mouth = solver.measure(weights.astype(np.float64))
-    return np.stack([mouth.aperture, mouth.width, mouth.jaw], axis=1)
-
-
 def _perform(
     network: Network,
     heard: list[_Heard],
@@ -172,7 +163,7 @@ def _perform(
         weights[:, columns] = perform(network, h.features[encoder.name], located, count, FPS, style)
         if finished:
             weights = finish(weights, talk.rig, h.alignment, frame_times(count, FPS))
-        out.append(measured(solver, weights))
+        out.append(solver.measure(weights).channels)
     return out
 
 

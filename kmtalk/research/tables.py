@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from kmtalk.assets import asset
-from kmtalk.corpora.mesh import MeshClip, MeshCorpus
 from kmtalk.corpora.meshes import load_meshes
 from kmtalk.errors import InputError
-from kmtalk.metrics import Result
 from kmtalk.motion.inference import place_keys, run
 from kmtalk.motion.model import load_network, style_shares
 from kmtalk.progress import Progress
-from kmtalk.research.meshes import Predictor, masks_of, predict, read_predictions, resting, score
+from kmtalk.research.meshes import make_bench
+from kmtalk.research.predict import Predicted, Predictor, predict, read_predictions, resting
+from kmtalk.research.scores import Bench, score
 from kmtalk.speech.encode import load_encoder
 from kmtalk.training.config import Config
 from kmtalk.training.corpora import prepare
@@ -35,12 +35,14 @@ class _Strict(BaseModel):
 
 
 class Row(_Strict):
-    """One row: what it ``changes`` in the config, VOCASET's ``fps``, and what was ``published`` by kind of corpus and
-    metric, as printed there."""
+    """One row: what it ``changes`` in the config, and in its ``corpus``; whether LKMA's keys are joined by straight
+    lines (``keys_alone``) in place of CMC; and what was ``published`` by kind of corpus and metric, as printed there.
+    Rows that change the same are trained once."""
 
     name: str
     changes: dict[str, Any] = Field(default_factory=dict)
-    fps: float | None = None
+    corpus: dict[str, Any] = Field(default_factory=dict)
+    keys_alone: bool = False
     published: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
@@ -68,7 +70,7 @@ class Where:
     split: str
     lips: str | None
     upper: str | None
-    predictions: Mapping[str, Path]
+    predictions: Sequence[tuple[str, Path]] = ()
     textgrids: Path | None = None
 
 
@@ -94,70 +96,69 @@ def reproduce(
         raise InputError(f"table {number}: is of {', '.join(table.corpora)}, not of {where.kind}")
     if table.others and not where.predictions and not table.rows:
         raise InputError(f"table {number}: {table.title}: give other systems' predictions, --predictions NAME=DIR")
-    corpus = _corpus(where, 30.0)
-    simulated = corpus.source.startswith("simulated")
-    yield f"Table {number}: {table.title}; {corpus.source}, split {where.split}"
+    bench = _bench(where)
+    simulated = bench.corpus.source.startswith("simulated")
+    yield f"Table {number}: {table.title}; {bench.corpus.source}, split {where.split}"
     if simulated:
         yield "simulated motion: published figures are of the real corpus and are not set beside these"
     elif table.remark:
         yield table.remark
-    lips, upper = masks_of(corpus, where.lips, where.upper)
 
-    def line(name: str, results: Sequence[Result], published: Mapping[str, str]) -> Iterator[str]:
-        for result in results:
+    def line(name: str, found: Iterable[Predicted], of: Bench, published: Mapping[str, str]) -> Iterator[str]:
+        for result in score(found, of):
             key = result.name.partition(" (")[0] if "absolute" not in result.name else result.name
             held = NOT_HERE if simulated else published.get(key, NOT_HELD)
             yield f"{name:32s} published {held:9s} measured {result}"
 
-    def scored(found: Iterator[Any], of: MeshCorpus) -> list[Result]:
-        return score(found, of, lips, upper, where.split)
-
     if not table.time:
-        yield from line("rest (nothing moves)", scored(resting(corpus, corpus.split(where.split)), corpus), {})
+        yield from line("rest (nothing moves)", resting(bench.corpus, bench.clips), bench, {})
     for row in table.rows:
-        of = corpus if row.fps is None else _corpus(where, row.fps)
-        weights = _trained(f"table{number}-{row.name}", config, row, where, progress, say)
+        of = _bench(where, row.corpus) if row.corpus else bench
+        weights = _trained(number, config, row, where, progress, say)
         if table.time:
-            yield from _timed(row.name, weights, of, of.split(where.split))
+            yield from _timed(row.name, weights, of)
             continue
-        yield from line(row.name, scored(predict(Predictor(load_network(weights), of), of.split(where.split)), of),
-                        row.published.get(where.kind, {}))  # fmt: skip
-    for name, folder in where.predictions.items() if table.others else ():
-        clips = corpus.split(where.split)
-        yield from line(name, scored(read_predictions(folder, corpus, clips), corpus), {})
+        by = Predictor(load_network(weights), of.corpus, keys_alone=row.keys_alone)
+        yield from line(row.name, predict(by, of.clips), of, row.published.get(where.kind, {}))
+    for name, folder in where.predictions if table.others else ():
+        yield from line(name, read_predictions(folder, bench.corpus, bench.clips), bench, {})
         if table.others == "complete":
-            both = Row(name=f"{name} with KMTalk", changes={"keys_from": folder})
-            weights = _trained(f"table{number}-{name}", config, both, where, progress, say)
-            by = Predictor(load_network(weights), corpus, keys_from=folder)
-            yield from line(both.name, scored(predict(by, clips), corpus), {})
+            both = Row(name=f"{name} with KMTalk", corpus={"keys_from": folder})
+            weights = _trained(number, config, both, where, progress, say)
+            by = Predictor(load_network(weights), bench.corpus, keys_from=folder)
+            yield from line(both.name, predict(by, bench.clips), bench, {})
 
 
-def _corpus(where: Where, fps: float) -> MeshCorpus:
-    return load_meshes(where.kind, where.path, fps, where.textgrids)
+def _bench(where: Where, changes: Mapping[str, Any] | None = None) -> Bench:
+    """What a row is scored on; mouths are not in the paper's tables."""
+    corpus = load_meshes(where.kind, where.path, (changes or {}).get("fps", 30.0), where.textgrids)
+    return make_bench(corpus, where.split, where.lips, where.upper, mouths=False)
 
 
-def _trained(name: str, config: Config, row: Row, where: Where, progress: Progress, say: Callable[[str], None]) -> Path:
-    """Weights of a row, trained in a folder of its own, or taken up there."""
-    folder = where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
-    changes = dict(row.changes)
-    changed: dict[str, Any] = {"path": where.path, "textgrids": where.textgrids, "lips": where.lips}
-    changed |= {"keys_from": changes.pop("keys_from")} if "keys_from" in changes else {}
-    changed |= {"fps": row.fps} if row.fps else {}
+def _trained(
+    number: int, config: Config, row: Row, where: Where, progress: Progress, say: Callable[[str], None]
+) -> Path:
+    """Weights of a row, trained in a folder of their own, or taken up there; those of a row that changes the same as
+    an earlier one are that one's."""
+    rows = load_table(number).rows
+    first = next((r for r in rows if (r.changes, r.corpus) == (row.changes, row.corpus)), row)
+    folder = where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in f"table{number}-{first.name}")
+    changed: dict[str, Any] = {"path": where.path, "textgrids": where.textgrids, "lips": where.lips, **row.corpus}
     held = config.model_dump()
     corpora = [{**c, **{k: v for k, v in changed.items() if v is not None}} for c in held["corpora"]]
-    for key, value in changes.items():
+    for key, value in row.changes.items():
         held[key] = {**held[key], **value} if isinstance(value, dict) else value
     plan = Config.model_validate({**held, "corpora": corpora})
     done = folder / "network.safetensors"
     if done.is_file() and (folder / "config.json").read_text() == plan.model_dump_json(indent=2) + "\n":
         return done
-    say(f"training {name}")
+    say(f"training {folder.name}")
     return Trainer(plan, prepare(plan, folder, progress), folder, progress, say).run()
 
 
-def _timed(name: str, weights: Path, corpus: MeshCorpus, clips: Sequence[MeshClip]) -> Iterator[str]:
+def _timed(name: str, weights: Path, bench: Bench) -> Iterator[str]:
     """Seconds of work a second of sound, the encoder's and the network's, over the split; after one clip to warm up."""
-    network = load_network(weights)
+    network, clips = load_network(weights), bench.clips
     encoder = load_encoder(network.shape.encoder)
     spent, heard, frames = [0.0, 0.0], 0.0, 0
     for n, clip in enumerate((clips[0], *clips)):
@@ -174,5 +175,5 @@ def _timed(name: str, weights: Path, corpus: MeshCorpus, clips: Sequence[MeshCli
     each = f"encoder {spent[0] / heard:.4f} s, network {spent[1] / heard:.4f} s a second of sound"
     yield (
         f"{name:32s} {each}, {1000 * sum(spent) / frames:.2f} ms a frame | {len(clips)} clips, {frames} frames | "
-        f"{corpus.source}, this machine"
+        f"{bench.corpus.source}, this machine"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from praatio import textgrid
 
 from kmtalk.errors import InputError
@@ -46,6 +47,12 @@ class Alignment:
     score: float | None = None
     aligner: str = ""
     unaligned: tuple[tuple[float, float], ...] = ()
+
+    def speaking(self, times: np.ndarray) -> np.ndarray:
+        """Which ``times`` (N,) in seconds are of speech: from 0.1 s before the first phone to 0.2 s after the last."""
+        if not self.phones:
+            return np.zeros(len(times), bool)
+        return (times > self.phones[0].start - 0.1) & (times < self.phones[-1].end + 0.2)
 
 
 def is_silence(label: str) -> bool:

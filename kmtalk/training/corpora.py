@@ -63,8 +63,7 @@ def gather(
                 continue
             solver = MouthSolver(rig)
             for clip in made[::JUDGED_EVERY]:
-                m = solver.measure(clip.weights.astype(np.float64))
-                mouth = np.stack([m.aperture, m.width, m.jaw], 1)
+                mouth = solver.measure(clip.weights).channels
                 judged.append((clip, mouth, np.full(len(mouth), bool(clip.alignment.phones))))
             clips.append([c for i, c in enumerate(made) if i % JUDGED_EVERY])
             continue

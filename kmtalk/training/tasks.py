@@ -14,7 +14,8 @@ from torch import nn
 from kmtalk import metrics
 from kmtalk.articulation.inverse import MouthSolver
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.mesh import MeshClip, MeshCorpus, mapped
+from kmtalk.corpora.mesh import MeshClip, MeshCorpus
+from kmtalk.corpora.predicted import predicted_offsets
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.metrics import Mask
@@ -26,7 +27,6 @@ from kmtalk.training.config import Config
 from kmtalk.training.examples import RATES, Example
 
 MOST_UNALIGNED = 0.1  # of the clips may be left out for want of an alignment
-SHORT = 3  # frames by which another system's motion may end before the truth
 BASIS_FRAMES = 2000  # of motion from which principal components are taken
 HEARD_CLIPS = 200  # of each corpus, by which features are standardised
 
@@ -95,9 +95,8 @@ def rig_task(
         for example, (_, mouth, speaking) in zip(kept, judged, strict=True):
             weights = np.zeros((len(example.motion), len(rig.names)))
             weights[:, columns] = infer(example)
-            m = solver.measure(weights)
             n = min(len(mouth), len(weights))
-            made.append(np.stack([m.aperture, m.width, m.jaw], 1)[:n][speaking[:n]])
+            made.append(solver.measure(weights).channels[:n][speaking[:n]])
             real.append(mouth[:n][speaking[:n]])
         a, b = np.concatenate(real), np.concatenate(made)
         r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
@@ -272,46 +271,6 @@ def _of_mesh(
                 Example(clip.name, features, motion, clip.fps, clip.alignment(), style, corpus.source, given=given)
             )
     return out
-
-
-@dataclass(frozen=True)
-class PredictedOffsets:
-    """What another system made of a clip, as offsets (N, 3V) float32 from its ``rest``, as long as the truth; read from
-    disk where they are wanted. ``absolute``: the file holds positions."""
-
-    path: Path
-    count: int
-    rest: np.ndarray
-    absolute: bool
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        held = mapped(self.path)
-        start, stop, _ = part.indices(self.count)
-        rows = held[np.minimum(np.arange(start, stop), len(held) - 1)].reshape(stop - start, -1).astype(np.float32)
-        return rows - self.rest if self.absolute else rows
-
-
-def predicted_offsets(path: Path, clip: MeshClip, template: np.ndarray) -> PredictedOffsets:
-    """A prediction that fits a clip, at the clip's rate: positions or offsets, whichever its mean lies nearer to.
-
-    One that goes on longer is cut, as the field's scripts do; one that ends up to SHORT frames earlier keeps its last
-    pose. Raises InputError for one that is shorter still, or so much longer that it is of another rate, or of another
-    mesh, or not of numbers.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    held, count, rest = mapped(path), len(clip.frames), template.reshape(-1)
-    if not len(held) or held[0].size != rest.size:
-        raise InputError(f"{path}: holds {held.shape}; {clip.name} wants (N, {rest.size}), in its vertex order")
-    if not count - SHORT <= len(held) <= 1.15 * count + SHORT:
-        raise InputError(f"{path}: {len(held)} frames, the clip has {count} at {clip.fps:g} fps; of another rate?")
-    mean = np.asarray(held, np.float64).reshape(len(held), -1).mean(0)
-    if not np.isfinite(mean).all():
-        raise InputError(f"{path}: holds numbers that are not finite")
-    return PredictedOffsets(path, count, rest, bool(np.linalg.norm(mean - rest) < np.linalg.norm(mean)))
 
 
 def _some_frames(groups: Sequence[Sequence[Example]], seed: int) -> np.ndarray:

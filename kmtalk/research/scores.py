@@ -1,0 +1,172 @@
+"""Every metric of a split, pooled over its clips, a clip's predictions in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+
+from kmtalk import metrics
+from kmtalk.corpora.mesh import MeshClip, MeshCorpus
+from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
+from kmtalk.face.mouth import MouthRuler
+from kmtalk.metrics import Mask, Result, Scored
+from kmtalk.research.predict import Predicted
+from kmtalk.speech.alignment import Alignment
+
+APART = 1000.0  # seconds from clip to clip
+STILL = 1e-3  # mm of aperture: less is no motion
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is scored, and by what: a ``split`` of a ``corpus``, ``clips`` of it, masks of ``lips`` and ``upper`` face
+    (None: no FDD), and ``rulers`` of the subjects' mouths, with ``landmarks`` for their mask (none: mouths are not
+    measured, and ``unmeasured`` says why)."""
+
+    corpus: MeshCorpus
+    split: str
+    clips: tuple[MeshClip, ...]
+    lips: Mask
+    upper: Mask | None = None
+    rulers: Mapping[str, MouthRuler] | None = None
+    landmarks: Mask | None = None
+    unmeasured: str = ""
+
+
+class _Pool:
+    """A metric pooled over clips: the mean of theirs, weighted by what each pooled."""
+
+    def __init__(self) -> None:
+        self.first: Result | None = None
+        self.total, self.weight, self.clips = 0.0, 0, 0
+
+    def add(self, result: Result, weight: int) -> None:
+        self.first = self.first or result
+        self.total += result.value * weight
+        self.weight, self.clips = self.weight + weight, self.clips + 1
+
+    def result(self, pooled: str) -> Result:
+        assert self.first is not None
+        return replace(self.first, value=self.total / self.weight, pooled=pooled)
+
+
+def score(predicted: Iterable[Predicted], bench: Bench) -> list[Result]:
+    """LVE, its like and FDD; MEE, CE and diversity where clips were predicted several times, one after another; what
+    the mouth does, where it can be measured: all on the clips' own frames. Raises InputError for predictions that are
+    not numbers."""
+    corpus, lips, unit = bench.corpus, bench.lips, bench.corpus.unit
+    names = ("LVE", "lip max", "MVE", "velocity", "FDD", "absolute FDD", "MEE", "CE", "diversity")
+    pools = {name: _Pool() for name in names}
+    identities: set[str] = set()
+    rates: set[float] = set()
+    mouths: list[Scored] = []
+    frames = 0
+    for _, group in groupby(predicted, key=lambda p: p.clip.name):
+        several = list(group)
+        clip = several[0].clip
+        n = len(several[0].vertices)
+        true = clip.frames.read(0, n)
+        sound = _sound(clip) if bench.rulers is not None else None
+        for p in several:
+            if not (np.isfinite(p.vertices).all() and np.isfinite(true).all()):
+                raise InputError(f"{clip.name}: holds numbers that are not finite (kmtalk corpus check)")
+            pools["LVE"].add(metrics.lve(p.vertices, true, lips, unit), n)
+            pools["lip max"].add(metrics.lip_max(p.vertices, true, lips, unit), n)
+            pools["MVE"].add(metrics.mve(p.vertices, true, None, unit), n)
+            if n > 1:
+                pools["velocity"].add(metrics.velocity_error(p.vertices, true, clip.fps, lips, unit), n - 1)
+            if bench.upper is not None:
+                rest = corpus.templates[clip.subject]
+                for name, absolute in (("FDD", False), ("absolute FDD", True)):
+                    pools[name].add(metrics.fdd(p.vertices, true, rest, bench.upper, unit, absolute), 1)
+            if sound is not None and bench.rulers is not None and n > 1:
+                mouths.append(_measured(p, true, bench.rulers[clip.subject], sound))
+            identities.add(p.identity)
+        if len(several) > 1:
+            samples = [np.stack([p.vertices for p in several])]
+            pools["MEE"].add(metrics.mean_estimate_error(samples, true, lips, unit), n)
+            pools["CE"].add(metrics.coverage_error(samples, true, lips, unit), n)
+            pools["diversity"].add(metrics.diversity(samples, lips, unit), 1)
+        rates.add(clip.fps)
+        frames += n * len(several)
+    if not frames:
+        raise InputError(f"{corpus.path}: nothing to score")
+    count = pools["LVE"].clips
+    of_frames, several_clips = f"mean of {frames} frames of max", f"mean of {pools['MEE'].clips} clips"
+    pooled = {
+        "LVE": of_frames,
+        "lip max": of_frames,
+        "MVE": f"mean of {frames} frames x {corpus.count} vertices",
+        "velocity": f"mean of {pools['velocity'].weight} steps",
+        "FDD": f"mean of {count} clips",
+        "absolute FDD": f"mean of {count} clips",
+        "MEE": f"mean of {pools['MEE'].weight} frames of max, of the mean sample",
+        "CE": f"mean of {pools['CE'].weight} frames of max, best sample",
+        "diversity": several_clips,
+    }
+    told = next(iter(identities)) if len(identities) == 1 else f"{len(identities)} of them"
+    rate = "/".join(f"{r:g}" for r in sorted(rates))
+    data = f"{corpus.source}, split {bench.split}, {count} predictions at {rate} fps"
+    found = [pools[name].result(how) for name, how in pooled.items() if pools[name].clips]
+    return [r.on(data, told) for r in (*found, *_of_mouths(mouths, bench.landmarks, compared=True))]
+
+
+def truth(bench: Bench) -> list[Result]:
+    """What the mouth does in the corpus itself, to set beside what was predicted: its own closures, speed and lead."""
+    if bench.rulers is None:
+        return []
+    mouths = []
+    for clip in bench.clips:
+        sound = _sound(clip)
+        if sound is not None and len(clip.frames) > 1:
+            true = clip.frames.read(0, len(clip.frames))
+            mouths.append(_measured(Predicted(clip, true, ""), true, bench.rulers[clip.subject], sound))
+    data = f"{bench.corpus.source}, split {bench.split}, {len(mouths)} clips"
+    return [r.on(data) for r in _of_mouths(mouths, bench.landmarks, compared=False)]
+
+
+_Sound = tuple[np.ndarray, Alignment]
+
+
+def _sound(clip: MeshClip) -> _Sound | None:
+    """Samples and phones of a clip; None where nobody aligned it."""
+    return (clip.samples(), clip.alignment()) if clip.textgrid.is_file() else None
+
+
+def _measured(p: Predicted, true: np.ndarray, ruler: MouthRuler, sound: _Sound) -> Scored:
+    samples, alignment = sound
+    times = frame_times(len(true), p.clip.fps)
+    real, made = (ruler.measure(v[:, ruler.points]).channels for v in (true, p.vertices))
+    return Scored(real, made, alignment.speaking(times), alignment, samples, p.clip.fps)
+
+
+def _of_mouths(mouths: list[Scored], landmarks: Mask | None, compared: bool) -> list[Result]:
+    """Metrics of mouths; those that compare with the truth where ``compared``, those of motion where any moves."""
+    out: list[Result] = []
+    if not mouths:
+        return out
+    moving = [m for m in mouths if np.ptp(m.made[:, 0]) > STILL]
+    if compared and any(m.speaking.any() for m in mouths):
+        out += [*(metrics.correlation(mouths) if moving else ()), *metrics.rmse(mouths)]
+    if compared:
+        out.append(metrics.ldtw([m.made[:, 0] for m in mouths], [m.real[:, 0] for m in mouths]))
+    if moving:
+        spoken = [(m.made, m.alignment, m.fps) for m in mouths]
+        out += [metrics.closure_rate(spoken), metrics.labiodental_rate(spoken), metrics.stillness(spoken)]
+        seen = [(m.made, m.fps) for m in mouths]
+        out += [metrics.fast_speed(seen), metrics.band_power(seen)]
+        out.append(metrics.lead([(m.made, m.samples, m.fps) for m in moving]))
+        moves = _end_to_end([metrics.motion_beats(m.made[:, :1], m.fps) for m in mouths])
+        heard = _end_to_end([metrics.audio_beats(m.samples) for m in mouths])
+        if len(moves) and len(heard):
+            out.append(metrics.beat_consistency(moves, heard))
+    return [replace(r, mask=landmarks) for r in out if np.isfinite(r.value)]
+
+
+def _end_to_end(beats: list[np.ndarray]) -> np.ndarray:
+    """Beats of clips on one clock, so far apart that none is met by another clip's."""
+    return np.concatenate([APART * i + b for i, b in enumerate(beats)])

@@ -1,0 +1,302 @@
+"""Corpora of vertices, on miniatures in VOCASET's and BIWI's layouts, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import needs_detector
+
+from kmtalk import InputError, metrics
+from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.corpora.check import check
+from kmtalk.corpora.folder import load_folder, load_rig_folder
+from kmtalk.corpora.meshes import found_template, load_meshes
+from kmtalk.face.motion import at_times, frame_times
+from kmtalk.face.mouth import MouthRuler
+from kmtalk.pickles import load_pickle
+
+
+@pytest.fixture
+def own(corpora, tmp_path):
+    """A copy of the processed VOCASET to spoil."""
+    shutil.copytree(corpora / "vocaset", tmp_path / "vocaset")
+    return tmp_path / "vocaset"
+
+
+@pytest.mark.parametrize(("kind", "vertices", "fps"), [("vocaset", 5023, 30.0), ("biwi", 23370, 25.0)])
+def test_both_layouts_hold_the_same_sentences(corpora, kind, vertices, fps):
+    processed, raw = (load_meshes(kind, corpora / folder) for folder in (kind, f"{kind}-raw"))
+    assert processed.source.startswith("simulated") and raw.source.startswith("simulated")
+    assert processed.count == raw.count == vertices
+    named = {c.name: c for c in raw.clips}
+    assert len(processed.clips) == 9 and set(named) == {c.name for c in processed.clips}
+    for clip in processed.clips[::4]:
+        other = named[clip.name]
+        assert clip.fps == other.fps == fps and len(clip.frames) == len(other.frames)
+        assert np.abs(clip.frames.read(3, 6) - other.frames.read(3, 6)).max() < 1e-6
+        assert abs(len(clip.samples()) - len(other.samples())) < 16
+        assert clip.alignment().phones == other.alignment().phones
+    assert processed.splits == raw.splits
+
+
+def test_splits_are_faceformers(corpora):
+    vocaset, biwi = (load_meshes(kind, corpora / kind) for kind in ("vocaset", "biwi"))
+    assert {n: len(m) for n, m in vocaset.splits.items()} == {"train": 6, "val": 1, "test": 2}
+    assert {n: len(m) for n, m in biwi.splits.items()} == {"train": 5, "val": 1, "test-a": 2, "test-b": 1}
+    assert vocaset.splits["test"] == tuple(f"FaceTalk_170809_00138_TA_sentence{n}" for n in (21, 22))
+    assert biwi.splits["test-b"] == ("F1_e37",)
+    # the raw frames are 60 a second, and every second makes 30
+    whole = load_meshes("vocaset", corpora / "vocaset", fps=60.0).clips[0]
+    half = load_meshes("vocaset", corpora / "vocaset").clips[0]
+    assert len(half.frames) == -(-len(whole.frames) // 2)
+    assert np.array_equal(half.frames.read(2, 4), whole.frames.read(4, 8)[::2])
+
+
+@pytest.mark.parametrize("layout", ["vocaset", "vocaset-raw", "biwi", "biwi-raw"])
+def test_a_sound_corpus_passes_its_check(kmtalk, corpora, layout):
+    done = kmtalk("corpus", "check", corpora / layout, "--corpus", layout.removesuffix("-raw"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wrong" not in done.stdout and "simulated" in done.stdout
+
+
+def spoil_unit(path):
+    for file in (path / "vertices_npy").glob("*.npy"):
+        np.save(file, np.load(file) * 1000)
+
+
+def spoil_templates_unit(path):
+    spoil_unit(path)
+    held = load_pickle(path / "templates.pkl")
+    (path / "templates.pkl").write_bytes(pickle.dumps({k: v * 1000 for k, v in held.items()}))
+
+
+def spoil_order(path):
+    order = np.random.default_rng(0).permutation(5023)
+    for file in (path / "vertices_npy").glob("*.npy"):
+        held = np.load(file)
+        np.save(file, held.reshape(len(held), -1, 3)[:, order].reshape(held.shape))
+
+
+def spoil_clock(path):
+    """Frames at 50 a second that pass for 60: as 25 for 30."""
+    for file in (path / "vertices_npy").glob("*.npy"):
+        held = np.load(file)
+        np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 5 / 6)).round().astype(int)])
+
+
+def spoil_numbers(path):
+    file = next((path / "vertices_npy").glob("*.npy"))
+    held = np.load(file)
+    held[2 * int(np.random.default_rng(5).integers(1, len(held) // 2 - 1)), 7] = np.nan
+    np.save(file, held)
+
+
+def spoil_scale_of_sound(path):
+    """Whole numbers that pass for parts of one."""
+    file = next((path / "wav").glob("*.wav"))
+    samples, rate = soundfile.read(file)
+    soundfile.write(file, 20000 * samples, rate, subtype="FLOAT")
+
+
+def spoil_sound(path):
+    file = next((path / "wav").glob("*.wav"))
+    samples, rate = soundfile.read(file)
+    soundfile.write(file, 0 * samples, rate)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_unit, "1000 times the template's size"),
+        (spoil_templates_unit, "no head's size in m; in mm it is"),
+        (spoil_order, "another order of vertices"),
+        (spoil_clock, "motion is as long as its sound"),
+        (spoil_numbers, "not finite"),
+        (spoil_sound, "is silent"),
+        (spoil_scale_of_sound, "where 1 is full scale"),
+    ],
+)
+def test_what_is_wrong_with_a_corpus_is_found(own, spoil, said):
+    assert all(f.verdict != "wrong" for f in check(load_meshes("vocaset", own)))
+    spoil(own)
+    found = [f for f in check(load_meshes("vocaset", own)) if f.verdict == "wrong"]
+    assert len(found) == 1, found
+    assert said in f"{found[0].what}: {found[0].note}"
+
+
+def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
+    shutil.copytree(corpora / "biwi", tmp_path / "biwi")
+    for file in (tmp_path / "biwi" / "vertices_npy").glob("*.npy"):
+        held = np.load(file)
+        np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 30 / 25)).round().astype(int)])
+    found = [f for f in check(load_meshes("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
+    assert [f.what for f in found] == ["motion is as long as its sound"]
+    assert "at 30 fps they would fit" in found[0].note
+
+
+def test_gaps_are_named_and_left_out(own):
+    next((own / "wav").glob("*sentence01.wav")).unlink()
+    next((own / "vertices_npy").glob("*sentence02.npy")).unlink()
+    corpus = load_meshes("vocaset", own)
+    assert len(corpus.clips) == 7 and len(corpus.missing) == 2
+    assert any(f.what == "left out" and f.verdict == "look" for f in check(corpus))
+
+
+def test_gaps_between_frames_are_told(corpora, tmp_path):
+    shutil.copytree(corpora / "vocaset-raw", tmp_path / "vocaset")
+    held = load_pickle(tmp_path / "vocaset" / "subj_seq_to_idx.pkl")
+    rows = held["FaceTalk_170809_00138_TA"]["sentence21"]
+    for lost in (10, 11, 30):
+        del rows[lost]
+    (tmp_path / "vocaset" / "subj_seq_to_idx.pkl").write_bytes(pickle.dumps(held))
+    shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
+    (tmp_path / "biwi" / "faces" / "F1" / "e37" / "frame_004.vl").unlink()
+    (vocaset,) = load_meshes("vocaset", tmp_path / "vocaset").gaps
+    assert vocaset == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames lack, the first of them 10"
+    (biwi,) = load_meshes("biwi", tmp_path / "biwi").gaps
+    assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames lack, the first of them 4")
+    assert not load_meshes("biwi", corpora / "biwi-raw").gaps and not load_meshes("vocaset", corpora / "vocaset").gaps
+    found = {f.what: f for f in check(load_meshes("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
+    assert (found.verdict, found.note) == ("look", vocaset)
+
+
+@needs_detector
+@pytest.mark.parametrize("kind", ["vocaset", "biwi"])
+def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, rig, kind):
+    """The simulated speaker's mouth, in mm, found again on a recut mesh, on heads up to 6 % larger or smaller."""
+    corpus, solver = load_meshes(kind, corpora / kind), MouthSolver(rig)
+    ruler = MouthRuler.of(found_template(corpus), metrics.MM.get(corpus.unit))
+    spoken = [(c, c.samples()) for c in simulated_clips if c.alignment.phones]
+    for clip in corpus.clips[::3]:
+        heard = clip.samples()
+        own = next(c for c, s in spoken if len(s) == len(heard) and np.allclose(s, heard, atol=1e-3))
+        moved = clip.frames.read(0, len(clip.frames))[:, ruler.points]
+        made = ruler.on(corpus.templates[clip.subject]).measure(moved).channels
+        truth = at_times(solver.measure(own.weights).channels, own.fps, frame_times(len(made), clip.fps))
+        for k, most in enumerate((1.2, 0.4, 0.7)):
+            assert np.corrcoef(truth[:, k], made[:, k])[0, 1] > 0.95, (clip.name, k)
+            assert np.sqrt(np.mean((truth[:, k] - made[:, k]) ** 2)) < most, (clip.name, k)
+
+
+def test_only_the_emotional_takes_of_biwi_count(corpora, tmp_path):
+    """The neutral ones have the same numbers, and would double every split."""
+    shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
+    for take in sorted((tmp_path / "biwi" / "faces").glob("*/e*")):
+        shutil.copytree(take, take.parent / take.name[1:])
+        shutil.copy(
+            tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name}.wav",
+            tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name[1:]}.wav",
+        )
+    corpus = load_meshes("biwi", tmp_path / "biwi")
+    assert len(corpus.clips) == 9 and len(corpus.missing) == 9
+    assert corpus.splits == load_meshes("biwi", corpora / "biwi-raw").splits
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_any_age_are_read(tmp_path, protocol):
+    held = {
+        "F1": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "F2": {"audio": np.arange(4, dtype=np.int16), "sample_rate": 22000},
+        "F3": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "F4": np.arange(3, dtype=">f4"),
+    }
+    (tmp_path / "t.pkl").write_bytes(pickle.dumps(held, protocol=protocol))
+    read = load_pickle(tmp_path / "t.pkl")
+    assert np.array_equal(read["F1"], held["F1"]) and np.array_equal(read["F3"], held["F3"])
+    assert np.array_equal(read["F2"]["audio"], held["F2"]["audio"]) and np.array_equal(read["F4"], held["F4"])
+
+
+def test_no_pickle_makes_bytes_pass_for_objects(tmp_path):
+    """A numpy dtype whose state says that plain bytes are Python objects: numpy would follow them into memory."""
+    records = np.zeros(2, dtype=[("a", "f8")])
+    for held in (np.array([{}], dtype=object), records, records.dtype):
+        (tmp_path / "t.pkl").write_bytes(pickle.dumps({"F1": held}))
+        with pytest.raises(InputError, match="not a pickle of arrays alone"):
+            load_pickle(tmp_path / "t.pkl")
+
+
+@pytest.mark.parametrize("spoil", ["empty", "short", "garbage", "other mesh", "template"])
+def test_damaged_corpora_end_in_one_line(kmtalk, corpora, tmp_path, spoil):
+    layout = "vocaset-raw" if spoil in ("short", "garbage") else "vocaset"
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpora / layout, folder)
+    if spoil == "empty":
+        next((folder / "vertices_npy").glob("*.npy")).write_bytes(b"")
+    elif spoil == "short":
+        held = np.load(folder / "data_verts.npy")
+        np.save(folder / "data_verts.npy", held[:-200])
+    elif spoil == "garbage":
+        (folder / "data_verts.npy").write_bytes((folder / "data_verts.npy").read_bytes()[:100_000])
+    elif spoil == "other mesh":
+        shutil.copy(corpora / "biwi" / "BIWI.ply", folder / "FLAME_sample.ply")
+    else:
+        (folder / "templates.pkl").write_bytes(pickle.dumps({"FaceTalk_170809_00138_TA": "abc"}))
+    done = kmtalk("corpus", "check", folder)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr and str(folder) in done.stdout + done.stderr
+
+
+def test_names_do_not_lead_out_of_the_output(corpora, own, tmp_path):
+    clip = load_meshes("vocaset", own).clips[0]
+    item = {"name": "../../out", "fps": 60, "audio": str(clip.audio), "motion": str(clip.frames.path)}
+    manifest = {"name": "x", "templates": {"someone": "vocaset/FLAME_sample.ply"}, "clips": [item]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"clips\.0\.name"):
+        load_folder(tmp_path)
+
+
+def test_pickles_that_are_more_than_arrays_are_refused(own, kmtalk):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    (own / "templates.pkl").write_bytes(pickle.dumps({"FaceTalk_170809_00138_TA": Evil()}))
+    done = kmtalk("corpus", "check", own)
+    assert done.returncode == 2 and "ran" not in done.stdout
+    assert len(done.stderr.strip().splitlines()) == 1 and "builtins.print" in done.stderr
+
+
+def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
+    held = load_meshes("vocaset", own)
+    manifest = {
+        "name": "mine",
+        "unit": "m",
+        "templates": {"anna": "vocaset/FLAME_sample.ply"},
+        "splits": {"train": ["one"], "test": ["two"]},
+        "clips": [
+            {
+                "name": name,
+                "identity": "anna",
+                "fps": 60,
+                "audio": f"vocaset/wav/{clip.name}.wav",
+                "motion": f"vocaset/vertices_npy/{clip.name}.npy",
+                "textgrid": f"vocaset/textgrids/{clip.name}.TextGrid",
+            }
+            for name, clip in zip(("one", "two"), held.clips, strict=False)
+        ],
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    corpus = load_folder(tmp_path)
+    assert corpus.source == "mine" and corpus.count == 5023 and corpus.faces is not None
+    assert [c.name for c in corpus.split("test")] == ["two"]
+    assert not [f for f in check(corpus) if f.verdict == "wrong"]
+    manifest["clips"][0]["fsp"] = 3
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"manifest\.json: clips\.0\.fsp"):
+        load_folder(tmp_path)
+    clip = next(c for c in simulated_clips if c.alignment.phones)
+    soundfile.write(tmp_path / "a.wav", clip.samples(), 16000)
+    np.save(tmp_path / "a.npy", clip.weights[:, [rig.index["jawOpen"]]])
+    (tmp_path / "textgrids").mkdir()
+    shutil.copy(held.clips[0].textgrid, tmp_path / "textgrids" / "a.TextGrid")
+    of_rig = {"name": "rigged", "shapes": ["jawOpen"],
+              "clips": [{"name": "a", "audio": "a.wav", "motion": "a.npy", "fps": clip.fps}]}  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(of_rig))
+    (read,) = load_rig_folder(tmp_path, rig)
+    assert np.allclose(read.weights[:, rig.index["jawOpen"]], clip.weights[:, rig.index["jawOpen"]])
+    assert read.weights.sum() == pytest.approx(clip.weights[:, rig.index["jawOpen"]].sum(), rel=1e-5)
