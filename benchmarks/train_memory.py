@@ -4,7 +4,8 @@
 
 Four steps of all stages, on a corpus in the layout (a miniature will do: kmtalk corpus build biwi -o BIWI). The named
 reference is 20 bytes a parameter: weights, gradients, Adam's two moments and the running mean, in float32. Sound is
-heard through log-mel, for which nothing need be downloaded; the speech encoder is not trained in any case.
+heard through log-mel, for which nothing need be downloaded; with --tuned FOLDER the wav2vec 2.0 in it learns along, and
+counts (weights that nobody trained weigh the same).
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ def main() -> None:
     parser.add_argument("--corpus", dest="kind", default="biwi")
     parser.add_argument("--config", type=Path, default=Path("data/configs/paper-biwi.yaml"))
     parser.add_argument("--lips", required=True)
+    parser.add_argument("--tuned", type=Path, help="folder of a wav2vec 2.0 that learns along")
     options = parser.parse_args()
     config = load_config(options.config)
     corpora = (config.corpora[0].model_copy(update={"path": options.corpus, "lips": options.lips}),)
     steps = config.steps.model_copy(update={"keys": 1, "completion": 2, "together": 1})
-    config = config.model_copy(update={"encoder": "log-mel", "corpora": corpora, "steps": steps, "check_every": 1000})
+    heard = {"encoder": f"wav2vec2:{options.tuned}", "tune": True} if options.tuned else {"encoder": "log-mel"}
+    config = config.model_copy(update={**heard, "corpora": corpora, "steps": steps, "check_every": 1000})
     with tempfile.TemporaryDirectory() as place:
         run = Trainer(config, prepare(config, Path(place), Progress()), Path(place))
         longest = max(len(e.motion) / e.fps for group in run.task.groups for e in group)

@@ -16,6 +16,8 @@ OBJECTS = (
     "face.motion.Motion",
     "face.rig.Rig",
     "face.template.Template",
+    "face.mouth.MouthRuler",
+    "face.mouth.Mouth",
     "face.fit.Fitted",
     "speech.alignment.Alignment",
     "speech.audio.Audio",

@@ -52,10 +52,12 @@ def load_wav2vec2(source: str) -> Any:
     """A wav2vec 2.0 model (transformers) from a folder or from the hub, safetensors only; raises InputError."""
     try:
         from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
     except ImportError:
         raise InputError("wav2vec 2.0 needs transformers: pip install 'kmtalk[wav2vec2]'") from None
     for chatty in ("huggingface_hub", "transformers"):  # their retries; what matters is said below
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    disable_progress_bar()
     try:
         return AutoModel.from_pretrained(source, use_safetensors=True).eval()
     except Exception as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from kmtalk import InputError, KMTalk
 from kmtalk.corpora.miniature import build_miniature
@@ -82,6 +84,13 @@ def corpora(tmp_path_factory, simulated_clips, rig):
 
 
 @pytest.fixture
+def own(corpora, tmp_path):
+    """A copy of the processed VOCASET to spoil."""
+    shutil.copytree(corpora / "vocaset", tmp_path / "vocaset")
+    return tmp_path / "vocaset"
+
+
+@pytest.fixture
 def kmtalk(tmp_path):
     """Run the command in an empty folder."""
 
@@ -108,6 +117,16 @@ def tone(tmp_path):
     path = tmp_path / "tone.wav"
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000), 16000)
     return path
+
+
+def small_wav2vec2(folder):
+    """A folder with an untrained wav2vec 2.0 of 32 dimensions."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, conv_dim=[16] * 7,
+                                         intermediate_size=32, num_conv_pos_embeddings=16)  # fmt: skip
+    transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    return str(folder)
 
 
 def phones(*spans: tuple[str, float, float]) -> Alignment:

@@ -21,13 +21,6 @@ from kmtalk.face.mouth import MouthRuler
 from kmtalk.pickles import load_pickle
 
 
-@pytest.fixture
-def own(corpora, tmp_path):
-    """A copy of the processed VOCASET to spoil."""
-    shutil.copytree(corpora / "vocaset", tmp_path / "vocaset")
-    return tmp_path / "vocaset"
-
-
 @pytest.mark.parametrize(("kind", "vertices", "fps"), [("vocaset", 5023, 30.0), ("biwi", 23370, 25.0)])
 def test_both_layouts_hold_the_same_sentences(corpora, kind, vertices, fps):
     processed, raw = (load_meshes(kind, corpora / folder) for folder in (kind, f"{kind}-raw"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 import trimesh
 import yaml
-from conftest import ROOT, launched, needs_detector, phones
+from conftest import ROOT, launched, needs_detector, phones, small_wav2vec2
 
 from kmtalk import InputError, Template, metrics
 from kmtalk.animation import load_animation
@@ -188,6 +188,36 @@ def test_completion_mends_what_another_system_made(four):
 
 
 @pytest.mark.slow
+def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
+    source = small_wav2vec2(four / "w2v")
+    path = by_heart(four, {"keys": 3, "completion": 3, "together": 0})
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "tune": True}))
+    run = Trainer(load_config(path), prepare(load_config(path), four / "run"), four / "run")
+
+    def ear():
+        return {k: v.clone() for k, v in run.teacher.network.ear.state_dict().items()}
+
+    before = ear()
+    for _ in range(3):
+        run.advance()
+    between = ear()
+    assert all((between[k] != before[k]).any() for k in before if "k_proj.bias" not in k)  # softmax cares for no such
+    weights = run.run()
+    assert all((ear()[k] == between[k]).all() for k in before)
+    network = load_network(weights)
+    assert network.shape.encoder == f"wav2vec2-conv:{source}" and network.shape.dimension == 32
+    manifest = json.loads((four / "manifest.json").read_text())
+    manifest["splits"]["test"] = manifest["splits"]["train"]
+    (four / "manifest.json").write_text(json.dumps(manifest))
+    scored = kmtalk("evaluate", four, "--corpus", "folder", "--lips", "lips.txt", "--network", f"a={weights}")
+    assert scored.returncode == 0 and not scored.stderr, scored.stderr
+    assert scored.stdout.count("  LVE ") == 2 and "mouths and the upper face are not measured" in scored.stdout
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": "log-mel"}))
+    with pytest.raises(InputError, match="tune: only wav2vec2"):
+        load_config(path)
+
+
+@pytest.mark.slow
 def test_several_processes_learn_vertices(four):
     path = by_heart(four, {"keys": 2, "completion": 2, "together": 2})
     done = launched("train", path, "-o", four / "run")
@@ -200,15 +230,16 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     (tmp_path / "lve.txt").write_text(", ".join(map(str, range(200, 260))))
     given = ("--path", corpora / "vocaset", "--config", tiny(tmp_path, "paper-vocaset", corpora / "vocaset"),
              "--lips", "lve.txt", "--upper", "lve.txt", "-o", "runs")  # fmt: skip
-    done = kmtalk("reproduce", "table", 5, *given)
+    done = kmtalk("reproduce", "table", 3, *given)
     assert done.returncode == 0, done.stderr
     assert "simulated motion: published figures" in done.stdout
     rows = [r for r in done.stdout.splitlines() if " measured LVE" in r]
-    assert [r[:32].strip() for r in rows] == ["rest (nothing moves)", "audio gate", "sum"]
+    names = ["rest (nothing moves)", *(row.name for row in load_table(3).rows)]
+    assert [r[:32].strip() for r in rows] == names and "no CMC (keys joined by lines)" in names
     assert all("published -  " in r and "simulated" in r for r in rows)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/network.safetensors")}
-    assert len(kept) == 2
-    again = kmtalk("reproduce", "table", 5, *given)
+    assert len(kept) == len(names) - 2  # what has no CMC is the whole network's, trained once
+    again = kmtalk("reproduce", "table", 3, *given)
     assert again.stdout == done.stdout
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
     timed = kmtalk("reproduce", "table", 8, *given)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmtalk.cli.options import named
+from kmtalk.cli.options import Landmarks, named
 from kmtalk.cli.screen import Json, Quiet, session
 from kmtalk.errors import InputError
 
@@ -224,6 +224,7 @@ def evaluate(
     ] = None,
     lips: Annotated[str | None, typer.Option(help="vertices: mask FILE or FILE:PART; by default found.")] = None,
     upper: Annotated[str | None, typer.Option(help="vertices: mask of the upper face, for FDD; the same.")] = None,
+    landmarks: Landmarks = None,
     fps: Fps = 30.0,
     textgrids: Grids = None,
     output: Annotated[
@@ -237,7 +238,7 @@ def evaluate(
     LVE, FDD and their like of your networks and of other systems' predictions."""
     with session(quiet, as_json) as screen:
         of_vertices = {"--predictions": predictions, "--keys-from": keys_from, "--identity": identity, "--lips": lips,
-                       "--upper": upper, "--textgrids": textgrids, "-o": output}  # fmt: skip
+                       "--upper": upper, "--landmarks": landmarks, "--textgrids": textgrids, "-o": output}  # fmt: skip
         misplaced = [n for n, v in of_vertices.items() if v] if corpus_name == "grid" else ["--given-phones"] * given
         if misplaced:
             raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
@@ -253,7 +254,7 @@ def evaluate(
             others = named("--predictions", predictions, "DIR")
             asked = Asked(networks, others, keys_from, identity, output, cache)
             corpus = load_meshes(corpus_name, path, fps, textgrids)
-            bench = make_bench(corpus, split or TEST.get(corpus_name, "test"), lips, upper, clips)
+            bench = make_bench(corpus, split or TEST.get(corpus_name, "test"), lips, upper, landmarks, clips)
             rows = evaluate_meshes(bench, asked, screen)
         for line in rows:
             screen.print(line)

@@ -13,6 +13,8 @@ from kmtalk.corpora.mesh import MeshCorpus
 from kmtalk.corpora.vocaset import load_vocaset
 from kmtalk.errors import InputError
 from kmtalk.face.atlas import load_atlas
+from kmtalk.face.fit import NoFace
+from kmtalk.face.picked import load_landmarks
 from kmtalk.face.rig import load_rig
 from kmtalk.face.template import Template
 from kmtalk.face.ways import rig_on
@@ -33,8 +35,9 @@ def load_meshes(kind: str, path: Path, fps: float = 30.0, textgrids: Path | None
     raise InputError(f"{kind}: no such corpus of vertices; one of {', '.join(KINDS)}")
 
 
-def found_template(corpus: MeshCorpus) -> Template:
-    """The corpus' first neutral face with its regions and landmarks, found as on any mesh (face.fit).
+def found_template(corpus: MeshCorpus, landmarks: Path | None = None) -> Template:
+    """The corpus' first neutral face with its regions and landmarks, found as on any mesh (face.fit), or helped by a
+    file of ``landmarks``.
 
     Raises InputError where the corpus has no faces, or none is found.
     """
@@ -43,4 +46,8 @@ def found_template(corpus: MeshCorpus) -> Template:
         where = {"vocaset": "FLAME_sample.ply", "biwi": "BIWI.ply"}.get(corpus.kind, "a template with faces")
         raise InputError(f"{corpus.path}: its triangles are unknown, so lips cannot be found; add {where}, or a mask")
     template = Template(vertices.astype(np.float32), corpus.faces, units=corpus.unit, name=subject)
-    return rig_on(template, load_atlas(load_rig(asset("head.safetensors")))).rig.template
+    points = None if landmarks is None else load_landmarks(landmarks, template.vertices)
+    try:
+        return rig_on(template, load_atlas(load_rig(asset("head.safetensors"))), points).rig.template
+    except NoFace as error:
+        raise InputError(f"{corpus.path}: {error}, or a mask of the lips") from None

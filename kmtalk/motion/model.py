@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kmtalk.errors import InputError
 from kmtalk.motion.completion import AudioGate, MotionDecoder, Sum, key_lines
+from kmtalk.motion.ear import Ear
 from kmtalk.motion.flow_encoder import FlowEncoder
 from kmtalk.motion.heads import BasisHead, Head, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
@@ -30,7 +31,8 @@ class Shape:
     "basis" (``components`` of one). ``keys`` lie at "phones" or are "uniform" (motion.inference.place_keys); that,
     and ``gate`` and ``key_motion`` False, are the paper's ablations. With ``lines`` (ours) CMC says how the motion
     departs from smooth lines through the key motions, so that it follows keys that were edited; without, as in the
-    paper, it makes the motion from its latent alone."""
+    paper, it makes the motion from its latent alone. ``ear`` is the config of the wav2vec 2.0 that is learnt along
+    (motion.ear), "" where the encoder is frozen."""
 
     encoder: str
     dimension: int
@@ -48,6 +50,7 @@ class Shape:
     key_motion: bool = True
     keys: str = "phones"
     lines: bool = False
+    ear: str = ""
 
     @property
     def out(self) -> int:
@@ -57,8 +60,8 @@ class Shape:
 
 @dataclass
 class Batch:
-    """Clips of different lengths, padded. ``features`` (B, N, d) at ``times`` (B, N) s, ``real`` (B, N);
-    ``keys`` (B, M) frame indices, ``keys_real`` (B, M); ``style`` (B, S) shares that sum to one.
+    """Clips of different lengths, padded. ``features`` (B, N, d), or (B, N, c) for an ear, at ``times`` (B, N) s,
+    ``real`` (B, N); ``keys`` (B, M) frame indices, ``keys_real`` (B, M); ``style`` (B, S) shares that sum to one.
     ``motion`` (B, N, out), ``shut`` (B, N) bilabial contact and ``phones`` are the truth, in training;
     ``change`` (B, M, out) is by how much the poses at its keys were edited; ``given`` (B, M, out) are key motions of
     another system, in place of LKMA's."""
@@ -94,6 +97,7 @@ class Network(nn.Module):
         self.shape = shape
         self.facts: dict[str, Any] = {}
         d, f = shape.dimension, shape.width
+        self.ear = Ear(shape.ear) if shape.ear else None
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale", torch.ones(d))
         self.styles = nn.Parameter(torch.randn(len(shape.styles), STYLE_SIZE) * 0.5)
@@ -113,7 +117,8 @@ class Network(nn.Module):
 
     def hear(self, batch: Batch) -> Tensor:
         """Audio features, standardised, coloured by style: A (B, N, d)."""
-        audio = (batch.features - self.mean) / self.scale
+        heard = batch.features if self.ear is None else self.ear(batch.features, batch.real)
+        audio = (heard - self.mean) / self.scale
         out: Tensor = audio + self.manner(batch.style @ self.styles)[:, None]
         return out
 
@@ -164,6 +169,8 @@ def load_network(path: Path) -> Network:
         network = Network(Shape(**known))
         network.load_state_dict(tensors)
         network.facts = dict(note.get("facts", {}))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not weights that kmtalk train wrote ({reason[:120]}); give such a file") from None

@@ -11,7 +11,6 @@ from kmtalk.corpora.mesh import MeshCorpus
 from kmtalk.corpora.meshes import found_template
 from kmtalk.errors import InputError
 from kmtalk.face.mouth import MouthRuler
-from kmtalk.face.template import Template
 from kmtalk.metrics import MM, Mask, Result
 from kmtalk.motion.model import load_network
 from kmtalk.output import check_writable
@@ -43,39 +42,38 @@ def make_bench(
     split: str,
     lips: str | None = None,
     upper: str | None = None,
+    landmarks: Path | None = None,
     count: int | None = None,
     mouths: bool = True,
 ) -> Bench:
     """A bench on ``count`` clips of a split. Masks of ``lips`` and ``upper`` face are files (FILE or FILE:PART) or
-    None, found on the template, as the mouth's landmarks are; without triangles the upper face and the mouth are left
-    out. Raises InputError for masks that cannot be read, and lips that are neither given nor found."""
-    clips = corpus.split(split)[:count]
-    template: Template | None = None
-    unmeasured = "its triangles are unknown"
-    if lips is None or (corpus.faces is not None and (upper is None or mouths)):
+    None, found on the template, as the mouth's ``landmarks`` are where no file of them is given. Where nothing can be
+    found, the upper face and the mouth are left out. Raises InputError for masks that cannot be read, and lips that are
+    neither given nor found."""
+    clips, template, lacking = corpus.split(split)[:count], None, ""
+    if lips is None or upper is None or mouths:
         try:
-            template = found_template(corpus)
+            template = found_template(corpus, landmarks)
         except InputError as error:
-            if lips is None or upper is None:
+            if lips is None or landmarks is not None:
                 raise
-            unmeasured = str(error)
-    own = metrics.load_mask(lips) if lips is not None else metrics.own_mask(_sure(template), "lips")
+            lacking = str(error)
+    if lips is not None:
+        own = metrics.load_mask(lips)
+    else:
+        assert template is not None
+        own = metrics.own_mask(template, "lips")
     if upper is not None:
         face: Mask | None = metrics.load_mask(upper)
     else:
         face = None if template is None else metrics.own_mask(template, "upper")
     if template is None or not mouths:
-        return Bench(corpus, split, clips, own, face, unmeasured=unmeasured)
+        return Bench(corpus, split, clips, own, face, lacking=lacking)
     ruler = MouthRuler.of(template, MM.get(corpus.unit))
     scale = "" if corpus.unit in MM else ", outer eye corners 90 mm apart"
-    landmarks = Mask(f"{template.name} mouth landmarks{scale}", ruler.points)
+    points = Mask(f"{template.name} mouth landmarks{scale}", ruler.points)
     rulers = {subject: ruler.on(vertices) for subject, vertices in corpus.templates.items()}
-    return Bench(corpus, split, clips, own, face, rulers, landmarks)
-
-
-def _sure(template: Template | None) -> Template:
-    assert template is not None
-    return template
+    return Bench(corpus, split, clips, own, face, rulers, points)
 
 
 def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None) -> Iterator[str]:
@@ -89,12 +87,13 @@ def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None
         if not made:
             raise InputError(f"{asked.output}: -o keeps what networks predict; give --network NAME=FILE")
         check_writable(asked.output / "x.npy")
+    if bench.lacking:
+        parts = "mouths" if bench.upper is not None else "mouths and the upper face"
+        yield f"{parts} are not measured: {bench.lacking}"
     yield from _rows(REST, score(resting(corpus, clips), bench))
-    if bench.rulers is None:
-        yield f"mouths are not measured: {bench.unmeasured}"
-    elif own := truth(bench):
+    if own := truth(bench):
         yield from _rows(TRUTH, own)
-    else:
+    elif bench.rulers is not None:
         yield "mouths are not measured: no clip is aligned (kmtalk corpus align)"
     for name, by in made:
         wanted: Sequence[str | None] = by.styles if asked.identity == "each" else (asked.identity,)

@@ -24,8 +24,8 @@ STILL = 1e-3  # mm of aperture: less is no motion
 @dataclass(frozen=True)
 class Bench:
     """What is scored, and by what: a ``split`` of a ``corpus``, ``clips`` of it, masks of ``lips`` and ``upper`` face
-    (None: no FDD), and ``rulers`` of the subjects' mouths, with ``landmarks`` for their mask (none: mouths are not
-    measured, and ``unmeasured`` says why)."""
+    (None: no FDD), and ``rulers`` of the subjects' mouths, with ``landmarks`` for their mask (None: mouths are not
+    measured); ``lacking`` says why something could not be found."""
 
     corpus: MeshCorpus
     split: str
@@ -34,7 +34,7 @@ class Bench:
     upper: Mask | None = None
     rulers: Mapping[str, MouthRuler] | None = None
     landmarks: Mask | None = None
-    unmeasured: str = ""
+    lacking: str = ""
 
 
 class _Pool:

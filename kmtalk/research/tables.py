@@ -103,6 +103,8 @@ def reproduce(
         yield "simulated motion: published figures are of the real corpus and are not set beside these"
     elif table.remark:
         yield table.remark
+    if bench.lacking:
+        yield f"FDD is left out: {bench.lacking}"
 
     def line(name: str, found: Iterable[Predicted], of: Bench, published: Mapping[str, str]) -> Iterator[str]:
         for result in score(found, of):

@@ -25,6 +25,9 @@ OVERLAP = 4.0
 """Seconds over which neighbouring windows are cross-faded. The first and last tenth of it is left to
 the window that lies deeper there."""
 
+PAPERS = "facebook/wav2vec2-base-960h"
+"""The paper's encoder, by its name on the hub."""
+
 SHORTEST = 0.1  # seconds: shorter sound is padded
 SPEAKING_LEVEL = -20.0  # dBFS that loud parts are brought to
 MOST_GAIN = 30.0  # dB: room noise must not become speech
@@ -146,20 +149,23 @@ class WhisperLayer:
 
 
 class Wav2Vec2:
-    """Last hidden state of wav2vec 2.0 (the paper's encoder), through transformers.
+    """Last hidden state of wav2vec 2.0 (the paper's encoder), through transformers; what its convolutions make, with
+    ``convolutions`` alone, for a network that learns the rest along (motion.ear).
 
     ``source`` is a folder with weights or a name on the hub. Value i is centred on its 25 ms of sound.
     """
 
     rate = 50.0
 
-    def __init__(self, source: str = "facebook/wav2vec2-base-960h") -> None:
-        self.name = f"wav2vec2:{source}"
-        self._source = source
-        self.dimension = int(self._model.config.hidden_size)
+    def __init__(self, source: str = PAPERS, convolutions: bool = False) -> None:
+        self.name = f"{'wav2vec2-conv' if convolutions else 'wav2vec2'}:{source}"
+        self._source, self._convolutions = source, convolutions
+        config = self.model.config
+        self.dimension = int(config.conv_dim[-1] if convolutions else config.hidden_size)
 
     @cached_property
-    def _model(self) -> Any:
+    def model(self) -> Any:
+        """The Wav2Vec2Model of transformers."""
         return load_wav2vec2(self._source)
 
     def encode(self, samples: np.ndarray) -> Features:
@@ -172,7 +178,11 @@ class Wav2Vec2:
         @torch.inference_mode()
         def states(start: int, stop: int) -> np.ndarray:
             piece = torch.from_numpy(x[start * hop : (stop - 1) * hop + width][None].astype(np.float32))
-            values: np.ndarray = self._model(piece).last_hidden_state[0].float().numpy()
+            if self._convolutions:
+                made = self.model.feature_extractor(piece)[0].T
+            else:
+                made = self.model(piece).last_hidden_state[0]
+            values: np.ndarray = made.float().numpy()
             return values
 
         return Features(_in_windows(states, count, self.rate), self.rate, start=width / 2 / SAMPLE_RATE)
@@ -186,8 +196,8 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> Encoder:
     if name == LogMel.name:
         return LogMel()
     kind, _, rest = name.partition(":")
-    if kind == "wav2vec2":
-        return Wav2Vec2(rest) if rest else Wav2Vec2()
+    if kind in ("wav2vec2", "wav2vec2-conv"):
+        return Wav2Vec2(rest or PAPERS, convolutions=kind == "wav2vec2-conv")
     parts = name.split("-")
     if parts[0] == "whisper" and len(parts) >= 3 and parts[-1].isdecimal():
         return WhisperLayer("-".join(parts[1:-1]), int(parts[-1]), model)

@@ -85,7 +85,8 @@ class LossConfig(_Strict):
 
 
 class Config(_Strict):
-    """A whole run. ``keys`` is where key frames lie: at phones, or evenly, at an equal count or (uniform:0.2) at a
+    """A whole run. With ``tune`` wav2vec 2.0 learns along, but for its convolutions, wherever LKMA does, or CMC without
+    LKMA. ``keys`` is where key frames lie: at phones, or evenly, at an equal count or (uniform:0.2) at a
     share of the frames (the paper's ablations); ``given`` is the share of crops whose keys are the truth and not LKMA's
     own; ``edits`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator sets, and
     ``deaf`` the share of crops that CMC must complete from their keys alone; with ``identities`` the network is told
@@ -93,6 +94,7 @@ class Config(_Strict):
     checkpoint written."""
 
     encoder: str = "whisper-base-4"
+    tune: bool = False
     corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
     network: NetworkConfig = NetworkConfig()
     steps: StepsConfig = StepsConfig()
@@ -109,6 +111,12 @@ class Config(_Strict):
     check_every: int = Field(default=500, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     cache: Path | None = None
+
+    @model_validator(mode="after")
+    def _tunes(self) -> Self:
+        if self.tune and not self.encoder.startswith("wav2vec2:"):
+            raise ValueError(f"tune: only wav2vec2:FOLDER-OR-NAME learns along, not {self.encoder}")
+        return self
 
 
 def load_config(path: Path) -> Config:

@@ -61,6 +61,8 @@ class Teacher(nn.Module):
         network = self.network
         losses = Losses(self.surface, self.reader, self._weights)  # type: ignore[arg-type]
         audio = network.hear(batch)
+        if network.ear is not None and stage == "completion" and network.shape.key_motion and batch.given is None:
+            audio = audio.detach()  # what LKMA has learnt to read stays as it is
         own = network.keys(audio, batch)
         out = {}
         assert batch.motion is not None
@@ -101,20 +103,24 @@ class Trainer:
         """Learns a ``task``; what it learns is left in the folder ``output``."""
         self.config, self.task, self.output = config, task, output
         self.progress, self.say = progress or Progress(), say
-        some = task.heard()
+        some, ear = task.heard(), task.ear
         self.shape = Shape(
             encoder=task.encoder,
-            dimension=some.shape[1],
+            dimension=some.shape[1] if ear is None else ear.dimension,
             names=task.names,
             vertices=task.vertices,
             styles=tuple(sorted({example.style for group in task.groups for example in group})),
             keys=config.keys,
+            ear="" if ear is None else ear.config,
             **config.network.model_dump(),
         )
         torch.manual_seed(config.seed)  # here: loading an encoder draws numbers, a filled cache does not
         network = Network(self.shape, task.basis)
-        network.mean.copy_(torch.from_numpy(some.mean(0)))
-        network.scale.copy_(torch.from_numpy(some.std(0) + 1e-3))
+        if network.ear is None or ear is None:
+            network.mean.copy_(torch.from_numpy(some.mean(0)))
+            network.scale.copy_(torch.from_numpy(some.std(0) + 1e-3))
+        else:
+            network.ear.load_state_dict(ear.state_dict())
         self.accelerator = Accelerator(
             mixed_precision=_precision(),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],

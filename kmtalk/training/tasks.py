@@ -19,10 +19,11 @@ from kmtalk.corpora.predicted import predicted_offsets
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.metrics import Mask
+from kmtalk.motion.ear import Ear
 from kmtalk.motion.heads import principal_basis
 from kmtalk.motion.losses import MeshSurface, RigSurface, VertexSurface
 from kmtalk.progress import Progress
-from kmtalk.speech.encode import Encoder, Features, encode_cached, load_encoder
+from kmtalk.speech.encode import PAPERS, Encoder, Features, Wav2Vec2, encode_cached, load_encoder
 from kmtalk.training.config import Config
 from kmtalk.training.examples import RATES, Example
 
@@ -44,7 +45,7 @@ NOBODY = "neutral"
 class Task:
     """Examples by corpus; ``names`` of the shapes moved (none for vertices); ``vertices`` of the mesh; the ``judge``,
     which scores on what was kept apart, and the data it does so on; ``mark`` tells tasks apart; ``left_out`` are clips
-    that nobody could align."""
+    that nobody could align; ``ear`` is the wav2vec 2.0 that learns along."""
 
     encoder: str
     groups: list[list[Example]]
@@ -57,6 +58,7 @@ class Task:
     mark: str
     facts: dict[str, object] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    ear: Ear | None = None
 
     def heard(self) -> np.ndarray:
         """Features (n, d) by which the network standardises what it hears."""
@@ -78,7 +80,7 @@ def rig_task(
     head, progress = config.network.head, progress or Progress()
     names = moved_shapes([clip for clips in corpora for clip in clips], rig)
     columns = [rig.index[n] for n in names]
-    encoder = load_encoder(config.encoder)
+    encoder, ear = _hearing(config)
     flat = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
     groups = [_of_rig(clips, encoder, columns, flat, cache, progress) for clips in corpora]
     basis = None
@@ -114,6 +116,7 @@ def rig_task(
         judge=judge if judged and head == "rig" else None,
         judged_on=judged[0][0].source if judged else "",
         mark=hashlib.sha256(rig.offsets.tobytes()).hexdigest(),
+        ear=ear,
     )
 
 
@@ -140,7 +143,7 @@ def mesh_task(
         raise InputError("corpora of several topologies or units cannot be learnt together")
     if lips.indices.max() >= first.count:
         raise InputError(f"mask {lips.name}: names vertex {lips.indices.max()} of a mesh with {first.count}")
-    encoder = load_encoder(config.encoder)
+    encoder, ear = _hearing(config)
     sources = list(keys_from) or [None] * len(corpora)
     if len({s is None for s in sources}) > 1:
         raise InputError("corpora: all of them take keys_from, or none")
@@ -182,6 +185,7 @@ def mesh_task(
         judged_on=f"{first.source}, split val",
         mark=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
         left_out=tuple(clip.name for clip in unaligned),
+        ear=ear,
         facts={
             "unit": first.unit,
             "fps": sorted({e.fps for g in groups for e in g}),
@@ -220,6 +224,14 @@ class _Offsets:
         start, stop, _ = part.indices(len(self))
         read = self.clip.frames.read(start, stop)
         return (read - self.template).reshape(len(read), -1)
+
+
+def _hearing(config: Config) -> tuple[Encoder, Ear | None]:
+    """The encoder, or its convolutions and the rest that learns along."""
+    if not config.tune:
+        return load_encoder(config.encoder), None
+    convolutions = Wav2Vec2(config.encoder.partition(":")[2] or PAPERS, convolutions=True)
+    return convolutions, Ear.of(convolutions.model)
 
 
 def _heard(encoder: Encoder, samples: np.ndarray, cache: Path) -> Features:
