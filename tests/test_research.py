@@ -17,6 +17,7 @@ from conftest import ROOT, launched, needs_detector, phones, small_wav2vec2
 from kmtalk import InputError, Template, metrics
 from kmtalk.animation import load_animation
 from kmtalk.corpora.folder import load_folder
+from kmtalk.corpora.mesh import SIMULATED
 from kmtalk.corpora.meshes import load_meshes
 from kmtalk.face.template import write_obj
 from kmtalk.motion.inference import place_keys
@@ -232,10 +233,10 @@ def test_several_processes_learn_vertices(four):
 
 
 @pytest.mark.slow
-def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, tmp_path, corpora):
+def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, tmp_path, own):
     (tmp_path / "lve.txt").write_text(", ".join(map(str, range(200, 260))))
-    given = ("--path", corpora / "vocaset", "--config", tiny(tmp_path, "paper-vocaset", corpora / "vocaset"),
-             "--lips", "lve.txt", "--upper", "lve.txt", "-o", "runs")  # fmt: skip
+    given = ("--path", own, "--config", tiny(tmp_path, "paper-vocaset", own), "--lips", "lve.txt",
+             "--upper", "lve.txt", "-o", "runs")  # fmt: skip
     done = kmtalk("reproduce", "table", 3, *given)
     assert done.returncode == 0, done.stderr
     assert "simulated motion: published figures" in done.stdout
@@ -248,9 +249,29 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     again = kmtalk("reproduce", "table", 3, *given)
     assert again.stdout == done.stdout
     assert kept == {p: p.stat().st_mtime_ns for p in kept}
+    # with figures in a table of one's own, and what passes for the real corpus once its label is gone
+    mine = {
+        3: {"title": "Mine", "rows": [{"name": "whole", "published": {"vocaset": {"LVE": "0.123", "FDD": "0.456"}}}]}
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    simulated = kmtalk("reproduce", "table", 3, *given, "--tables", "mine.yaml")
+    assert simulated.returncode == 0 and "whole" in simulated.stdout and "0.123" not in simulated.stdout
+    (own / SIMULATED).unlink()
+    shown = kmtalk("reproduce", "table", 3, *given, "--tables", "mine.yaml")
+    assert "whole                            published 0.123     measured LVE" in shown.stdout, shown.stderr
+    assert (
+        "published 0.456     measured FDD (signed" in shown.stdout
+        and "published not held  measured MVE" in shown.stdout
+    )
+    mine[3]["rows"][0]["chnages"] = {}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
     timed = kmtalk("reproduce", "table", 8, *given)
     assert timed.returncode == 0 and "ms a frame" in timed.stdout
-    for arguments, said in (((2, *given), "--predictions NAME=DIR"), ((9, *given), "table 9")):
+    for arguments, said in (
+        ((2, *given), "--predictions NAME=DIR"),
+        ((9, *given), "table 9"),
+        ((3, *given, "--tables", "mine.yaml"), "mine.yaml: 3.rows.0.chnages: unknown key"),
+    ):
         wrong = kmtalk("reproduce", "table", *arguments)
         assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
 

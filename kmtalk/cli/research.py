@@ -173,6 +173,9 @@ def table(
     lips: Annotated[str | None, typer.Option(help="Mask FILE or FILE:PART; by default found.")] = None,
     upper: Annotated[str | None, typer.Option(help="Mask of the upper face, for FDD; the same.")] = None,
     textgrids: Grids = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="YAML like data/paper/tables.yaml, with figures or rows of your own.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -180,7 +183,7 @@ def table(
     with session(quiet, as_json) as screen:
         from kmtalk.assets import asset
         from kmtalk.corpora.meshes import TEST
-        from kmtalk.research.tables import Where
+        from kmtalk.research.tables import Where, load_table
         from kmtalk.research.tables import reproduce as run_table
         from kmtalk.training.config import load_config
 
@@ -189,7 +192,7 @@ def table(
             raise InputError(f"{path}: the paper has no config for a folder of your own; give --config")
         plan = load_config(config or asset(f"configs/paper-{kind}.yaml"))
         where = Where(kind, path, output, split or TEST.get(kind, "test"), lips, upper, others, textgrids)
-        for line in run_table(number, plan, where, screen, screen.say):
+        for line in run_table(number, load_table(number, tables), plan, where, screen, screen.say):
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)
 

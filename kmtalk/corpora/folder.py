@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.mesh import TEXTGRIDS, MeshClip, MeshCorpus, NpyFrames, load_json, source_of
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, first_fault
 from kmtalk.face.files.load import load_template
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import read_textgrid
@@ -53,8 +53,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(load_json(file))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InputError(f"{file}: {first_fault(error)}") from None
     if bool(manifest.templates) == bool(manifest.shapes):
         raise InputError(f"{file}: give templates for vertices, or shapes for weights of a rig")
     names = [c.name for c in manifest.clips]

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kmtalk.assets import asset
 from kmtalk.corpora.meshes import load_meshes
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, first_fault
 from kmtalk.motion.inference import place_keys, run
 from kmtalk.motion.model import load_network, style_shares
 from kmtalk.progress import Progress
@@ -21,7 +20,7 @@ from kmtalk.research.meshes import make_bench
 from kmtalk.research.predict import Predicted, Predictor, predict, read_predictions, resting
 from kmtalk.research.scores import Bench, score
 from kmtalk.speech.encode import load_encoder
-from kmtalk.training.config import Config
+from kmtalk.training.config import Config, load_yaml
 from kmtalk.training.corpora import prepare
 from kmtalk.training.loop import Trainer
 
@@ -36,8 +35,8 @@ class _Strict(BaseModel):
 
 class Row(_Strict):
     """One row: what it ``changes`` in the config, and in its ``corpus``; whether LKMA's keys are joined by straight
-    lines (``keys_alone``) in place of CMC; and what was ``published`` by kind of corpus and metric, as printed there.
-    Rows that change the same are trained once."""
+    lines (``keys_alone``) in place of CMC; and what was ``published`` by kind of corpus and metric, as it was printed.
+    """
 
     name: str
     changes: dict[str, Any] = Field(default_factory=dict)
@@ -74,24 +73,30 @@ class Where:
     textgrids: Path | None = None
 
 
-def load_table(number: int) -> Table:
-    """Table ``number`` of data/paper/tables.yaml; raises InputError where there is none."""
-    known = yaml.safe_load(asset("paper/tables.yaml").read_text())
+def load_table(number: int, path: Path | None = None) -> Table:
+    """Table ``number`` of data/paper/tables.yaml, or of a file like it; raises InputError where there is none."""
+    path = path or asset("paper/tables.yaml")
+    known = load_yaml(path)
     if number not in known:
-        raise InputError(f"table {number}: the paper's are {', '.join(map(str, known))}")
-    return Table.model_validate(known[number])
+        raise InputError(f"table {number}: {path.name} has {', '.join(map(str, known))}")
+    try:
+        return Table.model_validate(known[number])
+    except ValidationError as error:
+        raise InputError(f"{path}: {number}.{first_fault(error)}") from None
 
 
 def reproduce(
     number: int,
+    table: Table,
     config: Config,
     where: Where,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
-    """Lines of a table. Rows that were trained before (``output``/tableN-ROW) are taken up or not trained again. A
-    simulated corpus never stands beside published figures: their column is left out."""
-    table, progress = load_table(number), progress or Progress()
+    """Lines of ``table``, of its ``number``. Rows that were trained before (``output``/tableN-ROW) are taken up or not
+    trained again; rows that change the same are trained once. A simulated corpus never stands beside published figures:
+    their column is left out."""
+    progress = progress or Progress()
     if table.corpora and where.kind not in table.corpora:
         raise InputError(f"table {number}: is of {', '.join(table.corpora)}, not of {where.kind}")
     if table.others and not where.predictions and not table.rows:
@@ -116,7 +121,8 @@ def reproduce(
         yield from line("rest (nothing moves)", resting(bench.corpus, bench.clips), bench, {})
     for row in table.rows:
         of = _bench(where, row.corpus) if row.corpus else bench
-        weights = _trained(number, config, row, where, progress, say)
+        same = next(r for r in table.rows if (r.changes, r.corpus) == (row.changes, row.corpus))
+        weights = _trained(f"table{number}-{same.name}", config, row, where, progress, say)
         if table.time:
             yield from _timed(row.name, weights, of)
             continue
@@ -126,7 +132,7 @@ def reproduce(
         yield from line(name, read_predictions(folder, bench.corpus, bench.clips), bench, {})
         if table.others == "complete":
             both = Row(name=f"{name} with KMTalk", corpus={"keys_from": folder})
-            weights = _trained(number, config, both, where, progress, say)
+            weights = _trained(f"table{number}-{both.name}", config, both, where, progress, say)
             by = Predictor(load_network(weights), bench.corpus, keys_from=folder)
             yield from line(both.name, predict(by, bench.clips), bench, {})
 
@@ -137,20 +143,18 @@ def _bench(where: Where, changes: Mapping[str, Any] | None = None) -> Bench:
     return make_bench(corpus, where.split, where.lips, where.upper, mouths=False)
 
 
-def _trained(
-    number: int, config: Config, row: Row, where: Where, progress: Progress, say: Callable[[str], None]
-) -> Path:
-    """Weights of a row, trained in a folder of their own, or taken up there; those of a row that changes the same as
-    an earlier one are that one's."""
-    rows = load_table(number).rows
-    first = next((r for r in rows if (r.changes, r.corpus) == (row.changes, row.corpus)), row)
-    folder = where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in f"table{number}-{first.name}")
+def _trained(name: str, config: Config, row: Row, where: Where, progress: Progress, say: Callable[[str], None]) -> Path:
+    """Weights of a row, trained in a folder of their own, or taken up there."""
+    folder = where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
     changed: dict[str, Any] = {"path": where.path, "textgrids": where.textgrids, "lips": where.lips, **row.corpus}
     held = config.model_dump()
     corpora = [{**c, **{k: v for k, v in changed.items() if v is not None}} for c in held["corpora"]]
     for key, value in row.changes.items():
         held[key] = {**held[key], **value} if isinstance(value, dict) else value
-    plan = Config.model_validate({**held, "corpora": corpora})
+    try:
+        plan = Config.model_validate({**held, "corpora": corpora})
+    except ValidationError as error:
+        raise InputError(f"row {row.name}: {first_fault(error)}") from None
     done = folder / "network.safetensors"
     if done.is_file() and (folder / "config.json").read_text() == plan.model_dump_json(indent=2) + "\n":
         return done

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, first_fault
 from kmtalk.motion.attention import DECODER_HEADS
 
 
@@ -119,8 +119,8 @@ class Config(_Strict):
         return self
 
 
-def load_config(path: Path) -> Config:
-    """Read YAML; relative paths are taken from the file's own folder. Raises InputError for anything wrong."""
+def load_yaml(path: Path) -> dict[Any, Any]:
+    """A mapping written as YAML; raises InputError for anything else."""
     try:
         given = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -128,14 +128,17 @@ def load_config(path: Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(given, dict):
-        raise InputError(f"{path}: not a training config; see data/configs")
+        raise InputError(f"{path}: not a mapping of keys; see data/configs and data/paper")
+    return given
+
+
+def load_config(path: Path) -> Config:
+    """Read YAML; relative paths are taken from the file's own folder. Raises InputError for anything wrong."""
+    given = load_yaml(path)
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: {place}: {what}") from None
+        raise InputError(f"{path}: {first_fault(error)}") from None
 
     def there(p: Path) -> Path:
         return (path.parent / p).resolve()
