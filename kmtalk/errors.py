@@ -17,4 +17,4 @@ def first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return f"{place}: {what}"
+    return f"{place}: {what}" if place else what

@@ -30,6 +30,7 @@ from kmtalk.face.ways import rig_on
 from kmtalk.keys import Keys, locate
 from kmtalk.motion.editing import complete
 from kmtalk.motion.finish import close_others
+from kmtalk.motion.inference import encoder_of
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import Intensity, Performer, check_rig, find_intensity, intensified, parse_style
 from kmtalk.progress import Progress
@@ -37,7 +38,6 @@ from kmtalk.speech.align import Transcript, align_or_uniform, uniform
 from kmtalk.speech.aligners import Aligners
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.encode import load_encoder
 from kmtalk.speech.text import check_text
 from kmtalk.speech.transcribe import Transcriber
 
@@ -107,7 +107,7 @@ class KMTalk:
         it is the same model."""
         wanted = self.network.shape.encoder
         shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._whisper}"
-        return Performer(self.network, load_encoder(wanted, self._transcriber.model if shared else None))
+        return Performer(self.network, encoder_of(self.network, self._transcriber.model if shared else None))
 
     @cached_property
     def completer(self) -> Performer:

@@ -119,10 +119,10 @@ def tone(tmp_path):
     return path
 
 
-def small_wav2vec2(folder):
+def small_wav2vec2(folder, seed=0):
     """A folder with an untrained wav2vec 2.0 of 32 dimensions."""
     transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = transformers.Wav2Vec2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, conv_dim=[16] * 7,
                                          intermediate_size=32, num_conv_pos_embeddings=16)  # fmt: skip
     transformers.Wav2Vec2Model(config).save_pretrained(folder)

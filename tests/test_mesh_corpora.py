@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from kmtalk import InputError, metrics
 from kmtalk.articulation.inverse import MouthSolver
 from kmtalk.corpora.check import check
 from kmtalk.corpora.folder import load_folder, load_rig_folder
-from kmtalk.corpora.meshes import found_template, load_meshes
+from kmtalk.corpora.meshes import found_face, load_meshes
 from kmtalk.face.motion import at_times, frame_times
 from kmtalk.face.mouth import MouthRuler
 from kmtalk.pickles import load_pickle
@@ -146,16 +147,20 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     rows = held["FaceTalk_170809_00138_TA"]["sentence21"]
     for lost in (10, 11, 30):
         del rows[lost]
+    del held["FaceTalk_170809_00138_TA"]["sentence22"][0]
     (tmp_path / "vocaset" / "subj_seq_to_idx.pkl").write_bytes(pickle.dumps(held))
     shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
     (tmp_path / "biwi" / "faces" / "F1" / "e37" / "frame_004.vl").unlink()
-    (vocaset,) = load_meshes("vocaset", tmp_path / "vocaset").gaps
-    assert vocaset == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames lack, the first of them 10"
+    between, before = sorted(load_meshes("vocaset", tmp_path / "vocaset").gaps)
+    assert between == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames lack, the first of them 10"
+    assert before.startswith("FaceTalk_170809_00138_TA_sentence22: 1 of ") and before.endswith("the first of them 0")
     (biwi,) = load_meshes("biwi", tmp_path / "biwi").gaps
     assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames lack, the first of them 4")
-    assert not load_meshes("biwi", corpora / "biwi-raw").gaps and not load_meshes("vocaset", corpora / "vocaset").gaps
+    assert load_meshes("biwi", corpora / "biwi-raw").gaps == load_meshes("vocaset", corpora / "vocaset-raw").gaps == ()
     found = {f.what: f for f in check(load_meshes("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
-    assert (found.verdict, found.note) == ("look", vocaset)
+    assert found.verdict == "look" and "frames lack" in found.note and "(and 1 more)" in found.note
+    untold = {f.what: f for f in check(load_meshes("vocaset", corpora / "vocaset"))}["gaps between frames"]
+    assert untold.verdict == "look" and "number no frames" in untold.note
 
 
 @needs_detector
@@ -163,17 +168,41 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
 def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, rig, kind):
     """The simulated speaker's mouth, in mm, found again on a recut mesh, on heads up to 6 % larger or smaller."""
     corpus, solver = load_meshes(kind, corpora / kind), MouthSolver(rig)
-    ruler = MouthRuler.of(found_template(corpus), metrics.MM.get(corpus.unit))
+    template, doubts = found_face(corpus)
+    assert not doubts
     spoken = [(c, c.samples()) for c in simulated_clips if c.alignment.phones]
     for clip in corpus.clips[::3]:
-        heard = clip.samples()
+        heard = clip.sound()
         own = next(c for c, s in spoken if len(s) == len(heard) and np.allclose(s, heard, atol=1e-3))
-        moved = clip.frames.read(0, len(clip.frames))[:, ruler.points]
-        made = ruler.on(corpus.templates[clip.subject]).measure(moved).channels
-        truth = at_times(solver.measure(own.weights).channels, own.fps, frame_times(len(made), clip.fps))
-        for k, most in enumerate((1.2, 0.4, 0.7)):
+        head = replace(template, vertices=corpus.templates[clip.subject])
+        ruler = MouthRuler.of(head, metrics.MM.get(corpus.unit))
+        made = ruler.measure(clip.frames.read(0, len(clip.frames))[:, ruler.points]).channels
+        times = frame_times(len(made), clip.fps) - clip.early
+        truth = at_times(solver.measure(own.weights).channels, own.fps, times)
+        for k, most in enumerate((0.4, 0.2, 0.6)):
             assert np.corrcoef(truth[:, k], made[:, k])[0, 1] > 0.95, (clip.name, k)
             assert np.sqrt(np.mean((truth[:, k] - made[:, k]) ** 2)) < most, (clip.name, k)
+
+
+def test_every_second_frame_keeps_its_time(corpora):
+    """Sound and phones of VOCASET at 30 fps are put off by the 1/120 s that its frames show earlier."""
+    whole, half = (load_meshes("vocaset", corpora / "vocaset", fps=fps).clips[0] for fps in (60.0, 30.0))
+    assert (whole.early, half.early) == (0, pytest.approx(1 / 120))
+    assert np.array_equal(half.samples()[133:], whole.samples()) and not half.samples()[:133].any()
+    early, late = whole.alignment().phones[0], half.alignment().phones[0]
+    assert late.start - early.start == pytest.approx(1 / 120) and late.end - early.end == pytest.approx(1 / 120)
+    # the same moment of the file: frame 2n at (2n + 0.5) / 60 s, put off, is frame n's time
+    assert (2 * 7 + 0.5) / 60 + half.early == pytest.approx((7 + 0.5) / 30)
+
+
+@needs_detector
+def test_a_face_that_was_found_badly_is_not_measured_on(kmtalk, corpora, tmp_path):
+    vertices = np.random.default_rng(3).choice(5023, 7, replace=False).tolist()
+    names = ("eye_outer_left", "eye_outer_right", "nose_tip", "mouth_left", "mouth_right", "lip_inner_upper", "chin")
+    (tmp_path / "wild.json").write_text(json.dumps(dict(zip(names, vertices, strict=True))))
+    done = kmtalk("evaluate", corpora / "vocaset", "--corpus", "vocaset", "--landmarks", "wild.json")
+    assert done.returncode == 2 and not done.stdout and len(done.stderr.strip().splitlines()) == 1
+    assert "was found badly" in done.stderr or "no face" in done.stderr, done.stderr
 
 
 def test_only_the_emotional_takes_of_biwi_count(corpora, tmp_path):

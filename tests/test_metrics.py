@@ -91,8 +91,14 @@ def test_samples():
 def test_warping_forgives_time_and_not_size():
     assert metrics.ldtw([np.array([0, 1, 1, 2])], [np.array([0, 1, 2, 2])]).value == pytest.approx(0, **EXACT)
     assert metrics.ldtw([np.ones(3)], [np.zeros(3)]).value == pytest.approx(1, **EXACT)
-    # (0, 0), then 2 against 1, then (2, 2): one millimetre on a path of three
-    assert metrics.ldtw([np.array([0, 2])], [np.array([0, 1, 2])]).value == pytest.approx(1 / 3, **EXACT)
+    # (0, 0), 0 against 1, then (2, 2): one millimetre, over two and three frames
+    assert metrics.ldtw([np.array([0, 2])], [np.array([0, 1, 2])]).value == pytest.approx(1 / 5, **EXACT)
+    # a tremble brings a shut mouth no nearer to one that speaks
+    spoken = 5 * np.clip(np.sin(np.arange(90) / 4), 0, None)
+    still, noise = np.zeros(90), 1e-5 * np.random.default_rng(0).normal(size=90)
+    assert metrics.ldtw([still + noise], [spoken]).value == pytest.approx(
+        metrics.ldtw([still], [spoken]).value, abs=5e-5
+    )
 
 
 def test_beats():
@@ -113,6 +119,17 @@ def test_beats():
 
 def mouth(aperture):
     return np.stack([aperture, 0 * aperture, 0 * aperture], 1)
+
+
+def test_clips_that_are_too_short_are_left_out():
+    rng = np.random.default_rng(1)
+    short, long = (mouth(5 + rng.normal(size=n)) for n in (2, 90))
+    for fps in (30.0, 120.0):
+        assert np.isnan(metrics.band_power([(short, fps)]).value)
+        assert np.isnan(metrics.lead([(short, np.zeros(4000), fps)]).value)
+    assert metrics.band_power([(short, 30.0), (long, 30.0)]) == metrics.band_power([(long, 30.0)])
+    sound = rng.normal(size=48000) * 0.1
+    assert metrics.lead([(short, sound, 30.0), (long, sound, 30.0)]) == metrics.lead([(long, sound, 30.0)])
 
 
 def test_contacts():

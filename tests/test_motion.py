@@ -10,14 +10,14 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import at_times, frame_times
 from kmtalk.motion import inference
 from kmtalk.motion.completion import key_lines
-from kmtalk.motion.ear import Ear
+from kmtalk.motion.ear import CONVOLUTIONS, Ear
 from kmtalk.motion.editing import spread
 from kmtalk.motion.finish import finish
 from kmtalk.motion.heads import BasisHead, RigHead, principal_basis
 from kmtalk.motion.inference import inner_rate
 from kmtalk.motion.losses import NAMES, LipReader, Losses, RigSurface, VertexSurface
 from kmtalk.motion.model import Batch, Network, Shape, load_network, style_shares
-from kmtalk.motion.performer import find_intensity, intensified, parse_style
+from kmtalk.motion.performer import Performer, find_intensity, intensified, parse_style
 from kmtalk.speech import encode
 from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
 from kmtalk.speech.encode import Features, LogMel, Wav2Vec2, WhisperLayer, load_encoder
@@ -170,6 +170,11 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
     with torch.no_grad():
         made = again.eval()(given, real)[0, : len(features.values)].numpy()
     assert np.allclose(made, heard.values, atol=1e-4)  # what pads a batch is not heard
+    network = Network(Shape(convolutions.name, 32, width=32, heads=4, blocks=1, names=("jawOpen",), ear=ear.config))
+    network.facts = {CONVOLUTIONS: convolutions.digest}
+    assert Performer(network, convolutions).hear(load_audio(SPEECH)).values.shape[1] == 16
+    with pytest.raises(InputError, match="not what these weights learnt with"):
+        Performer(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
 
 
 @pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2", "wav2vec2-conv"])

@@ -218,7 +218,10 @@ def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
     (four / "manifest.json").write_text(json.dumps(manifest))
     scored = kmtalk("evaluate", four, "--corpus", "folder", "--lips", "lips.txt", "--network", f"a={weights}")
     assert scored.returncode == 0 and not scored.stderr, scored.stderr
-    assert scored.stdout.count("  LVE ") == 2 and "mouths and the upper face are not measured" in scored.stdout
+    assert scored.stdout.count("  LVE ") == 2 and "not measured: mouths and the upper face: " in scored.stdout
+    small_wav2vec2(four / "w2v", seed=1)
+    other = kmtalk("evaluate", four, "--corpus", "folder", "--lips", "lips.txt", "--network", f"a={weights}")
+    assert other.returncode == 2 and "not what these weights learnt with" in other.stderr
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": "log-mel"}))
     with pytest.raises(InputError, match="tune: only wav2vec2"):
         load_config(path)
@@ -265,12 +268,22 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     )
     mine[3]["rows"][0]["chnages"] = {}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    rows = [
+        [{"name": "odd", "changes": {"nope": {"a": 1}}}],
+        [{"name": "slow", "corpus": {"fps": "fast"}}],
+        [{"name": "same", "changes": {"seed": k}} for k in (1, 2)],
+    ]
+    odd = {number + 1: {"title": "Odd", "rows": held} for number, held in enumerate(rows)}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(odd))
     timed = kmtalk("reproduce", "table", 8, *given)
     assert timed.returncode == 0 and "ms a frame" in timed.stdout
     for arguments, said in (
         ((2, *given), "--predictions NAME=DIR"),
         ((9, *given), "table 9"),
         ((3, *given, "--tables", "mine.yaml"), "mine.yaml: 3.rows.0.chnages: unknown key"),
+        ((1, *given, "--tables", "odd.yaml"), "row odd: nope: unknown key"),
+        ((2, *given, "--tables", "odd.yaml"), "row slow: corpora.0.fps"),
+        ((3, *given, "--tables", "odd.yaml"), "two rows are called same"),
     ):
         wrong = kmtalk("reproduce", "table", *arguments)
         assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1

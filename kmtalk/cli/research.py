@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kmtalk.cli.options import Landmarks, named
+from kmtalk.cli.options import named
 from kmtalk.cli.screen import Json, Quiet, session
 from kmtalk.errors import InputError
 
@@ -227,7 +227,10 @@ def evaluate(
     ] = None,
     lips: Annotated[str | None, typer.Option(help="vertices: mask FILE or FILE:PART; by default found.")] = None,
     upper: Annotated[str | None, typer.Option(help="vertices: mask of the upper face, for FDD; the same.")] = None,
-    landmarks: Landmarks = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="vertices: landmarks of the first subject's neutral face (JSON, by numbers of vertices)."),
+    ] = None,
     fps: Fps = 30.0,
     textgrids: Grids = None,
     output: Annotated[

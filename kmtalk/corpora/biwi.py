@@ -22,7 +22,7 @@ from kmtalk.corpora.mesh import (
     MeshCorpus,
     NpyFrames,
     fitting_faces,
-    gap_in,
+    gaps_in,
     load_json,
     named_templates,
     source_of,
@@ -92,7 +92,7 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
     grids, faces = textgrids or path / TEXTGRIDS, None
     missing: list[str] = []
     clips: list[MeshClip] = []
-    gaps: list[str] = []
+    numbers: dict[str, list[int]] = {}
     frames: Frames
     if (path / "vertices_npy").is_dir():
         templates = named_templates(load_pickle(path / "templates.pkl"), path / "templates.pkl")
@@ -117,8 +117,7 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
             name = f"{folder.parent.name}_{folder.name}"
             if parts:
                 frames = VlFrames(parts, faces)
-                if lacking := gap_in(int(digits[-1]) for p in parts if (digits := re.findall(r"\d+", p.stem))):
-                    gaps.append(f"{name}: {lacking}")
+                numbers[name] = [int(digits[-1]) for p in parts if (digits := re.findall(r"\d+", p.stem))]
                 _add(clips, missing, path, grids, name, frames, templates)
             elif folder.is_dir():
                 missing.append(f"{name}: no .vl frames (unpack its .tar)")
@@ -136,7 +135,7 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
         kept,
         splits_by_rule(kept, rules),
         tuple(missing),
-        gaps=tuple(gaps),
+        gaps=gaps_in(numbers) if numbers else None,
     )
 
 

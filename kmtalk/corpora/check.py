@@ -47,7 +47,7 @@ def check(corpus: MeshCorpus, progress: Progress | None = None) -> list[Finding]
             f"{len(corpus.clips)} of {len(subjects)} subjects, at {_rates(corpus)} fps",
         ),
         _noted("left out", corpus.missing),
-        _noted("gaps between frames", corpus.gaps),
+        _noted("gaps between frames", ["not told: its files number no frames"] if corpus.gaps is None else corpus.gaps),
         *[Finding(f"split {n}", "ok" if m else "look", f"{len(m)} clips") for n, m in corpus.splits.items()],
         Finding("vertices", "ok", f"{corpus.count}, faces {'unknown' if corpus.faces is None else len(corpus.faces)}"),
         _unit(corpus),

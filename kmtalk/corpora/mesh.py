@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -61,7 +61,8 @@ class NpyFrames:
 @dataclass(frozen=True)
 class MeshClip:
     """One sentence: ``name``, who spoke it, its number, its sound (a file, or samples (S,) at SAMPLE_RATE) and
-    ``frames`` at ``fps``, frame n at (n + 0.5) / fps s; ``textgrid`` is where its alignment is, or would be."""
+    ``frames`` at ``fps``; ``textgrid`` is where its alignment is, or would be. Frame n is at (n + 0.5) / fps s; where
+    it shows an earlier moment of the file, by ``early`` s, sound and alignment are put off by as much."""
 
     name: str
     subject: str
@@ -70,26 +71,31 @@ class MeshClip:
     frames: Frames
     fps: float
     textgrid: Path
+    early: float = 0.0
 
-    def samples(self) -> np.ndarray:
-        """Mono samples (S,) at SAMPLE_RATE."""
+    def sound(self) -> np.ndarray:
+        """Mono samples (S,) at SAMPLE_RATE, as the file has them: what is aligned."""
         return self.audio if isinstance(self.audio, np.ndarray) else load_audio(self.audio).samples
 
+    def samples(self) -> np.ndarray:
+        """Mono samples (S,) at SAMPLE_RATE, on the frames' clock."""
+        return np.pad(self.sound(), (round(self.early * SAMPLE_RATE), 0))
+
     def alignment(self) -> Alignment:
-        """Its phones; raises InputError where nobody aligned it."""
+        """Its phones, on the frames' clock; raises InputError where nobody aligned it."""
         if not self.textgrid.is_file():
             raise InputError(
                 f"{self.textgrid}: no alignment of {self.name}; kmtalk corpus align makes it, or bring your own"
             )
-        return read_textgrid(self.textgrid, len(self.samples()) / SAMPLE_RATE)
+        return read_textgrid(self.textgrid, len(self.sound()) / SAMPLE_RATE).later(self.early)
 
 
 @dataclass(frozen=True)
 class MeshCorpus:
     """Clips of one topology. ``unit`` of their vertices: "m", "cm", "mm", or "units" where nobody knows; ``templates``
     subject → neutral (V, 3); ``faces`` (F, 3) or None; ``splits`` name → names of clips; ``missing`` are clips that
-    were left out, with the reason, ``gaps`` those whose frames are not numbered through, and so close up; ``source`` is
-    what every figure is labelled with."""
+    were left out, with the reason, ``gaps`` those whose frames are not numbered through, and so close up (None: its
+    files do not number them); ``source`` is what every figure is labelled with."""
 
     kind: str
     path: Path
@@ -100,7 +106,7 @@ class MeshCorpus:
     clips: tuple[MeshClip, ...]
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
+    gaps: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -118,11 +124,15 @@ class MeshCorpus:
         return found
 
 
-def gap_in(numbers: Iterable[int]) -> str:
-    """What lacks between the first and the last of a clip's frame numbers; "" where nothing does."""
-    held = sorted(numbers)
-    lacking = sorted(set(range(held[0], held[-1] + 1)) - set(held)) if held else []
-    return f"{len(lacking)} of {held[-1] - held[0] + 1} frames lack, the first of them {lacking[0]}" if lacking else ""
+def gaps_in(numbers: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """What lacks between each clip's frame numbers, and before them, where others' begin earlier."""
+    first, out = min((min(held) for held in numbers.values() if held), default=0), []
+    for name, held in numbers.items():
+        span = max(held, default=first) - first + 1
+        lacking = sorted(set(range(first, first + span)) - set(held))
+        if held and lacking:
+            out.append(f"{name}: {len(lacking)} of {span} frames lack, the first of them {lacking[0]}")
+    return tuple(out)
 
 
 def splits_by_rule(clips: tuple[MeshClip, ...], rules: Mapping[str, object]) -> dict[str, tuple[str, ...]]:

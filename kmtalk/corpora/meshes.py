@@ -13,7 +13,6 @@ from kmtalk.corpora.mesh import MeshCorpus
 from kmtalk.corpora.vocaset import load_vocaset
 from kmtalk.errors import InputError
 from kmtalk.face.atlas import load_atlas
-from kmtalk.face.fit import NoFace
 from kmtalk.face.picked import load_landmarks
 from kmtalk.face.rig import load_rig
 from kmtalk.face.template import Template
@@ -35,19 +34,19 @@ def load_meshes(kind: str, path: Path, fps: float = 30.0, textgrids: Path | None
     raise InputError(f"{kind}: no such corpus of vertices; one of {', '.join(KINDS)}")
 
 
-def found_template(corpus: MeshCorpus, landmarks: Path | None = None) -> Template:
+def found_face(corpus: MeshCorpus, landmarks: Path | None = None) -> tuple[Template, tuple[str, ...]]:
     """The corpus' first neutral face with its regions and landmarks, found as on any mesh (face.fit), or helped by a
-    file of ``landmarks``.
+    file of ``landmarks``; and what leaves doubts of it.
 
-    Raises InputError where the corpus has no faces, or none is found.
+    Raises InputError where the corpus has no triangles, or no face is found, or none that can be trusted.
     """
     subject, vertices = next(iter(corpus.templates.items()))
     if corpus.faces is None:
         where = {"vocaset": "FLAME_sample.ply", "biwi": "BIWI.ply"}.get(corpus.kind, "a template with faces")
-        raise InputError(f"{corpus.path}: its triangles are unknown, so lips cannot be found; add {where}, or a mask")
+        raise InputError(f"{corpus.path}: its triangles are unknown, so no face can be found; add {where}")
     template = Template(vertices.astype(np.float32), corpus.faces, units=corpus.unit, name=subject)
     points = None if landmarks is None else load_landmarks(landmarks, template.vertices)
-    try:
-        return rig_on(template, load_atlas(load_rig(asset("head.safetensors"))), points).rig.template
-    except NoFace as error:
-        raise InputError(f"{corpus.path}: {error}, or a mask of the lips") from None
+    found = rig_on(template, load_atlas(load_rig(asset("head.safetensors"))), points)
+    if found.report.confidence == "low":
+        raise InputError(f"{corpus.path}: the face of {subject} was found badly ({'; '.join(found.report.doubts)})")
+    return found.rig.template, found.report.doubts

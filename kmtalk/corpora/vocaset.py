@@ -1,7 +1,8 @@
 """VOCASET (Cudeiro et al. 2019): 12 subjects, 40 sentences each, FLAME's 5023 vertices at 60 fps, in metres.
 
 Licensed to each user, who brings it by path, raw as it is downloaded or processed as FaceFormer's script leaves it. The
-paper's 30 fps are every second frame, which is what the field evaluates on.
+paper's 30 fps are every second frame, which is what the field evaluates on; they show what was 1/120 s before the time
+of a frame at 30 fps, for which the clips' sound makes up (``MeshClip.early``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kmtalk.corpora.mesh import (
     MeshCorpus,
     NpyFrames,
     fitting_faces,
-    gap_in,
+    gaps_in,
     load_json,
     mapped,
     named_templates,
@@ -62,13 +63,14 @@ def load_vocaset(path: Path, fps: float = 30.0, textgrids: Path | None = None) -
     if fps not in (30.0, 60.0):
         raise InputError(f"VOCASET has 60 fps, of which every second makes 30; not {fps:g}")
     step, grids = round(FPS / fps), textgrids or path / TEXTGRIDS
+    gaps: tuple[str, ...] | None
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
     if (path / RAW[0]).is_file():
         clips, missing, gaps = _raw(path, step, fps, grids)
     elif (path / "vertices_npy").is_dir():
         clips, missing = _processed(path, step, fps, grids)
-        gaps = []
+        gaps = None
     else:
         raise InputError(
             f"{path}: not VOCASET: neither {', '.join(RAW)} nor vertices_npy/, wav/ and templates.pkl are here"
@@ -83,10 +85,10 @@ def load_vocaset(path: Path, fps: float = 30.0, textgrids: Path | None = None) -
     rules = load_json(asset("vocaset/splits.json"))
     source = source_of(path, "VOCASET")
     splits = splits_by_rule(kept, rules)
-    return MeshCorpus("vocaset", path, source, UNIT, templates, faces, kept, splits, tuple(missing), gaps=tuple(gaps))
+    return MeshCorpus("vocaset", path, source, UNIT, templates, faces, kept, splits, tuple(missing), gaps=gaps)
 
 
-def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str], list[str]]:
+def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str], tuple[str, ...]]:
     for name in RAW:
         if not (path / name).is_file():
             raise InputError(f"{path / name}: is missing; raw VOCASET is {', '.join(RAW)}")
@@ -94,7 +96,7 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
     places: Any = load_pickle(path / RAW[2])
     clips: list[MeshClip] = []
     missing: list[str] = []
-    gaps: list[str] = []
+    numbers: dict[str, list[int]] = {}
     try:
         for subject, sentences in places.items():
             for sentence, rows in sentences.items():
@@ -103,8 +105,7 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
                 if sound is None or not len(rows):
                     missing.append(f"{name}: no {'frames' if sound is not None else 'sound'}")
                     continue
-                if lacking := gap_in(map(int, rows)):
-                    gaps.append(f"{name}: {lacking}")
+                numbers[name] = list(map(int, rows))
                 order = np.array([rows[k] for k in sorted(rows)], np.int64)[::step]
                 try:
                     audio = from_samples(_floating(np.asarray(sound["audio"])), int(sound["sample_rate"]), name)
@@ -113,11 +114,20 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
                     continue
                 frames: Frames = _Picked(path / RAW[0], order)
                 clips.append(
-                    MeshClip(name, subject, _number(name), audio.samples, frames, fps, grids / f"{name}.TextGrid")
+                    MeshClip(
+                        name,
+                        subject,
+                        _number(name),
+                        audio.samples,
+                        frames,
+                        fps,
+                        grids / f"{name}.TextGrid",
+                        _early(fps),
+                    )
                 )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: its pickles are not laid out as VOCASET's ({str(error)[:80]})") from None
-    return clips, missing, gaps
+    return clips, missing, gaps_in(numbers)
 
 
 def _processed(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip], list[str]]:
@@ -132,12 +142,19 @@ def _processed(path: Path, step: int, fps: float, grids: Path) -> tuple[list[Mes
             missing.append(f"{name}: its name does not end in a sentence's number")
             continue
         clips.append(
-            MeshClip(name, subject, _number(name), sound, NpyFrames(file, step), fps, grids / f"{name}.TextGrid")
+            MeshClip(
+                name, subject, _number(name), sound, NpyFrames(file, step), fps, grids / f"{name}.TextGrid", _early(fps)
+            )
         )
     for sound in sorted((path / "wav").glob("*.wav")):
         if not (path / "vertices_npy" / f"{sound.stem}.npy").is_file():
             missing.append(f"{sound.stem}: no vertices (vertices_npy/{sound.stem}.npy)")
     return clips, missing
+
+
+def _early(fps: float) -> float:
+    """Frame n of 30 a second is frame 2n of 60: at (2n + 0.5) / 60 s and not at (n + 0.5) / 30."""
+    return 0.5 / fps - 0.5 / FPS
 
 
 def _number(name: str) -> int:

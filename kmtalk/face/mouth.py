@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -49,10 +49,6 @@ class MouthRuler:
         points = np.array([template.landmarks[n] for n in LANDMARKS])
         neutral = template.vertices[points].astype(np.float64)
         return cls(points, neutral, template.mm_per_unit if mm is None else mm)
-
-    def on(self, vertices: np.ndarray) -> MouthRuler:
-        """The ruler of another neutral face (V, 3) of the same topology."""
-        return replace(self, neutral=vertices[self.points].astype(np.float64))
 
     @cached_property
     def left(self) -> np.ndarray:

@@ -36,6 +36,8 @@ def beat_consistency(motion: np.ndarray, audio: np.ndarray, sigma: float = SIGMA
     the two the other way round."""
     if not len(motion) or not len(audio):
         raise InputError("beat consistency: no beats in the " + ("motion" if len(audio) else "sound"))
-    away = np.abs(audio[:, None] - motion[None]).min(1)
+    motion = np.sort(motion)
+    after = np.searchsorted(motion, audio).clip(1, max(len(motion) - 1, 1))
+    away = np.minimum(np.abs(audio - motion[after - 1]), np.abs(audio - motion[after.clip(max=len(motion) - 1)]))
     value = float(np.exp(-np.square(away) / (2 * sigma**2)).mean())
     return Result("beat consistency", value, "", f"mean of {len(audio)} audio beats, sigma {sigma:g} s")

@@ -23,6 +23,8 @@ CLOSED = 1.0  # mm
 NEAR_TEETH = 4.0  # mm of aperture: mean and two deviations of the f of real lips (shared phonetics, GRID s1)
 BEFORE, AFTER = 0.06, 0.04  # seconds around a phone in which its contact may lie
 BAND = (4.0, 10.0)  # Hz
+SHORTEST = 0.5  # seconds of motion: two rounds of the slowest in the band
+REACH = 0.3  # seconds by which sound and lips are held against each other
 
 
 @dataclass(frozen=True)
@@ -133,26 +135,31 @@ def fast_speed(mouths: Sequence[tuple[np.ndarray, float]]) -> Result:
 
 def band_power(mouths: Sequence[tuple[np.ndarray, float]]) -> Result:
     """Power of aperture speed between 4 and 10 Hz, (mm/s)², mean over clips (Welch, Hann, ≤ 2 s): where lips make
-    syllables, and what a mean of many motions has least of."""
+    syllables, and what a mean of many motions has least of. Clips under 0.5 s are left out; NaN where none is left."""
     total = []
     for mouth, fps in mouths:
         speed = np.diff(mouth[:, 0]) * fps
+        if len(speed) < SHORTEST * fps:
+            continue
         frequency, density = welch(speed, fps, nperseg=min(len(speed), round(2 * fps)))
         inside = (frequency >= BAND[0]) & (frequency <= BAND[1])
         total.append(density[inside].sum() * (frequency[1] - frequency[0]))
-    return Result("4-10 Hz power", float(np.mean(total)), "(mm/s)²", f"mean of {len(total)} clips")
+    value = float(np.mean(total)) if total else float("nan")
+    return Result("4-10 Hz power", value, "(mm/s)²", f"mean of {len(total)} clips")
 
 
 def lead(mouths: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Result:
     """Seconds by which lip-opening velocity runs before the sound's envelope (dB above −60 dBFS): the lag of their
     best match within ±300 ms, in steps of 10 ms; the median over ``mouths``, each with its samples at 16 kHz and
-    fps. Real lips (GRID s1) lead by 50 ms."""
-    each = [_lead(*m) for m in mouths]
-    return Result("A/V lead", float(np.median(each)), "s", f"median of {len(each)} clips")
+    fps. Clips that leave no 0.5 s to match are left out; NaN where none is left. Real lips (GRID s1) lead by 50 ms."""
+    each = [_lead(m, s, fps) for m, s, fps in mouths if len(m) / fps >= 2 * REACH + SHORTEST]
+    value = float(np.median(each)) if each else float("nan")
+    return Result("A/V lead", value, "s", f"median of {len(each)} clips")
 
 
 def _lead(mouth: np.ndarray, samples: np.ndarray, fps: float) -> float:
-    step, reach = 0.01, 30
+    step = 0.01
+    reach = round(REACH / step)
     own = (np.arange(len(mouth)) + 0.5) / fps
     clock = np.arange(int(own[-1] / step)) * step
     opening = np.gradient(np.interp(clock, own, mouth[:, 0]))
@@ -167,27 +174,24 @@ def _lead(mouth: np.ndarray, samples: np.ndarray, fps: float) -> float:
 
 
 def ldtw(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> Result:
-    """Dynamic time warping of mouth opening: for apertures (N,) mm of each clip, the least mean |p − g| along a path
-    that runs through both, one or both by a frame at a time; the mean over clips, mm."""
+    """Dynamic time warping of mouth opening: for apertures (N,) and (M,) mm of each clip, the least sum of |p − g|
+    along a path that runs through both, over N + M; a step through both counts twice, one through either once (Sakoe
+    and Chiba's symmetric form, which no path can make small by being long). The mean over clips, mm."""
     if len(pred) != len(gt) or not len(pred):
         raise InputError(f"LDTW: {len(pred)} predicted clips for {len(gt)} true ones")
     each = [_warped(np.asarray(p, float), np.asarray(g, float)) for p, g in zip(pred, gt, strict=True)]
-    return Result("LDTW", float(np.mean(each)), "mm", f"mean of {len(each)} clips, by path length")
+    return Result("LDTW", float(np.mean(each)), "mm", f"mean of {len(each)} clips")
 
 
 def _warped(p: np.ndarray, g: np.ndarray) -> float:
-    """Least cost of a path over its length; among paths of least cost, the shortest. By antidiagonals."""
+    """Least cost of a path, by antidiagonals, over n + m."""
     cost = np.abs(p[:, None] - g[None])
     n, m = cost.shape
-    total, length = np.full((n + 1, m + 1), np.inf), np.zeros((n + 1, m + 1))
+    total = np.full((n + 1, m + 1), np.inf)
     total[0, 0] = 0.0
     for diagonal in range(2, n + m + 1):
         i = np.arange(max(1, diagonal - m), min(n, diagonal - 1) + 1)
         j = diagonal - i
-        before = np.stack([total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]])
-        best = before.argmin(0)
-        steps = np.stack([length[i - 1, j - 1], length[i - 1, j], length[i, j - 1]])
-        column = np.arange(len(i))
-        total[i, j] = before[best, column] + cost[i - 1, j - 1]
-        length[i, j] = steps[best, column] + 1
-    return float(total[n, m] / length[n, m])
+        here = cost[i - 1, j - 1]
+        total[i, j] = np.minimum(total[i - 1, j - 1] + 2 * here, np.minimum(total[i - 1, j], total[i, j - 1]) + here)
+    return float(total[n, m] / (n + m))

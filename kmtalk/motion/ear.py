@@ -9,12 +9,16 @@ from torch import Tensor, nn
 
 from kmtalk.errors import InputError
 
+CONVOLUTIONS = "convolutions"
+"""Fact of a network: the digest of the convolutions that its ear learnt with (``Wav2Vec2.digest``)."""
+
 
 class Ear(nn.Module):
     """wav2vec 2.0 but for its convolutions: projection and transformer, of a ``config`` (JSON, as transformers has it).
 
     Frames come at the motion's rate, interpolated, and the convolutions stay as they are, as in FaceFormer's code; no
-    time is masked in training. Raises InputError where transformers is not installed, or for another model.
+    time is masked in training. ``heard`` is c, ``dimension`` d. Raises InputError where transformers is not installed,
+    or for another model.
     """
 
     def __init__(self, config: str, model: Any = None) -> None:
@@ -28,7 +32,7 @@ class Ear(nn.Module):
             model = Wav2Vec2Model(Wav2Vec2Config.from_dict(json.loads(config)))
         if not isinstance(model, Wav2Vec2Model):
             raise InputError(f"{type(model).__name__}: only wav2vec 2.0 can be learnt along")
-        self.config, self.dimension = config, int(model.config.hidden_size)
+        self.config, self.heard, self.dimension = config, int(model.config.conv_dim[-1]), int(model.config.hidden_size)
         self.projection, self.encoder = model.feature_projection, model.encoder
 
     @classmethod

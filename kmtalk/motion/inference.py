@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import whisper
 
+from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
 from kmtalk.keys import locate
+from kmtalk.motion.ear import CONVOLUTIONS
 from kmtalk.motion.model import Batch, Network
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encode import Features
+from kmtalk.speech.encode import Encoder, Features, load_encoder
 
 WINDOW = 10.0
 """Seconds completed at once."""
@@ -31,6 +34,24 @@ runs for all others."""
 def inner_rate(fps: float) -> float:
     """The rate at which the network runs for a motion at ``fps``."""
     return fps if LOWEST <= fps <= HIGHEST else USUAL
+
+
+def encoder_of(network: Network, model: whisper.Whisper | None = None) -> Encoder:
+    """What a network hears through; ``model`` is a Whisper already loaded. Raises InputError where it cannot be had, or
+    is not what the network learnt with."""
+    encoder = load_encoder(network.shape.encoder, model)
+    check_encoder(network, encoder)
+    return encoder
+
+
+def check_encoder(network: Network, encoder: Encoder) -> None:
+    """Raise InputError where a network learnt with another encoder."""
+    shape, made = network.shape, getattr(encoder, "digest", None)
+    if encoder.name != shape.encoder:
+        raise InputError(f"these weights hear through {shape.encoder}, not {encoder.name}")
+    heard = shape.dimension if network.ear is None else network.ear.heard
+    if encoder.dimension != heard or (network.ear is not None and made != network.facts.get(CONVOLUTIONS)):
+        raise InputError(f"{encoder.name} is not what these weights learnt with: other dimensions, or other weights")
 
 
 def place_keys(alignment: Alignment, count: int, fps: float, keys: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import at_times, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.motion.finish import finish
-from kmtalk.motion.inference import inner_rate, place_keys, run
+from kmtalk.motion.inference import check_encoder, inner_rate, place_keys, run
 from kmtalk.motion.model import Network, style_shares
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
@@ -67,10 +67,7 @@ class Performer:
     """A network with its encoder."""
 
     def __init__(self, network: Network, encoder: Encoder) -> None:
-        if encoder.name != network.shape.encoder:
-            raise InputError(f"these weights hear through {network.shape.encoder}, not {encoder.name}")
-        if encoder.dimension != network.shape.dimension:
-            raise InputError(f"these weights take {network.shape.dimension} features; {encoder.name} gives others")
+        check_encoder(network, encoder)
         self.network, self.encoder = network, encoder
 
     @property

@@ -27,7 +27,7 @@ def align_corpus(
     with progress.stage("align corpus", len(left)) as told:
         for i, clip in enumerate(left):
             told(i)
-            samples = clip.samples()
+            samples = clip.sound()
             _, alignment = talk.align(from_samples(samples, SAMPLE_RATE, clip.name))
             if not alignment.phones:
                 say(f"{clip.name}: no phones found ({alignment.status}); give it a TextGrid by hand")

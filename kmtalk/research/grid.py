@@ -21,14 +21,14 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
 from kmtalk.metrics import Scored
 from kmtalk.motion.finish import finish
-from kmtalk.motion.inference import keys_only, place_keys, run
+from kmtalk.motion.inference import encoder_of, keys_only, place_keys, run
 from kmtalk.motion.model import Network, load_network, style_shares
 from kmtalk.motion.performer import check_rig
 from kmtalk.pipeline import DEFAULT_STYLE, NETWORK, KMTalk
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.encode import Features, encode_cached, load_encoder
+from kmtalk.speech.encode import Features, encode_cached
 
 RESAMPLES = 1000
 """Bootstrap samples of clips behind each 95 % interval."""
@@ -148,7 +148,7 @@ def _perform(
 
     ``keys_alone``: LKMA's keys joined by straight lines, which is the paper's ablation without CMC.
     """
-    encoder = load_encoder(network.shape.encoder)
+    encoder = encoder_of(network)
     known = network.shape.styles
     style = style_shares(network.shape, DEFAULT_STYLE if DEFAULT_STYLE in known else None)
     columns = [talk.rig.index[n] for n in network.shape.names]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmtalk import metrics
 from kmtalk.corpora.mesh import MeshCorpus
-from kmtalk.corpora.meshes import found_template
+from kmtalk.corpora.meshes import found_face
 from kmtalk.errors import InputError
 from kmtalk.face.mouth import MouthRuler
 from kmtalk.metrics import MM, Mask, Result
@@ -50,14 +50,15 @@ def make_bench(
     None, found on the template, as the mouth's ``landmarks`` are where no file of them is given. Where nothing can be
     found, the upper face and the mouth are left out. Raises InputError for masks that cannot be read, and lips that are
     neither given nor found."""
-    clips, template, lacking = corpus.split(split)[:count], None, ""
+    clips, template = corpus.split(split)[:count], None
+    doubts: tuple[str, ...] = ()
     if lips is None or upper is None or mouths:
         try:
-            template = found_template(corpus, landmarks)
+            template, doubts = found_face(corpus, landmarks)
         except InputError as error:
             if lips is None or landmarks is not None:
-                raise
-            lacking = str(error)
+                raise InputError(f"{error}; or give --lips FILE" if lips is None else str(error)) from None
+            doubts = (str(error),)
     if lips is not None:
         own = metrics.load_mask(lips)
     else:
@@ -68,12 +69,14 @@ def make_bench(
     else:
         face = None if template is None else metrics.own_mask(template, "upper")
     if template is None or not mouths:
-        return Bench(corpus, split, clips, own, face, lacking=lacking)
-    ruler = MouthRuler.of(template, MM.get(corpus.unit))
+        return Bench(corpus, split, clips, own, face, doubts=doubts)
     scale = "" if corpus.unit in MM else ", outer eye corners 90 mm apart"
-    points = Mask(f"{template.name} mouth landmarks{scale}", ruler.points)
-    rulers = {subject: ruler.on(vertices) for subject, vertices in corpus.templates.items()}
-    return Bench(corpus, split, clips, own, face, rulers, points)
+    rulers = {
+        subject: MouthRuler.of(replace(template, vertices=vertices), MM.get(corpus.unit))
+        for subject, vertices in corpus.templates.items()
+    }
+    points = Mask(f"{template.name} mouth landmarks{scale}", next(iter(rulers.values())).points)
+    return Bench(corpus, split, clips, own, face, rulers, points, doubts)
 
 
 def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None) -> Iterator[str]:
@@ -82,18 +85,18 @@ def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None
     for name, _ in (*asked.networks, *asked.predictions):
         if set(name) & set("/\\\0") or name in (".", ".."):
             raise InputError(f"{name}: give a name without slashes")
+    idle = {"-o": asked.output, "--keys-from": asked.keys_from, "--identity": asked.identity}
+    if not asked.networks and any(idle.values()):
+        options = ", ".join(option for option, given in idle.items() if given)
+        raise InputError(f"{options}: is for what networks predict; give --network NAME=FILE")
     made = [(n, Predictor(load_network(p), corpus, asked.cache, asked.keys_from)) for n, p in asked.networks]
     if asked.output is not None:
-        if not made:
-            raise InputError(f"{asked.output}: -o keeps what networks predict; give --network NAME=FILE")
         check_writable(asked.output / "x.npy")
-    if bench.lacking:
-        parts = "mouths" if bench.upper is not None else "mouths and the upper face"
-        yield f"{parts} are not measured: {bench.lacking}"
+    yield from told_doubts(bench, mouths=True)
     yield from _rows(REST, score(resting(corpus, clips), bench))
     if own := truth(bench):
         yield from _rows(TRUTH, own)
-    elif bench.rulers is not None:
+    elif bench.rulers is not None and not any(c.textgrid.is_file() for c in clips):
         yield "mouths are not measured: no clip is aligned (kmtalk corpus align)"
     for name, by in made:
         wanted: Sequence[str | None] = by.styles if asked.identity == "each" else (asked.identity,)
@@ -101,6 +104,15 @@ def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None
         yield from _rows(name, score(found, bench))
     for name, folder in asked.predictions:
         yield from _rows(name, score(read_predictions(folder, corpus, clips), bench))
+
+
+def told_doubts(bench: Bench, mouths: bool) -> Iterator[str]:
+    """What could not be found on the corpus' face, or only with doubts."""
+    lacking = ["mouths"] * (mouths and bench.rulers is None) + ["the upper face"] * (bench.upper is None)
+    if lacking:
+        yield f"not measured: {' and '.join(lacking)}: {'; '.join(bench.doubts)}"
+    elif bench.doubts:
+        yield f"the face was found with doubts: {'; '.join(bench.doubts)}"
 
 
 def _rows(name: str, results: Sequence[Result]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from kmtalk.corpora.predicted import predicted_offsets
 from kmtalk.errors import InputError
 from kmtalk.face.motion import at_times, frame_times
 from kmtalk.face.template import Template, write_obj
-from kmtalk.motion.inference import inner_rate, keys_only, place_keys, run
+from kmtalk.motion.inference import encoder_of, inner_rate, keys_only, place_keys, run
 from kmtalk.motion.model import Network, style_shares
 from kmtalk.output import finished
 from kmtalk.progress import Progress
-from kmtalk.speech.encode import Encoder, encode_cached, load_encoder
+from kmtalk.speech.encode import Encoder, encode_cached
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Predictor:
             raise InputError(f"these weights make vertices in {known}; {corpus.path} is in {corpus.unit}")
         self._network, self.corpus, self._cache, self._keys_from = network, corpus, cache, keys_from
         self._keys_alone = keys_alone
-        self._encoder: Encoder = load_encoder(shape.encoder)
+        self._encoder: Encoder = encoder_of(network)
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -114,7 +115,8 @@ def read_predictions(folder: Path, corpus: MeshCorpus, clips: Sequence[MeshClip]
     FaceFormer, CodeTalker and SelfTalk add "_condition_SUBJECT" to the name, which is kept as the identity. Every one
     of them is given. Raises InputError where a clip has none, or one of another length (``predicted_offsets``)."""
     for clip in clips:
-        found = sorted({*folder.glob(f"{clip.name}.npy"), *folder.glob(f"{clip.name}_condition_*.npy")})
+        plain, several = folder / f"{clip.name}.npy", f"{escape(clip.name)}_condition_*.npy"
+        found = [p for p in (plain,) if p.is_file()] + sorted(folder.glob(several))
         if not found:
             raise InputError(f"{folder}: no prediction of {clip.name} ({clip.name}.npy)")
         template = corpus.templates[clip.subject]

@@ -25,7 +25,7 @@ STILL = 1e-3  # mm of aperture: less is no motion
 class Bench:
     """What is scored, and by what: a ``split`` of a ``corpus``, ``clips`` of it, masks of ``lips`` and ``upper`` face
     (None: no FDD), and ``rulers`` of the subjects' mouths, with ``landmarks`` for their mask (None: mouths are not
-    measured); ``lacking`` says why something could not be found."""
+    measured); ``doubts`` say why, or what was found with doubts."""
 
     corpus: MeshCorpus
     split: str
@@ -34,7 +34,7 @@ class Bench:
     upper: Mask | None = None
     rulers: Mapping[str, MouthRuler] | None = None
     landmarks: Mask | None = None
-    lacking: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 class _Pool:
@@ -102,17 +102,21 @@ def score(predicted: Iterable[Predicted], bench: Bench) -> list[Result]:
         "lip max": of_frames,
         "MVE": f"mean of {frames} frames x {corpus.count} vertices",
         "velocity": f"mean of {pools['velocity'].weight} steps",
-        "FDD": f"mean of {count} clips",
-        "absolute FDD": f"mean of {count} clips",
+        "FDD": f"mean of {count} predictions",
+        "absolute FDD": f"mean of {count} predictions",
         "MEE": f"mean of {pools['MEE'].weight} frames of max, of the mean sample",
         "CE": f"mean of {pools['CE'].weight} frames of max, best sample",
         "diversity": several_clips,
     }
     told = next(iter(identities)) if len(identities) == 1 else f"{len(identities)} of them"
     rate = "/".join(f"{r:g}" for r in sorted(rates))
-    data = f"{corpus.source}, split {bench.split}, {count} predictions at {rate} fps"
+    where = f"{corpus.source}, split {bench.split}"
     found = [pools[name].result(how) for name, how in pooled.items() if pools[name].clips]
-    return [r.on(data, told) for r in (*found, *_of_mouths(mouths, bench.landmarks, compared=True))]
+    out = [r.on(f"{where}, {count} predictions at {rate} fps", told) for r in found]
+    aligned = f"{where}, {len(mouths)} predictions at {rate} fps" + (" of aligned clips" if len(mouths) < count else "")
+    for r in _of_mouths(mouths, bench.landmarks, compared=True):
+        out.append(replace(r, pooled=r.pooled.replace("clips", "predictions")).on(aligned, told))
+    return out
 
 
 def truth(bench: Bench) -> list[Result]:
@@ -125,7 +129,8 @@ def truth(bench: Bench) -> list[Result]:
         if sound is not None and len(clip.frames) > 1:
             true = clip.frames.read(0, len(clip.frames))
             mouths.append(_measured(Predicted(clip, true, ""), true, bench.rulers[clip.subject], sound))
-    data = f"{bench.corpus.source}, split {bench.split}, {len(mouths)} clips"
+    rate = "/".join(f"{r:g}" for r in sorted({m.fps for m in mouths}))
+    data = f"{bench.corpus.source}, split {bench.split}, {len(mouths)} clips at {rate} fps"
     return [r.on(data) for r in _of_mouths(mouths, bench.landmarks, compared=False)]
 
 

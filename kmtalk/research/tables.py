@@ -13,14 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kmtalk.assets import asset
 from kmtalk.corpora.meshes import load_meshes
 from kmtalk.errors import InputError, first_fault
-from kmtalk.motion.inference import place_keys, run
+from kmtalk.motion.inference import encoder_of, place_keys, run
 from kmtalk.motion.model import load_network, style_shares
 from kmtalk.progress import Progress
-from kmtalk.research.meshes import make_bench
+from kmtalk.research.meshes import make_bench, told_doubts
 from kmtalk.research.predict import Predicted, Predictor, predict, read_predictions, resting
 from kmtalk.research.scores import Bench, score
-from kmtalk.speech.encode import load_encoder
-from kmtalk.training.config import Config, load_yaml
+from kmtalk.training.config import Config, CorpusConfig, load_yaml
 from kmtalk.training.corpora import prepare
 from kmtalk.training.loop import Trainer
 
@@ -101,6 +100,7 @@ def reproduce(
         raise InputError(f"table {number}: is of {', '.join(table.corpora)}, not of {where.kind}")
     if table.others and not where.predictions and not table.rows:
         raise InputError(f"table {number}: {table.title}: give other systems' predictions, --predictions NAME=DIR")
+    runs = list(_runs(number, _with_others(table, where), config, where))
     bench = _bench(where)
     simulated = bench.corpus.source.startswith("simulated")
     yield f"Table {number}: {table.title}; {bench.corpus.source}, split {where.split}"
@@ -108,8 +108,7 @@ def reproduce(
         yield "simulated motion: published figures are of the real corpus and are not set beside these"
     elif table.remark:
         yield table.remark
-    if bench.lacking:
-        yield f"FDD is left out: {bench.lacking}"
+    yield from told_doubts(bench, mouths=False)
 
     def line(name: str, found: Iterable[Predicted], of: Bench, published: Mapping[str, str]) -> Iterator[str]:
         for result in score(found, of):
@@ -119,42 +118,60 @@ def reproduce(
 
     if not table.time:
         yield from line("rest (nothing moves)", resting(bench.corpus, bench.clips), bench, {})
-    for row in table.rows:
-        of = _bench(where, row.corpus) if row.corpus else bench
-        same = next(r for r in table.rows if (r.changes, r.corpus) == (row.changes, row.corpus))
-        weights = _trained(f"table{number}-{same.name}", config, row, where, progress, say)
+    for name, folder in where.predictions if table.others else ():
+        yield from line(name, read_predictions(folder, bench.corpus, bench.clips), bench, {})
+    for row, plan, folder in runs:
+        of = bench if row.corpus == {} else _bench(where, plan.corpora[0])
+        weights = _trained(plan, folder, progress, say)
         if table.time:
             yield from _timed(row.name, weights, of)
             continue
-        by = Predictor(load_network(weights), of.corpus, keys_alone=row.keys_alone)
+        given = plan.corpora[0].keys_from
+        by = Predictor(load_network(weights), of.corpus, keys_from=given, keys_alone=row.keys_alone)
         yield from line(row.name, predict(by, of.clips), of, row.published.get(where.kind, {}))
-    for name, folder in where.predictions if table.others else ():
-        yield from line(name, read_predictions(folder, bench.corpus, bench.clips), bench, {})
-        if table.others == "complete":
-            both = Row(name=f"{name} with KMTalk", corpus={"keys_from": folder})
-            weights = _trained(f"table{number}-{both.name}", config, both, where, progress, say)
-            by = Predictor(load_network(weights), bench.corpus, keys_from=folder)
-            yield from line(both.name, predict(by, bench.clips), bench, {})
 
 
-def _bench(where: Where, changes: Mapping[str, Any] | None = None) -> Bench:
-    """What a row is scored on; mouths are not in the paper's tables."""
-    corpus = load_meshes(where.kind, where.path, (changes or {}).get("fps", 30.0), where.textgrids)
-    return make_bench(corpus, where.split, where.lips, where.upper, mouths=False)
+def _with_others(table: Table, where: Where) -> Table:
+    """The table, with a row for each system whose keys are to be completed."""
+    if table.others != "complete":
+        return table
+    both = [Row(name=f"{name} with KMTalk", corpus={"keys_from": folder}) for name, folder in where.predictions]
+    return table.model_copy(update={"rows": (*table.rows, *both)})
 
 
-def _trained(name: str, config: Config, row: Row, where: Where, progress: Progress, say: Callable[[str], None]) -> Path:
-    """Weights of a row, trained in a folder of their own, or taken up there."""
-    folder = where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
+def _runs(number: int, table: Table, config: Config, where: Where) -> Iterator[tuple[Row, Config, Path]]:
+    """Rows, each with its config and the folder of its run: of all that change the same, the first one's."""
+    folders: dict[str, Config] = {}
+    for row in table.rows:
+        plan = _plan(config, row, where)
+        name = next((n for n, p in folders.items() if p == plan), f"table{number}-{row.name}")
+        if folders.setdefault(name, plan) != plan:
+            raise InputError(f"table {number}: two rows are called {row.name}, and change different things")
+        yield row, plan, where.output / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
+
+
+def _plan(config: Config, row: Row, where: Where) -> Config:
     changed: dict[str, Any] = {"path": where.path, "textgrids": where.textgrids, "lips": where.lips, **row.corpus}
-    held = config.model_dump()
+    held: dict[str, Any] = config.model_dump()
     corpora = [{**c, **{k: v for k, v in changed.items() if v is not None}} for c in held["corpora"]]
     for key, value in row.changes.items():
-        held[key] = {**held[key], **value} if isinstance(value, dict) else value
+        both = isinstance(value, dict) and isinstance(held.get(key), dict)
+        held[key] = {**held[key], **value} if both else value
     try:
-        plan = Config.model_validate({**held, "corpora": corpora})
+        return Config.model_validate({**held, "corpora": corpora})
     except ValidationError as error:
         raise InputError(f"row {row.name}: {first_fault(error)}") from None
+
+
+def _bench(where: Where, corpus: CorpusConfig | None = None) -> Bench:
+    """What a row is scored on; mouths are not in the paper's tables."""
+    fps = 30.0 if corpus is None else corpus.fps
+    held = load_meshes(where.kind, where.path, fps, where.textgrids)
+    return make_bench(held, where.split, where.lips, where.upper, mouths=False)
+
+
+def _trained(plan: Config, folder: Path, progress: Progress, say: Callable[[str], None]) -> Path:
+    """Weights of a run, trained in its folder, or taken up there."""
     done = folder / "network.safetensors"
     if done.is_file() and (folder / "config.json").read_text() == plan.model_dump_json(indent=2) + "\n":
         return done
@@ -165,7 +182,7 @@ def _trained(name: str, config: Config, row: Row, where: Where, progress: Progre
 def _timed(name: str, weights: Path, bench: Bench) -> Iterator[str]:
     """Seconds of work a second of sound, the encoder's and the network's, over the split; after one clip to warm up."""
     network, clips = load_network(weights), bench.clips
-    encoder = load_encoder(network.shape.encoder)
+    encoder = encoder_of(network)
     spent, heard, frames = [0.0, 0.0], 0.0, 0
     for n, clip in enumerate((clips[0], *clips)):
         samples, alignment, count = clip.samples(), clip.alignment(), len(clip.frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,15 @@ class Alignment:
     score: float | None = None
     aligner: str = ""
     unaligned: tuple[tuple[float, float], ...] = ()
+
+    def later(self, seconds: float) -> Alignment:
+        """The same, put off by ``seconds``."""
+        if not seconds:
+            return self
+        phones = tuple(replace(p, start=p.start + seconds, end=p.end + seconds) for p in self.phones)
+        words = tuple(replace(w, start=w.start + seconds, end=w.end + seconds) for w in self.words)
+        unaligned = tuple((start + seconds, end + seconds) for start, end in self.unaligned)
+        return replace(self, phones=phones, words=words, unaligned=unaligned)
 
     def speaking(self, times: np.ndarray) -> np.ndarray:
         """Which ``times`` (N,) in seconds are of speech: from 0.1 s before the first phone to 0.2 s after the last."""

@@ -13,11 +13,12 @@ from kmtalk.assets import asset
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.folder import load_rig_folder
 from kmtalk.corpora.grid import fit_clip, held_out, load_grid
-from kmtalk.corpora.meshes import found_template, load_meshes
+from kmtalk.corpora.mesh import MeshCorpus
+from kmtalk.corpora.meshes import found_face, load_meshes
 from kmtalk.corpora.simulated import load_simulated
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig, load_rig
-from kmtalk.metrics import load_mask, own_mask
+from kmtalk.metrics import Mask, load_mask, own_mask
 from kmtalk.progress import Progress
 from kmtalk.training.config import Config, CorpusConfig
 from kmtalk.training.tasks import Judged, Task, mesh_task, rig_task
@@ -36,11 +37,18 @@ def prepare(config: Config, output: Path, progress: Progress | None = None) -> T
     if of_vertices == {True}:
         corpora = [load_meshes(c.kind, c.path, c.fps, c.textgrids) for c in config.corpora]
         given = config.corpora[0].lips
-        lips = own_mask(found_template(corpora[0]), "lips") if given is None else load_mask(given)
+        lips = _own_lips(corpora[0]) if given is None else load_mask(given)
         return mesh_task(config, corpora, lips, cache, progress, [c.keys_from for c in config.corpora])
     rig = load_rig(asset("head.safetensors"))
     clips, judged = gather(config.corpora, rig, progress)
     return rig_task(config, clips, judged, rig, cache, progress)
+
+
+def _own_lips(corpus: MeshCorpus) -> Mask:
+    try:
+        return own_mask(found_face(corpus)[0], "lips")
+    except InputError as error:
+        raise InputError(f"{error}; or give lips, a mask file, to the config's corpus") from None
 
 
 def gather(

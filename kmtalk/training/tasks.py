@@ -19,7 +19,7 @@ from kmtalk.corpora.predicted import predicted_offsets
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.metrics import Mask
-from kmtalk.motion.ear import Ear
+from kmtalk.motion.ear import CONVOLUTIONS, Ear
 from kmtalk.motion.heads import principal_basis
 from kmtalk.motion.losses import MeshSurface, RigSurface, VertexSurface
 from kmtalk.progress import Progress
@@ -80,7 +80,7 @@ def rig_task(
     head, progress = config.network.head, progress or Progress()
     names = moved_shapes([clip for clips in corpora for clip in clips], rig)
     columns = [rig.index[n] for n in names]
-    encoder, ear = _hearing(config)
+    encoder, ear, facts = _hearing(config)
     flat = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
     groups = [_of_rig(clips, encoder, columns, flat, cache, progress) for clips in corpora]
     basis = None
@@ -117,6 +117,7 @@ def rig_task(
         judged_on=judged[0][0].source if judged else "",
         mark=hashlib.sha256(rig.offsets.tobytes()).hexdigest(),
         ear=ear,
+        facts=facts,
     )
 
 
@@ -143,7 +144,7 @@ def mesh_task(
         raise InputError("corpora of several topologies or units cannot be learnt together")
     if lips.indices.max() >= first.count:
         raise InputError(f"mask {lips.name}: names vertex {lips.indices.max()} of a mesh with {first.count}")
-    encoder, ear = _hearing(config)
+    encoder, ear, facts = _hearing(config)
     sources = list(keys_from) or [None] * len(corpora)
     if len({s is None for s in sources}) > 1:
         raise InputError("corpora: all of them take keys_from, or none")
@@ -186,7 +187,8 @@ def mesh_task(
         mark=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
         left_out=tuple(clip.name for clip in unaligned),
         ear=ear,
-        facts={
+        facts=facts
+        | {
             "unit": first.unit,
             "fps": sorted({e.fps for g in groups for e in g}),
             "data": ", ".join(c.source for c in corpora),
@@ -226,12 +228,12 @@ class _Offsets:
         return (read - self.template).reshape(len(read), -1)
 
 
-def _hearing(config: Config) -> tuple[Encoder, Ear | None]:
-    """The encoder, or its convolutions and the rest that learns along."""
+def _hearing(config: Config) -> tuple[Encoder, Ear | None, dict[str, object]]:
+    """The encoder, or its convolutions and the rest that learns along; and what weights are to say of them."""
     if not config.tune:
-        return load_encoder(config.encoder), None
+        return load_encoder(config.encoder), None, {}
     convolutions = Wav2Vec2(config.encoder.partition(":")[2] or PAPERS, convolutions=True)
-    return convolutions, Ear.of(convolutions.model)
+    return convolutions, Ear.of(convolutions.model), {CONVOLUTIONS: convolutions.digest}
 
 
 def _heard(encoder: Encoder, samples: np.ndarray, cache: Path) -> Features:
