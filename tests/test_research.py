@@ -22,7 +22,7 @@ from kmtalk.corpora.meshes import load_meshes
 from kmtalk.face.template import write_obj
 from kmtalk.motion.inference import place_keys
 from kmtalk.motion.model import load_network
-from kmtalk.research.tables import load_table
+from kmtalk.research.tables import Where, load_table, reproduce
 from kmtalk.training.config import Config, load_config
 from kmtalk.training.corpora import prepare
 from kmtalk.training.loop import Trainer
@@ -240,53 +240,50 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     (tmp_path / "lve.txt").write_text(", ".join(map(str, range(200, 260))))
     given = ("--path", own, "--config", tiny(tmp_path, "paper-vocaset", own), "--lips", "lve.txt",
              "--upper", "lve.txt", "-o", "runs")  # fmt: skip
-    done = kmtalk("reproduce", "table", 3, *given)
+    mine = yaml.safe_load((ROOT / "data" / "paper" / "tables.yaml").read_text())
+    mine[5]["rows"][0]["published"] = {"vocaset": {"LVE": "0.123", "FDD": "0.456"}}
+    mine[5]["rows"].append({"name": "no CMC", "keys_alone": True})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    done = kmtalk("reproduce", "table", 5, *given, "--tables", "mine.yaml")
     assert done.returncode == 0, done.stderr
-    assert "simulated motion: published figures" in done.stdout
+    assert "simulated motion: published figures" in done.stdout and "0.123" not in done.stdout
     rows = [r for r in done.stdout.splitlines() if " measured LVE" in r]
-    names = ["rest (nothing moves)", *(row.name for row in load_table(3).rows)]
-    assert [r[:32].strip() for r in rows] == names and "no CMC (keys joined by lines)" in names
+    assert [r[:32].strip() for r in rows] == ["rest (nothing moves)", "audio gate", "sum", "no CMC"]
     assert all("published -  " in r and "simulated" in r for r in rows)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/network.safetensors")}
-    assert len(kept) == len(names) - 2  # what has no CMC is the whole network's, trained once
-    again = kmtalk("reproduce", "table", 3, *given)
-    assert again.stdout == done.stdout
-    assert kept == {p: p.stat().st_mtime_ns for p in kept}
-    # with figures in a table of one's own, and what passes for the real corpus once its label is gone
-    mine = {
-        3: {"title": "Mine", "rows": [{"name": "whole", "published": {"vocaset": {"LVE": "0.123", "FDD": "0.456"}}}]}
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    simulated = kmtalk("reproduce", "table", 3, *given, "--tables", "mine.yaml")
-    assert simulated.returncode == 0 and "whole" in simulated.stdout and "0.123" not in simulated.stdout
+    assert len(kept) == 2  # what has no CMC is the first row's network, trained once
+    # what passes for the real corpus once its label is gone stands beside the figures; nothing is trained again
     (own / SIMULATED).unlink()
-    shown = kmtalk("reproduce", "table", 3, *given, "--tables", "mine.yaml")
-    assert "whole                            published 0.123     measured LVE" in shown.stdout, shown.stderr
-    assert (
-        "published 0.456     measured FDD (signed" in shown.stdout
-        and "published not held  measured MVE" in shown.stdout
-    )
-    mine[3]["rows"][0]["chnages"] = {}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    rows = [
-        [{"name": "odd", "changes": {"nope": {"a": 1}}}],
-        [{"name": "slow", "corpus": {"fps": "fast"}}],
-        [{"name": "same", "changes": {"seed": k}} for k in (1, 2)],
-    ]
-    odd = {number + 1: {"title": "Odd", "rows": held} for number, held in enumerate(rows)}
-    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(odd))
+    shown = kmtalk("reproduce", "table", 5, *given, "--tables", "mine.yaml")
+    assert "audio gate                       published 0.123     measured LVE" in shown.stdout, shown.stderr
+    assert "published 0.456     measured FDD (signed" in shown.stdout
+    assert "published not held  measured MVE" in shown.stdout
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}
     timed = kmtalk("reproduce", "table", 8, *given)
     assert timed.returncode == 0 and "ms a frame" in timed.stdout
-    for arguments, said in (
-        ((2, *given), "--predictions NAME=DIR"),
-        ((9, *given), "table 9"),
-        ((3, *given, "--tables", "mine.yaml"), "mine.yaml: 3.rows.0.chnages: unknown key"),
-        ((1, *given, "--tables", "odd.yaml"), "row odd: nope: unknown key"),
-        ((2, *given, "--tables", "odd.yaml"), "row slow: corpora.0.fps"),
-        ((3, *given, "--tables", "odd.yaml"), "two rows are called same"),
-    ):
-        wrong = kmtalk("reproduce", "table", *arguments)
-        assert wrong.returncode == 2 and said in wrong.stderr and len(wrong.stderr.strip().splitlines()) == 1
+    wrong = kmtalk("reproduce", "table", 2, *given)
+    assert wrong.returncode == 2 and "--predictions NAME=DIR" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"name": "a", "chnages": {}}], "mine.yaml: 1.rows.0.chnages: unknown key"),
+        ([{"name": "odd", "changes": {"nope": {"a": 1}}}], "row odd: nope: unknown key"),
+        ([{"name": "odd", "changes": {"keys": {"a": 1}}}], "row odd: keys: "),
+        ([{"name": "slow", "corpus": {"fps": "fast"}}], "row slow: corpora.0.fps"),
+        ([{"name": "same", "changes": {"seed": k}} for k in (1, 2)], "two rows are called same"),
+    ],
+)
+def test_odd_tables_are_one_line(tmp_path, own, rows, said):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({1: {"title": "Odd", "rows": rows}}))
+    config = load_config(tiny(tmp_path, "paper-vocaset", own))
+    where = Where("vocaset", own, tmp_path / "runs", "test", None, None)
+    with pytest.raises(InputError, match=said):
+        list(reproduce(1, load_table(1, tmp_path / "mine.yaml"), config, where))
+    with pytest.raises(InputError, match=r"table 2: mine\.yaml has 1"):
+        load_table(2, tmp_path / "mine.yaml")
 
 
 @needs_detector

@@ -97,7 +97,7 @@ def evaluate_meshes(bench: Bench, asked: Asked, progress: Progress | None = None
     if own := truth(bench):
         yield from _rows(TRUTH, own)
     elif bench.rulers is not None and not any(c.textgrid.is_file() for c in clips):
-        yield "mouths are not measured: no clip is aligned (kmtalk corpus align)"
+        yield "not measured: mouths: no clip is aligned (kmtalk corpus align)"
     for name, by in made:
         wanted: Sequence[str | None] = by.styles if asked.identity == "each" else (asked.identity,)
         found = predict(by, clips, wanted, asked.output / name if asked.output else None, progress)
