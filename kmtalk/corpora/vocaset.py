@@ -63,14 +63,13 @@ def load_vocaset(path: Path, fps: float = 30.0, textgrids: Path | None = None) -
     if fps not in (30.0, 60.0):
         raise InputError(f"VOCASET has 60 fps, of which every second makes 30; not {fps:g}")
     step, grids = round(FPS / fps), textgrids or path / TEXTGRIDS
-    gaps: tuple[str, ...] | None
+    gaps: tuple[str, ...] | None = None
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
     if (path / RAW[0]).is_file():
         clips, missing, gaps = _raw(path, step, fps, grids)
     elif (path / "vertices_npy").is_dir():
         clips, missing = _processed(path, step, fps, grids)
-        gaps = None
     else:
         raise InputError(
             f"{path}: not VOCASET: neither {', '.join(RAW)} nor vertices_npy/, wav/ and templates.pkl are here"
@@ -113,18 +112,7 @@ def _raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[MeshClip]
                     missing.append(f"{name}: {error}")
                     continue
                 frames: Frames = _Picked(path / RAW[0], order)
-                clips.append(
-                    MeshClip(
-                        name,
-                        subject,
-                        _number(name),
-                        audio.samples,
-                        frames,
-                        fps,
-                        grids / f"{name}.TextGrid",
-                        _early(fps),
-                    )
-                )
+                clips.append(_clip(name, subject, audio.samples, frames, fps, grids))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: its pickles are not laid out as VOCASET's ({str(error)[:80]})") from None
     return clips, missing, gaps_in(numbers)
@@ -141,20 +129,17 @@ def _processed(path: Path, step: int, fps: float, grids: Path) -> tuple[list[Mes
         if not name[-2:].isdecimal():
             missing.append(f"{name}: its name does not end in a sentence's number")
             continue
-        clips.append(
-            MeshClip(
-                name, subject, _number(name), sound, NpyFrames(file, step), fps, grids / f"{name}.TextGrid", _early(fps)
-            )
-        )
+        clips.append(_clip(name, subject, sound, NpyFrames(file, step), fps, grids))
     for sound in sorted((path / "wav").glob("*.wav")):
         if not (path / "vertices_npy" / f"{sound.stem}.npy").is_file():
             missing.append(f"{sound.stem}: no vertices (vertices_npy/{sound.stem}.npy)")
     return clips, missing
 
 
-def _early(fps: float) -> float:
-    """Frame n of 30 a second is frame 2n of 60: at (2n + 0.5) / 60 s and not at (n + 0.5) / 30."""
-    return 0.5 / fps - 0.5 / FPS
+def _clip(name: str, subject: str, audio: Path | np.ndarray, frames: Frames, fps: float, grids: Path) -> MeshClip:
+    # frame n of 30 a second is frame 2n of 60: at (2n + 0.5) / 60 s and not at (n + 0.5) / 30
+    early = 0.5 / fps - 0.5 / FPS
+    return MeshClip(name, subject, _number(name), audio, frames, fps, grids / f"{name}.TextGrid", early)
 
 
 def _number(name: str) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import whisper
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
@@ -15,6 +15,9 @@ from kmtalk.motion.ear import CONVOLUTIONS
 from kmtalk.motion.model import Batch, Network
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encode import Encoder, Features, load_encoder
+
+if TYPE_CHECKING:
+    import whisper
 
 WINDOW = 10.0
 """Seconds completed at once."""
