@@ -43,20 +43,20 @@ $(VENV)/.test: $(VENV)/.demo
 
 # OpenGL for the video: what is there, else Debian's packages, else a wheel
 gl: $(VENV)/.demo detector
-	@if $(BIN)/python -m kmtalk.render.gl >/dev/null 2>&1; then :; else \
+	@if $(BIN)/python -m kmtalk.render.opengl >/dev/null 2>&1; then :; else \
 	  echo "no OpenGL yet: trying apt-get install libegl1 libgl1"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq libegl1 libgl1 libgl1-mesa-dri; } >/dev/null 2>&1 || \
 	    echo "apt-get cannot be used here"; \
-	  $(BIN)/python -m kmtalk.render.gl >/dev/null 2>&1 || { \
+	  $(BIN)/python -m kmtalk.render.opengl >/dev/null 2>&1 || { \
 	    echo "falling back to the OSMesa inside the lavavu-osmesa wheel"; \
 	    $(PIP) --no-deps lavavu-osmesa; }; \
 	fi
-	@echo "OpenGL: $$($(BIN)/python -m kmtalk.render.gl)"
+	@echo "OpenGL: $$($(BIN)/python -m kmtalk.render.opengl)"
 
 # what MediaPipe links to, for finding faces on meshes
 detector: $(VENV)/.demo
-	@if $(BIN)/python -m kmtalk.face.landmarks >/dev/null 2>&1; then :; else \
+	@if $(BIN)/python -m kmtalk.face.face_detection >/dev/null 2>&1; then :; else \
 	  echo "the face detector cannot start yet: trying apt-get install libegl1 libgles2 libgl1 libglib2.0-0"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq libegl1 libgles2 libgl1 libglib2.0-0; } >/dev/null 2>&1 || \

@@ -19,12 +19,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-from kmtalk.assets import asset
+from kmtalk.assets import asset_path
 from kmtalk.face.rig import load_rig
-from kmtalk.training.config import Config
-from kmtalk.training.corpora import gather
-from kmtalk.training.loop import Trainer
-from kmtalk.training.tasks import rig_task
+from kmtalk.training.config import TrainingConfig
+from kmtalk.training.data import load_clips
+from kmtalk.training.tasks import make_rig_task
+from kmtalk.training.trainer import Trainer
 
 VARIANTS: dict[str, dict[str, dict[str, object] | str]] = {
     "full": {},
@@ -36,11 +36,11 @@ VARIANTS: dict[str, dict[str, dict[str, object] | str]] = {
 }
 
 
-def plan(grid: Path, cache: Path, seed: int, steps: int, variant: str) -> Config:
+def plan(grid: Path, cache: Path, seed: int, steps: int, variant: str) -> TrainingConfig:
     given = VARIANTS[variant]
     network, losses = ({**base, **given.get(name, {})} for name, base in (  # type: ignore[dict-item]
         ("network", {"width": 128, "heads": 8, "blocks": 3}), ("losses", {"power": 3.0})))  # fmt: skip
-    return Config.model_validate(
+    return TrainingConfig.model_validate(
         {
             "corpora": [{"kind": "grid", "path": grid}],
             "network": network,
@@ -63,16 +63,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
-    rig, cache = load_rig(asset("head.safetensors")), options.output / "features"
-    clips, judged = gather(plan(options.grid, cache, 0, options.steps, "full").corpora, rig)
+    rig, cache = load_rig(asset_path("head.safetensors")), options.output / "features"
+    clips, judged = load_clips(plan(options.grid, cache, 0, options.steps, "full").corpora, rig)
     for seed in range(1, options.seeds + 1):
         for variant in options.variants:
             done = options.output / f"{variant}-{seed}.safetensors"
             if not done.is_file():
                 folder = options.output / f"{variant}-{seed}"
                 config = plan(options.grid, cache, seed, options.steps, variant)
-                task = rig_task(config, clips, judged, rig, cache)
-                shutil.copy(Trainer(config, task, folder, say=print).run(), done)
+                task = make_rig_task(config, clips, judged, rig, cache)
+                shutil.copy(Trainer(config, task, folder, log=print).run(), done)
             print(done, flush=True)
     rows = " ".join(f"--network {p.stem}={p}" for p in sorted(options.output.glob("*.safetensors")))
     print(f"kmtalk evaluate {options.grid} {rows}")

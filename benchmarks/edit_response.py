@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk import KMTalk
-from kmtalk.assets import asset
-from kmtalk.motion.inference import run
-from kmtalk.motion.model import load_network, style_shares
+from kmtalk.assets import asset_path
+from kmtalk.motion.inference import predict_motion
+from kmtalk.motion.model import load_network, style_mixture
 
 FPS = 30.0
 AWAY = round(0.5 * FPS)  # frames
@@ -25,19 +25,21 @@ AWAY = round(0.5 * FPS)  # frames
 
 def main() -> None:
     talk = KMTalk()
-    animation = talk.animate(asset("speech.wav"))
-    path = Path(sys.argv[1]) if sys.argv[1:] else asset("completion.safetensors")
-    network, features = load_network(path), talk.performer.hear(animation.audio)
-    names, keys, count = network.shape.names, animation.keys.frames, len(animation.weights)
-    shares, frames = style_shares(network.shape, "natural"), np.arange(count)
-    before = run(network, features, keys, count, FPS, shares)
+    animation = talk.animate(asset_path("speech.wav"))
+    path = Path(sys.argv[1]) if sys.argv[1:] else asset_path("completion.safetensors")
+    network, features = load_network(path), talk.predictor.encode_audio(animation.audio)
+    names, keys, count = network.config.shape_names, animation.keys.frames, len(animation.weights)
+    shares, frames = style_mixture(network.config, "natural"), np.arange(count)
+    before = predict_motion(network, features, keys, count, FPS, shares)
     for amount in (0.3, 0.1):
         rng, rows = np.random.default_rng(0), []
         for shape in range(len(names)):
             for key in rng.choice(np.arange(3, len(keys) - 3), 6, replace=False).tolist():
                 at, change = keys[key], np.zeros((len(keys), len(names)), np.float32)
                 change[key, shape] = amount if before[at, shape] < 0.6 else -amount
-                share = (run(network, features, keys, count, FPS, shares, change) - before) / change[key, shape]
+                share = (predict_motion(network, features, keys, count, FPS, shares, change) - before) / change[
+                    key, shape
+                ]
                 far = (frames < keys[key - 1] - AWAY) | (frames > keys[key + 1] + AWAY)
                 cross = np.abs(np.delete(share[at], shape)).max()
                 rows.append((shape, share[at, shape], cross, np.abs(share[far]).max()))

@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from heads import IDENTITIES, Head, identity, retopologised  # noqa: E402
 
-from kmtalk.face.atlas import load_atlas  # noqa: E402
-from kmtalk.face.fit import fit  # noqa: E402
+from kmtalk.face.fit import fit_rig  # noqa: E402
 from kmtalk.face.motion import Motion  # noqa: E402
+from kmtalk.face.source_head import load_source_head  # noqa: E402
 from kmtalk.face.template import Template  # noqa: E402
 
 SHAPES = ("jawOpen", "mouthPucker", "mouthFunnel", "mouthSmileLeft", "eyeBlinkLeft", "browInnerUp")
@@ -29,7 +29,7 @@ SHAPES = ("jawOpen", "mouthPucker", "mouthFunnel", "mouthSmileLeft", "eyeBlinkLe
 
 def truth(head: Head, refined: bool) -> None:
     started = time.process_time()
-    fitted = fit(Template(head.vertices, head.faces, name="head"), atlas, refined=refined)
+    fitted = fit_rig(Template(head.vertices, head.faces, name="head"), atlas, refine=refined)
     spent = time.process_time() - started
     cells = []
     for shape in SHAPES:
@@ -49,7 +49,7 @@ def heavy(count: int) -> None:
     for _ in range(2):
         vertices, faces = trimesh.remesh.subdivide(vertices, faces)
     started = time.process_time()
-    fitted = fit(Template(vertices.astype(np.float32), faces.astype(np.int32), name="heavy"), atlas)
+    fitted = fit_rig(Template(vertices.astype(np.float32), faces.astype(np.int32), name="heavy"), atlas)
     print(f"{len(vertices):7d} vertices, {time.process_time() - started:5.1f} CPU s, {fitted.report.confidence}")
 
 
@@ -58,13 +58,13 @@ def animating() -> None:
     rig = atlas.rig
     order = np.random.default_rng(0).permutation(len(rig.template.vertices))
     faces = np.argsort(order)[rig.template.faces].astype(np.int32)
-    other = fit(Template(rig.template.vertices[order], faces, name="shuffled"), atlas).rig
+    other = fit_rig(Template(rig.template.vertices[order], faces, name="shuffled"), atlas).rig
     weights = np.random.default_rng(1).uniform(0, 0.5, (1800, len(rig.names))).astype(np.float32)
     spent: dict[str, list[float]] = {"default": [], "fitted": []}
     for _ in range(7):
         for name, one in (("default", rig), ("fitted", other)):
             started = time.perf_counter()
-            for _ in Motion(one, one.perform(weights, rig.names), 30.0).chunks():
+            for _ in Motion(one, one.retarget(weights, rig.names), 30.0).vertex_chunks():
                 pass
             spent[name].append(time.perf_counter() - started)
     ratio = np.median(spent["fitted"]) / np.median(spent["default"])
@@ -72,7 +72,7 @@ def animating() -> None:
 
 
 if __name__ == "__main__":
-    atlas = load_atlas()
+    atlas = load_source_head()
     print(
         "error over skin that moves by more than 1 mm, at human scale (outer eye corners 90 mm apart); synthetic heads"
     )

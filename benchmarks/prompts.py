@@ -31,17 +31,17 @@ import numpy as np
 from whisper.normalizers import EnglishTextNormalizer
 
 from kmtalk import KMTalk, keys, metrics
-from kmtalk.articulation.inverse import MouthSolver
-from kmtalk.articulation.speaker import STYLES, Speaker
+from kmtalk.articulation.mouth_solver import MouthSolver
+from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker
 from kmtalk.face.motion import frame_count
-from kmtalk.motion.inference import place_keys, run
-from kmtalk.motion.model import style_shares
+from kmtalk.motion.inference import predict_motion, select_key_frames
+from kmtalk.motion.model import style_mixture
 from kmtalk.pipeline import DEFAULT_STYLE
-from kmtalk.speech.align import AlignmentFailed, Transcript
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.mfa import MfaAligner
-from kmtalk.speech.sphinx import PocketSphinxAligner
+from kmtalk.speech.mfa_aligner import MfaAligner
+from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 from kmtalk.speech.transcribe import Transcriber
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
@@ -87,33 +87,33 @@ def starts_apart(ours: Alignment, theirs: Alignment) -> list[float]:
 
 def score_mouths(chosen: list[tuple[Path, str]]) -> None:
     talk = KMTalk()
-    speaker, solver = Speaker(talk.rig), MouthSolver(talk.rig)
+    speaker, solver = SimulatedSpeaker(talk.rig), MouthSolver(talk.rig)
     network = talk.network
-    columns = [talk.rig.index[n] for n in network.shape.names]
+    columns = [talk.rig.index[n] for n in network.config.shape_names]
 
     def by_rules(audio: Audio, alignment: Alignment) -> np.ndarray:
-        return speaker.mouth(alignment, audio, 30.0, STYLES["neutral"])
+        return speaker.mouth_weights(alignment, audio, 30.0, SPEAKING_STYLES["neutral"])
 
     def by_network(audio: Audio, alignment: Alignment) -> np.ndarray:
-        return talk.performer.mouth(talk.rig, alignment, audio, 30.0, DEFAULT_STYLE)
+        return talk.predictor.predict(talk.rig, alignment, audio, 30.0, DEFAULT_STYLE)
 
     def unfinished(audio: Audio, alignment: Alignment) -> np.ndarray:
         count = frame_count(audio.duration, 30.0)
         out = np.zeros((count, len(talk.rig.names)))
-        located = place_keys(alignment, count, 30.0, network.shape.keys)
-        style = style_shares(network.shape, DEFAULT_STYLE)
-        out[:, columns] = run(network, talk.performer.hear(audio), located, count, 30.0, style)
+        located = select_key_frames(alignment, count, 30.0, network.config.key_placement)
+        style = style_mixture(network.config, DEFAULT_STYLE)
+        out[:, columns] = predict_motion(network, talk.predictor.encode_audio(audio), located, count, 30.0, style)
         return out
 
     heard = [talk.align(path, text=text) for path, text in chosen]
     for name, perform in (("rules", by_rules), ("network", by_network), ("  unfinished", unfinished)):
         shut, still, whole = [], [], []
         for audio, alignment in heard:
-            mouth = solver.measure(perform(audio, alignment)).channels
-            wide, spans = metrics.open_range(mouth), metrics.silences(alignment, audio.duration)
-            shut += [least / wide for least in metrics.least_apertures(mouth, alignment, 30.0)]
-            still += [s / wide for s in metrics.still_spans(mouth, 30.0, spans, 0.1, 0.1)]
-            whole += [s / wide for s in metrics.still_spans(mouth, 30.0, spans, 0.0, 0.0)]
+            mouth = solver.measure(perform(audio, alignment)).frontal_channels
+            wide, spans = metrics.open_range(mouth), metrics.find_silences(alignment, audio.duration)
+            shut += [least / wide for least in metrics.minimum_apertures(mouth, alignment, 30.0)]
+            still += [s / wide for s in metrics.silence_deviations(mouth, 30.0, spans, 0.1, 0.1)]
+            whole += [s / wide for s in metrics.silence_deviations(mouth, 30.0, spans, 0.0, 0.0)]
         print(
             f"{name:12s} closed {100 * np.mean(np.array(shut) <= 0.1):5.1f} % of {len(shut)} p b m;  "
             f"still {100 * np.mean(np.array(still) <= 0.01):5.1f} % of {len(still)} silences "
@@ -143,7 +143,7 @@ def main() -> None:
             print(f"  {mistakes} in: {' '.join(heard)}\n     for: {' '.join(said)}")
         try:
             alignment = aligner.align(audio, Transcript(text))
-        except AlignmentFailed as error:
+        except AlignmentError as error:
             print(f"  not aligned: {path.stem}: {error}")
         else:
             found += 1
@@ -151,10 +151,10 @@ def main() -> None:
             if mfa is not None:
                 apart += starts_apart(mfa.align(audio, Transcript(text)), alignment)
                 phones += len(alignment.phones)
-            key_frames, frames = key_frames + len(keys.locate(alignment, count, 30.0)), frames + count
+            key_frames, frames = key_frames + len(keys.locate_key_frames(alignment, count, 30.0)), frames + count
         try:
             aligner.align(audio, Transcript(other))
-        except AlignmentFailed:
+        except AlignmentError:
             refused += 1
     print(f"{len(chosen)} human prompts, Whisper {options.whisper}, PocketSphinx, 30 fps")
     print(f"word error rate          {100 * errors / words:.2f} %  ({errors} of {words} words)")

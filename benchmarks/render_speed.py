@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.render import gl
+from kmtalk.render import opengl
 
-NAME = gl.choose()  # before pyrender, and without torch
+NAME = opengl.select_backend()  # before pyrender, and without torch
 
 import pyrender  # noqa: E402
 
 from kmtalk.face.motion import Motion  # noqa: E402
 from kmtalk.face.rig import load_rig  # noqa: E402
-from kmtalk.render import child, scene  # noqa: E402
+from kmtalk.render import scene, worker  # noqa: E402
 
 
 class Plain:
@@ -39,7 +39,7 @@ class Plain:
         self._material = pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.6)
         near, far = distance * 0.3, distance * 2.5
         self._camera = pyrender.PerspectiveCamera(yfov=scene.FIELD_OF_VIEW, znear=near, zfar=far)
-        self._normals = scene.Normals(faces, len(colors))  # how normals are made is not what is compared
+        self._normals = scene.VertexNormals(faces, len(colors))  # how normals are made is not what is compared
         self._renderer = pyrender.OffscreenRenderer(size, size)
 
     def draw(self, vertices: np.ndarray) -> np.ndarray:
@@ -63,16 +63,16 @@ class Plain:
         self._renderer.delete()
 
 
-def timed(stage: Plain | scene.Stage, frames: np.ndarray, path: Path | None, size: int) -> float:
+def timed(stage: Plain | scene.SceneRenderer, frames: np.ndarray, path: Path | None, size: int) -> float:
     """Seconds for all frames, into an mp4 where ``path`` is given; the first draws compile shaders."""
     for vertices in frames[:3]:
-        stage.draw(vertices)
+        stage.render(vertices)
     start = time.perf_counter()
     writer = None
     if path is not None:
-        writer = child.open_video(str(path), (size, size), 30.0, None)
+        writer = worker.open_video(str(path), (size, size), 30.0, None)
     for vertices in frames:
-        picture = stage.draw(vertices)
+        picture = stage.render(vertices)
         if writer is not None:
             writer.send(picture)
     if writer is not None:
@@ -99,7 +99,7 @@ def main() -> None:
             plain = Plain(t.faces, t.colors, framed, size)
             slow = timed(plain, frames, path, size)
             plain.close()
-            stage = scene.Stage(frames[0], t.faces, t.colors, framed, (size, size))
+            stage = scene.SceneRenderer(frames[0], t.faces, t.colors, framed, (size, size))
             fast = timed(stage, frames, path, size)
             stage.close()
             print(
@@ -107,9 +107,9 @@ def main() -> None:
             )
     assert "torch" not in sys.modules
     from kmtalk.render.video import render_video
-    from kmtalk.speech.audio import SAMPLE_RATE, from_samples
+    from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
 
-    audio = from_samples(np.zeros(int(SAMPLE_RATE * n / 30), np.float32), SAMPLE_RATE)
+    audio = audio_from_samples(np.zeros(int(SAMPLE_RATE * n / 30), np.float32), SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         render_video(motion, audio, Path(folder) / "v.mp4", (options.size, options.size))

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from kmtalk import KMTalk
-from kmtalk.assets import asset
+from kmtalk.assets import asset_path
 from kmtalk.progress import Progress
 
 
@@ -39,14 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    data, rate = soundfile.read(asset("speech.wav"), dtype="float32")
+    data, rate = soundfile.read(asset_path("speech.wav"), dtype="float32")
     data = np.tile(data, int(options.seconds * rate / len(data)) + 1)[: int(options.seconds * rate)]
     watch = Watch()
     talk = KMTalk(progress=watch)
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.wav"
         soundfile.write(clip, data, rate)
-        talk.animate(asset("speech.wav"))  # loads the models
+        talk.animate(asset_path("speech.wav"))  # loads the models
         watch.seconds.clear()
         animation = talk.animate(clip)
         animation.save(Path(folder) / "out", progress=watch)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from kmtalk.progress import Progress
 from kmtalk.training.config import load_config
-from kmtalk.training.corpora import prepare
-from kmtalk.training.loop import Trainer
+from kmtalk.training.data import prepare_task
+from kmtalk.training.trainer import Trainer
 
 
 def main() -> None:
@@ -35,15 +35,15 @@ def main() -> None:
     heard = {"encoder": f"wav2vec2:{options.tuned}", "tune": True} if options.tuned else {"encoder": "log-mel"}
     config = config.model_copy(update={**heard, "corpora": corpora, "steps": steps, "check_every": 1000})
     with tempfile.TemporaryDirectory() as place:
-        run = Trainer(config, prepare(config, Path(place), Progress()), Path(place))
+        run = Trainer(config, prepare_task(config, Path(place), Progress()), Path(place))
         longest = max(len(e.motion) / e.fps for group in run.task.groups for e in group)
         for _ in range(config.steps.total):
-            run.advance()
+            run.train_step()
     parameters = sum(p.numel() for p in run.network.parameters())
     needed, peak = 20 * parameters / 1e9, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"{options.config.stem}: {parameters:,} parameters, batch {config.batch}, clips of up to {longest:.1f} s; peak "
-        f"{peak:.1f} GB, {peak / needed:.2f} x the {needed:.1f} GB of 20 bytes a parameter | {run.task.facts['data']}"
+        f"{options.config.stem}: {parameters:,} parameters, batch {config.batch_size}, clips of up to {longest:.1f} s; peak "
+        f"{peak:.1f} GB, {peak / needed:.2f} x the {needed:.1f} GB of 20 bytes a parameter | {run.task.metadata['data']}"
     )
 
 

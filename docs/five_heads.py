@@ -21,7 +21,7 @@ from heads import IDENTITIES, identity, retopologised  # noqa: E402
 
 from kmtalk import KMTalk, Template  # noqa: E402
 from kmtalk.face.files.load import load_template  # noqa: E402
-from kmtalk.render.video import contact_sheet  # noqa: E402
+from kmtalk.render.video import render_contact_sheet  # noqa: E402
 
 WORD, CELL = "company", 208
 IDENTITIES["ogre"] = {
@@ -61,7 +61,7 @@ def main() -> None:
         region = np.array([marks[m] for m in ("eye_outer_left", "eye_outer_right", "nose_tip", "chin")])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "row.png"
-            contact_sheet(animation.motion, frames, [p.label for p in phones], path, CELL, len(frames), region)
+            render_contact_sheet(animation.motion, frames, [p.label for p in phones], path, CELL, len(frames), region)
             rows.append((len(animation.template.vertices), Image.open(path).convert("RGB")))
     sheet = Image.new("RGB", (CELL * len(phones), CELL * len(rows) + 26), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)

@@ -7,7 +7,7 @@ from pathlib import Path
 from kmtalk.errors import InputError
 
 
-def asset(name: str) -> Path:
+def asset_path(name: str) -> Path:
     """A file of assets/ or data/: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).parent
     for folder in (here / "assets", here / "data", here.parent / "assets", here.parent / "data"):

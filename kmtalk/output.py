@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kmtalk.errors import InputError
 
-FILES = frozenset(
+WRITTEN_SUFFIXES = frozenset(
     {".abc", ".csv", ".glb", ".html", ".json", ".jsonl", ".kmrig", ".mdd", ".mp4", ".npz", ".obj", ".pc2", ".png"}
     | {".textgrid", ".tsv", ".usd", ".usda", ".usdc"}
 )
@@ -19,9 +19,9 @@ FILES = frozenset(
 def check_writable(path: str | Path) -> None:
     """Raise InputError where nothing can be written at ``path``, before long work begins."""
     path = Path(path)
-    if path.is_dir() and path.suffix.lower() in FILES:
+    if path.is_dir() and path.suffix.lower() in WRITTEN_SUFFIXES:
         raise InputError(f"{path}: is a folder, and a {path.suffix} file is to be written there")
-    if path.is_file() and path.suffix.lower() not in FILES:
+    if path.is_file() and path.suffix.lower() not in WRITTEN_SUFFIXES:
         raise InputError(f"{path}: is a file; -o takes a folder, or a file of a kind that kmtalk writes")
     parent = path.parent
     while not parent.exists():
@@ -34,7 +34,7 @@ def check_writable(path: str | Path) -> None:
 
 
 @contextmanager
-def finished(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that takes its place only when all is written.
 
     Into a folder that is there already the new files are moved one by one; others stay.

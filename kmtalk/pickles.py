@@ -15,7 +15,7 @@ import numpy as np
 
 from kmtalk.errors import InputError
 
-KINDS = "fiubSU"
+ARRAY_KINDS = "fiubSU"
 
 
 class _Dtype:
@@ -33,7 +33,7 @@ class _Dtype:
     @property
     def real(self) -> np.dtype[Any]:
         found = np.dtype(self.order + self.code.lstrip("<>|="))
-        if found.kind not in KINDS or found.hasobject:
+        if found.kind not in ARRAY_KINDS or found.hasobject:
             raise pickle.UnpicklingError(f"asks for an array of {self.code}")
         return found
 
@@ -77,7 +77,7 @@ def _bytes(*given: Any) -> bytes:
     return bytes(given[0]) if given and isinstance(given[0], bytes | bytearray) else b""
 
 
-def _known() -> dict[tuple[str, str], Any]:
+def _allowed_globals() -> dict[tuple[str, str], Any]:
     known: dict[tuple[str, str], Any] = {
         ("_codecs", "encode"): _encode,
         ("__builtin__", "bytes"): _bytes,
@@ -94,25 +94,25 @@ def _known() -> dict[tuple[str, str], Any]:
     return known
 
 
-KNOWN = _known()
+ALLOWED_GLOBALS = _allowed_globals()
 """What a pickle may name, and what stands for it."""
 
 
 class _Restricted(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in KNOWN:
+        if (module, name) not in ALLOWED_GLOBALS:
             raise pickle.UnpicklingError(f"asks for {module}.{name}")
-        return KNOWN[(module, name)]
+        return ALLOWED_GLOBALS[(module, name)]
 
 
-def load_pickle(path: Path) -> Any:
+def load_restricted_pickle(path: Path) -> Any:
     """What a pickle of arrays, dicts, lists, strings and numbers holds; Python 2 strings are read as latin1.
 
     Raises InputError where the file is no pickle, or asks for anything else.
     """
     try:
         with path.open("rb") as file:
-            return _finished(_Restricted(file, encoding="latin1").load())
+            return _resolve(_Restricted(file, encoding="latin1").load())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:
@@ -121,16 +121,16 @@ def load_pickle(path: Path) -> Any:
         ) from None
 
 
-def _finished(held: Any) -> Any:
+def _resolve(held: Any) -> Any:
     """The same with real arrays in place of what stood for them; dicts, lists and tuples alone are looked into."""
     if isinstance(held, _Array):
         if held.array is None:
             raise pickle.UnpicklingError("asks for an array without its numbers")
         return held.array
     if isinstance(held, dict):
-        return {_finished(k): _finished(v) for k, v in held.items()}
+        return {_resolve(k): _resolve(v) for k, v in held.items()}
     if isinstance(held, list | tuple):
-        return type(held)(_finished(v) for v in held)
+        return type(held)(_resolve(v) for v in held)
     if isinstance(held, _Dtype):
         raise pickle.UnpicklingError("asks for a kind of array alone")
     return held

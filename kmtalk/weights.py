@@ -43,7 +43,7 @@ WHEELS: dict[str, WheelSource] = {
 }
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """The user's cache for converted and downloaded weights; not made yet."""
     return user_cache_path("kmtalk", appauthor=False) / "weights"
 
@@ -76,60 +76,60 @@ def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
     """
     if name not in whisper.available_models():
         if Path(name).suffix or Path(name).exists():
-            return _from_path(Path(name), device)
+            return _load_path(Path(name), device)
         raise InputError(f"{name}: no such Whisper model; one of {', '.join(whisper.available_models())}, or a path")
-    converted = cache_folder() / f"whisper-{name}.safetensors"
+    converted = cache_dir() / f"whisper-{name}.safetensors"
     if converted.is_file():
-        model = _from_safetensors(converted, device)
+        model = _load_safetensors(converted, device)
         if model is not None:
-            return _with_heads(model, name)  # else it is damaged: made again
-    upstream = _upstream(name)
+            return _set_alignment_heads(model, name)  # else it is damaged: made again
+    upstream = _openai_cache_path(name)
     if upstream.is_file():
-        _check(upstream, whisper._MODELS[name].split("/")[-2])
-        return _with_heads(_from_checkpoint(upstream, device), name)
-    if _in_wheel(name):
-        dims, state = _from_wheel(name)
+        _verify_sha256(upstream, whisper._MODELS[name].split("/")[-2])
+        return _set_alignment_heads(_load_checkpoint(upstream, device), name)
+    if _wheel_installed(name):
+        dims, state = _load_wheel(name)
         with suppress(OSError, SafetensorError):  # no room for a cache: converted again the next time
-            _save(dims, state, converted)
-        return _with_heads(_build(asdict(dims), state, device), name)
-    return _with_heads(_download(name, device), name)
+            _save_converted(dims, state, converted)
+        return _set_alignment_heads(_build_model(asdict(dims), state, device), name)
+    return _set_alignment_heads(_download(name, device), name)
 
 
-def whisper_source(name: str) -> str | None:
+def find_whisper_weights(name: str) -> str | None:
     """Where ``load_whisper`` would find a published model on this machine; None where it would have to download."""
-    cached = (cache_folder() / f"whisper-{name}.safetensors", _upstream(name))
+    cached = (cache_dir() / f"whisper-{name}.safetensors", _openai_cache_path(name))
     found = next((str(p) for p in cached if p.is_file()), None)
-    if found is None and _in_wheel(name):
+    if found is None and _wheel_installed(name):
         return "the kmtalk[weights] packages"
-    downloaded = cache_folder() / Path(whisper._MODELS[name]).name
+    downloaded = cache_dir() / Path(whisper._MODELS[name]).name
     return str(downloaded) if found is None and downloaded.is_file() else found
 
 
-def _upstream(name: str) -> Path:
+def _openai_cache_path(name: str) -> Path:
     """Where openai-whisper keeps a model."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "whisper" / Path(whisper._MODELS[name]).name
 
 
-def _in_wheel(name: str) -> bool:
+def _wheel_installed(name: str) -> bool:
     return name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts)
 
 
-def _from_path(path: Path, device: str) -> whisper.Whisper:
+def _load_path(path: Path, device: str) -> whisper.Whisper:
     if not path.is_file():
         raise InputError(f"{path}: no such Whisper weights; give a .pt or .safetensors file, or a model's name")
     if path.suffix == ".safetensors":
-        model = _from_safetensors(path, device)
+        model = _load_safetensors(path, device)
         if model is None:
             raise InputError(f"{path}: truncated or not Whisper weights that kmtalk wrote; get the file again")
         return model
     for name, url in whisper._MODELS.items():
         if path.name in (f"{name}.pt", Path(url).name):
-            _check(path, url.split("/")[-2])
-    return _from_checkpoint(path, device)
+            _verify_sha256(path, url.split("/")[-2])
+    return _load_checkpoint(path, device)
 
 
-def _check(path: Path, sha256: str) -> None:
+def _verify_sha256(path: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -138,33 +138,33 @@ def _check(path: Path, sha256: str) -> None:
         raise InputError(f"{path}: checksum differs from the published one (truncated?); delete it and get it again")
 
 
-def _from_checkpoint(path: Path, device: str) -> whisper.Whisper:
+def _load_checkpoint(path: Path, device: str) -> whisper.Whisper:
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-        return _build(checkpoint["dims"], checkpoint["model_state_dict"], device)
+        return _build_model(checkpoint["dims"], checkpoint["model_state_dict"], device)
     except Exception as error:
         reason = (str(error).splitlines() or ["empty"])[0]
         raise InputError(f"{path}: truncated or not Whisper weights ({reason[:120]}); get the file again") from None
 
 
-def _from_safetensors(path: Path, device: str) -> whisper.Whisper | None:
+def _load_safetensors(path: Path, device: str) -> whisper.Whisper | None:
     """None where the file is not whole: safetensors checks every length against its header."""
     try:
         with safe_open(path, "pt", device=device) as file:
             dims = {k: int(v) for k, v in file.metadata().items()}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        return _build(dims, state, device)
+        return _build_model(dims, state, device)
     except Exception:
         return None
 
 
-def _build(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
+def _build_model(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
     model = whisper.Whisper(whisper.ModelDimensions(**dims))
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model.to(device).eval()
 
 
-def _with_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
+def _set_alignment_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
     if name in whisper._ALIGNMENT_HEADS:
         model.set_alignment_heads(whisper._ALIGNMENT_HEADS[name])
     return model
@@ -172,7 +172,7 @@ def _with_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
 
 def _download(name: str, device: str) -> whisper.Whisper:
     url = whisper._MODELS[name]
-    target = cache_folder() / Path(url).name
+    target = cache_dir() / Path(url).name
     if not target.is_file():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -185,10 +185,10 @@ def _download(name: str, device: str) -> whisper.Whisper:
                 f"Whisper {name}: weights are not on this machine and cannot be downloaded "
                 f"({type(error).__name__}); {remedy}, give a file with --whisper, or the words with --text"
             ) from None
-    return _from_checkpoint(target, device)
+    return _load_checkpoint(target, device)
 
 
-def _from_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
+def _load_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
     """CTranslate2 parts of a weight package, put together and checked."""
     source = WHEELS[name]
     data = bytearray()
@@ -202,7 +202,7 @@ def _from_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Ten
     return ctranslate2_to_openai(bytes(data))
 
 
-def _save(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor], target: Path) -> None:
+def _save_converted(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
         temporary = Path(part.name)

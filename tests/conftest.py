@@ -14,8 +14,8 @@ import torch
 
 from kmtalk import InputError, KMTalk
 from kmtalk.corpora.miniature import build_miniature
-from kmtalk.corpora.simulated import build, load_simulated
-from kmtalk.face.landmarks import Detector
+from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
+from kmtalk.face.face_detection import FaceDetector
 from kmtalk.face.rig import Rig, load_rig
 from kmtalk.speech.alignment import Alignment, Phone
 
@@ -34,7 +34,7 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not 
 
 def _detector() -> bool:
     try:
-        with Detector():
+        with FaceDetector():
             return True
     except InputError:
         return False
@@ -69,8 +69,8 @@ def spoken(talk):
 def simulated_clips(tmp_path_factory, rig):
     """Some fifty clips of the simulated speaker."""
     folder = tmp_path_factory.mktemp("simulated")
-    build(folder, rig, clips=48, seed=3)
-    return load_simulated(folder, rig)
+    build_simulated_corpus(folder, rig, clips=48, seed=3)
+    return load_simulated_corpus(folder, rig)
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ import pytest
 from conftest import FIXTURES, SAID, SHARED, SPEECH, needs_shared, phones
 
 from kmtalk import InputError, KMTalk, keys
-from kmtalk.articulation.speaker import Speaker, find_style
-from kmtalk.speech.align import AlignmentFailed, Segment, Transcript, align_or_uniform
+from kmtalk.articulation.speaker import SimulatedSpeaker, parse_speaking_style
 from kmtalk.speech.alignment import read_textgrid, write_textgrid
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
-from kmtalk.speech.mfa import MfaAligner, read_dictionary
-from kmtalk.speech.mfa_cli import published_name
-from kmtalk.speech.sphinx import PocketSphinxAligner
+from kmtalk.speech.alignment_pipeline import AlignmentError, Segment, Transcript, align_with_fallback
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
+from kmtalk.speech.mfa_aligner import MfaAligner, read_dictionary
+from kmtalk.speech.mfa_command import published_model_name
+from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 OTHER = "The number you have dialed is not in service. Please check the number and try again."
 
@@ -53,7 +53,7 @@ def test_pocketsphinx_finds_every_word_in_order(sphinx, audio):
 
 
 def test_silence_before_speech_moves_every_phone_by_as_much(sphinx, audio):
-    late = from_samples(np.concatenate([np.zeros(2 * SAMPLE_RATE, np.float32), audio.samples]), SAMPLE_RATE)
+    late = audio_from_samples(np.concatenate([np.zeros(2 * SAMPLE_RATE, np.float32), audio.samples]), SAMPLE_RATE)
     early, later = (sphinx.align(a, Transcript(SAID)).phones for a in (audio, late))
     assert [p.label for p in early] == [p.label for p in later]
     shift = np.array([b.start - a.start for a, b in zip(early, later, strict=True)])
@@ -62,7 +62,7 @@ def test_silence_before_speech_moves_every_phone_by_as_much(sphinx, audio):
 
 @pytest.mark.parametrize("which", ["sphinx", "mfa"])
 def test_a_wrong_text_is_refused(which, audio, request):
-    with pytest.raises(AlignmentFailed, match="text"):
+    with pytest.raises(AlignmentError, match="text"):
         request.getfixturevalue(which).align(audio, Transcript(OTHER))
 
 
@@ -222,14 +222,14 @@ def test_mfa_command_is_missed_clearly(monkeypatch):
     ("language", "name"), [("en", "english_us_arpa"), ("de", "german_mfa"), ("zh", "mandarin_mfa")]
 )
 def test_the_mfa_command_gets_the_model_of_the_language(language, name):
-    assert published_name(language) == name
+    assert published_model_name(language) == name
 
 
 def test_an_aligner_forgets_the_clip_before(sphinx, audio):
     first = sphinx.align(audio, Transcript(SAID))
     assert sphinx.align(audio, Transcript(SAID)) == first
-    quiet = from_samples(0.05 * audio.samples[::-1], SAMPLE_RATE)
-    with pytest.raises(AlignmentFailed):
+    quiet = audio_from_samples(0.05 * audio.samples[::-1], SAMPLE_RATE)
+    with pytest.raises(AlignmentError):
         sphinx.align(quiet, Transcript(OTHER))
     assert sphinx.align(audio, Transcript(SAID)) == first
 
@@ -241,12 +241,12 @@ def test_letters_that_no_model_says_do_not_spoil_the_rest(sphinx, audio):
 
 def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk):
     """A minute of which one third has another text: its keys are uniform, and the mouth is not shut."""
-    long = from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
+    long = audio_from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
     segments = tuple(
         Segment(OTHER if k in (2, 3) else SAID, k * audio.duration, (k + 1) * audio.duration - 0.1) for k in range(6)
     )
     said = []
-    found = align_or_uniform(
+    found = align_with_fallback(
         [sphinx], long, Transcript(" ".join(s.text for s in segments), "en", segments), said.append
     )
     assert len(said) == 1
@@ -254,17 +254,17 @@ def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk)
     assert f"{start:.1f}–{end:.1f} s" in said[0]
     assert not [p for p in found.phones if start < p.start < end]
     assert found.score < 1 - (end - start) / long.duration + 1e-6
-    motion = Speaker(talk.rig).animate(found, long, 30.0, find_style(None))
+    motion = SimulatedSpeaker(talk.rig).animate(found, long, 30.0, parse_speaking_style(None))
     inside = slice(round((start + 1) * 30), round((end - 1) * 30))
     assert motion.weights[inside, talk.rig.index["jawOpen"]].std() > 0.02
-    frames = keys.locate(found, len(motion), 30.0).frames
+    frames = keys.locate_key_frames(found, len(motion), 30.0).frames
     assert np.diff(frames[(frames > inside.start) & (frames < inside.stop)]).max() <= keys.UNIFORM_STRIDE
 
 
 @pytest.mark.slow
 def test_long_sound_aligns_as_its_parts_do(mfa, sphinx, audio):
     """A minute: the search keeps to a window, and loses nothing by it."""
-    minute = from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
+    minute = audio_from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
     for aligner in (mfa, sphinx):
         once, often = aligner.align(audio, Transcript(SAID)), aligner.align(minute, Transcript(f"{SAID} " * 6))
         assert len(often.words) == 6 * 26

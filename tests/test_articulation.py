@@ -5,11 +5,11 @@ import pytest
 from conftest import phones
 
 from kmtalk import Alignment
-from kmtalk.articulation.speaker import STYLES, Speaker, Style, find_style
-from kmtalk.articulation.targets import TARGETS, canonical
+from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker, SpeakingStyle, parse_speaking_style
+from kmtalk.articulation.targets import PHONE_TARGETS, canonical_phone
 from kmtalk.errors import InputError
-from kmtalk.face.mouth import Mouth
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples
+from kmtalk.face.mouth import MouthMeasurements
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
 
 WORD = phones(
     *[("HH", 0.50, 0.58), ("AE", 0.58, 0.72), ("P", 0.72, 0.80), ("IY", 0.80, 0.95), ("F", 0.95, 1.05)],
@@ -19,7 +19,7 @@ WORD = phones(
 
 @pytest.fixture(scope="module")
 def speaker(rig):
-    return Speaker(rig)
+    return SimulatedSpeaker(rig)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def voice():
     """Three seconds whose middle is loud: rules need the sound for loudness alone."""
     t = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     samples = 0.2 * np.sin(2 * np.pi * 120 * t) * ((t > 0.5) & (t < 1.8))
-    return from_samples(samples.astype(np.float32), SAMPLE_RATE)
+    return audio_from_samples(samples.astype(np.float32), SAMPLE_RATE)
 
 
 def mouth(speaker, motion):
@@ -40,9 +40,9 @@ def during(motion, start, end):
 
 
 @pytest.mark.parametrize("fps", [24, 25, 29.97, 30, 60, 120])
-@pytest.mark.parametrize("style", [*STYLES, 3, 11])
+@pytest.mark.parametrize("style", [*SPEAKING_STYLES, 3, 11])
 def test_bilabials_close_at_every_frame_rate_and_style(speaker, voice, fps, style):
-    motion = speaker.animate(WORD, voice, fps, find_style(style))
+    motion = speaker.animate(WORD, voice, fps, parse_speaking_style(style))
     assert len(motion) == round(3 * fps)
     aperture = mouth(speaker, motion).aperture
     for start, end in ((0.72, 0.80), (1.25, 1.32)):
@@ -50,7 +50,7 @@ def test_bilabials_close_at_every_frame_rate_and_style(speaker, voice, fps, styl
 
 
 def test_vowels_open_rounds_round_and_sibilants_hold_the_jaw(speaker, voice):
-    motion = speaker.animate(WORD, voice, 60, Style(residual=0))
+    motion = speaker.animate(WORD, voice, 60, SpeakingStyle(residual=0))
     m = mouth(speaker, motion)
     open_, round_, hiss = (during(motion, *span) for span in ((1.10, 1.22), (1.40, 1.55), (1.58, 1.65)))
     assert m.aperture[open_].max() > 7
@@ -63,7 +63,7 @@ def test_vowels_open_rounds_round_and_sibilants_hold_the_jaw(speaker, voice):
 
 
 def test_the_mouth_makes_ready_and_comes_to_rest(speaker, voice):
-    motion = speaker.animate(WORD, voice, 100, Style(residual=0))
+    motion = speaker.animate(WORD, voice, 100, SpeakingStyle(residual=0))
     aperture = mouth(speaker, motion).aperture
     assert aperture[during(motion, 0, 0.05)].max() < 0.5
     assert aperture[during(motion, 0.25, 0.5)].max() > 0.8  # before the first sound
@@ -73,39 +73,39 @@ def test_the_mouth_makes_ready_and_comes_to_rest(speaker, voice):
 
 
 def test_weights_stay_in_range_and_the_same_call_gives_the_same_motion(speaker, voice):
-    a, b = (speaker.animate(WORD, voice, 30, find_style("expressive"), seed=5) for _ in range(2))
+    a, b = (speaker.animate(WORD, voice, 30, parse_speaking_style("expressive"), seed=5) for _ in range(2))
     assert a.weights.min() >= 0
     assert a.weights.max() <= 1
     assert np.array_equal(a.weights, b.weights)
-    other = speaker.animate(WORD, voice, 30, find_style("expressive"), seed=6)
+    other = speaker.animate(WORD, voice, 30, parse_speaking_style("expressive"), seed=6)
     assert not np.array_equal(a.weights, other.weights)
 
 
 def test_styles_differ_as_they_say(speaker, voice):
     opening = {
-        name: mouth(speaker, speaker.animate(WORD, voice, 60, find_style(name))).aperture.max()
+        name: mouth(speaker, speaker.animate(WORD, voice, 60, parse_speaking_style(name))).aperture.max()
         for name in ("relaxed", "neutral", "clear")
     }
     assert opening["relaxed"] < opening["neutral"] < opening["clear"]
-    assert find_style(4) == find_style("4") != find_style(5)
+    assert parse_speaking_style(4) == parse_speaking_style("4") != parse_speaking_style(5)
     with pytest.raises(InputError, match="style"):
-        find_style("angry")
+        parse_speaking_style("angry")
 
 
 def test_silence_is_a_still_face(speaker):
-    quiet = from_samples(np.zeros(32000, np.float32), SAMPLE_RATE)
-    motion = speaker.animate(Alignment(status="silent"), quiet, 30, Style())
+    quiet = audio_from_samples(np.zeros(32000, np.float32), SAMPLE_RATE)
+    motion = speaker.animate(Alignment(status="silent"), quiet, 30, SpeakingStyle())
     assert len(motion) == 60
     assert not motion.weights.any()
 
 
 def test_people_blink_about_as_often_as_people_do(speaker, rig):
     t = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
-    tone = from_samples((0.2 * np.sin(2 * np.pi * 120 * t)).astype(np.float32), SAMPLE_RATE)
+    tone = audio_from_samples((0.2 * np.sin(2 * np.pi * 120 * t)).astype(np.float32), SAMPLE_RATE)
     steady = phones(*[("AH", 0.2 * k, 0.2 * k + 0.2) for k in range(299)])
     counts = []
     for seed in range(6):
-        lids = speaker.animate(steady, tone, 30, Style(), seed).weights[:, rig.index["eyeBlinkLeft"]]
+        lids = speaker.animate(steady, tone, 30, SpeakingStyle(), seed).weights[:, rig.index["eyeBlinkLeft"]]
         counts.append(int((np.diff((lids > 0.5).astype(int)) == 1).sum()))
     assert 18 <= np.mean(counts) <= 34  # 26 a minute while talking
 
@@ -116,7 +116,7 @@ def test_the_solver_hits_what_it_aims_at(speaker):
     jaw = rng.uniform(0, 9, count)
     aperture = rng.uniform(0.8, 1.2, count) * jaw + 1
     width = rng.uniform(-6, 2, count)
-    aim = Mouth(aperture, width, np.clip(-0.8 * width, -0.5, 5), jaw)
+    aim = MouthMeasurements(aperture, width, np.clip(-0.8 * width, -0.5, 5), jaw)
     got = speaker.solver.measure(speaker.solver.solve(aim))
     for name, tolerance in (("aperture", 0.3), ("width", 0.4), ("jaw", 0.3)):
         assert np.percentile(np.abs(getattr(got, name) - getattr(aim, name)), 95) < tolerance, name
@@ -124,7 +124,9 @@ def test_the_solver_hits_what_it_aims_at(speaker):
 
 def test_every_lip_pair_meets_where_closed_is_asked_for(speaker, rig):
     zero = np.zeros(5)
-    weights = speaker.solver.solve(Mouth(zero, np.linspace(-5, 2, 5), np.linspace(4, 0, 5), np.linspace(0, 8, 5)))
+    weights = speaker.solver.solve(
+        MouthMeasurements(zero, np.linspace(-5, 2, 5), np.linspace(4, 0, 5), np.linspace(0, 8, 5))
+    )
     upper, lower = rig.template.regions["lip_pairs"].T
     vertices = rig.vertices(weights)
     assert np.linalg.norm(vertices[:, upper] - vertices[:, lower], axis=2).max() * 1000 < 0.5
@@ -137,5 +139,5 @@ def test_every_lip_pair_meets_where_closed_is_asked_for(speaker, rig):
      ("B_B", "B"), ("AA1_E", "AA"), ("spn", "AH"), ("<unk>", "AH"), ("aɪə", "AY")],
 )  # fmt: skip
 def test_labels_of_many_kinds_are_understood(label, expected):
-    assert canonical(label) == expected
-    assert expected in TARGETS
+    assert canonical_phone(label) == expected
+    assert expected in PHONE_TARGETS

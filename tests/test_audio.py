@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from kmtalk import InputError
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio, loudness, speech_span
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, detect_speech_span, load_audio, rms_level
 
 
 def sine(rate: int, seconds: float = 1.0, hz: float = 440.0) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_video_whose_sound_begins_late_keeps_the_files_clock(tmp_path, tone):
     picture = ["-f", "lavfi", "-i", "color=c=red:s=64x64:d=2:r=25"]
     sound = ["-itsoffset", "0.5", "-i", str(tone), "-c:a", "pcm_s16le"]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, *sound, str(path)], check=True)
-    level = loudness(load_audio(path).samples)
+    level = rms_level(load_audio(path).samples)
     assert np.flatnonzero(level > -20)[0] * 0.01 == pytest.approx(0.5, abs=0.03)
 
 
@@ -74,20 +74,20 @@ def test_a_broadcast_clock_that_starts_late_is_no_silence(tmp_path, tone):
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, *late, str(path)], check=True)
     audio = load_audio(path)
     assert audio.duration == pytest.approx(1.0, abs=0.15)
-    assert np.flatnonzero(loudness(audio.samples) > -20)[0] * 0.01 < 0.1
+    assert np.flatnonzero(rms_level(audio.samples) > -20)[0] * 0.01 < 0.1
 
 
 def test_channels_that_cancel_are_still_heard():
     left = sine(16000, 0.5)
-    audio = from_samples(np.stack([left, -left], axis=1), 16000)
-    assert not audio.silent
+    audio = audio_from_samples(np.stack([left, -left], axis=1), 16000)
+    assert not audio.is_silent
     assert np.abs(audio.samples).max() == pytest.approx(0.5, abs=0.01)
 
 
 def test_loudness_is_in_dbfs_and_on_its_clock():
     samples = np.zeros(16000, np.float32)
     samples[8000:] = sine(16000, 0.5)
-    level = loudness(samples)
+    level = rms_level(samples)
     assert len(level) == 100
     assert level[75] == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.1)
     assert np.flatnonzero(level > -30)[0] == pytest.approx(49, abs=1)
@@ -95,13 +95,13 @@ def test_loudness_is_in_dbfs_and_on_its_clock():
 
 def test_speech_span_leaves_silence_out():
     samples = np.concatenate([np.zeros(16000), sine(16000), np.zeros(8000)]).astype(np.float32)
-    start, end = speech_span(samples)
+    start, end = detect_speech_span(samples)
     assert start == pytest.approx(0.9, abs=0.03)
     assert end == pytest.approx(2.1, abs=0.03)
 
 
 def test_samples_that_are_not_numbers_are_refused():
     with pytest.raises(InputError, match="not numbers"):
-        from_samples(np.array([0.0, np.nan]), 16000)
+        audio_from_samples(np.array([0.0, np.nan]), 16000)
     with pytest.raises(InputError, match="zero length"):
-        from_samples(np.zeros(0), 16000)
+        audio_from_samples(np.zeros(0), 16000)

@@ -15,7 +15,7 @@ import soundfile
 from conftest import FACE, SPEECH
 
 from kmtalk import InputError
-from kmtalk.batch.tasks import gather
+from kmtalk.batch.jobs import collect_jobs
 
 CLIPS = 200
 
@@ -115,7 +115,7 @@ def test_a_folder_is_searched_at_any_depth(tmp_path):
         touch(tmp_path / name)
     touch(tmp_path / "a.txt", "Hello.")
     touch(tmp_path / "deep" / "b.TextGrid")
-    tasks = gather(tmp_path, tmp_path / "out")
+    tasks = collect_jobs(tmp_path, tmp_path / "out")
     assert [t.output.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b-MP3", "deep/b-flac"]
     assert tasks[0].text == str(tmp_path / "a.txt")
     assert tasks[1].textgrid == tmp_path / "deep" / "b.TextGrid"
@@ -123,11 +123,11 @@ def test_a_folder_is_searched_at_any_depth(tmp_path):
 
 def test_manifests(tmp_path):
     touch(tmp_path / "m.csv", "speech,text,seed,output\na.wav,Hello.,3,first\nb.wav,,,\n")
-    one, two = gather(tmp_path / "m.csv", tmp_path / "o")
+    one, two = collect_jobs(tmp_path / "m.csv", tmp_path / "o")
     assert (one.speech, one.text, one.seed, one.output) == (tmp_path / "a.wav", "Hello.", 3, tmp_path / "o" / "first")
     assert (two.text, two.seed, two.output) == (None, None, tmp_path / "o" / "b")
     touch(tmp_path / "m.jsonl", '{"speech": "a.wav", "style": "clear"}\n\n{"speech": "b.wav"}\n')
-    assert [t.style for t in gather(tmp_path / "m.jsonl", tmp_path / "o")] == ["clear", None]
+    assert [t.style for t in collect_jobs(tmp_path / "m.jsonl", tmp_path / "o")] == ["clear", None]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_manifests(tmp_path):
 def test_bad_manifests_are_one_line(tmp_path, name, text, said):
     touch(tmp_path / name, text)
     with pytest.raises(InputError, match=said) as refusal:
-        gather(tmp_path / name, tmp_path / "o")
+        collect_jobs(tmp_path / name, tmp_path / "o")
     assert name in str(refusal.value)
 
 

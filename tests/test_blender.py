@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import from_samples
+from kmtalk.speech.audio import audio_from_samples
 
 PYTHON = ROOT / ".venv-blender" / "bin" / "python"
 RATES = (24, 25, 30, 60, 29.97)
@@ -27,7 +27,7 @@ pytestmark = [
 def takes(talk, spoken):
     """The demo's first three seconds at every rate."""
     audio = spoken.audio
-    cut = from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
+    cut = audio_from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
     kept = Alignment(
         tuple(replace(p, end=min(p.end, 3.0)) for p in spoken.alignment.phones if p.start < 3.0), status="given"
     )

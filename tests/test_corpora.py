@@ -8,42 +8,42 @@ import soundfile
 from conftest import SHARED, needs_shared, phones
 
 from kmtalk import metrics
-from kmtalk.articulation.inverse import MouthSolver
-from kmtalk.articulation.speaker import Speaker
-from kmtalk.corpora import augment
-from kmtalk.corpora.grid import fit_clip, held_out, load_grid
-from kmtalk.corpora.simulated import build, load_simulated
-from kmtalk.corpora.voices import VOICES, available, speak
+from kmtalk.articulation.mouth_solver import MouthSolver
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.corpora import augmentation
+from kmtalk.corpora.grid import held_out_clips, load_grid, rig_clip_from_tracking
+from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
+from kmtalk.corpora.voices import VOICES, missing_requirement, synthesize
 from kmtalk.errors import InputError
-from kmtalk.speech.audio import SAMPLE_RATE, loudness
+from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory, rig):
     folder = tmp_path_factory.mktemp("simulated")
-    build(folder, rig, clips=30, seed=3)
+    build_simulated_corpus(folder, rig, clips=30, seed=3)
     return folder
 
 
 @pytest.mark.parametrize("voice", VOICES, ids=lambda v: v.label)
 def test_a_voice_tells_its_own_phones(voice):
-    missing = available(voice)
+    missing = missing_requirement(voice)
     if missing:
         pytest.skip(missing)
     text = {"en": "My papa may buy a map.", "de": "Mama backt Brot.", "ru": "Мама мыла раму."}
-    audio, alignment = speak(voice, text.get(voice.language, "Mama, papa."))
+    audio, alignment = synthesize(voice, text.get(voice.language, "Mama, papa."))
     assert 0.4 < audio.duration < 5
     assert 6 <= len(alignment.phones) <= 20
     assert all(a.end <= b.start + 1e-6 for a, b in zip(alignment.phones, alignment.phones[1:], strict=False))
     assert alignment.phones[-1].end <= audio.duration + 0.05
     # vowels are louder than the closures of p b m and than what surrounds the speech
-    level = loudness(audio.samples)
+    level = rms_level(audio.samples)
     vowel = [p for p in alignment.phones if p.label.lower().rstrip("012ː")[:1] in "aeiouæɑɐəɛɪ"]
     inside = np.mean([level[int((p.start + p.end) * 50)] for p in vowel])
     assert inside > np.percentile(level, 30) + 3
 
 
-@pytest.mark.parametrize("kind", augment.KINDS)
+@pytest.mark.parametrize("kind", augmentation.AUGMENTATIONS)
 def test_changed_speech_keeps_its_times(kind):
     """Four bursts, marked as phones: wherever the change puts them, the marks follow."""
     t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
@@ -51,10 +51,10 @@ def test_changed_speech_keeps_its_times(kind):
     gate = sum(((t >= a) & (t < b)).astype(float) for a, b in spans)
     samples = (0.3 * gate * np.sign(np.sin(2 * np.pi * 150 * t))).astype(np.float32)
     marked = phones(*[("AA", a, b) for a, b in spans])
-    change = augment.KINDS[kind][0]
+    change = augmentation.AUGMENTATIONS[kind][0]
     for seed in range(3):
         out, times = change(samples, marked, np.random.default_rng(seed))
-        level = loudness(out.astype(np.float32))
+        level = rms_level(out.astype(np.float32))
         assert not np.array_equal(out[: len(samples)], samples[: len(out)])
         for p in times.phones:
             burst = level[int((p.start + 0.03) * 100) : int((p.end - 0.03) * 100)].mean()
@@ -63,17 +63,17 @@ def test_changed_speech_keeps_its_times(kind):
 
 
 def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, rig):
-    clips = load_simulated(simulated, rig)
+    clips = load_simulated_corpus(simulated, rig)
     assert len(clips) >= 20
     assert len({c.alignment.aligner for c in clips}) >= 4
     assert {c.source for c in clips} == {"simulated"}
     solver = MouthSolver(rig)
     least = []
     for clip in clips:
-        assert abs(len(clip.samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
-        least += metrics.least_apertures(solver.measure(clip.weights).channels, clip.alignment, clip.fps)
+        assert abs(len(clip.load_samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
+        least += metrics.minimum_apertures(solver.measure(clip.weights).frontal_channels, clip.alignment, clip.fps)
     assert len(least) > 30
-    assert np.mean(np.array(least) < metrics.CLOSED) > 0.98
+    assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.98
     muted = [c for c in clips if c.alignment.aligner == "none"]
     assert muted and not any(c.weights.any() for c in muted)
 
@@ -93,36 +93,36 @@ def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
     shutil.copytree(simulated, torn)
     next((torn / "audio").iterdir()).unlink()
     with pytest.raises(InputError, match="lacks its sound"):
-        load_simulated(torn, rig)
+        load_simulated_corpus(torn, rig)
     with pytest.raises(InputError, match="not a simulated corpus"):
-        load_simulated(tmp_path, rig)
+        load_simulated_corpus(tmp_path, rig)
     mixed = tmp_path / "mixed"
     shutil.copytree(simulated, mixed)
     path = sorted((mixed / "audio").iterdir())[0]
     soundfile.write(path, np.zeros(20 * SAMPLE_RATE), SAMPLE_RATE)
     with pytest.raises(InputError, match="are they a pair"):
-        load_simulated(mixed, rig)[0].samples()
+        load_simulated_corpus(mixed, rig)[0].load_samples()
 
 
 @needs_shared
 @pytest.mark.slow
 def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
-    speaker, solver = Speaker(rig), MouthSolver(rig)
+    speaker, solver = SimulatedSpeaker(rig), MouthSolver(rig)
     real, made, least = [], [], []
     clips = [c for i, c in enumerate(load_grid(SHARED / "data" / "grid")) if i % 40 == 1]
     for clip in clips:
-        fitted = solver.measure(fit_clip(clip, speaker).weights).channels
+        fitted = solver.measure(rig_clip_from_tracking(clip, speaker).weights).frontal_channels
         count = min(len(fitted), len(clip.mouth))
-        real.append(clip.mouth[:count][clip.speaking[:count]])
-        made.append(fitted[:count][clip.speaking[:count]])
-        least += metrics.least_apertures(fitted, clip.alignment, 25.0)
+        real.append(clip.mouth[:count][clip.speech_mask[:count]])
+        made.append(fitted[:count][clip.speech_mask[:count]])
+        least += metrics.minimum_apertures(fitted, clip.alignment, 25.0)
     a, b = np.concatenate(real), np.concatenate(made)
     assert all(np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.95 for k in range(3))
-    assert np.mean(np.array(least) < metrics.CLOSED) > 0.97
+    assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.97
     assert b[:, 0].min() >= 0
 
 
 @needs_shared
 def test_held_out_clips_are_a_third_and_are_the_corpus_own():
     names = [c.name for c in load_grid(SHARED / "data" / "grid")]
-    assert held_out() == set(names[::3])
+    assert held_out_clips() == set(names[::3])

@@ -11,11 +11,11 @@ import soundfile
 from conftest import FACE, SAID, SPEECH
 
 from kmtalk import InputError
-from kmtalk.exchange.timeline import aperture
+from kmtalk.exchange.timeline import lip_aperture
 from kmtalk.face.template import write_obj
-from kmtalk.keys import Keys, locate
-from kmtalk.motion.inference import run
-from kmtalk.motion.model import style_shares
+from kmtalk.keys import KeyMotions, locate_key_frames
+from kmtalk.motion.inference import predict_motion
+from kmtalk.motion.model import style_mixture
 from kmtalk.speech.alignment import Alignment, Phone
 
 
@@ -64,13 +64,15 @@ def test_cmc_itself_follows_the_keys(talk, again):
     """Not the blend that makes pinned keys exact: the network takes up an edit, in the shape that was edited."""
     network, features = talk.completer.network, talk.completer.hear(again.audio)
     frames, count, names = again.keys.frames, len(again.weights), network.shape.names
-    shares = style_shares(network.shape, "natural")
-    before = run(network, features, frames, count, 30.0, shares)
+    shares = style_mixture(network.shape, "natural")
+    before = predict_motion(network, features, frames, count, 30.0, shares)
     for name in ("jawOpen", "mouthPucker", "mouthFunnel", "mouthStretchLeft"):
         for key in (8, 21, 34):
             at, shape, change = frames[key], names.index(name), np.zeros((len(frames), len(names)), np.float32)
             change[key, shape] = 0.3 if before[at, shape] < 0.6 else -0.3
-            share = (run(network, features, frames, count, 30.0, shares, change) - before) / change[key, shape]
+            share = (predict_motion(network, features, frames, count, 30.0, shares, change) - before) / change[
+                key, shape
+            ]
             assert 0.8 <= share[at, shape] <= 1.2
             assert np.abs(np.delete(share[at], shape)).max() <= 0.2
             far = np.abs(np.arange(count) - at) > 30
@@ -83,11 +85,11 @@ def test_nothing_edited_changes_nothing(again):
 
 def test_neighbouring_closures_stay_closed(again):
     """A vowel opened wide beside p, b and m does not part their lips."""
-    before = aperture(again.motion)
+    before = lip_aperture(again.motion)
     for frame, label in zip(again.keys.frames.tolist(), again.keys.labels, strict=True):
         if label in ("AA", "AH", "ER", "IY", "AE"):
             again.keys.set(frame, jawOpen=0.5)
-    after = aperture(again.complete().motion)
+    after = lip_aperture(again.complete().motion)
     times = (np.arange(len(after)) + 0.5) / again.fps
     for phone in again.alignment.phones:
         if phone.label in ("P", "B", "M"):
@@ -99,7 +101,7 @@ def test_a_closure_itself_can_be_edited(again):
     frame = vowel_key(again, "M")
     again.keys.set(frame, jawOpen=0.3, mouthClose=0.0)
     after = again.complete()
-    assert aperture(after.motion)[frame] > 4
+    assert lip_aperture(after.motion)[frame] > 4
     assert np.array_equal(after.weights[frame], again.keys.pose_of(frame))
 
 
@@ -180,15 +182,15 @@ def test_an_unedited_file_completes_to_the_same(kmtalk, tmp_path):
     ],
 )
 def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
-    from kmtalk.exchange.keyfile import Made, write_keys
+    from kmtalk.exchange.keys_json import Provenance, write_keys
 
     path = tmp_path / "keys.json"
     write_keys(
         path,
         spoken.motion,
-        Keys(locate(spoken.alignment, len(spoken.motion), 30.0), spoken.motion),
+        KeyMotions(locate_key_frames(spoken.alignment, len(spoken.motion), 30.0), spoken.motion),
         spoken.alignment,
-        Made(),
+        Provenance(),
         spoken.audio,
     )
     document = json.loads(path.read_text())
@@ -213,11 +215,11 @@ def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_
     made = talk.load(tmp_path / "out.npz")
     assert made.keys.pinned.all()
     times = made.keys.times
-    truth, own = aperture(other.motion), aperture(made.motion)
+    truth, own = lip_aperture(other.motion), lip_aperture(made.motion)
     wanted = np.interp(times, (np.arange(len(truth)) + 0.5) / 25, truth)
     at_keys = own[made.keys.frames]
     assert np.corrcoef(wanted, at_keys)[0, 1] > 0.97
-    plain = aperture(again.motion)
+    plain = lip_aperture(again.motion)
     assert (
         np.corrcoef(truth, np.interp((np.arange(len(truth)) + 0.5) / 25, (np.arange(len(own)) + 0.5) / 30, own))[0, 1]
         > np.corrcoef(truth, np.interp((np.arange(len(truth)) + 0.5) / 25, (np.arange(len(plain)) + 0.5) / 30, plain))[

@@ -15,7 +15,7 @@ from pxr import Usd, UsdGeom, UsdSkel
 
 from kmtalk import InputError
 from kmtalk.animation import load_animation
-from kmtalk.exchange import arkit, cues
+from kmtalk.exchange import arkit, viseme_cues
 from kmtalk.exchange.gltf import write_glb
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import ARKIT_NAMES, Rig
@@ -38,7 +38,7 @@ def test_an_npz_is_the_whole_animation(folder, spoken):
     held = load_animation(folder / "animation.npz")
     assert np.array_equal(held.vertices, spoken.vertices)
     assert held.alignment == spoken.alignment
-    assert held.made == spoken.made
+    assert held.provenance == spoken.made
     assert np.array_equal(held.keys.frames, spoken.keys.frames)
     assert held.keys.labels == spoken.keys.labels
     assert np.array_equal(held.audio.original, spoken.audio.original)
@@ -150,7 +150,7 @@ def test_shapes_that_arkit_lacks_become_its_own(rig):
 def test_the_gain_of_a_small_mouth_stays_at_home(rig):
     weights = np.zeros((1, len(rig.names)), np.float32)
     weights[0, rig.index["jawOpen"]] = 0.6
-    strong = Rig(rig.template, rig.names, rig.offsets, gain=1.5)
+    strong = Rig(rig.template, rig.names, rig.offsets, mouth_gain=1.5)
     jaw = arkit.LIVE_LINK_ORDER.index("jawOpen")
     assert arkit.arkit_curves(Motion(strong, weights, 30.0))[0, jaw] == pytest.approx(0.4)
 
@@ -165,7 +165,7 @@ def test_arkit_json(folder, spoken):
 
 def test_cues_follow_the_phones():
     spoken = phones(("P", 0.1, 0.2), ("AA", 0.2, 0.4), ("B", 0.5, 0.6), ("M", 0.6, 0.7))
-    ovr = cues.cues(spoken, 1.0, cues._OVR, cues.OVR_SILENCE)
+    ovr = viseme_cues.visemes_from_phones(spoken, 1.0, viseme_cues._OVR, viseme_cues.OVR_SILENCE)
     assert [(round(a, 2), round(b, 2), n) for a, b, n in ovr] == [
         *(
             (0.0, 0.1, "sil"),
@@ -195,10 +195,10 @@ def test_cue_files(folder, spoken):
 
 
 def test_every_phone_has_a_cue():
-    from kmtalk.articulation.targets import TARGETS
+    from kmtalk.articulation.targets import PHONE_TARGETS
 
-    plain = {name for name in TARGETS if not name.endswith("2")}
-    assert plain == set(cues._by_phone(cues._OVR)) == set(cues._by_phone(cues._RHUBARB))
+    plain = {name for name in PHONE_TARGETS if not name.endswith("2")}
+    assert plain == set(viseme_cues._by_phone(viseme_cues._OVR)) == set(viseme_cues._by_phone(viseme_cues._RHUBARB))
 
 
 def test_beside_a_folder_lie_sound_and_script(folder, spoken):

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from kmtalk import InputError, Template
 from kmtalk.face.files.load import load_template
-from kmtalk.face.rig import ARKIT_NAMES, rig_for
+from kmtalk.face.rig import ARKIT_NAMES, transfer_rig
 from kmtalk.face.template import write_obj
 
 
@@ -114,7 +114,7 @@ def test_a_turned_scaled_moved_template_moves_alike(rig):
     base = rig.template
     turn = Rotation.from_euler("xyz", [90, 20, -30], degrees=True).as_matrix()
     vertices = (2500.0 * base.vertices @ turn.T + [10, -400, 3]).astype(np.float32)
-    other = rig_for(Template(vertices, base.faces), rig, "turned")
+    other = transfer_rig(Template(vertices, base.faces), rig, "turned")
     weights = np.random.default_rng(0).uniform(0, 0.5, (3, len(rig.names)))
     expected = 2500.0 * rig.vertices(weights) @ turn.T + [10, -400, 3]
     assert np.abs(other.vertices(weights) - expected).max() < 0.05  # of 2500 units a metre
@@ -123,13 +123,13 @@ def test_a_turned_scaled_moved_template_moves_alike(rig):
 
 def test_a_mirrored_template_moves_as_its_mirror_image(rig):
     mirror = np.array([-1, 1, 1], np.float32)
-    other = rig_for(replace(rig.template, vertices=rig.template.vertices * mirror), rig, "mirrored")
+    other = transfer_rig(replace(rig.template, vertices=rig.template.vertices * mirror), rig, "mirrored")
     assert np.abs(other.offsets - rig.offsets * mirror).max() < 1e-6
 
 
 def test_another_identity_keeps_its_own_neutral(rig):
     wide = Template((rig.template.vertices * [1.1, 1.0, 0.95]).astype(np.float32), rig.template.faces)
-    fitted = rig_for(wide, rig, "wide")
+    fitted = transfer_rig(wide, rig, "wide")
     assert np.array_equal(fitted.vertices(np.zeros((1, len(rig.names))))[0], wide.vertices)
     upper, lower = fitted.template.regions["lip_pairs"].T
     closed = pose(fitted, jawOpen=0.4, mouthClose=0.4)
@@ -157,7 +157,7 @@ def test_templates_that_cannot_be_used(tmp_path, rig, content, message):
     path = tmp_path / "t.obj"
     path.write_text(content)
     with pytest.raises(InputError, match=message):
-        rig_for(load_template(path), rig, str(path))
+        transfer_rig(load_template(path), rig, str(path))
 
 
 def test_same_count_other_faces_is_another_topology(tmp_path, rig):
@@ -166,7 +166,7 @@ def test_same_count_other_faces_is_another_topology(tmp_path, rig):
     path = tmp_path / "shuffled.obj"
     write_obj(path, shuffled)
     with pytest.raises(InputError, match="in its order"):
-        rig_for(load_template(path), rig, str(path))
+        transfer_rig(load_template(path), rig, str(path))
 
 
 @pytest.mark.slow

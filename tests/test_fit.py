@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 
 from kmtalk import InputError, KMTalk, Template
 from kmtalk.face.files.load import load_template
-from kmtalk.face.kmrig import load_kmrig, save_kmrig
-from kmtalk.face.picked import load_landmarks
-from kmtalk.face.rig import SEAL
+from kmtalk.face.landmark_file import load_landmarks
+from kmtalk.face.rig import MOUTH_SEAL
+from kmtalk.face.rig_file import load_rig_file, save_rig_file
 from kmtalk.face.template import write_obj
 from kmtalk.speech.alignment import write_textgrid
 
@@ -116,10 +116,10 @@ def test_seven_points_do_without_a_detector(tmp_path, talk, kmtalk):
     truth.save(tmp_path / "face.ply")
     done = kmtalk("fit", "face.ply", "--landmarks", "face.json")
     assert done.returncode == 0, done.stderr
-    fit = load_kmrig(tmp_path / "face.kmrig")
+    fit = load_rig_file(tmp_path / "face.kmrig")
     off, motion = errors(truth, fit, "jawOpen")
     assert off.mean() < 0.15 * motion.mean()
-    assert fit.report.facts["landmarks_by"] == "hand"
+    assert fit.report.measurements["landmarks_by"] == "hand"
     assert (tmp_path / "face-fit.png").stat().st_size > 20_000
     assert json.loads((tmp_path / "face-fit.json").read_text())["way"] == "fitted"
 
@@ -213,10 +213,10 @@ def test_a_rig_is_kept_by_the_meshs_content(talk, bare, tmp_path, monkeypatch):
 
 def test_kmrig_files(talk, bare, tmp_path, kmtalk):
     fit = talk.fit(bare)
-    save_kmrig(tmp_path / "a.kmrig", fit)
-    back = load_kmrig(tmp_path / "a.kmrig")
+    save_rig_file(tmp_path / "a.kmrig", fit)
+    back = load_rig_file(tmp_path / "a.kmrig")
     assert np.array_equal(back.rig.offsets, fit.rig.offsets) and back.rig.names == fit.rig.names
-    assert back.rig.gain == fit.rig.gain and dict(back.rig.template.landmarks) == dict(fit.rig.template.landmarks)
+    assert back.rig.mouth_gain == fit.rig.gain and dict(back.rig.template.landmarks) == dict(fit.rig.template.landmarks)
     assert back.report.confidence == fit.report.confidence
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
@@ -240,16 +240,16 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     order = np.random.default_rng(1).permutation(len(bare.vertices))
     agape = (bare.vertices + 0.45 * rig.offsets[rig.index["jawOpen"]][order]).astype(np.float32)
     fit = talk.fit(replace(bare, vertices=agape, name="agape"))
-    assert SEAL in fit.rig.names
+    assert MOUTH_SEAL in fit.rig.names
     assert any("open at rest" in remark for remark in fit.report.remarks)
     upper, lower = fit.rig.template.regions["lip_pairs"].T
-    sealed = agape + fit.rig.offsets[fit.rig.index[SEAL]]
+    sealed = agape + fit.rig.offsets[fit.rig.index[MOUTH_SEAL]]
     middle = slice(len(upper) // 3, len(upper) - len(upper) // 3)
     rest, shut = ((v[upper] - v[lower])[middle, 1] * 1000 for v in (agape, sealed))
     assert np.median(rest) > 6
     assert abs(np.median(shut)) < 0.5 and np.abs(shut).max() < 2
     animation = talk.animate(SPEECH, fit, text=SAID)
-    assert (animation.weights[:, animation.names.index(SEAL)] == 1).all()
+    assert (animation.weights[:, animation.names.index(MOUTH_SEAL)] == 1).all()
 
 
 @needs_shared
@@ -321,7 +321,7 @@ def test_seams_along_which_vertices_lie_twice_stay_closed(talk, bare):
 
 
 def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
-    save_kmrig(tmp_path / "a.kmrig", talk.fit(bare))
+    save_rig_file(tmp_path / "a.kmrig", talk.fit(bare))
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         whole = {name: file[name] for name in file.files}
     facts = json.loads(str(whole["rig"]))
@@ -340,7 +340,7 @@ def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
         np.savez((tmp_path / "b.npz"), **(whole | wrong))
         (tmp_path / "b.npz").replace(tmp_path / "b.kmrig")
         with pytest.raises(InputError, match="damaged"):
-            load_kmrig(tmp_path / "b.kmrig")
+            load_rig_file(tmp_path / "b.kmrig")
 
 
 def test_mirrored_landmarks_are_read_the_other_way(talk, bare):

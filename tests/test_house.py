@@ -28,7 +28,7 @@ RANK = {
     "training": 7,
     "animation": 7,
     "pipeline": 8,
-    "research": 9,
+    "evaluation": 9,
     "batch": 9,
     "doctor": 9,
     "cli": 10,
@@ -53,5 +53,5 @@ def test_no_room_imports_a_higher_one(path):
 
 
 def test_the_rendering_process_never_imports_torch():
-    code = "import sys, kmtalk.render.child; sys.exit('torch' in sys.modules or 'whisper' in sys.modules)"
+    code = "import sys, kmtalk.render.worker; sys.exit('torch' in sys.modules or 'whisper' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,40 +13,40 @@ import soundfile
 from conftest import needs_detector
 
 from kmtalk import InputError, metrics
-from kmtalk.articulation.inverse import MouthSolver
-from kmtalk.corpora.check import check
-from kmtalk.corpora.folder import load_folder, load_rig_folder
-from kmtalk.corpora.meshes import found_face, load_meshes
-from kmtalk.face.motion import at_times, frame_times
-from kmtalk.face.mouth import MouthRuler
-from kmtalk.pickles import load_pickle
+from kmtalk.articulation.mouth_solver import MouthSolver
+from kmtalk.corpora.check import check_corpus
+from kmtalk.corpora.folder import load_folder_corpus, load_rig_folder
+from kmtalk.corpora.registry import load_mesh_corpus, locate_corpus_face
+from kmtalk.face.motion import frame_times, resample_motion
+from kmtalk.face.mouth import MouthMeasurer
+from kmtalk.pickles import load_restricted_pickle
 
 
 @pytest.mark.parametrize(("kind", "vertices", "fps"), [("vocaset", 5023, 30.0), ("biwi", 23370, 25.0)])
 def test_both_layouts_hold_the_same_sentences(corpora, kind, vertices, fps):
-    processed, raw = (load_meshes(kind, corpora / folder) for folder in (kind, f"{kind}-raw"))
+    processed, raw = (load_mesh_corpus(kind, corpora / folder) for folder in (kind, f"{kind}-raw"))
     assert processed.source.startswith("simulated") and raw.source.startswith("simulated")
-    assert processed.count == raw.count == vertices
+    assert processed.vertex_count == raw.vertex_count == vertices
     named = {c.name: c for c in raw.clips}
     assert len(processed.clips) == 9 and set(named) == {c.name for c in processed.clips}
     for clip in processed.clips[::4]:
         other = named[clip.name]
         assert clip.fps == other.fps == fps and len(clip.frames) == len(other.frames)
         assert np.abs(clip.frames.read(3, 6) - other.frames.read(3, 6)).max() < 1e-6
-        assert abs(len(clip.samples()) - len(other.samples())) < 16
-        assert clip.alignment().phones == other.alignment().phones
+        assert abs(len(clip.load_samples()) - len(other.load_samples())) < 16
+        assert clip.load_alignment().phones == other.load_alignment().phones
     assert processed.splits == raw.splits
 
 
 def test_splits_are_faceformers(corpora):
-    vocaset, biwi = (load_meshes(kind, corpora / kind) for kind in ("vocaset", "biwi"))
+    vocaset, biwi = (load_mesh_corpus(kind, corpora / kind) for kind in ("vocaset", "biwi"))
     assert {n: len(m) for n, m in vocaset.splits.items()} == {"train": 6, "val": 1, "test": 2}
     assert {n: len(m) for n, m in biwi.splits.items()} == {"train": 5, "val": 1, "test-a": 2, "test-b": 1}
     assert vocaset.splits["test"] == tuple(f"FaceTalk_170809_00138_TA_sentence{n}" for n in (21, 22))
     assert biwi.splits["test-b"] == ("F1_e37",)
     # the raw frames are 60 a second, and every second makes 30
-    whole = load_meshes("vocaset", corpora / "vocaset", fps=60.0).clips[0]
-    half = load_meshes("vocaset", corpora / "vocaset").clips[0]
+    whole = load_mesh_corpus("vocaset", corpora / "vocaset", fps=60.0).clips[0]
+    half = load_mesh_corpus("vocaset", corpora / "vocaset").clips[0]
     assert len(half.frames) == -(-len(whole.frames) // 2)
     assert np.array_equal(half.frames.read(2, 4), whole.frames.read(4, 8)[::2])
 
@@ -65,7 +65,7 @@ def spoil_unit(path):
 
 def spoil_templates_unit(path):
     spoil_unit(path)
-    held = load_pickle(path / "templates.pkl")
+    held = load_restricted_pickle(path / "templates.pkl")
     (path / "templates.pkl").write_bytes(pickle.dumps({k: v * 1000 for k, v in held.items()}))
 
 
@@ -116,9 +116,9 @@ def spoil_sound(path):
     ],
 )
 def test_what_is_wrong_with_a_corpus_is_found(own, spoil, said):
-    assert all(f.verdict != "wrong" for f in check(load_meshes("vocaset", own)))
+    assert all(f.verdict != "wrong" for f in check_corpus(load_mesh_corpus("vocaset", own)))
     spoil(own)
-    found = [f for f in check(load_meshes("vocaset", own)) if f.verdict == "wrong"]
+    found = [f for f in check_corpus(load_mesh_corpus("vocaset", own)) if f.verdict == "wrong"]
     assert len(found) == 1, found
     assert said in f"{found[0].what}: {found[0].note}"
 
@@ -128,7 +128,7 @@ def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
     for file in (tmp_path / "biwi" / "vertices_npy").glob("*.npy"):
         held = np.load(file)
         np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 30 / 25)).round().astype(int)])
-    found = [f for f in check(load_meshes("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
+    found = [f for f in check_corpus(load_mesh_corpus("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
     assert [f.what for f in found] == ["motion is as long as its sound"]
     assert "at 30 fps they would fit" in found[0].note
 
@@ -136,14 +136,14 @@ def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
 def test_gaps_are_named_and_left_out(own):
     next((own / "wav").glob("*sentence01.wav")).unlink()
     next((own / "vertices_npy").glob("*sentence02.npy")).unlink()
-    corpus = load_meshes("vocaset", own)
-    assert len(corpus.clips) == 7 and len(corpus.missing) == 2
-    assert any(f.what == "left out" and f.verdict == "look" for f in check(corpus))
+    corpus = load_mesh_corpus("vocaset", own)
+    assert len(corpus.clips) == 7 and len(corpus.skipped) == 2
+    assert any(f.what == "left out" and f.verdict == "look" for f in check_corpus(corpus))
 
 
 def test_gaps_between_frames_are_told(corpora, tmp_path):
     shutil.copytree(corpora / "vocaset-raw", tmp_path / "vocaset")
-    held = load_pickle(tmp_path / "vocaset" / "subj_seq_to_idx.pkl")
+    held = load_restricted_pickle(tmp_path / "vocaset" / "subj_seq_to_idx.pkl")
     rows = held["FaceTalk_170809_00138_TA"]["sentence21"]
     for lost in (10, 11, 30):
         del rows[lost]
@@ -151,15 +151,19 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     (tmp_path / "vocaset" / "subj_seq_to_idx.pkl").write_bytes(pickle.dumps(held))
     shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
     (tmp_path / "biwi" / "faces" / "F1" / "e37" / "frame_004.vl").unlink()
-    between, before = sorted(load_meshes("vocaset", tmp_path / "vocaset").gaps)
+    between, before = sorted(load_mesh_corpus("vocaset", tmp_path / "vocaset").frame_gaps)
     assert between == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames lack, the first of them 10"
     assert before.startswith("FaceTalk_170809_00138_TA_sentence22: 1 of ") and before.endswith("the first of them 0")
-    (biwi,) = load_meshes("biwi", tmp_path / "biwi").gaps
+    (biwi,) = load_mesh_corpus("biwi", tmp_path / "biwi").frame_gaps
     assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames lack, the first of them 4")
-    assert load_meshes("biwi", corpora / "biwi-raw").gaps == load_meshes("vocaset", corpora / "vocaset-raw").gaps == ()
-    found = {f.what: f for f in check(load_meshes("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
+    assert (
+        load_mesh_corpus("biwi", corpora / "biwi-raw").frame_gaps
+        == load_mesh_corpus("vocaset", corpora / "vocaset-raw").frame_gaps
+        == ()
+    )
+    found = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
     assert found.verdict == "look" and "frames lack" in found.note and "(and 1 more)" in found.note
-    untold = {f.what: f for f in check(load_meshes("vocaset", corpora / "vocaset"))}["gaps between frames"]
+    untold = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", corpora / "vocaset"))}["gaps between frames"]
     assert untold.verdict == "look" and "number no frames" in untold.note
 
 
@@ -167,18 +171,18 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
 @pytest.mark.parametrize("kind", ["vocaset", "biwi"])
 def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, rig, kind):
     """The simulated speaker's mouth, in mm, found again on a recut mesh, on heads up to 6 % larger or smaller."""
-    corpus, solver = load_meshes(kind, corpora / kind), MouthSolver(rig)
-    template, doubts = found_face(corpus)
+    corpus, solver = load_mesh_corpus(kind, corpora / kind), MouthSolver(rig)
+    template, doubts = locate_corpus_face(corpus)
     assert not doubts
     spoken = [(c, c.samples()) for c in simulated_clips if c.alignment.phones]
     for clip in corpus.clips[::3]:
-        heard = clip.sound()
+        heard = clip.load_file_samples()
         own = next(c for c, s in spoken if len(s) == len(heard) and np.allclose(s, heard, atol=1e-3))
         head = replace(template, vertices=corpus.templates[clip.subject])
-        ruler = MouthRuler.of(head, metrics.MM.get(corpus.unit))
-        made = ruler.measure(clip.frames.read(0, len(clip.frames))[:, ruler.points]).channels
-        times = frame_times(len(made), clip.fps) - clip.early
-        truth = at_times(solver.measure(own.weights).channels, own.fps, times)
+        ruler = MouthMeasurer.from_template(head, metrics.MM_PER_UNIT.get(corpus.unit))
+        made = ruler.measure(clip.frames.read(0, len(clip.frames))[:, ruler.vertex_indices]).frontal_channels
+        times = frame_times(len(made), clip.fps) - clip.time_offset
+        truth = resample_motion(solver.measure(own.weights).frontal_channels, own.fps, times)
         for k, most in enumerate((0.4, 0.2, 0.6)):
             assert np.corrcoef(truth[:, k], made[:, k])[0, 1] > 0.95, (clip.name, k)
             assert np.sqrt(np.mean((truth[:, k] - made[:, k]) ** 2)) < most, (clip.name, k)
@@ -186,13 +190,13 @@ def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, r
 
 def test_every_second_frame_keeps_its_time(corpora):
     """Sound and phones of VOCASET at 30 fps are put off by the 1/120 s that its frames show earlier."""
-    whole, half = (load_meshes("vocaset", corpora / "vocaset", fps=fps).clips[0] for fps in (60.0, 30.0))
-    assert (whole.early, half.early) == (0, pytest.approx(1 / 120))
-    assert np.array_equal(half.samples()[133:], whole.samples()) and not half.samples()[:133].any()
-    early, late = whole.alignment().phones[0], half.alignment().phones[0]
+    whole, half = (load_mesh_corpus("vocaset", corpora / "vocaset", fps=fps).clips[0] for fps in (60.0, 30.0))
+    assert (whole.time_offset, half.time_offset) == (0, pytest.approx(1 / 120))
+    assert np.array_equal(half.load_samples()[133:], whole.load_samples()) and not half.load_samples()[:133].any()
+    early, late = whole.load_alignment().phones[0], half.load_alignment().phones[0]
     assert late.start - early.start == pytest.approx(1 / 120) and late.end - early.end == pytest.approx(1 / 120)
     # the same moment of the file: frame 2n at (2n + 0.5) / 60 s, put off, is frame n's time
-    assert (2 * 7 + 0.5) / 60 + half.early == pytest.approx((7 + 0.5) / 30)
+    assert (2 * 7 + 0.5) / 60 + half.time_offset == pytest.approx((7 + 0.5) / 30)
 
 
 @needs_detector
@@ -214,9 +218,9 @@ def test_only_the_emotional_takes_of_biwi_count(corpora, tmp_path):
             tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name}.wav",
             tmp_path / "biwi" / "wav" / f"{take.parent.name}_{take.name[1:]}.wav",
         )
-    corpus = load_meshes("biwi", tmp_path / "biwi")
-    assert len(corpus.clips) == 9 and len(corpus.missing) == 9
-    assert corpus.splits == load_meshes("biwi", corpora / "biwi-raw").splits
+    corpus = load_mesh_corpus("biwi", tmp_path / "biwi")
+    assert len(corpus.clips) == 9 and len(corpus.skipped) == 9
+    assert corpus.splits == load_mesh_corpus("biwi", corpora / "biwi-raw").splits
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -228,7 +232,7 @@ def test_pickles_of_any_age_are_read(tmp_path, protocol):
         "F4": np.arange(3, dtype=">f4"),
     }
     (tmp_path / "t.pkl").write_bytes(pickle.dumps(held, protocol=protocol))
-    read = load_pickle(tmp_path / "t.pkl")
+    read = load_restricted_pickle(tmp_path / "t.pkl")
     assert np.array_equal(read["F1"], held["F1"]) and np.array_equal(read["F3"], held["F3"])
     assert np.array_equal(read["F2"]["audio"], held["F2"]["audio"]) and np.array_equal(read["F4"], held["F4"])
 
@@ -239,7 +243,7 @@ def test_no_pickle_makes_bytes_pass_for_objects(tmp_path):
     for held in (np.array([{}], dtype=object), records, records.dtype):
         (tmp_path / "t.pkl").write_bytes(pickle.dumps({"F1": held}))
         with pytest.raises(InputError, match="not a pickle of arrays alone"):
-            load_pickle(tmp_path / "t.pkl")
+            load_restricted_pickle(tmp_path / "t.pkl")
 
 
 @pytest.mark.parametrize("spoil", ["empty", "short", "garbage", "other mesh", "template"])
@@ -264,12 +268,12 @@ def test_damaged_corpora_end_in_one_line(kmtalk, corpora, tmp_path, spoil):
 
 
 def test_names_do_not_lead_out_of_the_output(corpora, own, tmp_path):
-    clip = load_meshes("vocaset", own).clips[0]
+    clip = load_mesh_corpus("vocaset", own).clips[0]
     item = {"name": "../../out", "fps": 60, "audio": str(clip.audio), "motion": str(clip.frames.path)}
     manifest = {"name": "x", "templates": {"someone": "vocaset/FLAME_sample.ply"}, "clips": [item]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"clips\.0\.name"):
-        load_folder(tmp_path)
+        load_folder_corpus(tmp_path)
 
 
 def test_pickles_that_are_more_than_arrays_are_refused(own, kmtalk):
@@ -284,7 +288,7 @@ def test_pickles_that_are_more_than_arrays_are_refused(own, kmtalk):
 
 
 def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
-    held = load_meshes("vocaset", own)
+    held = load_mesh_corpus("vocaset", own)
     manifest = {
         "name": "mine",
         "unit": "m",
@@ -303,14 +307,14 @@ def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
         ],
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    corpus = load_folder(tmp_path)
-    assert corpus.source == "mine" and corpus.count == 5023 and corpus.faces is not None
-    assert [c.name for c in corpus.split("test")] == ["two"]
-    assert not [f for f in check(corpus) if f.verdict == "wrong"]
+    corpus = load_folder_corpus(tmp_path)
+    assert corpus.source == "mine" and corpus.vertex_count == 5023 and corpus.faces is not None
+    assert [c.name for c in corpus.split_clips("test")] == ["two"]
+    assert not [f for f in check_corpus(corpus) if f.verdict == "wrong"]
     manifest["clips"][0]["fsp"] = 3
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"manifest\.json: clips\.0\.fsp"):
-        load_folder(tmp_path)
+        load_folder_corpus(tmp_path)
     clip = next(c for c in simulated_clips if c.alignment.phones)
     soundfile.write(tmp_path / "a.wav", clip.samples(), 16000)
     np.save(tmp_path / "a.npy", clip.weights[:, [rig.index["jawOpen"]]])

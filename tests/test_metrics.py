@@ -126,10 +126,12 @@ def test_clips_that_are_too_short_are_left_out():
     short, long = (mouth(5 + rng.normal(size=n)) for n in (2, 90))
     for fps in (30.0, 120.0):
         assert np.isnan(metrics.band_power([(short, fps)]).value)
-        assert np.isnan(metrics.lead([(short, np.zeros(4000), fps)]).value)
+        assert np.isnan(metrics.audiovisual_lead([(short, np.zeros(4000), fps)]).value)
     assert metrics.band_power([(short, 30.0), (long, 30.0)]) == metrics.band_power([(long, 30.0)])
     sound = rng.normal(size=48000) * 0.1
-    assert metrics.lead([(short, sound, 30.0), (long, sound, 30.0)]) == metrics.lead([(long, sound, 30.0)])
+    assert metrics.audiovisual_lead([(short, sound, 30.0), (long, sound, 30.0)]) == metrics.audiovisual_lead(
+        [(long, sound, 30.0)]
+    )
 
 
 def test_contacts():
@@ -161,7 +163,7 @@ def test_speed_and_power():
     assert metrics.band_power([(mouth(wave), fps)]).value == pytest.approx(speed**2 / 2, rel=1e-6)
     assert metrics.band_power([(mouth(size * np.sin(2 * np.pi * np.arange(401) / fps)), fps)]).value < 1e-6
     ramp = mouth(np.arange(50) * 3.0)
-    assert metrics.fast_speed([(ramp, 25.0)]).value == pytest.approx(75, **EXACT)
+    assert metrics.speed_percentile([(ramp, 25.0)]).value == pytest.approx(75, **EXACT)
 
 
 def test_lips_that_lead_are_found_to():
@@ -172,14 +174,14 @@ def test_lips_that_lead_are_found_to():
     times = (np.arange(200) + 0.5) / fps
     for ahead in (0.0, 0.1):
         opening = np.exp(-0.5 * (((times + ahead) % 1 - 0.5) / 0.08) ** 2)
-        made = metrics.lead([(mouth(np.cumsum(opening)), sound, fps)]).value
+        made = metrics.audiovisual_lead([(mouth(np.cumsum(opening)), sound, fps)]).value
         assert made == pytest.approx(ahead, abs=0.021)
 
 
 def test_mouths_against_real_lips():
     real = np.stack([[0.0, 1, 2, 3], [0.0, 2, 0, 2], [1.0, 1, 1, 9]], 1)
     made = np.stack([[3.0, 2, 1, 0], [0.0, 4, 0, 4], [1.0, 1, 1, 1]], 1)
-    clip = metrics.Scored(real, made, np.array([True, True, True, False]), phones(), np.zeros(10), 25.0)
+    clip = metrics.MouthComparison(real, made, np.array([True, True, True, False]), phones(), np.zeros(10), 25.0)
     r = [m.value for m in metrics.correlation([clip])]
     assert r == [pytest.approx(-1, **EXACT), pytest.approx(1, **EXACT), 0]
     error = [m.value for m in metrics.rmse([clip])]
@@ -187,7 +189,9 @@ def test_mouths_against_real_lips():
 
 
 def test_a_result_says_what_it_is():
-    made = metrics.lve(still() + 1e-3, still(), Mask("lve.txt", np.array([1, 2]))).on("VOCASET test", "FaceTalk_1")
+    made = metrics.lve(still() + 1e-3, still(), Mask("lve.txt", np.array([1, 2]))).with_source(
+        "VOCASET test", "FaceTalk_1"
+    )
     assert str(made).startswith("LVE 3e-06 m² (root 1.73 mm) | mean of 2 frames of max | mask lve.txt:")
     assert str(made).endswith("(2 vertices) | identity FaceTalk_1 | VOCASET test")
     assert Mask("a", np.array([2, 1])).digest == Mask("b", np.array([1, 2])).digest != Mask("a", np.array([1])).digest
@@ -223,7 +227,7 @@ def test_masks_come_from_files(tmp_path, rig):
     (tmp_path / "bad.txt").write_text("one two")
     with pytest.raises(InputError, match="not a mask"):
         metrics.load_mask(tmp_path / "bad.txt")
-    assert len(metrics.own_mask(rig.template, "lips").indices) > 50
+    assert len(metrics.mask_from_template(rig.template, "lips").indices) > 50
 
 
 def test_pickles_that_would_run_something_are_refused(tmp_path):

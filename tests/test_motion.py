@@ -5,32 +5,34 @@ import pytest
 import torch
 from conftest import SPEECH, phones, small_wav2vec2
 
-from kmtalk.assets import asset
+from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
-from kmtalk.face.motion import at_times, frame_times
+from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.motion import inference
-from kmtalk.motion.completion import key_lines
-from kmtalk.motion.ear import CONVOLUTIONS, Ear
-from kmtalk.motion.editing import spread
-from kmtalk.motion.finish import finish
-from kmtalk.motion.heads import BasisHead, RigHead, principal_basis
-from kmtalk.motion.inference import inner_rate
-from kmtalk.motion.losses import NAMES, LipReader, Losses, RigSurface, VertexSurface
-from kmtalk.motion.model import Batch, Network, Shape, load_network, style_shares
-from kmtalk.motion.performer import Performer, find_intensity, intensified, parse_style
-from kmtalk.speech import encode
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
-from kmtalk.speech.encode import Features, LogMel, Wav2Vec2, WhisperLayer, load_encoder
+from kmtalk.motion.completion import interpolate_keys
+from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST, FineTunedEncoder
+from kmtalk.motion.heads import PcaHead, RigHead, pca_basis
+from kmtalk.motion.inference import network_frame_rate
+from kmtalk.motion.key_editing import interpolate_key_edits
+from kmtalk.motion.losses import LOSS_NAMES, LipReader, MotionLosses, RigSurfaceMetric, VertexSurfaceMetric
+from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network, style_mixture
+from kmtalk.motion.postprocessing import postprocess
+from kmtalk.motion.predictor import MotionPredictor, apply_intensity, parse_intensity, parse_style
+from kmtalk.speech import encoders
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
+from kmtalk.speech.encoders import Features, LogMelEncoder, Wav2Vec2Encoder, WhisperEncoder, load_encoder
 
 MOUTH = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight")
-SMALL = Shape("log-mel", 80, width=32, heads=4, blocks=2, dropout=0.0, names=MOUTH, styles=("a", "b"))
+SMALL = NetworkConfig(
+    "log-mel", 80, d_model=32, num_heads=4, num_layers=2, dropout=0.0, shape_names=MOUTH, styles=("a", "b")
+)
 
 
 def small(shape=SMALL, seed=0):
     """A network whose heads are no longer zero, so that everything before them shows."""
     torch.manual_seed(seed)
-    network = Network(shape).eval()
-    for head in (network.key_motion.head, network.decoder.head):
+    network = KMTalkNetwork(shape).eval()
+    for head in (network.key_motion_decoder.head, network.motion_decoder.head):
         torch.nn.init.normal_(head.linear.weight, std=0.1)
         torch.nn.init.constant_(head.linear.bias, 0.3)
     return network
@@ -40,7 +42,7 @@ def batch(lengths, key_sets, shape=SMALL, seed=0):
     """Clips of different lengths, padded with garbage that must not matter."""
     rng = np.random.default_rng(seed)
     most, m = max(lengths), max(len(k) for k in key_sets)
-    features = torch.from_numpy(rng.normal(size=(len(lengths), most, shape.dimension)).astype(np.float32))
+    features = torch.from_numpy(rng.normal(size=(len(lengths), most, shape.audio_dim)).astype(np.float32))
     real = torch.tensor([[n < length for n in range(most)] for length in lengths])
     keys = torch.zeros(len(lengths), m, dtype=torch.long)
     keys_real = torch.zeros(len(lengths), m, dtype=torch.bool)
@@ -54,8 +56,8 @@ def batch(lengths, key_sets, shape=SMALL, seed=0):
 def test_padding_changes_nothing():
     network = small()
     both = batch([20, 47], [[0, 3, 9, 19], [0, 5, 6, 20, 33, 41, 46]])
-    alone = Batch(*(v[:1, :20] for v in (both.features, both.times, both.real)), both.keys[:1, :4],
-                  both.keys_real[:1, :4], both.style[:1])  # fmt: skip
+    alone = Batch(*(v[:1, :20] for v in (both.features, both.times, both.frame_mask)), both.key_frames[:1, :4],
+                  both.key_mask[:1, :4], both.style_weights[:1])  # fmt: skip
     with torch.no_grad():
         keys, motion = network(both)
         keys_alone, motion_alone = network(alone)
@@ -68,7 +70,7 @@ def test_frames_between_keys_know_their_own_time():
     network = small()
     b = batch([30], [[0, 29]])
     with torch.no_grad():
-        flow = network.flow(torch.zeros(1, 2, len(MOUTH)), b.keys, b.keys_real, b.times, b.real)
+        flow = network.flow_encoder(torch.zeros(1, 2, len(MOUTH)), b.key_frames, b.key_mask, b.times, b.frame_mask)
         steps = flow[0, 5:25].diff(dim=0).norm(dim=1)
     assert steps.min() > 1e-3 * flow.norm(dim=2).mean()
 
@@ -76,12 +78,12 @@ def test_frames_between_keys_know_their_own_time():
 def test_what_a_key_says_is_heard_around_it_more_than_far_away():
     network = small()
     b = batch([250], [[0, 50, 125, 200, 249]])
-    audio = network.hear(b)
+    audio = network.encode_audio(b)
     poses = torch.full((1, 5, len(MOUTH)), 0.2)
     other = poses.clone()
     other[0, 2] = 0.9
     with torch.no_grad():
-        change = (network.complete(audio, other, b) - network.complete(audio, poses, b)).abs().amax(-1)[0]
+        change = (network.complete_motion(audio, other, b) - network.complete_motion(audio, poses, b)).abs().amax(-1)[0]
     assert change[120:131].max() > 1e-3
     assert change[:20].max() < 0.3 * change[120:131].max()
 
@@ -104,18 +106,18 @@ def test_lines_through_keys_are_those_that_edits_spread_by():
     rng = np.random.default_rng(0)
     keys, motion = np.array([3, 7, 12, 30, 44]), rng.random((5, 4)).astype(np.float32)
     real = np.array([True, True, False, True, True])
-    made = key_lines(*(torch.from_numpy(a)[None] for a in (motion, keys, real)), 60)[0].numpy()
-    assert np.abs(made - spread(motion[real], keys[real], 60)).max() < 1e-6
+    made = interpolate_keys(*(torch.from_numpy(a)[None] for a in (motion, keys, real)), 60)[0].numpy()
+    assert np.abs(made - interpolate_key_edits(motion[real], keys[real], 60)).max() < 1e-6
     assert np.allclose(made[:4], motion[0]) and np.allclose(made[44:], motion[4])
 
 
 def test_a_principal_basis_spans_what_it_was_made_from():
     torch.manual_seed(0)
     offsets = torch.randn(40, 4) @ torch.randn(4, 30)
-    basis = principal_basis(offsets, 4)
+    basis = pca_basis(offsets, 4)
     again = torch.linalg.lstsq(basis.T, offsets.T).solution.T @ basis
     assert torch.allclose(again, offsets, atol=1e-3)
-    assert BasisHead(8, basis)(torch.randn(2, 8)).shape == (2, 30)
+    assert PcaHead(8, basis)(torch.randn(2, 8)).shape == (2, 30)
 
 
 def test_the_error_on_the_rig_is_the_error_on_its_vertices(rig):
@@ -124,27 +126,29 @@ def test_the_error_on_the_rig_is_the_error_on_its_vertices(rig):
     columns = [rig.index[n] for n in names]
     difference = torch.rand(7, len(names)) * 0.3
     flat = difference @ torch.from_numpy(rig.offsets[columns].reshape(len(names), -1))
-    on_rig, on_vertices = RigSurface(rig, names), VertexSurface(rig)
-    assert torch.allclose(on_rig.error(difference), on_vertices.error(flat), rtol=1e-3)
-    assert torch.allclose(on_rig.gap(difference), on_vertices.gap(flat), atol=1e-3)
+    on_rig, on_vertices = RigSurfaceMetric(rig, names), VertexSurfaceMetric(rig)
+    assert torch.allclose(on_rig.squared_error(difference), on_vertices.squared_error(flat), rtol=1e-3)
+    assert torch.allclose(on_rig.lip_opening(difference), on_vertices.lip_opening(flat), atol=1e-3)
     index = names.index("jawOpen")
     opened = torch.eye(len(names))[index] * 0.5
-    assert on_rig.gap(opened).max() > 10  # millimetres
+    assert on_rig.lip_opening(opened).max() > 10  # millimetres
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSS_NAMES)
 def test_every_loss_is_switched_off_by_its_name(rig, name):
-    shape = Shape("log-mel", 80, width=32, heads=4, blocks=1, names=MOUTH)
-    surface = RigSurface(rig, MOUTH)
+    shape = NetworkConfig("log-mel", 80, d_model=32, num_heads=4, num_layers=1, shape_names=MOUTH)
+    surface = RigSurfaceMetric(rig, MOUTH)
     b = batch([40, 30], [[0, 10, 20, 29], [0, 15, 29]], shape)
-    b.style = torch.ones(2, 1)
-    b.motion, b.shut = torch.rand(2, 40, len(MOUTH)) * 0.3, torch.zeros(2, 40)
+    b.style_weights = torch.ones(2, 1)
+    b.motion, b.bilabial_closure = torch.rand(2, 40, len(MOUTH)) * 0.3, torch.zeros(2, 40)
     b.phones = [torch.tensor([3, 4]), torch.tensor([5])]
-    network = Network(shape)
-    reader = LipReader(surface.lips(b.motion).shape[-1], 80)
-    weights = dict.fromkeys(NAMES, 1.0)
-    every = Losses(surface, reader, weights).on_motion(network(b)[1], network.hear(b), b)
-    fewer = Losses(surface, reader, weights | {name: 0.0}).on_motion(network(b)[1], network.hear(b), b)
+    network = KMTalkNetwork(shape)
+    reader = LipReader(surface.lip_features(b.motion).shape[-1], 80)
+    weights = dict.fromkeys(LOSS_NAMES, 1.0)
+    every = MotionLosses(surface, reader, weights).motion_losses(network(b)[1], network.encode_audio(b), b)
+    fewer = MotionLosses(surface, reader, weights | {name: 0.0}).motion_losses(
+        network(b)[1], network.encode_audio(b), b
+    )
     assert set(every) - set(fewer) == {name}
     assert all(torch.isfinite(v) for v in every.values())
 
@@ -152,7 +156,7 @@ def test_every_loss_is_switched_off_by_its_name(rig, name):
 def test_features_are_interpolated_on_their_own_clock():
     ramp = Features(np.arange(50, dtype=np.float32)[:, None], rate=50.0, start=0.0125)
     times = np.array([0.0125, 0.0225, 0.5125, 99.0])
-    assert np.allclose(ramp.at(times)[:, 0], [0.0, 0.5, 25.0, 49.0], atol=1e-4)
+    assert np.allclose(ramp.interpolate(times)[:, 0], [0.0, 0.5, 25.0, 49.0], atol=1e-4)
 
 
 def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
@@ -161,20 +165,30 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
     samples = load_audio(SPEECH).samples[: 3 * SAMPLE_RATE]
     heard, features = whole.encode(samples), convolutions.encode(samples)
     assert features.values.shape == (len(heard.values), 16) and (features.rate, features.start) == (50, heard.start)
-    ear = Ear.of(convolutions.model)
-    assert ear.dimension == 32
-    again = Ear(ear.config)
+    ear = FineTunedEncoder.from_model(convolutions.model)
+    assert ear.hidden_size == 32
+    again = FineTunedEncoder(ear.config)
     again.load_state_dict(ear.state_dict())
     given = torch.from_numpy(np.pad(features.values, ((0, 9), (0, 0))))[None]
     real = torch.arange(given.shape[1])[None] < len(features.values)
     with torch.no_grad():
         made = again.eval()(given, real)[0, : len(features.values)].numpy()
     assert np.allclose(made, heard.values, atol=1e-4)  # what pads a batch is not heard
-    network = Network(Shape(convolutions.name, 32, width=32, heads=4, blocks=1, names=("jawOpen",), ear=ear.config))
-    network.facts = {CONVOLUTIONS: convolutions.digest}
-    assert Performer(network, convolutions).hear(load_audio(SPEECH)).values.shape[1] == 16
+    network = KMTalkNetwork(
+        NetworkConfig(
+            convolutions.name,
+            32,
+            d_model=32,
+            num_heads=4,
+            num_layers=1,
+            shape_names=("jawOpen",),
+            finetuned_encoder=ear.config,
+        )
+    )
+    network.metadata = {FEATURE_EXTRACTOR_DIGEST: convolutions.digest}
+    assert MotionPredictor(network, convolutions).encode_audio(load_audio(SPEECH)).values.shape[1] == 16
     with pytest.raises(InputError, match="not what these weights learnt with"):
-        Performer(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
+        MotionPredictor(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
 
 
 @pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2", "wav2vec2-conv"])
@@ -183,7 +197,7 @@ def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
     if kind.startswith("wav2vec2"):
         encoder = load_encoder(f"{kind}:{small_wav2vec2(tmp_path)}")
     else:
-        encoder = LogMel() if kind == "log-mel" else WhisperLayer("base", 1)
+        encoder = LogMelEncoder() if kind == "log-mel" else WhisperEncoder("base", 1)
     rng = np.random.default_rng(0)
     samples = (1e-4 * rng.normal(size=2 * SAMPLE_RATE)).astype(np.float32)
     clicked = samples.copy()
@@ -199,7 +213,7 @@ def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
 
 
 def test_long_sound_is_encoded_in_windows_that_agree():
-    encoder = WhisperLayer("base", 4)
+    encoder = WhisperEncoder("base", 4)
     audio = load_audio(SPEECH)
     long = np.concatenate([audio.samples, audio.samples[: 5 * SAMPLE_RATE]])
     whole, part = encoder.encode(long), encoder.encode(long[: 9 * SAMPLE_RATE])
@@ -212,19 +226,19 @@ def test_unknown_encoders_are_refused():
     with pytest.raises(InputError, match="encoder"):
         load_encoder("hubert")
     with pytest.raises(InputError, match=r"model\.safetensors"):
-        Wav2Vec2("/nowhere/at/all")
+        Wav2Vec2Encoder("/nowhere/at/all")
 
 
 @pytest.mark.parametrize(
     ("fps", "inner"), [(30, 30), (25, 25), (24, 24), (29.97, 29.97), (60, 30), (50, 30), (12, 30), (120, 30)]
 )
 def test_the_network_runs_at_the_rate_it_knows(fps, inner):
-    assert inner_rate(fps) == inner
+    assert network_frame_rate(fps) == inner
 
 
 def test_motion_at_other_times_never_overshoots():
     motion = np.array([[0.0], [0.0], [1.0], [0.0], [0.0]])
-    out = at_times(motion, 25.0, frame_times(60, 300.0))
+    out = resample_motion(motion, 25.0, frame_times(60, 300.0))
     assert out.min() >= 0 and out.max() <= 1
 
 
@@ -236,17 +250,17 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
     spans = [
         (p.label, p.start + k * audio.duration, p.end + k * audio.duration) for k in range(3) for p in alignment.phones
     ]
-    long = from_samples(np.tile(audio.samples, 3), SAMPLE_RATE)
+    long = audio_from_samples(np.tile(audio.samples, 3), SAMPLE_RATE)
     columns = [talk.rig.index[n] for n in talk.network.shape.names]
-    surface = RigSurface(talk.rig, talk.network.shape.names)
+    surface = RigSurfaceMetric(talk.rig, talk.network.shape.names)
 
     def gaps():
         weights = talk.performer.mouth(talk.rig, phones(*spans), long, 30.0, "natural")
-        return surface.gap(torch.from_numpy(weights[:, columns].astype(np.float32))).numpy()
+        return surface.lip_opening(torch.from_numpy(weights[:, columns].astype(np.float32))).numpy()
 
     first = gaps()
     monkeypatch.setattr(inference, "WINDOW", 12.7)
-    monkeypatch.setattr(encode, "WINDOW", 8.3)
+    monkeypatch.setattr(encoders, "WINDOW", 8.3)
     away = np.abs(first - gaps()).max(1)
     assert len(away) == round(long.duration * 30)
     print(np.percentile(away, [50, 95, 99, 100]))
@@ -254,7 +268,7 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
 
 
 def test_the_phones_close_the_lips_and_still_the_pauses(rig):
-    from kmtalk.articulation.inverse import MouthSolver
+    from kmtalk.articulation.mouth_solver import MouthSolver
 
     rng = np.random.default_rng(0)
     times = frame_times(90, 30.0)
@@ -262,33 +276,33 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     weights[:, rig.index["jawOpen"]] = 0.2
     weights[:, rig.index["mouthLowerDownLeft"]] = 0.3 + 0.1 * rng.random(90)
     spoken = phones(("AA", 0.2, 0.5), ("B", 0.5, 0.6), ("AA", 0.6, 1.0), ("AA", 2.0, 2.5))
-    gap = MouthSolver(rig).measure(finish(weights, rig, spoken, times)).aperture
+    gap = MouthSolver(rig).measure(postprocess(weights, rig, spoken, times)).aperture
     assert gap[(times > 0.53) & (times < 0.57)].max() < 0.5
     assert gap[(times > 0.3) & (times < 0.4)].min() > 3
     assert gap[(times > 1.1) & (times < 1.9)].std() < 1e-6
-    assert np.array_equal(finish(weights, rig, phones(), times), weights)  # nothing known, nothing done
+    assert np.array_equal(postprocess(weights, rig, phones(), times), weights)  # nothing known, nothing done
 
 
 def test_styles_are_picked_mixed_or_left_at_their_mean():
-    assert style_shares(SMALL, "b").tolist() == [0, 1]
-    assert style_shares(SMALL, parse_style("a:1,b:3")).tolist() == [0.25, 0.75]
-    assert style_shares(SMALL, parse_style("mean")).tolist() == [0.5, 0.5]
+    assert style_mixture(SMALL, "b").tolist() == [0, 1]
+    assert style_mixture(SMALL, parse_style("a:1,b:3")).tolist() == [0.25, 0.75]
+    assert style_mixture(SMALL, parse_style("mean")).tolist() == [0.5, 0.5]
     for wrong in ("c", {"a": 0.0}, {"a": 1.0, "c": 1.0}, {"a": float("nan")}, {"a": 2.0, "b": -1.0}):
         with pytest.raises(InputError, match="style"):
-            style_shares(SMALL, wrong)
+            style_mixture(SMALL, wrong)
     with pytest.raises(InputError, match="shares"):
         parse_style("a:much")
 
 
 def test_intensity_scales_jaw_and_lips_apart(rig):
     weights = np.full((1, len(rig.names)), 0.2)
-    out = intensified(weights, rig, find_intensity("jaw=2, lips=0.5"))
+    out = apply_intensity(weights, rig, parse_intensity("jaw=2, lips=0.5"))
     assert out[0, rig.index["jawOpen"]] == pytest.approx(0.4)
     assert out[0, rig.index["mouthFunnel"]] == pytest.approx(0.1)
-    assert find_intensity("1.5").lips == 1.5
+    assert parse_intensity("1.5").lips == 1.5
     for wrong in ("much", "jaw=-1", "nose=1", "9"):
         with pytest.raises(InputError, match="intensity"):
-            find_intensity(wrong)
+            parse_intensity(wrong)
 
 
 def test_weights_are_kept_in_safetensors_and_others_are_refused(tmp_path):
@@ -298,8 +312,8 @@ def test_weights_are_kept_in_safetensors_and_others_are_refused(tmp_path):
     b = batch([20], [[0, 19]])
     with torch.no_grad():
         assert torch.allclose(network(b)[1], again(b)[1], atol=5e-3)  # kept as float16
-    assert again.shape == network.shape
+    assert again.config == network.config
     (tmp_path / "bad.safetensors").write_bytes((tmp_path / "n.safetensors").read_bytes()[:5000])
-    for path in (tmp_path / "bad.safetensors", tmp_path / "none.safetensors", asset("head.safetensors")):
+    for path in (tmp_path / "bad.safetensors", tmp_path / "none.safetensors", asset_path("head.safetensors")):
         with pytest.raises(InputError, match="weights"):
             load_network(path)

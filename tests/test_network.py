@@ -7,15 +7,15 @@ import pytest
 from conftest import SAID, SPEECH
 
 from kmtalk import KMTalk, metrics
-from kmtalk.articulation.inverse import MouthSolver
+from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.errors import InputError
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
 
 EXPRESSION = ("brow", "eye", "head")
 
 
 def mouth_of(animation):
-    return MouthSolver(animation.motion.rig).measure(animation.weights).channels
+    return MouthSolver(animation.motion.rig).measure(animation.weights).frontal_channels
 
 
 @pytest.mark.parametrize("fps", [24, 30, 60])
@@ -23,20 +23,20 @@ def test_lips_close_at_every_bilabial_and_hold_still_in_a_pause(talk, fps):
     audio = talk.align(SPEECH, text=SAID)[0]
     rng = np.random.default_rng(0)
     quiet = (1e-4 * rng.normal(size=2 * SAMPLE_RATE)).astype(np.float32)
-    paused = from_samples(np.concatenate([quiet, audio.samples, quiet]), SAMPLE_RATE)
+    paused = audio_from_samples(np.concatenate([quiet, audio.samples, quiet]), SAMPLE_RATE)
     animation = talk.animate(paused, text=SAID, fps=fps)
     mouth = mouth_of(animation)
-    least = metrics.least_apertures(mouth, animation.alignment, fps)
+    least = metrics.minimum_apertures(mouth, animation.alignment, fps)
     assert len(least) == 12
     assert max(least) < 0.1 * metrics.open_range(mouth)
-    spans = metrics.silences(animation.alignment, paused.duration)
+    spans = metrics.find_silences(animation.alignment, paused.duration)
     assert len(spans) >= 2
-    assert max(metrics.still_spans(mouth, fps, spans, 0.1, 0.1)) < 0.01 * metrics.open_range(mouth)
+    assert max(metrics.silence_deviations(mouth, fps, spans, 0.1, 0.1)) < 0.01 * metrics.open_range(mouth)
     assert metrics.open_range(mouth) > 6
 
 
 def test_lips_go_with_the_sound(talk, spoken):
-    assert -0.02 <= metrics.lead([(mouth_of(spoken), spoken.audio.samples, 30.0)]).value <= 0.1
+    assert -0.02 <= metrics.audiovisual_lead([(mouth_of(spoken), spoken.audio.samples, 30.0)]).value <= 0.1
 
 
 def test_expression_is_a_layer_that_can_be_left_out(talk, spoken):
@@ -56,7 +56,7 @@ def test_styles_and_intensity_show(talk, spoken):
     assert ranges["relaxed"] < ranges["relaxed:0.5,clear:0.5"] < ranges["clear"]
     more = talk.animate(SPEECH, text=SAID, intensity="jaw=1.5")
     assert mouth_of(more)[:, 2].max() > 1.2 * mouth_of(spoken)[:, 2].max()
-    assert min(metrics.least_apertures(mouth_of(more), more.alignment, 30.0)) < 0.5
+    assert min(metrics.minimum_apertures(mouth_of(more), more.alignment, 30.0)) < 0.5
 
 
 def test_rules_stay_and_differ(talk, spoken):

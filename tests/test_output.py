@@ -16,10 +16,10 @@ from PIL import Image
 from kmtalk import InputError
 from kmtalk.animation import Animation
 from kmtalk.face.motion import Motion
-from kmtalk.keys import Keys, locate
-from kmtalk.output import finished
+from kmtalk.keys import KeyMotions, locate_key_frames
+from kmtalk.output import atomic_write
 from kmtalk.speech.alignment import read_textgrid
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +134,11 @@ def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
     """A click in the sound stands at the same instant in the video's sound track."""
     samples = np.zeros(SAMPLE_RATE, np.float32)
     samples[8000:8040] = 0.9
-    audio = from_samples(samples, SAMPLE_RATE)
+    audio = audio_from_samples(samples, SAMPLE_RATE)
     still = Motion(rig, np.zeros((30, len(rig.names)), np.float32), 30.0)
-    Animation(still, phones(), Keys(locate(phones(), 30, 30.0), still), audio).render(tmp_path / "v.mp4", size=(64, 64))
+    Animation(still, phones(), KeyMotions(locate_key_frames(phones(), 30, 30.0), still), audio).render(
+        tmp_path / "v.mp4", size=(64, 64)
+    )
     out = tmp_path / "sound.wav"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(tmp_path / "v.mp4"), "-ac", "1", str(out)]
     subprocess.run(command, check=True)
@@ -153,9 +155,9 @@ def dark_red(picture):
 def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig, tone):
     weights = np.zeros((30, len(rig.names)), np.float32)
     weights[15:, rig.index["jawOpen"]] = 0.5
-    audio = from_samples(*soundfile.read(tone, dtype="float32"))
+    audio = audio_from_samples(*soundfile.read(tone, dtype="float32"))
     motion = Motion(rig, weights, 30.0)
-    animation = Animation(motion, phones(), Keys(locate(phones(), 30, 30.0), motion), audio)
+    animation = Animation(motion, phones(), KeyMotions(locate_key_frames(phones(), 30, 30.0), motion), audio)
     for quality in ("draft", "high"):
         path = tmp_path / f"{quality}.mp4"
         animation.render(path, size=(256, 256), quality=quality)
@@ -171,12 +173,14 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
 
 
 def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
-    audio = from_samples(*soundfile.read(tone, dtype="float32"))
+    audio = audio_from_samples(*soundfile.read(tone, dtype="float32"))
     weights = np.zeros((30, len(rig.names)), np.float32)
     weights[10:20, rig.index["jawOpen"]] = 0.5
     spoken = phones(("B", 0.1, 0.2), ("AA", 0.4, 0.6))
     motion = Motion(rig, weights, 30.0)
-    Animation(motion, spoken, Keys(locate(spoken, 30, 30.0), motion), audio).sheet(tmp_path / "s.png")
+    Animation(motion, spoken, KeyMotions(locate_key_frames(spoken, 30, 30.0), motion), audio).save_contact_sheet(
+        tmp_path / "s.png"
+    )
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
     assert sheet.shape == (250, 8 * 224, 3)
     shut, open_ = dark_red(sheet[:224, :224]), dark_red(sheet[:224, 224:448])
@@ -191,7 +195,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, spoken):
 
 def test_a_failed_write_leaves_what_others_wrote(tmp_path):
     def stopped() -> None:
-        with finished(tmp_path / "new" / "deep" / "a.npz") as temporary:
+        with atomic_write(tmp_path / "new" / "deep" / "a.npz") as temporary:
             temporary.write_text("half")
             (tmp_path / "new" / "b.npz").write_text("another run's")
             raise KeyboardInterrupt

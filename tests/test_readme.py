@@ -77,5 +77,5 @@ def test_every_format_of_the_table_is_written():
 
     table = RECIPES.split("| ends with |")[1].split("\n\n")[0]
     for known in FORMATS:
-        for end in known.ends:
+        for end in known.suffixes:
             assert f"`{end}`" in table or f"####{end}`" in table, end

@@ -16,16 +16,16 @@ from conftest import ROOT, launched, needs_detector, phones, small_wav2vec2
 
 from kmtalk import InputError, Template, metrics
 from kmtalk.animation import load_animation
-from kmtalk.corpora.folder import load_folder
-from kmtalk.corpora.mesh import SIMULATED
-from kmtalk.corpora.meshes import load_meshes
+from kmtalk.corpora.folder import load_folder_corpus
+from kmtalk.corpora.mesh_corpus import SIMULATED_MARKER
+from kmtalk.corpora.registry import load_mesh_corpus
+from kmtalk.evaluation.tables import ReproductionSettings, load_table, reproduce
 from kmtalk.face.template import write_obj
-from kmtalk.motion.inference import place_keys
+from kmtalk.motion.inference import select_key_frames
 from kmtalk.motion.model import load_network
-from kmtalk.research.tables import Where, load_table, reproduce
-from kmtalk.training.config import Config, load_config
-from kmtalk.training.corpora import prepare
-from kmtalk.training.loop import Trainer
+from kmtalk.training.config import TrainingConfig, load_config
+from kmtalk.training.data import prepare_task
+from kmtalk.training.trainer import Trainer
 
 
 def tiny(tmp_path, name, corpus, **changes):
@@ -77,8 +77,8 @@ def test_the_papers_configs_train_and_are_scored(kmtalk, tmp_path, corpora, name
 @needs_detector
 @pytest.mark.slow
 def test_vertices_by_frame_are_filmed_and_exported(kmtalk, tmp_path, corpora):
-    corpus = load_meshes("vocaset", corpora / "vocaset")
-    clip = corpus.split("test")[0]
+    corpus = load_mesh_corpus("vocaset", corpora / "vocaset")
+    clip = corpus.split_clips("test")[0]
     truth = clip.frames.read(0, len(clip.frames))
     np.save(tmp_path / "clip.npy", truth.reshape(len(truth), -1))
     write_obj(tmp_path / "face.obj", Template(corpus.templates[clip.subject], corpus.faces))
@@ -100,7 +100,7 @@ def test_vertices_by_frame_are_filmed_and_exported(kmtalk, tmp_path, corpora):
 @pytest.mark.slow
 def test_keys_of_another_system_are_completed(kmtalk, tmp_path, corpora):
     """The paper's Table 2: what another system made (here the truth at half its size) gives the key motions."""
-    corpus = load_meshes("vocaset", corpora / "vocaset")
+    corpus = load_mesh_corpus("vocaset", corpora / "vocaset")
     (tmp_path / "other").mkdir()
     for clip in corpus.clips:
         rest = corpus.templates[clip.subject]
@@ -127,8 +127,8 @@ def test_keys_of_another_system_are_completed(kmtalk, tmp_path, corpora):
 @pytest.fixture
 def four(tmp_path, corpora):
     """Four clips of a folder with a manifest, every tenth vertex of them; lips.txt names those that move most."""
-    held = load_meshes("vocaset", corpora / "vocaset")
-    clips = held.split("train")[:4]
+    held = load_mesh_corpus("vocaset", corpora / "vocaset")
+    clips = held.split_clips("train")[:4]
     moved = np.ptp(np.concatenate([c.frames.read(0, 200)[:, ::10] for c in clips]), axis=0).max(1)
     (tmp_path / "lips.txt").write_text(" ".join(map(str, np.argsort(-moved)[:30])))
     listed = []
@@ -162,12 +162,12 @@ def by_heart(folder, steps, network=COMPONENTS, rate=3e-3, **corpus):
 
 def trained(path, output):
     """A run to its end, and LVE in m² of what it learnt and of rest."""
-    run = Trainer(load_config(path), prepare(load_config(path), output), output)
+    run = Trainer(load_config(path), prepare_task(load_config(path), output), output)
     run.run()
     examples = run.task.groups[0]
     assert len(examples) == 4
     truths, mask = [e.motion[: len(e.motion)] for e in examples], metrics.load_mask(path.parent / "lips.txt")
-    made = metrics.lve([run.infer(e) for e in examples], truths, mask)
+    made = metrics.lve([run.predict(e) for e in examples], truths, mask)
     return made.value, metrics.lve([0 * g for g in truths], truths, mask).value
 
 
@@ -184,7 +184,7 @@ def test_four_clips_are_learnt_by_heart(four):
 @pytest.mark.slow
 def test_completion_mends_what_another_system_made(four):
     """The paper's Table 2: CMC learns to complete the truth from keys at half its size, and comes nearer than they."""
-    corpus = load_folder(four)
+    corpus = load_folder_corpus(four)
     (four / "other").mkdir()
     for clip in corpus.clips:
         rest = corpus.templates[clip.subject]
@@ -199,20 +199,20 @@ def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
     source = small_wav2vec2(four / "w2v")
     path = by_heart(four, {"keys": 3, "completion": 3, "together": 0})
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "tune": True}))
-    run = Trainer(load_config(path), prepare(load_config(path), four / "run"), four / "run")
+    run = Trainer(load_config(path), prepare_task(load_config(path), four / "run"), four / "run")
 
     def ear():
-        return {k: v.clone() for k, v in run.teacher.network.ear.state_dict().items()}
+        return {k: v.clone() for k, v in run.module.network.ear.state_dict().items()}
 
     before = ear()
     for _ in range(3):
-        run.advance()
+        run.train_step()
     between = ear()
     assert all((between[k] != before[k]).any() for k in before if "k_proj.bias" not in k)  # softmax cares for no such
     weights = run.run()
     assert all((ear()[k] == between[k]).all() for k in before)
     network = load_network(weights)
-    assert network.shape.encoder == f"wav2vec2-conv:{source}" and network.shape.dimension == 32
+    assert network.config.encoder == f"wav2vec2-conv:{source}" and network.config.audio_dim == 32
     manifest = json.loads((four / "manifest.json").read_text())
     manifest["splits"]["test"] = manifest["splits"]["train"]
     (four / "manifest.json").write_text(json.dumps(manifest))
@@ -232,7 +232,7 @@ def test_several_processes_learn_vertices(four):
     path = by_heart(four, {"keys": 2, "completion": 2, "together": 2})
     done = launched("train", path, "-o", four / "run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert load_network(four / "run" / "network.safetensors").shape.vertices == load_folder(four).count
+    assert load_network(four / "run" / "network.safetensors").config.vertices == load_folder_corpus(four).vertex_count
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/network.safetensors")}
     assert len(kept) == 2  # what has no CMC is the first row's network, trained once
     # what passes for the real corpus once its label is gone stands beside the figures; nothing is trained again
-    (own / SIMULATED).unlink()
+    (own / SIMULATED_MARKER).unlink()
     shown = kmtalk("reproduce", "table", 5, *given, "--tables", "mine.yaml")
     assert "audio gate                       published 0.123     measured LVE" in shown.stdout, shown.stderr
     assert "published 0.456     measured FDD (signed" in shown.stdout
@@ -279,7 +279,7 @@ def test_tables_are_run_and_simulation_is_not_set_beside_the_published(kmtalk, t
 def test_odd_tables_are_one_line(tmp_path, own, rows, said):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({1: {"title": "Odd", "rows": rows}}))
     config = load_config(tiny(tmp_path, "paper-vocaset", own))
-    where = Where("vocaset", own, tmp_path / "runs", "test", None, None)
+    where = ReproductionSettings("vocaset", own, tmp_path / "runs", "test", None, None)
     with pytest.raises(InputError, match=said):
         list(reproduce(1, load_table(1, tmp_path / "mine.yaml"), config, where))
     with pytest.raises(InputError, match=r"table 2: mine\.yaml has 1"):
@@ -289,10 +289,10 @@ def test_odd_tables_are_one_line(tmp_path, own, rows, said):
 @needs_detector
 def test_every_metric_is_printed_for_vertices(kmtalk, tmp_path, corpora):
     """Of two samples a clip, the truth and half of it; and of the truth alone."""
-    corpus = load_meshes("vocaset", corpora / "vocaset")
+    corpus = load_mesh_corpus("vocaset", corpora / "vocaset")
     for name in ("two", "same"):
         (tmp_path / name).mkdir()
-    for clip in corpus.split("test"):
+    for clip in corpus.split_clips("test"):
         rest, true = corpus.templates[clip.subject], clip.frames.read(0, len(clip.frames))
         np.save(tmp_path / "same" / f"{clip.name}.npy", true)
         np.save(tmp_path / "two" / f"{clip.name}_condition_A.npy", true)
@@ -337,13 +337,15 @@ def test_every_row_of_every_table_is_a_config():
             held = dict(base)
             for key, value in row.changes.items():
                 held[key] = {**held[key], **value} if isinstance(value, dict) else value
-            assert Config.model_validate(held).encoder == base["encoder"]
+            assert TrainingConfig.model_validate(held).encoder == base["encoder"]
 
 
 def test_keys_may_be_a_share_of_the_frames():
     alignment = phones(("AA", 0.2, 0.5), ("P", 0.5, 0.6))
-    assert len(place_keys(alignment, 100, 30.0, "uniform:0.2")) == 20
-    assert len(place_keys(alignment, 100, 30.0, "uniform")) == len(place_keys(alignment, 100, 30.0, "phones"))
+    assert len(select_key_frames(alignment, 100, 30.0, "uniform:0.2")) == 20
+    assert len(select_key_frames(alignment, 100, 30.0, "uniform")) == len(
+        select_key_frames(alignment, 100, 30.0, "phones")
+    )
 
 
 def test_sizes_are_the_papers(kmtalk):
@@ -369,16 +371,21 @@ def test_clips_that_nobody_aligned_ask_for_it(own, tmp_path):
     corpora = [{"kind": "vocaset", "path": str(own), "lips": str(tmp_path / "lve.txt")}]
     config = load_config(tiny(tmp_path, "paper-vocaset", own, corpora=corpora))
     with pytest.raises(InputError, match="kmtalk corpus align"):
-        prepare(config, tmp_path / "run")
+        prepare_task(config, tmp_path / "run")
 
 
 def test_the_feed_forward_may_be_wider(tmp_path):
-    from kmtalk.motion.model import Network, Shape
+    from kmtalk.motion.model import KMTalkNetwork, NetworkConfig
 
     narrow, wide = (
-        Network(Shape("log-mel", 80, width=32, heads=4, blocks=1, head="vertices", vertices=9, feed=k)) for k in (2, 4)
+        KMTalkNetwork(
+            NetworkConfig(
+                "log-mel", 80, d_model=32, num_heads=4, num_layers=1, head="vertices", vertices=9, ffn_multiplier=k
+            )
+        )
+        for k in (2, 4)
     )
     assert sum(p.numel() for p in wide.parameters()) > sum(p.numel() for p in narrow.parameters())
     wide.save(tmp_path / "wide.safetensors")
-    assert load_network(tmp_path / "wide.safetensors").shape.feed == 4
-    assert torch.equal(load_network(tmp_path / "wide.safetensors").mean, wide.mean)
+    assert load_network(tmp_path / "wide.safetensors").config.ffn_multiplier == 4
+    assert torch.equal(load_network(tmp_path / "wide.safetensors").feature_mean, wide.feature_mean)

@@ -11,7 +11,7 @@ from heads import closures
 
 from kmtalk import InputError, Template
 from kmtalk.face.files.load import load_template
-from kmtalk.face.names import known_shapes
+from kmtalk.face.shape_names import match_shape_names
 from kmtalk.face.template import write_obj
 
 pytestmark = needs_detector
@@ -28,7 +28,7 @@ def test_names_of_shapes():
         "JawLeft",
         "noseSneerR",
     ]
-    assert known_shapes(given) == {
+    assert match_shape_names(given) == {
         "jawOpen": "jawOpen",
         "Head_mouthSmile_L": "mouthSmileLeft",
         "BS.eyeBlink_R": "eyeBlinkRight",
@@ -37,15 +37,15 @@ def test_names_of_shapes():
         "JawLeft": "jawLeft",
         "noseSneerR": "noseSneerRight",
     }
-    assert set(known_shapes(["viseme_PP", "vrc.v_aa", "v_ou", "viseme_sil"]).values()) == {
+    assert set(match_shape_names(["viseme_PP", "vrc.v_aa", "v_ou", "viseme_sil"]).values()) == {
         "viseme_PP",
         "viseme_aa",
         "viseme_U",
         "viseme_sil",
     }
-    assert known_shapes(["A", "I", "U", "E", "O"])["E"] == "vrm_ee"
-    assert known_shapes(["A", "B"]) == {}
-    assert set(known_shapes([f"Fcl_MTH_{v}" for v in "AIUEO"])) == {f"Fcl_MTH_{v}" for v in "AIUEO"}
+    assert match_shape_names(["A", "I", "U", "E", "O"])["E"] == "vrm_ee"
+    assert match_shape_names(["A", "B"]) == {}
+    assert set(match_shape_names([f"Fcl_MTH_{v}" for v in "AIUEO"])) == {f"Fcl_MTH_{v}" for v in "AIUEO"}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from kmtalk import InputError
 from kmtalk.speech.g2p import pronounce
-from kmtalk.speech.text import check_text, to_words
+from kmtalk.speech.text import check_spoken_text, tokenize_words
 
 
 @pytest.mark.parametrize(
@@ -34,20 +34,20 @@ from kmtalk.speech.text import check_text, to_words
     ],
 )
 def test_what_is_written_becomes_what_is_said(text, words):
-    assert to_words(text) == words.split()
+    assert tokenize_words(text) == words.split()
 
 
 def test_numbers_in_other_languages():
-    assert to_words("1.000 und 3,5", "de") == ["eintausend", "und", "drei", "komma", "fünf"]
-    assert len(to_words("1,234,567", "am")) == 7  # digit by digit: num2words would not come back
-    assert to_words("Es kostet 21 Euro", "de") == ["es", "kostet", "einundzwanzig", "euro"]
-    assert to_words("J'ai 80 ans", "fr") == ["j'ai", "quatre", "vingts", "ans"]
+    assert tokenize_words("1.000 und 3,5", "de") == ["eintausend", "und", "drei", "komma", "fünf"]
+    assert len(tokenize_words("1,234,567", "am")) == 7  # digit by digit: num2words would not come back
+    assert tokenize_words("Es kostet 21 Euro", "de") == ["es", "kostet", "einundzwanzig", "euro"]
+    assert tokenize_words("J'ai 80 ans", "fr") == ["j'ai", "quatre", "vingts", "ans"]
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "♪♫ !!! …"])
 def test_nothing_to_say_is_refused(text):
     with pytest.raises(InputError):
-        check_text(text)
+        check_spoken_text(text)
 
 
 def test_unknown_words_get_a_plausible_pronunciation():

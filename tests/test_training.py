@@ -9,13 +9,13 @@ import torch
 import yaml
 from conftest import ROOT, SHARED, launched, needs_shared
 
-from kmtalk.corpora.simulated import build, load_simulated
+from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
 from kmtalk.errors import InputError
 from kmtalk.motion.model import load_network
+from kmtalk.training.batches import random_key_edits
 from kmtalk.training.config import load_config
-from kmtalk.training.examples import edited
-from kmtalk.training.loop import Trainer
-from kmtalk.training.tasks import rig_task
+from kmtalk.training.tasks import make_rig_task
+from kmtalk.training.trainer import Trainer
 
 TINY = {
     "encoder": "log-mel",
@@ -30,7 +30,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, rig):
     folder = tmp_path_factory.mktemp("corpus")
-    build(folder, rig, clips=24, seed=1)
+    build_simulated_corpus(folder, rig, clips=24, seed=1)
     return folder
 
 
@@ -42,7 +42,7 @@ def written(path, corpus, **changes):
 
 def trainer(tmp_path, corpus, rig, name, **changes):
     config = load_config(written(tmp_path / "config.yaml", corpus, **changes))
-    task = rig_task(config, [load_simulated(corpus, rig)], [], rig, tmp_path / name / "features")
+    task = make_rig_task(config, [load_simulated_corpus(corpus, rig)], [], rig, tmp_path / name / "features")
     return Trainer(config, task, tmp_path / name)
 
 
@@ -50,10 +50,10 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, rig):
     trainer(tmp_path, corpus, rig, "whole").run()
     killed = trainer(tmp_path, corpus, rig, "killed")
     for _ in range(8):
-        killed.advance()
-    killed.checkpoint()
+        killed.train_step()
+    killed.save_checkpoint()
     for _ in range(3):
-        killed.advance()  # lost: after the last checkpoint
+        killed.train_step()  # lost: after the last checkpoint
     trainer(tmp_path, corpus, rig, "killed").run()
     whole, again = ((tmp_path / n / "network.safetensors").read_bytes() for n in ("whole", "killed"))
     assert whole == again
@@ -85,9 +85,9 @@ def test_it_learns(tmp_path, corpus, rig, head):
     config = load_config(
         written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, check_every=1000)
     )
-    clips = [c for c in load_simulated(corpus, rig) if c.weights.any()][:4]
-    run = Trainer(config, rig_task(config, [clips], [], rig, tmp_path / "features"), tmp_path / head)
-    seen = [{k: float(v.detach()) for k, v in run.advance().items()} for _ in range(config.steps.total)]
+    clips = [c for c in load_simulated_corpus(corpus, rig) if c.weights.any()][:4]
+    run = Trainer(config, make_rig_task(config, [clips], [], rig, tmp_path / "features"), tmp_path / head)
+    seen = [{k: float(v.detach()) for k, v in run.train_step().items()} for _ in range(config.steps.total)]
     begun, ended = (np.mean([s["reconstruction"] for s in part]) for part in (seen[10:14], seen[-10:]))
     assert ended < (0.15 if head == "rig" else 0.7) * begun
     assert seen[-1]["key reconstruction"] < 0.8 * seen[0]["key reconstruction"]
@@ -95,23 +95,23 @@ def test_it_learns(tmp_path, corpus, rig, head):
 
 def test_stages_train_what_they_name(tmp_path, corpus, rig):
     run = trainer(tmp_path, corpus, rig, "stages")
-    network = run.teacher.network
+    network = run.module.network
 
     def moved(step):
         before = {k: v.clone() for k, v in network.state_dict().items()}
         step()
         return {k.split(".")[0] for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
 
-    assert set(run.advance()) == {"key reconstruction"}
+    assert set(run.train_step()) == {"key reconstruction"}
     run.step = 0
     run.optimizer.param_groups[0]["weight_decay"] = 0.0
     run.optimizer.state.clear()
-    assert "flow" not in moved(run.advance)  # LKMA alone
+    assert "flow" not in moved(run.train_step)  # LKMA alone
     run.step = 4
-    run.advance()  # the heads begin at zero and let nothing through yet
-    assert "flow" in moved(run.advance)
+    run.train_step()  # the heads begin at zero and let nothing through yet
+    assert "flow" in moved(run.train_step)
     run.step = 10
-    assert {"key reconstruction", "reconstruction"} <= set(run.advance())
+    assert {"key reconstruction", "reconstruction"} <= set(run.train_step())
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_commands_build_train_and_animate(kmtalk, tmp_path, tone):
     trained = kmtalk("train", "tiny.yaml", "-o", "run")
     assert trained.returncode == 0, trained.stderr
     weights = tmp_path / "run" / "network.safetensors"
-    assert load_network(weights).shape.styles == ("clear", "expressive", "neutral", "population", "relaxed")
+    assert load_network(weights).config.styles == ("clear", "expressive", "neutral", "population", "relaxed")
     made = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "clear", "--no-video", "-o", "out")
     assert made.returncode == 0, made.stderr
     again = kmtalk("train", "tiny.yaml", "-o", "run")  # all is done: the same weights, no complaint
@@ -193,7 +193,7 @@ def test_several_processes_train_with_the_same_command(tmp_path, corpus):
     path = written(tmp_path / "tiny.yaml", corpus)
     done = launched("train", path, "-o", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert load_network(tmp_path / "run" / "network.safetensors").shape.width == 32
+    assert load_network(tmp_path / "run" / "network.safetensors").config.d_model == 32
 
 
 def test_edited_keys_and_their_motion_agree():
@@ -203,7 +203,7 @@ def test_edited_keys_and_their_motion_agree():
     keys = np.array([0, 9, 17, 30, 44, 59])
     seen = 0
     for _ in range(20):
-        located, made = edited(motion, keys, rng)
+        located, made = random_key_edits(motion, keys, rng)
         assert made.min() >= 0
         assert made.max() <= 1
         assert set(keys) <= set(located)

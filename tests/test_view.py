@@ -12,7 +12,7 @@ import soundfile
 from conftest import ROOT, SAID, SPEECH
 
 from kmtalk.face.motion import Motion
-from kmtalk.render.compare import difference
+from kmtalk.render.comparison import compare_motions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -184,24 +184,24 @@ def test_comparison_measures_and_shows(kmtalk, spoken, rig, tmp_path):
     wider = weights.copy()
     wider[20:, rig.index["jawOpen"]] = np.clip(weights[20:, rig.index["jawOpen"]] + 0.3, 0, 1)
     second = Motion(rig, wider, 30.0)
-    found = difference(first, second, ("a", "b"))
+    found = compare_motions(first, second, ("a", "b"))
     apart = np.linalg.norm(first.vertices() - second.vertices(), axis=2) * rig.template.mm_per_unit
     assert found.mean == pytest.approx(apart.mean(), rel=1e-3)
-    assert found.most == pytest.approx(apart.max(), rel=1e-3)
+    assert found.maximum == pytest.approx(apart.max(), rel=1e-3)
     assert found.lip_max == pytest.approx(apart[:, rig.template.regions["lips"]].max(1).mean(), rel=1e-3)
     sound = spoken.audio.original[: round(1.5 * spoken.audio.original_rate)]
     soundfile.write(tmp_path / "s.wav", sound, spoken.audio.original_rate)
     from dataclasses import replace
 
-    from kmtalk.keys import Keys, locate
+    from kmtalk.keys import KeyMotions, locate_key_frames
     from kmtalk.speech.audio import load_audio
 
     for name, motion in (("a.npz", first), ("b.npz", second)):
-        keys = Keys(locate(spoken.alignment, 45, 30.0), motion)
+        keys = KeyMotions(locate_key_frames(spoken.alignment, 45, 30.0), motion)
         replace(spoken, motion=motion, keys=keys, audio=load_audio(tmp_path / "s.wav")).save(tmp_path / name)
     done = kmtalk("compare", "a.npz", "b.npz", "-o", "c.mp4", "--size", "200", "--most", "10")
     assert done.returncode == 0, done.stderr
-    assert f"{found.most:.2f} mm" in done.stdout
+    assert f"{found.maximum:.2f} mm" in done.stdout
     with av.open(str(tmp_path / "c.mp4")) as container:
         pictures = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)]
     assert len(pictures) == 45

@@ -23,7 +23,7 @@ from sculpt import Clay, dental_arch, eyeball, read_obj, read_target, rotation, 
 
 from kmtalk.face import regions
 from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES, Rig
-from kmtalk.face.template import Template, edges, write_obj
+from kmtalk.face.template import Template, unique_edges, write_obj
 
 PARTS = {
     "helper-tongue": "tongue",
@@ -83,7 +83,7 @@ def trim_neck(vertices: np.ndarray, skin: np.ndarray) -> np.ndarray:
     """Slide what hangs below the cut up its edges onto it, so that the bust ends in a clean line."""
     out = vertices.copy()
     height = vertices[:, 1] - NECK_MM - cut_slope(vertices)
-    around = edges(skin)
+    around = unique_edges(skin)
     around = np.concatenate([around, around[:, ::-1]])
     below = np.unique(skin[height[skin] < 0])
     alone = []
@@ -258,7 +258,7 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
     )
     offsets = np.stack([shapes[n] for n in names]) / 1000.0
     offsets = offsets.astype(np.float16).astype(np.float32)
-    return regions.with_regions(Rig(template=template, names=names, offsets=offsets), parts)
+    return regions.add_regions(Rig(template=template, names=names, offsets=offsets), parts)
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy.spatial import cKDTree
 
-from kmtalk.assets import asset
-from kmtalk.face.geometry import interpolate, samples
-from kmtalk.face.landmarks import find_face
+from kmtalk.assets import asset_path
+from kmtalk.face.face_detection import find_face
+from kmtalk.face.geometry import interpolate_barycentric, sample_triangles
 from kmtalk.face.rig import load_rig
 
 # the outline of the face is where it turns away, not a place on it; the irises are no skin
@@ -32,15 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
     folder = parser.parse_args().output
-    template = load_rig(asset("head.safetensors")).template
+    template = load_rig(asset_path("head.safetensors")).template
     found = find_face(template.vertices, template.faces)
     if found is None:
         raise SystemExit("no face found on the default head")
     on_skin = np.zeros(len(template.vertices), bool)
     on_skin[template.regions["skin"]] = True
     faces = template.faces[on_skin[template.faces].all(1)]
-    triangle, weights = samples(faces, 10)
-    away, nearest = cKDTree(interpolate(template.vertices, faces, triangle, weights)).query(found.points)
+    triangle, weights = sample_triangles(faces, 10)
+    away, nearest = cKDTree(interpolate_barycentric(template.vertices, faces, triangle, weights)).query(found.points)
     usable = away * template.mm_per_unit < 2.0
     usable[OUTLINE + IRISES] = False
     corners, weights = faces[triangle[nearest]], weights[nearest]

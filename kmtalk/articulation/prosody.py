@@ -8,11 +8,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import SAMPLE_RATE, SILENCE_DB, loudness
+from kmtalk.speech.audio import SAMPLE_RATE, SILENCE_DB, rms_level
 
 HOP = 0.010  # seconds
-TALKING_BLINKS = 26 / 60.0  # per second; Bentivoglio et al. 1997
-RESTING_BLINKS = 17 / 60.0
+TALKING_BLINK_RATE = 26 / 60.0  # per second; Bentivoglio et al. 1997
+RESTING_BLINK_RATE = 17 / 60.0
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Prosody:
     pitch: np.ndarray
     voiced: np.ndarray
 
-    def at(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def interpolate(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
         """One of the curves at ``times`` in seconds."""
         own = (np.arange(len(values)) + 0.5) * HOP
         return np.interp(times, own, values)
 
 
-def analyse(samples: np.ndarray) -> Prosody:
+def analyze_prosody(samples: np.ndarray) -> Prosody:
     """Loudness and pitch of mono samples at SAMPLE_RATE."""
-    db = loudness(samples, window=0.03, hop=HOP)
+    db = rms_level(samples, window=0.03, hop=HOP)
     loud = max(float(np.percentile(db, 95)), SILENCE_DB)
     level = np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6)
-    f0, strength = _pitch(samples, len(db))
+    f0, strength = _estimate_pitch(samples, len(db))
     voiced = (strength > 0.45) & (db > loud - 25)
     if voiced.sum() < 5:
         return Prosody(level, np.zeros_like(level), np.zeros_like(level))
@@ -47,7 +47,9 @@ def analyse(samples: np.ndarray) -> Prosody:
     return Prosody(level, smooth * np.clip(weight * 2, 0, 1), weight)
 
 
-def _pitch(samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0) -> tuple[np.ndarray, np.ndarray]:
+def _estimate_pitch(
+    samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Autocorrelation pitch (Hz) and its strength in [0, 1], one value a hop, 40 ms windows."""
     width, hop = int(0.04 * SAMPLE_RATE), int(HOP * SAMPLE_RATE)
     padded = np.pad(samples, (width // 2, width + hop))
@@ -80,7 +82,7 @@ def _smooth_noise(count: int, fps: float, cutoff: float, rng: np.random.Generato
     return noise * np.sqrt(2 * np.sqrt(np.pi) * sigma)
 
 
-def upper_face(
+def upper_face_weights(
     prosody: Prosody, alignment: Alignment, times: np.ndarray, fps: float, amount: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Weights (N,) by shape name for brows, lids and head.
@@ -89,11 +91,11 @@ def upper_face(
     rests in pauses; blinks come at the rates of talking and of rest, more readily where a word ends.
     """
     count = len(times)
-    talking = _talking(alignment, prosody, times)
+    talking = _speech_activity(alignment, prosody, times)
     ease = np.clip(gaussian_filter1d(talking, 0.25 * fps), 0, 1)
-    pitch = gaussian_filter1d(prosody.at(times, prosody.pitch), 0.06 * fps)
+    pitch = gaussian_filter1d(prosody.interpolate(times, prosody.pitch), 0.06 * fps)
     slow = gaussian_filter1d(pitch, 0.35 * fps)
-    level = np.clip(prosody.at(times, prosody.level) / 20 + 1, 0, 1)
+    level = np.clip(prosody.interpolate(times, prosody.level) / 20 + 1, 0, 1)
     brow = np.clip(0.055 * np.maximum(pitch - 1.0, 0) + 0.10 * (level - 0.6).clip(0), 0, 0.6)
     brow = gaussian_filter1d(brow, 0.07 * fps) * amount
     frown = np.clip(-0.03 * (pitch + 2.0), 0, 0.25) * amount
@@ -113,21 +115,21 @@ def upper_face(
         plus, minus = {"headPitch": ("Up", "Down")}.get(name, ("Left", "Right"))
         # smooth at zero: both directions are ramps of one curve
         out[name + plus], out[name + minus] = np.clip(curve, 0, 0.5), np.clip(-curve, 0, 0.5)
-    lids = _blinks(alignment, talking, times, rng)
+    lids = _blink_curve(alignment, talking, times, rng)
     out["eyeBlinkLeft"] = out["eyeBlinkRight"] = lids
     return out
 
 
-def _talking(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
+def _speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
     if not alignment.phones:
-        return (prosody.at(times, prosody.level) > -25).astype(float)
+        return (prosody.interpolate(times, prosody.level) > -25).astype(float)
     out = np.zeros(len(times))
     for phone in alignment.phones:
         out[(times >= phone.start - 0.05) & (times < phone.end + 0.05)] = 1.0
     return out
 
 
-def _blinks(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _blink_curve(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lid closure (N,): 75 ms down, 40 ms shut, 150 ms up."""
     lids = np.zeros(len(times))
     ends = np.array([w.end for w in alignment.words])
@@ -143,6 +145,6 @@ def _blinks(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rng: n
         shape = np.minimum(fall, rise)
         lids = np.maximum(lids, shape * shape * (3 - 2 * shape))
         here = float(np.interp(now, times, talking))
-        rate = RESTING_BLINKS + here * (TALKING_BLINKS - RESTING_BLINKS)
+        rate = RESTING_BLINK_RATE + here * (TALKING_BLINK_RATE - RESTING_BLINK_RATE)
         now += max(0.4, rng.lognormal(np.log(1 / rate) - 0.245, 0.7))  # the mean is 1 / rate
     return lids

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.ndimage import minimum_filter1d
 
 from kmtalk.articulation import gestures, prosody
-from kmtalk.articulation.inverse import MEASURED, MouthSolver
+from kmtalk.articulation.mouth_solver import TRACKING_PRIOR, MouthSolver
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_count, frame_times
-from kmtalk.face.mouth import Mouth
+from kmtalk.face.mouth import MouthMeasurements
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
@@ -22,12 +22,12 @@ TRACKED_CLOSURE = 2.0  # mm: nearer than this, a bilabial's lips are brought tog
 
 
 @dataclass(frozen=True)
-class Style:
+class SpeakingStyle:
     """A way of speaking; 1 is the average speaker throughout.
 
     ``effort`` scales opening, ``rounding`` width and protrusion, ``jaw`` how much of the opening the
     jaw does, ``tempo`` the speed of the articulators; ``residual`` is the size in mm of what no rule
-    explains; ``upper`` scales brows and head.
+    explains; ``upper_face`` scales brows and head.
     """
 
     effort: float = 1.0
@@ -35,60 +35,66 @@ class Style:
     jaw: float = 1.0
     tempo: float = 1.0
     residual: float = 0.15
-    upper: float = 1.0
+    upper_face: float = 1.0
 
     @staticmethod
-    def from_seed(seed: int) -> Style:
+    def from_seed(seed: int) -> SpeakingStyle:
         """One speaker out of the population, the same for the same seed."""
         rng = np.random.default_rng([0x57A1, seed])
         effort, rounding, jaw, tempo, residual, upper = np.exp(rng.normal(size=6) * [0.15, 0.2, 0.2, 0.1, 0.3, 0.35])
-        return Style(effort, rounding, jaw, tempo, 0.15 * residual, upper)
+        return SpeakingStyle(effort, rounding, jaw, tempo, 0.15 * residual, upper)
 
 
-STYLES: dict[str, Style] = {
-    "neutral": Style(),
-    "clear": Style(effort=1.2, rounding=1.2, jaw=1.1, tempo=1.15),
-    "relaxed": Style(effort=0.8, rounding=0.8, jaw=0.9, tempo=0.9, upper=0.7),
-    "expressive": Style(effort=1.15, rounding=1.1, upper=1.8),
+SPEAKING_STYLES: dict[str, SpeakingStyle] = {
+    "neutral": SpeakingStyle(),
+    "clear": SpeakingStyle(effort=1.2, rounding=1.2, jaw=1.1, tempo=1.15),
+    "relaxed": SpeakingStyle(effort=0.8, rounding=0.8, jaw=0.9, tempo=0.9, upper_face=0.7),
+    "expressive": SpeakingStyle(effort=1.15, rounding=1.1, upper_face=1.8),
 }
 
 
-def find_style(name: str | int | Style | None) -> Style:
+def parse_speaking_style(name: str | int | SpeakingStyle | None) -> SpeakingStyle:
     """A Style, its name, or a number that seeds one; raises InputError for anything else."""
     if name is None:
-        return STYLES["neutral"]
-    if isinstance(name, Style):
+        return SPEAKING_STYLES["neutral"]
+    if isinstance(name, SpeakingStyle):
         return name
     if (isinstance(name, int) and name >= 0) or str(name).isdecimal():
-        return Style.from_seed(int(name))
-    if name not in STYLES:
-        raise InputError(f"{name}: no such style; one of {', '.join(STYLES)}, or a number for a random speaker")
-    return STYLES[str(name)]
+        return SpeakingStyle.from_seed(int(name))
+    if name not in SPEAKING_STYLES:
+        raise InputError(
+            f"{name}: no such style; one of {', '.join(SPEAKING_STYLES)}, or a number for a random speaker"
+        )
+    return SPEAKING_STYLES[str(name)]
 
 
-class Speaker:
+class SimulatedSpeaker:
     """Articulates alignments on one rig."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.solver = MouthSolver(rig)
-        self._measured = MouthSolver(rig, MEASURED)
+        self._measured = MouthSolver(rig, TRACKING_PRIOR)
 
-    def animate(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> Motion:
+    def animate(self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0) -> Motion:
         """Mouth and expression together: round(duration · fps) frames. The same arguments give the same
         motion. A silent clip gives a still face; a clip without phones a mouth that follows loudness.
         """
-        weights = self.mouth(alignment, audio, fps, style, seed) + self.expression(alignment, audio, fps, style, seed)
+        weights = self.mouth_weights(alignment, audio, fps, style, seed) + self.expression_weights(
+            alignment, audio, fps, style, seed
+        )
         return Motion(self.rig, np.clip(weights, 0, 1).astype(np.float32), fps)
 
-    def mouth(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> np.ndarray:
+    def mouth_weights(
+        self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
+    ) -> np.ndarray:
         """Weights (N, R) of the shapes of mouth, jaw and tongue alone; the others are zero."""
         times, voice = self._clock(audio, fps)
-        if audio.silent:
+        if audio.is_silent:
             return np.zeros((len(times), len(self.rig.names)))
         return self._solve(self.solver, self._tracks(alignment, audio, voice, times, style, seed))
 
-    def follow(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
+    def fit_tracked_mouth(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
         """Weights (N, R) of a mouth whose aperture, width and chin were ``measured`` (N, 3) in mm.
 
         What one camera cannot see (protrusion, tongue, what the lips do at f and v) is the rules'.
@@ -96,29 +102,31 @@ class Speaker:
         millimetre between closed lips.
         """
         times, voice = self._clock(audio, fps)
-        style = replace(STYLES["neutral"], residual=0.0)
+        style = replace(SPEAKING_STYLES["neutral"], residual=0.0)
         tracks = self._tracks(alignment, audio, voice, times, style, 0)
         measured = measured[: len(times)]
         measured = np.pad(measured, ((0, len(times) - len(measured)), (0, 0)), mode="edge")
         aperture = np.where(measured[:, 0] < TRACKED_CONTACT, 0.0, measured[:, 0])
-        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * tracks.shut
+        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * tracks.bilabial_closure
         tracks = replace(
             tracks, aperture=(1 - near) * aperture, width=measured[:, 1], jaw=np.maximum(measured[:, 2], 0)
         )
         return self._solve(self._measured, tracks)
 
-    def expression(self, alignment: Alignment, audio: Audio, fps: float, style: Style, seed: int = 0) -> np.ndarray:
+    def expression_weights(
+        self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
+    ) -> np.ndarray:
         """Weights (N, R) of brows, lids and head alone, from the voice: a layer of its own."""
         times, voice = self._clock(audio, fps)
         weights = np.zeros((len(times), len(self.rig.names)))
-        if not audio.silent:
+        if not audio.is_silent:
             rng = np.random.default_rng([seed, _digest(audio), 1])
-            for name, curve in prosody.upper_face(voice, alignment, times, fps, style.upper, rng).items():
+            for name, curve in prosody.upper_face_weights(voice, alignment, times, fps, style.upper_face, rng).items():
                 weights[:, self.rig.index[name]] = curve
         return weights
 
     def _clock(self, audio: Audio, fps: float) -> tuple[np.ndarray, prosody.Prosody]:
-        return frame_times(frame_count(audio.duration, fps), fps), prosody.analyse(audio.samples)
+        return frame_times(frame_count(audio.duration, fps), fps), prosody.analyze_prosody(audio.samples)
 
     def _tracks(
         self,
@@ -126,23 +134,25 @@ class Speaker:
         audio: Audio,
         voice: prosody.Prosody,
         times: np.ndarray,
-        style: Style,
+        style: SpeakingStyle,
         seed: int,
-    ) -> gestures.Tracks:
+    ) -> gestures.ArticulatoryTrajectories:
         rng = np.random.default_rng([seed, _digest(audio)])
         manner = gestures.Manner(style.effort, style.rounding, style.jaw, style.tempo, style.residual)
         if not alignment.phones:
-            return gestures.from_loudness(voice, times, manner)
-        tracks = gestures.from_phones(alignment, voice, audio.duration, times, manner, rng)
+            return gestures.trajectories_from_loudness(voice, times, manner)
+        tracks = gestures.trajectories_from_phones(alignment, voice, audio.duration, times, manner, rng)
         for span in alignment.unaligned:
-            tracks = gestures.within(span, times, gestures.from_loudness(voice, times, manner), tracks)
+            tracks = gestures.crossfade_span(
+                span, times, gestures.trajectories_from_loudness(voice, times, manner), tracks
+            )
         return tracks
 
-    def _solve(self, solver: MouthSolver, tracks: gestures.Tracks) -> np.ndarray:
+    def _solve(self, solver: MouthSolver, tracks: gestures.ArticulatoryTrajectories) -> np.ndarray:
         fixed = np.zeros((len(tracks.aperture), len(self.rig.names)))
-        for name, curve in tracks.shapes.items():
+        for name, curve in tracks.shape_weights.items():
             fixed[:, self.rig.index[name]] = curve
-        return solver.solve(Mouth(tracks.aperture, tracks.width, tracks.protrusion, tracks.jaw), fixed)
+        return solver.solve(MouthMeasurements(tracks.aperture, tracks.width, tracks.protrusion, tracks.jaw), fixed)
 
 
 def _digest(audio: Audio) -> int:

@@ -24,7 +24,7 @@ class Contact(Enum):
 
 
 @dataclass(frozen=True)
-class Target:
+class PhoneTarget:
     """Targets in mm, weights without unit, tongue shapes in [0, 1]."""
 
     aperture: float
@@ -34,9 +34,9 @@ class Target:
     aperture_weight: float
     width_weight: float
     jaw_weight: float
-    tip_up: float = 0.0
-    interdental: float = 0.0
-    dorsum_up: float = 0.0
+    tongue_tip_up: float = 0.0
+    tongue_interdental: float = 0.0
+    tongue_dorsum_up: float = 0.0
     contact: Contact = Contact.NONE
 
     @property
@@ -48,62 +48,62 @@ class Target:
 _N, _B, _L, _S = Contact.NONE, Contact.BILABIAL, Contact.LABIODENTAL, Contact.SIBILANT
 
 # fmt: off
-TARGETS: dict[str, Target] = {
+PHONE_TARGETS: dict[str, PhoneTarget] = {
     #               LA     LW     LP     JO    wLA    wLW    wJO    tip  inter dorsum
-    "IY":  Target( 12.0,    1.6,   -1.0,    2.3,  0.66,  0.85,  0.48,  0.00,  0.0,  0.45, _N),
-    "IH":  Target(  8.5,    1.1,   -0.5,    4.5,  0.35,  0.40,  0.29,  0.00,  0.0,  0.45, _N),
-    "EY":  Target( 12.3,    2.2,   -0.5,    5.6,  0.99,  0.53,  0.79,  0.00,  0.0,  0.45, _N),
-    "EH":  Target( 12.3,    0.8,    0.0,    7.1,  1.24,  0.37,  0.39,  0.00,  0.0,  0.00, _N),
-    "AE":  Target( 11.7,    0.5,    0.0,    9.2,  0.62,  0.39,  0.46,  0.00,  0.0,  0.00, _N),
-    "AA":  Target( 12.0,   -1.5,    0.0,    9.9,  1.05,  0.42,  0.49,  0.00,  0.0,  0.00, _N),
-    "AH":  Target(  9.4,   -0.5,    0.0,    5.5,  0.49,  0.21,  0.25,  0.00,  0.0,  0.00, _N),
-    "AO":  Target(  7.1,   -7.3,    3.8,    7.7,  0.85,  1.42,  0.41,  0.00,  0.0,  0.00, _N),
-    "OW":  Target(  5.1,   -5.6,    5.0,    5.9,  0.79,  1.00,  0.52,  0.00,  0.0,  0.45, _N),
-    "UH":  Target(  5.9,   -4.5,    4.4,    4.3,  0.60,  1.00,  0.50,  0.00,  0.0,  0.45, _N),
-    "UW":  Target(  3.3,   -7.8,    6.9,    1.4,  1.25,  1.00,  1.84,  0.00,  0.0,  0.45, _N),
-    "ER":  Target(  4.9,   -3.8,    3.1,    3.9,  0.60,  0.60,  0.50,  0.35,  0.0,  0.30, _N),
-    "AY":  Target( 12.1,   -0.4,    0.0,    8.9,  3.01,  0.79,  0.57,  0.00,  0.0,  0.45, _N),
-    "AW":  Target( 11.2,   -0.5,    1.5,    8.8,  0.76,  0.45,  0.49,  0.00,  0.0,  0.45, _N),
-    "OY":  Target(  6.0,   -6.4,    3.8,    6.9,  0.80,  0.80,  0.70,  0.00,  0.0,  0.45, _N),
-    "P":   Target( -3.6,   -1.2,    0.5,    2.2,  2.32,  0.17,  1.00,  0.00,  0.0,  0.00, _B),
-    "B":   Target( -3.1,   -3.6,    0.6,    3.6,  3.97,  0.45,  1.73,  0.00,  0.0,  0.00, _B),
-    "M":   Target( -2.5,   -1.0,    0.5,    3.6,  2.63,  0.23,  0.64,  0.00,  0.0,  0.00, _B),
-    "F":   Target(  1.0,   -1.0,   -1.0,    2.1,  1.11,  0.47,  1.01,  0.00,  0.0,  0.00, _L),
-    "V":   Target(  1.2,   -1.1,   -1.0,    3.5,  1.28,  0.50,  1.13,  0.00,  0.0,  0.00, _L),
-    "TH":  Target(  5.0,   -0.8,    0.0,    1.6,  0.82,  0.29,  1.13,  0.00,  1.0,  0.00, _N),
-    "DH":  Target(  5.7,   -0.3,    0.0,    3.3,  0.45,  0.16,  0.57,  0.00,  0.8,  0.00, _N),
-    "T":   Target(  7.3,   -0.1,    0.0,    2.4,  0.20,  0.11,  0.79,  1.00,  0.0,  0.00, _N),
-    "D":   Target(  6.7,    0.1,    0.0,    2.2,  0.27,  0.12,  1.08,  1.00,  0.0,  0.00, _N),
-    "N":   Target(  6.6,   -0.5,    0.0,    2.0,  0.13,  0.08,  1.83,  1.00,  0.0,  0.00, _N),
-    "L":   Target(  8.6,   -0.9,    0.0,    4.4,  0.23,  0.09,  0.39,  1.00,  0.0,  0.00, _N),
-    "S":   Target(  8.2,    0.1,    0.0,    1.1,  0.26,  0.72,  1.53,  0.75,  0.0,  0.00, _S),
-    "Z":   Target(  7.3,    0.1,    0.0,    1.1,  0.30,  0.33,  3.03,  0.75,  0.0,  0.00, _S),
-    "SH":  Target(  7.6,   -5.2,    5.0,    1.4,  0.90,  0.90,  1.50,  0.60,  0.0,  0.20, _S),
-    "ZH":  Target(  7.6,   -5.2,    5.0,    1.7,  0.90,  0.90,  1.40,  0.60,  0.0,  0.20, _S),
-    "CH":  Target(  7.2,   -4.9,    5.0,    1.9,  0.80,  0.63,  1.30,  0.80,  0.0,  0.20, _S),
-    "JH":  Target(  7.3,   -4.6,    5.0,    1.5,  0.69,  0.65,  1.26,  0.80,  0.0,  0.20, _S),
-    "K":   Target(  8.4,   -0.1,    0.0,    3.4,  0.20,  0.10,  0.30,  0.00,  0.0,  1.00, _N),
-    "G":   Target(  7.6,   -1.0,    0.0,    1.6,  0.12,  0.11,  0.68,  0.00,  0.0,  1.00, _N),
-    "NG":  Target(  8.0,   -0.3,    0.0,    3.8,  0.20,  0.10,  0.40,  0.00,  0.0,  1.00, _N),
-    "HH":  Target(  8.9,   -0.0,    0.0,    5.4,  0.14,  0.05,  0.19,  0.00,  0.0,  0.00, _N),
-    "R":   Target(  2.7,   -5.5,    3.8,    2.9,  2.13,  0.57,  0.38,  0.35,  0.0,  0.30, _N),
-    "W":   Target(  0.7,   -9.2,    7.5,    4.0,  1.86,  1.00,  0.49,  0.00,  0.0,  0.45, _N),
-    "Y":   Target(  8.1,    0.5,   -0.5,    3.1,  0.31,  0.37,  0.41,  0.00,  0.0,  0.45, _N),
+    "IY":  PhoneTarget( 12.0,    1.6,   -1.0,    2.3,  0.66,  0.85,  0.48,  0.00,  0.0,  0.45, _N),
+    "IH":  PhoneTarget(  8.5,    1.1,   -0.5,    4.5,  0.35,  0.40,  0.29,  0.00,  0.0,  0.45, _N),
+    "EY":  PhoneTarget( 12.3,    2.2,   -0.5,    5.6,  0.99,  0.53,  0.79,  0.00,  0.0,  0.45, _N),
+    "EH":  PhoneTarget( 12.3,    0.8,    0.0,    7.1,  1.24,  0.37,  0.39,  0.00,  0.0,  0.00, _N),
+    "AE":  PhoneTarget( 11.7,    0.5,    0.0,    9.2,  0.62,  0.39,  0.46,  0.00,  0.0,  0.00, _N),
+    "AA":  PhoneTarget( 12.0,   -1.5,    0.0,    9.9,  1.05,  0.42,  0.49,  0.00,  0.0,  0.00, _N),
+    "AH":  PhoneTarget(  9.4,   -0.5,    0.0,    5.5,  0.49,  0.21,  0.25,  0.00,  0.0,  0.00, _N),
+    "AO":  PhoneTarget(  7.1,   -7.3,    3.8,    7.7,  0.85,  1.42,  0.41,  0.00,  0.0,  0.00, _N),
+    "OW":  PhoneTarget(  5.1,   -5.6,    5.0,    5.9,  0.79,  1.00,  0.52,  0.00,  0.0,  0.45, _N),
+    "UH":  PhoneTarget(  5.9,   -4.5,    4.4,    4.3,  0.60,  1.00,  0.50,  0.00,  0.0,  0.45, _N),
+    "UW":  PhoneTarget(  3.3,   -7.8,    6.9,    1.4,  1.25,  1.00,  1.84,  0.00,  0.0,  0.45, _N),
+    "ER":  PhoneTarget(  4.9,   -3.8,    3.1,    3.9,  0.60,  0.60,  0.50,  0.35,  0.0,  0.30, _N),
+    "AY":  PhoneTarget( 12.1,   -0.4,    0.0,    8.9,  3.01,  0.79,  0.57,  0.00,  0.0,  0.45, _N),
+    "AW":  PhoneTarget( 11.2,   -0.5,    1.5,    8.8,  0.76,  0.45,  0.49,  0.00,  0.0,  0.45, _N),
+    "OY":  PhoneTarget(  6.0,   -6.4,    3.8,    6.9,  0.80,  0.80,  0.70,  0.00,  0.0,  0.45, _N),
+    "P":   PhoneTarget( -3.6,   -1.2,    0.5,    2.2,  2.32,  0.17,  1.00,  0.00,  0.0,  0.00, _B),
+    "B":   PhoneTarget( -3.1,   -3.6,    0.6,    3.6,  3.97,  0.45,  1.73,  0.00,  0.0,  0.00, _B),
+    "M":   PhoneTarget( -2.5,   -1.0,    0.5,    3.6,  2.63,  0.23,  0.64,  0.00,  0.0,  0.00, _B),
+    "F":   PhoneTarget(  1.0,   -1.0,   -1.0,    2.1,  1.11,  0.47,  1.01,  0.00,  0.0,  0.00, _L),
+    "V":   PhoneTarget(  1.2,   -1.1,   -1.0,    3.5,  1.28,  0.50,  1.13,  0.00,  0.0,  0.00, _L),
+    "TH":  PhoneTarget(  5.0,   -0.8,    0.0,    1.6,  0.82,  0.29,  1.13,  0.00,  1.0,  0.00, _N),
+    "DH":  PhoneTarget(  5.7,   -0.3,    0.0,    3.3,  0.45,  0.16,  0.57,  0.00,  0.8,  0.00, _N),
+    "T":   PhoneTarget(  7.3,   -0.1,    0.0,    2.4,  0.20,  0.11,  0.79,  1.00,  0.0,  0.00, _N),
+    "D":   PhoneTarget(  6.7,    0.1,    0.0,    2.2,  0.27,  0.12,  1.08,  1.00,  0.0,  0.00, _N),
+    "N":   PhoneTarget(  6.6,   -0.5,    0.0,    2.0,  0.13,  0.08,  1.83,  1.00,  0.0,  0.00, _N),
+    "L":   PhoneTarget(  8.6,   -0.9,    0.0,    4.4,  0.23,  0.09,  0.39,  1.00,  0.0,  0.00, _N),
+    "S":   PhoneTarget(  8.2,    0.1,    0.0,    1.1,  0.26,  0.72,  1.53,  0.75,  0.0,  0.00, _S),
+    "Z":   PhoneTarget(  7.3,    0.1,    0.0,    1.1,  0.30,  0.33,  3.03,  0.75,  0.0,  0.00, _S),
+    "SH":  PhoneTarget(  7.6,   -5.2,    5.0,    1.4,  0.90,  0.90,  1.50,  0.60,  0.0,  0.20, _S),
+    "ZH":  PhoneTarget(  7.6,   -5.2,    5.0,    1.7,  0.90,  0.90,  1.40,  0.60,  0.0,  0.20, _S),
+    "CH":  PhoneTarget(  7.2,   -4.9,    5.0,    1.9,  0.80,  0.63,  1.30,  0.80,  0.0,  0.20, _S),
+    "JH":  PhoneTarget(  7.3,   -4.6,    5.0,    1.5,  0.69,  0.65,  1.26,  0.80,  0.0,  0.20, _S),
+    "K":   PhoneTarget(  8.4,   -0.1,    0.0,    3.4,  0.20,  0.10,  0.30,  0.00,  0.0,  1.00, _N),
+    "G":   PhoneTarget(  7.6,   -1.0,    0.0,    1.6,  0.12,  0.11,  0.68,  0.00,  0.0,  1.00, _N),
+    "NG":  PhoneTarget(  8.0,   -0.3,    0.0,    3.8,  0.20,  0.10,  0.40,  0.00,  0.0,  1.00, _N),
+    "HH":  PhoneTarget(  8.9,   -0.0,    0.0,    5.4,  0.14,  0.05,  0.19,  0.00,  0.0,  0.00, _N),
+    "R":   PhoneTarget(  2.7,   -5.5,    3.8,    2.9,  2.13,  0.57,  0.38,  0.35,  0.0,  0.30, _N),
+    "W":   PhoneTarget(  0.7,   -9.2,    7.5,    4.0,  1.86,  1.00,  0.49,  0.00,  0.0,  0.45, _N),
+    "Y":   PhoneTarget(  8.1,    0.5,   -0.5,    3.1,  0.31,  0.37,  0.41,  0.00,  0.0,  0.45, _N),
     # what diphthongs glide to
-    "EY2": Target( 10.8,    2.7,   -1.0,    4.2,  0.73,  0.49,  0.91,  0.00,  0.0,  0.45, _N),
-    "AY2": Target(  8.4,    0.9,   -0.5,    4.9,  0.64,  0.50,  0.78,  0.00,  0.0,  0.45, _N),
-    "OY2": Target(  8.0,    0.5,   -0.5,    5.0,  0.80,  0.80,  0.70,  0.00,  0.0,  0.45, _N),
-    "OW2": Target(  3.9,   -7.6,    6.9,    4.0,  0.86,  1.00,  0.65,  0.00,  0.0,  0.45, _N),
-    "AW2": Target(  5.6,   -3.6,    4.4,    4.2,  0.62,  0.23,  0.29,  0.00,  0.0,  0.45, _N),
+    "EY2": PhoneTarget( 10.8,    2.7,   -1.0,    4.2,  0.73,  0.49,  0.91,  0.00,  0.0,  0.45, _N),
+    "AY2": PhoneTarget(  8.4,    0.9,   -0.5,    4.9,  0.64,  0.50,  0.78,  0.00,  0.0,  0.45, _N),
+    "OY2": PhoneTarget(  8.0,    0.5,   -0.5,    5.0,  0.80,  0.80,  0.70,  0.00,  0.0,  0.45, _N),
+    "OW2": PhoneTarget(  3.9,   -7.6,    6.9,    4.0,  0.86,  1.00,  0.65,  0.00,  0.0,  0.45, _N),
+    "AW2": PhoneTarget(  5.6,   -3.6,    4.4,    4.2,  0.62,  0.23,  0.29,  0.00,  0.0,  0.45, _N),
 }
 # fmt: on
 
-REST = Target(0.0, 0.0, 0.0, 0.0, 0.48, 0.73, 1.47)
+REST_TARGET = PhoneTarget(0.0, 0.0, 0.0, 0.0, 0.48, 0.73, 1.47)
 """Silence: lips together, jaw up."""
 
 VOWELS = frozenset(["IY", "IH", "EY", "EH", "AE", "AA", "AH", "AO", "OW", "UH", "UW", "ER", "AY", "AW", "OY"])
 
-DIPHTHONGS: dict[str, str] = {"EY": "EY2", "AY": "AY2", "AW": "AW2", "OW": "OW2", "OY": "OY2"}
+DIPHTHONG_GLIDES: dict[str, str] = {"EY": "EY2", "AY": "AY2", "AW": "AW2", "OW": "OW2", "OY": "OY2"}
 """Their second target, from DIPHTHONG_SPLIT of the duration on."""
 
 DIPHTHONG_SPLIT = 0.6
@@ -128,14 +128,14 @@ _IPA: dict[str, str] = {
 # fmt: on
 
 
-def canonical(label: str) -> str:
+def canonical_phone(label: str) -> str:
     """A phone label (ARPAbet with or without stress, or IPA) as a key of TARGETS; "AH" if unknown.
 
     Kaldi's marks of position ("B_B", "AA1_E") are passed over.
     """
     label = re.sub(r"_[BIES]$", "", label)
     arpa = label.upper().rstrip("012")  # "EY2" is EY with stress, not its glide
-    if arpa in TARGETS and (label.isupper() or len(arpa) > 1):
+    if arpa in PHONE_TARGETS and (label.isupper() or len(arpa) > 1):
         return arpa
     plain = "".join(
         c
@@ -150,7 +150,7 @@ def canonical(label: str) -> str:
     return "AH"
 
 
-def scaled(target: Target, opening: float, rounding: float, jaw: float) -> Target:
+def scale_target(target: PhoneTarget, opening: float, rounding: float, jaw: float) -> PhoneTarget:
     """A speaker's own version: contacts stay contacts."""
     aperture = target.aperture * opening if target.aperture > 0 else target.aperture
     return replace(

@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 
 from kmtalk import __version__
-from kmtalk.cli import batch, edit, files, mesh, research, speak, state
+from kmtalk.cli import animate, batch, doctor, export, fit, keys, research
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face mesh out.")
-app.command()(speak.animate)
-app.command()(speak.align)
-app.command()(mesh.fit)
-app.command()(edit.keys)
-app.command()(edit.complete)
-app.command()(files.export)
-app.command()(files.render)
-app.command()(files.view)
-app.command()(files.compare)
+app.command()(animate.animate)
+app.command()(animate.align)
+app.command()(fit.fit)
+app.command()(keys.keys)
+app.command()(keys.complete)
+app.command()(export.export)
+app.command()(export.render)
+app.command()(export.view)
+app.command()(export.compare)
 app.command()(batch.batch)
-app.command()(state.doctor)
+app.command()(doctor.doctor)
 app.add_typer(research.corpus, name="corpus")
 app.add_typer(research.reproduce, name="reproduce")
 app.command()(research.train)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kmtalk.cli.console import Json, Quiet, run_command
 from kmtalk.cli.options import (
     Acoustic,
     Aligner,
@@ -20,9 +21,8 @@ from kmtalk.cli.options import (
     Seed,
     Size,
     Whisper,
-    video_size,
+    parse_video_size,
 )
-from kmtalk.cli.screen import Json, Quiet, session
 
 
 def batch(
@@ -60,11 +60,11 @@ def batch(
 ) -> None:
     """Animate many clips on many processes. Run it again to go on: what is done is skipped, what failed is tried again.
     clip.txt or clip.TextGrid beside clip.wav are its words or phones. Exit code 1 where clips failed."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.batch.run import LOG, run_batch
-        from kmtalk.batch.tasks import Recipe, gather
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.batch.jobs import JobSettings, collect_jobs
+        from kmtalk.batch.runner import LOG_NAME, run_batch
 
-        recipe = Recipe(
+        recipe = JobSettings(
             whisper=whisper,
             aligner=aligner,
             acoustic=acoustic,
@@ -81,12 +81,12 @@ def batch(
             fps=fps,
             formats=formats,
             bake=bake,
-            size=video_size(size, quality),
+            size=parse_video_size(size, quality),
             quality=quality,
         )
-        tally = run_batch(gather(source, output), recipe, output, jobs, ray, screen, screen.say)
-        screen.summary |= {"done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
-        screen.wrote([output / LOG])
+        tally = run_batch(collect_jobs(source, output), recipe, output, jobs, ray, screen, screen.log)
+        screen.summary |= {"done": tally.completed, "skipped": tally.skipped, "failed": tally.failed}
+        screen.report_written([output / LOG_NAME])
         if not quiet:
-            screen.print(f"{tally.done} done, {tally.skipped} done before, {tally.failed} failed")
-        screen.code = 1 if tally.failed else 0
+            screen.print(f"{tally.completed} done, {tally.skipped} done before, {tally.failed} failed")
+        screen.exit_code = 1 if tally.failed else 0

@@ -41,7 +41,7 @@ Bake = Annotated[bool, typer.Option("--bake", help="GLB and USD: vertices by fra
 Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors); those shipped if left out.")]
 
 
-def spoken_text(text: str | None) -> str | None:
+def read_text_option(text: str | None) -> str | None:
     """The text itself, or what the file of that name holds."""
     if text is None:
         return None
@@ -57,7 +57,7 @@ def spoken_text(text: str | None) -> str | None:
     return text
 
 
-def named(option: str, items: list[str] | None, what: str) -> list[tuple[str, Path]]:
+def parse_named_paths(option: str, items: list[str] | None, what: str) -> list[tuple[str, Path]]:
     """NAME=FILE, as often as it was given → (name, path); raises InputError for anything else."""
     out = []
     for item in items or []:
@@ -68,7 +68,7 @@ def named(option: str, items: list[str] | None, what: str) -> list[tuple[str, Pa
     return out
 
 
-def video_size(size: str, quality: str) -> tuple[int, int]:
+def parse_video_size(size: str, quality: str) -> tuple[int, int]:
     """ "512" or "1280x720" → width and height; raises InputError where no video is of that size, or that quality."""
     from kmtalk.render.video import check_size
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kmtalk.cli.options import named
-from kmtalk.cli.screen import Json, Quiet, session
+from kmtalk.cli.console import Json, Quiet, run_command
+from kmtalk.cli.options import parse_named_paths
 from kmtalk.errors import InputError
 
 corpus = typer.Typer(no_args_is_help=True, help="Make corpora to train on.")
@@ -35,24 +35,24 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Make a corpus from what voices are installed (data/README.md tells which there are)."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.assets import asset
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.assets import asset_path
         from kmtalk.corpora.miniature import LAYOUTS, build_from_voices
-        from kmtalk.corpora.simulated import build as build_simulated
+        from kmtalk.corpora.simulated import build_simulated_corpus as build_simulated
         from kmtalk.face.rig import load_rig
-        from kmtalk.output import finished
+        from kmtalk.output import atomic_write
 
         if kind not in ("simulated", *LAYOUTS):
             raise InputError(f"{kind}: no such corpus to build; simulated, {', '.join(LAYOUTS)}")
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output}: is there already; give a new folder")
-        rig = load_rig(asset("head.safetensors"))
-        with finished(output) as temporary:
+        rig = load_rig(asset_path("head.safetensors"))
+        with atomic_write(output) as temporary:
             temporary.mkdir()
             if kind == "simulated":
-                made = build_simulated(temporary, rig, clips, seed, screen, screen.say)
+                made = build_simulated(temporary, rig, clips, seed, screen, screen.log)
             else:
-                made = build_from_voices(temporary, kind, rig, seed, screen, screen.say)
+                made = build_from_voices(temporary, kind, rig, seed, screen, screen.log)
         screen.summary |= {"clips": made}
         screen.print(f"{output}: {made} clips, simulated")
 
@@ -67,11 +67,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Is it what it is taken for? Units, order of vertices, clocks and gaps in a table; exit code 2 if one is wrong."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.corpora.check import check as look
-        from kmtalk.corpora.meshes import load_meshes
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.corpora.check import check_corpus as look
+        from kmtalk.corpora.registry import load_mesh_corpus
 
-        findings = look(load_meshes(kind, path, fps, textgrids), screen)
+        findings = look(load_mesh_corpus(kind, path, fps, textgrids), screen)
         screen.summary["findings"] = [vars(f) for f in findings]
         for f in findings:
             screen.print(f"{f.verdict:6s} {f.what:35s} {f.note}")
@@ -90,13 +90,13 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Transcribe and align every clip that has no TextGrid yet."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.corpora.meshes import load_meshes
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.corpora.registry import load_mesh_corpus
+        from kmtalk.evaluation.corpus_alignment import align_corpus
         from kmtalk.pipeline import KMTalk
-        from kmtalk.research.align import align_corpus
 
-        corpus = load_meshes(kind, path, textgrids=textgrids)
-        made, empty = align_corpus(corpus, KMTalk(whisper, warn=lambda line: None), screen, screen.say)
+        corpus = load_mesh_corpus(kind, path, textgrids=textgrids)
+        made, empty = align_corpus(corpus, KMTalk(whisper, warn=lambda line: None), screen, screen.log)
         screen.summary |= {"made": made, "without_phones": empty}
         screen.print(
             f"{path}: {made} TextGrids made, {len(corpus.clips) - made - empty} were there, {empty} clips without"
@@ -110,10 +110,10 @@ def size(
     as_json: Json = False,
 ) -> None:
     """Parameters of each config's network, and what a second of sound costs it."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.research.size import lines
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.evaluation.model_size import format_size_table
 
-        for line in lines(config):
+        for line in format_size_table(config):
             screen.print(line)
 
 
@@ -126,7 +126,7 @@ def train(
 ) -> None:
     """Train the network; goes on where a run in the same folder was stopped. For several processes or
     machines: accelerate launch -m kmtalk.cli train CONFIG -o DIR."""
-    with session(quiet, as_json) as screen:
+    with run_command(quiet, as_json) as screen:
         try:
             import accelerate  # noqa: F401
             import pydantic  # noqa: F401
@@ -136,19 +136,19 @@ def train(
             raise InputError(f"training needs {missing.name}: pip install 'kmtalk[train]'") from None
         from kmtalk.output import check_writable
         from kmtalk.training.config import load_config
-        from kmtalk.training.corpora import prepare
-        from kmtalk.training.loop import Trainer
+        from kmtalk.training.data import prepare_task
+        from kmtalk.training.trainer import Trainer
 
         plan = load_config(config)
         if path is not None:
             if len(plan.corpora) != 1:
                 raise InputError(f"{config}: has {len(plan.corpora)} corpora; --path is for one of a single one")
             plan = plan.model_copy(update={"corpora": (plan.corpora[0].model_copy(update={"path": path}),)})
-        for folder in (output, plan.cache or output):
+        for folder in (output, plan.feature_cache or output):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder}: is a file; a folder is wanted there")
             check_writable(folder / "run")
-        screen.wrote([Trainer(plan, prepare(plan, output, screen), output, screen, screen.say).run()])
+        screen.report_written([Trainer(plan, prepare_task(plan, output, screen), output, screen, screen.log).run()])
 
 
 reproduce = typer.Typer(no_args_is_help=True, help="The paper's tables, run again.")
@@ -180,19 +180,21 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Train and score what a table of the paper has, with the published figures beside it where they are held."""
-    with session(quiet, as_json) as screen:
-        from kmtalk.assets import asset
-        from kmtalk.corpora.meshes import TEST
-        from kmtalk.research.tables import Where, load_table
-        from kmtalk.research.tables import reproduce as run_table
+    with run_command(quiet, as_json) as screen:
+        from kmtalk.assets import asset_path
+        from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT
+        from kmtalk.evaluation.tables import ReproductionSettings, load_table
+        from kmtalk.evaluation.tables import reproduce as run_table
         from kmtalk.training.config import load_config
 
-        others = named("--predictions", predictions, "DIR")
+        others = parse_named_paths("--predictions", predictions, "DIR")
         if config is None and kind == "folder":
             raise InputError(f"{path}: the paper has no config for a folder of your own; give --config")
-        plan = load_config(config or asset(f"configs/paper-{kind}.yaml"))
-        where = Where(kind, path, output, split or TEST.get(kind, "test"), lips, upper, others, textgrids)
-        for line in run_table(number, load_table(number, tables), plan, where, screen, screen.say):
+        plan = load_config(config or asset_path(f"configs/paper-{kind}.yaml"))
+        where = ReproductionSettings(
+            kind, path, output, split or DEFAULT_TEST_SPLIT.get(kind, "test"), lips, upper, others, textgrids
+        )
+        for line in run_table(number, load_table(number, tables), plan, where, screen, screen.log):
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)
 
@@ -242,26 +244,28 @@ def evaluate(
 ) -> None:
     """Score mouths: on real lips (grid) baselines, rules, the shipped network and further ones by rows; on vertices
     LVE, FDD and their like of your networks and of other systems' predictions."""
-    with session(quiet, as_json) as screen:
+    with run_command(quiet, as_json) as screen:
         of_vertices = {"--predictions": predictions, "--keys-from": keys_from, "--identity": identity, "--lips": lips,
                        "--upper": upper, "--landmarks": landmarks, "--textgrids": textgrids, "-o": output}  # fmt: skip
         misplaced = [n for n, v in of_vertices.items() if v] if corpus_name == "grid" else ["--given-phones"] * given
         if misplaced:
             raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
-        networks = named("--network", network, "FILE")
+        networks = parse_named_paths("--network", network, "FILE")
         if corpus_name == "grid":
-            from kmtalk.research.grid import evaluate_grid
+            from kmtalk.evaluation.lips import evaluate_grid
 
-            rows = evaluate_grid(path, networks, given, cache, clips, screen, screen.say)
+            rows = evaluate_grid(path, networks, given, cache, clips, screen, screen.log)
         else:
-            from kmtalk.corpora.meshes import TEST, load_meshes
-            from kmtalk.research.meshes import Asked, evaluate_meshes, make_bench
+            from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
+            from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set
 
-            others = named("--predictions", predictions, "DIR")
-            asked = Asked(networks, others, keys_from, identity, output, cache)
-            corpus = load_meshes(corpus_name, path, fps, textgrids)
-            bench = make_bench(corpus, split or TEST.get(corpus_name, "test"), lips, upper, landmarks, clips)
-            rows = evaluate_meshes(bench, asked, screen)
+            others = parse_named_paths("--predictions", predictions, "DIR")
+            asked = EvaluationRequest(networks, others, keys_from, identity, output, cache)
+            corpus = load_mesh_corpus(corpus_name, path, fps, textgrids)
+            bench = make_evaluation_set(
+                corpus, split or DEFAULT_TEST_SPLIT.get(corpus_name, "test"), lips, upper, landmarks, clips
+            )
+            rows = evaluate_vertices(bench, asked, screen)
         for line in rows:
             screen.print(line)
             screen.summary.setdefault("rows", []).append(line)

@@ -14,23 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.assets import asset
-from kmtalk.corpora.mesh import (
-    TEXTGRIDS,
-    Frames,
+from kmtalk.assets import asset_path
+from kmtalk.corpora.mesh_corpus import (
+    TEXTGRID_DIR,
     MeshClip,
     MeshCorpus,
     NpyFrames,
-    fitting_faces,
-    gaps_in,
+    VertexFrames,
+    find_frame_gaps,
     load_json,
-    named_templates,
-    source_of,
-    splits_by_rule,
+    load_matching_faces,
+    make_splits,
+    parse_templates,
+    source_label,
 )
 from kmtalk.errors import InputError
 from kmtalk.face.files.load import load_template
-from kmtalk.pickles import load_pickle
+from kmtalk.pickles import load_restricted_pickle
 
 FPS = 25.0
 UNIT = "units"
@@ -52,7 +52,7 @@ class VlFrames:
             held = read_vl(path)
             if self.faces.max() >= len(held):
                 raise InputError(f"{path}: {len(held)} vertices, fewer than the templates' triangles name")
-            frames.append(normalised(held, self.faces))
+            frames.append(normalize_face(held, self.faces))
         sizes = {len(f) for f in frames}
         if len(sizes) > 1:
             raise InputError(f"{self.paths[start].parent}: frames of {sorted(sizes)} vertices")
@@ -71,7 +71,7 @@ def read_vl(path: Path) -> np.ndarray:
     raise InputError(f"{path}: not a .vl file: its length is not that of the vertices it speaks of")
 
 
-def normalised(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def normalize_face(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Turned half a turn about x, centred, and scaled to a surface of one square unit (V, 3) float32."""
     v = vertices.astype(np.float64) * [1, -1, -1]
     v -= v.mean(0)
@@ -89,19 +89,19 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
-    grids, faces = textgrids or path / TEXTGRIDS, None
+    grids, faces = textgrids or path / TEXTGRID_DIR, None
     missing: list[str] = []
     clips: list[MeshClip] = []
     numbers: dict[str, list[int]] = {}
-    frames: Frames
+    frames: VertexFrames
     if (path / "vertices_npy").is_dir():
-        templates = named_templates(load_pickle(path / "templates.pkl"), path / "templates.pkl")
+        templates = parse_templates(load_restricted_pickle(path / "templates.pkl"), path / "templates.pkl")
         for file in sorted((path / "vertices_npy").glob("*.npy")):
             frames = NpyFrames(file)
-            _add(clips, missing, path, grids, file.stem, frames, templates)
+            _add_clip(clips, missing, path, grids, file.stem, frames, templates)
         for name in ("BIWI.ply", "templates/BIWI.ply"):
             if (path / name).is_file():
-                faces = fitting_faces(path / name, templates)
+                faces = load_matching_faces(path / name, templates)
     elif (path / "faces").is_dir():
         templates = {}
         for scan in sorted((path / "rigid_scans").glob("[FM]?.obj")):
@@ -109,7 +109,7 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
             if faces is not None and not np.array_equal(faces, template.faces):
                 raise InputError(f"{scan}: other triangles than the other templates'; all must be of one topology")
             faces = template.faces
-            templates[scan.stem] = normalised(template.vertices, template.faces)
+            templates[scan.stem] = normalize_face(template.vertices, template.faces)
         if faces is None:
             raise InputError(f"{path / 'rigid_scans'}: no templates (F1.obj …); raw BIWI has them")
         for folder in sorted((path / "faces").glob("*/*")):
@@ -118,34 +118,34 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
             if parts:
                 frames = VlFrames(parts, faces)
                 numbers[name] = [int(digits[-1]) for p in parts if (digits := re.findall(r"\d+", p.stem))]
-                _add(clips, missing, path, grids, name, frames, templates)
+                _add_clip(clips, missing, path, grids, name, frames, templates)
             elif folder.is_dir():
                 missing.append(f"{name}: no .vl frames (unpack its .tar)")
     else:
         raise InputError(f"{path}: not BIWI: neither vertices_npy/ nor faces/ is here")
-    rules = load_json(asset("biwi/splits.json"))
+    rules = load_json(asset_path("biwi/splits.json"))
     kept = tuple(clips)
     return MeshCorpus(
         "biwi",
         path,
-        source_of(path, "BIWI"),
+        source_label(path, "BIWI"),
         UNIT,
         templates,
         faces,
         kept,
-        splits_by_rule(kept, rules),
+        make_splits(kept, rules),
         tuple(missing),
-        gaps=gaps_in(numbers) if numbers else None,
+        frame_gaps=find_frame_gaps(numbers) if numbers else None,
     )
 
 
-def _add(
+def _add_clip(
     clips: list[MeshClip],
     missing: list[str],
     path: Path,
     grids: Path,
     name: str,
-    frames: Frames,
+    frames: VertexFrames,
     templates: dict[str, np.ndarray],
 ) -> None:
     subject, _, sentence = name.rpartition("_")

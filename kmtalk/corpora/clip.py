@@ -26,7 +26,7 @@ class Clip:
     style: str
     source: str
 
-    def samples(self) -> np.ndarray:
+    def load_samples(self) -> np.ndarray:
         """Mono samples (S,) at SAMPLE_RATE; raises InputError where sound and motion differ in length."""
         samples = self.audio if isinstance(self.audio, np.ndarray) else load_audio(self.audio).samples
         sound, motion = len(samples) / SAMPLE_RATE, len(self.weights) / self.fps

@@ -9,21 +9,21 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.mesh import TEXTGRIDS, MeshClip, MeshCorpus, NpyFrames, load_json, source_of
-from kmtalk.errors import InputError, first_fault
+from kmtalk.corpora.mesh_corpus import TEXTGRID_DIR, MeshClip, MeshCorpus, NpyFrames, load_json, source_label
+from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.face.files.load import load_template
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
 
-MANIFEST = "manifest.json"
+MANIFEST_NAME = "manifest.json"
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Item(_Strict):
+class ManifestClip(_Strict):
     """One clip; paths are relative to the manifest. ``motion`` is a .npy: vertices (T, V, 3) or (T, 3V), or weights
     (T, R) of the manifest's ``shapes``. ``textgrid``: None for textgrids/NAME.TextGrid."""
 
@@ -44,16 +44,16 @@ class Manifest(_Strict):
     templates: dict[str, str] = Field(default_factory=dict)
     shapes: tuple[str, ...] = ()
     splits: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    clips: tuple[Item, ...] = Field(min_length=1)
+    clips: tuple[ManifestClip, ...] = Field(min_length=1)
 
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a folder; raises InputError for what it is not."""
-    file = path / MANIFEST if path.is_dir() else path
+    file = path / MANIFEST_NAME if path.is_dir() else path
     try:
         manifest = Manifest.model_validate(load_json(file))
     except ValidationError as error:
-        raise InputError(f"{file}: {first_fault(error)}") from None
+        raise InputError(f"{file}: {describe_validation_error(error)}") from None
     if bool(manifest.templates) == bool(manifest.shapes):
         raise InputError(f"{file}: give templates for vertices, or shapes for weights of a rig")
     names = [c.name for c in manifest.clips]
@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def load_folder(path: Path, textgrids: Path | None = None) -> MeshCorpus:
+def load_folder_corpus(path: Path, textgrids: Path | None = None) -> MeshCorpus:
     """A folder of vertices by frame. Clips of other rates may stand side by side. Raises InputError where the manifest
     is wrong, or is of a rig's weights."""
     manifest, folder = read_manifest(path), path if path.is_dir() else path.parent
@@ -81,7 +81,7 @@ def load_folder(path: Path, textgrids: Path | None = None) -> MeshCorpus:
         templates[identity], faces = template.vertices, template.faces
     if len({len(v) for v in templates.values()}) > 1:
         raise InputError(f"{path}: templates of several sizes; all must be of one topology")
-    grids, clips, missing = textgrids or folder / TEXTGRIDS, [], []
+    grids, clips, missing = textgrids or folder / TEXTGRID_DIR, [], []
     for item in manifest.clips:
         motion, audio = folder / item.motion, folder / item.audio
         gone = next((p for p in (motion, audio) if not p.is_file()), None)
@@ -93,7 +93,7 @@ def load_folder(path: Path, textgrids: Path | None = None) -> MeshCorpus:
     return MeshCorpus(
         "folder",
         path,
-        source_of(folder, manifest.name),
+        source_label(folder, manifest.name),
         manifest.unit,
         templates,
         faces,
@@ -110,7 +110,7 @@ def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
     if unknown or not manifest.shapes:
         raise InputError(f"{path}: shapes: the rig has no {', '.join(unknown[:5]) or 'vertices of yours'}")
     columns, out = [rig.index[n] for n in manifest.shapes], []
-    source = source_of(folder, manifest.name)
+    source = source_label(folder, manifest.name)
     for item in manifest.clips:
         try:
             held = np.load(folder / item.motion, allow_pickle=False)
@@ -120,7 +120,7 @@ def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
             raise InputError(f"{folder / item.motion}: holds {held.shape}; (T, {len(columns)}) numbers are wanted")
         weights = np.zeros((len(held), len(rig.names)), np.float32)
         weights[:, columns] = np.clip(held, 0, 1)
-        grid = folder / (item.textgrid or f"{TEXTGRIDS}/{item.name}.TextGrid")
+        grid = folder / (item.textgrid or f"{TEXTGRID_DIR}/{item.name}.TextGrid")
         audio = folder / item.audio
         seconds = len(load_audio(audio).samples) / SAMPLE_RATE
         out.append(Clip(item.name, audio, read_textgrid(grid, seconds), weights, item.fps, item.identity, source))

@@ -15,15 +15,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from kmtalk.articulation.speaker import Speaker
-from kmtalk.assets import asset
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.assets import asset_path
 from kmtalk.corpora.clip import Clip
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
 from kmtalk.speech.audio import load_audio
 
 FPS = 25.0
-EYES_MM = 90.0  # between the outer eye corners, which sets the scale
+EYE_DISTANCE_MM = 90.0  # between the outer eye corners, which sets the scale
 SOURCE = "GRID s1, tracked, monocular"
 STYLE = "natural"
 """The style that this speaker teaches: a real one."""
@@ -33,14 +33,14 @@ NOISE_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 @dataclass(frozen=True)
 class TrackedClip:
     """One sentence. ``mouth`` (T, 3) mm: aperture of the inner lips, width of the corners and drop of
-    the chin against rest (the median of the last 8 frames); ``speaking`` (T,) as
+    the chin against rest (the median of the last 8 frames); ``speech_mask`` (T,) as
     ``Alignment.speaking`` has it. Frame n is at (n + 0.5) / 25 s."""
 
     name: str
     audio: Path
     alignment: Alignment
     mouth: np.ndarray
-    speaking: np.ndarray
+    speech_mask: np.ndarray
 
     @property
     def times(self) -> np.ndarray:
@@ -62,12 +62,14 @@ def load_grid(folder: Path) -> Iterator[TrackedClip]:
         if name not in known:  # 112 of the 836 have no alignment
             continue
         try:
-            yield _read(folder, name, {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}, known, words)
+            yield _read_clip(
+                folder, name, {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}, known, words
+            )
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise InputError(f"{folder}: clip {name} is damaged ({type(error).__name__}: {error})") from None
 
 
-def _read(
+def _read_clip(
     folder: Path, name: str, landmarks: dict[int, np.ndarray], phones: dict[str, Any], words: dict[str, Any]
 ) -> TrackedClip:
     alignment = Alignment(
@@ -77,7 +79,7 @@ def _read(
         aligner="GRID",
     )
     mouth = mouth_channels(landmarks)
-    speaking = alignment.speaking((np.arange(len(mouth)) + 0.5) / FPS)
+    speaking = alignment.speech_mask((np.arange(len(mouth)) + 0.5) / FPS)
     return TrackedClip(name, folder / "audio" / f"{name}.flac", alignment, mouth, speaking)
 
 
@@ -87,7 +89,7 @@ def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
     across = left - right
     eyes = np.linalg.norm(across, axis=1)
     across /= eyes[:, None]
-    scale = EYES_MM / eyes
+    scale = EYE_DISTANCE_MM / eyes
     down = landmarks[2] - (left + right) / 2
     down -= (down * across).sum(1)[:, None] * across
     down /= np.linalg.norm(down, axis=1)[:, None]
@@ -97,17 +99,17 @@ def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
     return np.stack([aperture, width - np.median(width[-8:]), chin - np.median(chin[-8:])], axis=1)
 
 
-def fit_clip(clip: TrackedClip, speaker: Speaker) -> Clip:
+def rig_clip_from_tracking(clip: TrackedClip, speaker: SimulatedSpeaker) -> Clip:
     """The tracked mouth on the speaker's rig: channels as measured, contact kept, the rest by rule."""
     audio = load_audio(clip.audio)
     if abs(audio.duration - len(clip.mouth) / FPS) > 0.25:
         seconds = len(clip.mouth) / FPS
         raise InputError(f"{clip.audio}: {audio.duration:.2f} s of sound but {seconds:.2f} s of lips; are they a pair?")
-    weights = speaker.follow(clip.alignment, audio, FPS, clip.mouth)
+    weights = speaker.fit_tracked_mouth(clip.alignment, audio, FPS, clip.mouth)
     return Clip(clip.name, clip.audio, clip.alignment, weights.astype(np.float32), FPS, STYLE, SOURCE)
 
 
-def held_out() -> frozenset[str]:
+def held_out_clips() -> frozenset[str]:
     """Names of the clips that nothing is trained or calibrated on (data/grid/held_out.txt)."""
-    lines = asset("grid/held_out.txt").read_text().splitlines()
+    lines = asset_path("grid/held_out.txt").read_text().splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))

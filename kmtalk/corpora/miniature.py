@@ -18,11 +18,11 @@ import soundfile
 import trimesh
 
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.mesh import SIMULATED, TEXTGRIDS
-from kmtalk.corpora.simulated import build as build_simulated
-from kmtalk.corpora.simulated import load_simulated
+from kmtalk.corpora.mesh_corpus import SIMULATED_MARKER, TEXTGRID_DIR
+from kmtalk.corpora.simulated import build_simulated_corpus as build_simulated
+from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.errors import InputError
-from kmtalk.face.motion import at_times, frame_times
+from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.face.rig import Rig
 from kmtalk.face.template import Template, write_obj
 from kmtalk.progress import Progress
@@ -30,12 +30,12 @@ from kmtalk.speech.alignment import write_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE
 
 LAYOUTS = ("vocaset", "vocaset-raw", "biwi", "biwi-raw")
-SPOKEN = 48  # simulated clips among which those short enough are looked for
+SIMULATED_CLIPS = 48  # simulated clips among which those short enough are looked for
 RAW_RATE = 22000  # Hz, of VOCASET's pickled sound
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _LayoutSpec:
     """Vertices and rate of a layout, and how clips are named: (subject, sentences) by split."""
 
     vertices: int
@@ -43,7 +43,7 @@ class _Plan:
     people: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-_VOCASET = _Plan(
+_VOCASET = _LayoutSpec(
     5023,
     60.0,
     (
@@ -53,7 +53,7 @@ _VOCASET = _Plan(
         ("FaceTalk_170809_00138_TA", ("sentence21", "sentence22")),
     ),
 )
-_BIWI = _Plan(
+_BIWI = _LayoutSpec(
     23370, 25.0, (("F2", ("e01", "e02", "e03", "e33", "e37")), ("M3", ("e01", "e02", "e37")), ("F1", ("e37",)))
 )
 
@@ -73,22 +73,26 @@ def build_miniature(folder: Path, layout: str, clips: Sequence[Clip], rig: Rig, 
         raise InputError(
             f"{layout}: {wanted} simulated clips of up to {longest:g} s are wanted; {len(usable)} are here"
         )
-    mesh = recut(rig, plan.vertices)
-    templates = {subject: _person(mesh.template.vertices, i) for i, (subject, _) in enumerate(plan.people)}
-    said = _sentences(plan, usable, mesh, templates)
+    mesh = remesh_rig(rig, plan.vertices)
+    templates = {subject: _vary_head(mesh.template.vertices, i) for i, (subject, _) in enumerate(plan.people)}
+    said = _make_utterances(plan, usable, mesh, templates)
     if layout == "vocaset-raw":
-        _vocaset_raw(folder, said)
+        _write_vocaset_raw(folder, said)
     elif layout == "biwi-raw":
-        _biwi_raw(folder, said, templates, mesh.template)
+        _write_biwi_raw(folder, said, templates, mesh.template)
     else:
-        _processed(folder, said, normal=layout == "biwi", faces=mesh.template.faces)
+        _write_processed(folder, said, normal=layout == "biwi", faces=mesh.template.faces)
     if layout != "biwi-raw":
-        kept = {s: _area_one(v, mesh.template.faces) for s, v in templates.items()} if layout == "biwi" else templates
+        kept = (
+            {s: _normalize_area(v, mesh.template.faces) for s, v in templates.items()}
+            if layout == "biwi"
+            else templates
+        )
         (folder / "templates.pkl").write_bytes(pickle.dumps(kept, protocol=2))
         ply = "BIWI.ply" if layout == "biwi" else "FLAME_sample.ply"
         trimesh.Trimesh(next(iter(kept.values())), mesh.template.faces, process=False).export(folder / ply)
     facts = {"motion": "the simulated speaker of kmtalk", "mesh": "kmtalk's default head, recut", "layout": layout}
-    (folder / SIMULATED).write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / SIMULATED_MARKER).write_text(json.dumps(facts, indent=1) + "\n")
     return wanted
 
 
@@ -102,12 +106,12 @@ def build_from_voices(
 ) -> int:
     """``build_miniature`` of clips that the installed voices speak."""
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as place:
-        build_simulated(Path(place), rig, SPOKEN, seed, progress, warn)
-        clips = load_simulated(Path(place), rig)
+        build_simulated(Path(place), rig, SIMULATED_CLIPS, seed, progress, warn)
+        clips = load_simulated_corpus(Path(place), rig)
         return build_miniature(folder, layout, clips, rig)
 
 
-def recut(rig: Rig, count: int) -> Rig:
+def remesh_rig(rig: Rig, count: int) -> Rig:
     """The rig's skin on a mesh of ``count`` vertices, in metres: triangles are split at their edges' middles and, the
     largest first, at their own; shapes are interpolated."""
     scale, skin = rig.template.mm_per_unit / 1000, np.sort(rig.template.regions["skin"])
@@ -138,7 +142,7 @@ def recut(rig: Rig, count: int) -> Rig:
     return replace(rig, template=template, offsets=np.ascontiguousarray(moved))
 
 
-def _person(vertices: np.ndarray, number: int) -> np.ndarray:
+def _vary_head(vertices: np.ndarray, number: int) -> np.ndarray:
     """Another head of the same topology: up to 6 % wider, higher and deeper."""
     rng = np.random.default_rng(1000 + number)
     out: np.ndarray = (vertices * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
@@ -146,48 +150,50 @@ def _person(vertices: np.ndarray, number: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Utterance:
     subject: str
     sentence: str
     clip: Clip
     vertices: np.ndarray
 
 
-def _sentences(plan: _Plan, clips: Sequence[Clip], mesh: Rig, templates: dict[str, np.ndarray]) -> Iterator[_Said]:
+def _make_utterances(
+    plan: _LayoutSpec, clips: Sequence[Clip], mesh: Rig, templates: dict[str, np.ndarray]
+) -> Iterator[_Utterance]:
     left = iter(clips)
     for subject, sentences in plan.people:
         for sentence in sentences:
             clip = next(left)
             times = frame_times(round(len(clip.weights) / clip.fps * plan.fps), plan.fps)
-            weights = np.clip(at_times(clip.weights, clip.fps, times), 0, 1)
+            weights = np.clip(resample_motion(clip.weights, clip.fps, times), 0, 1)
             moved = np.einsum("nr,rvk->nvk", weights, mesh.offsets, optimize=True)
-            yield _Said(subject, sentence, clip, (templates[subject] + moved).astype(np.float32))
+            yield _Utterance(subject, sentence, clip, (templates[subject] + moved).astype(np.float32))
 
 
-def _grid(folder: Path, said: _Said, samples: np.ndarray) -> None:
-    path = folder / TEXTGRIDS / f"{said.subject}_{said.sentence}.TextGrid"
+def _write_alignment(folder: Path, said: _Utterance, samples: np.ndarray) -> None:
+    path = folder / TEXTGRID_DIR / f"{said.subject}_{said.sentence}.TextGrid"
     path.parent.mkdir(exist_ok=True)
     write_textgrid(said.clip.alignment, path, len(samples) / SAMPLE_RATE)
 
 
-def _processed(folder: Path, sentences: Iterator[_Said], normal: bool, faces: np.ndarray) -> None:
+def _write_processed(folder: Path, sentences: Iterator[_Utterance], normal: bool, faces: np.ndarray) -> None:
     (folder / "vertices_npy").mkdir()
     (folder / "wav").mkdir()
     for said in sentences:
-        name, samples = f"{said.subject}_{said.sentence}", said.clip.samples()
-        frames = np.stack([_area_one(v, faces) for v in said.vertices]) if normal else said.vertices
+        name, samples = f"{said.subject}_{said.sentence}", said.clip.load_samples()
+        frames = np.stack([_normalize_area(v, faces) for v in said.vertices]) if normal else said.vertices
         np.save(folder / "vertices_npy" / f"{name}.npy", frames.reshape(len(frames), -1))
         soundfile.write(folder / "wav" / f"{name}.wav", samples, SAMPLE_RATE)
-        _grid(folder, said, samples)
+        _write_alignment(folder, said, samples)
 
 
-def _vocaset_raw(folder: Path, sentences: Iterator[_Said]) -> None:
+def _write_vocaset_raw(folder: Path, sentences: Iterator[_Utterance]) -> None:
     """As downloaded: all frames in one array, not in order, sound as whole numbers in a pickle."""
     sounds: dict[str, dict[str, dict[str, object]]] = {}
     places: dict[str, dict[str, dict[int, int]]] = {}
     every, begin = [], 0
     for said in reversed(list(sentences)):
-        samples = said.clip.samples()
+        samples = said.clip.load_samples()
         at = np.linspace(0, len(samples) - 1, round(len(samples) / SAMPLE_RATE * RAW_RATE))
         whole = np.round(np.interp(at, np.arange(len(samples)), samples) * 32767).astype(np.int16)
         sounds.setdefault(said.subject, {})[said.sentence] = {"audio": whole, "sample_rate": RAW_RATE}
@@ -195,13 +201,15 @@ def _vocaset_raw(folder: Path, sentences: Iterator[_Said]) -> None:
         places.setdefault(said.subject, {})[said.sentence] = rows
         every.append(said.vertices)
         begin += len(said.vertices)
-        _grid(folder, said, samples)
+        _write_alignment(folder, said, samples)
     np.save(folder / "data_verts.npy", np.concatenate(every))
     (folder / "raw_audio_fixed.pkl").write_bytes(pickle.dumps(sounds, protocol=2))
     (folder / "subj_seq_to_idx.pkl").write_bytes(pickle.dumps(places, protocol=2))
 
 
-def _biwi_raw(folder: Path, sentences: Iterator[_Said], templates: dict[str, np.ndarray], mesh: Template) -> None:
+def _write_biwi_raw(
+    folder: Path, sentences: Iterator[_Utterance], templates: dict[str, np.ndarray], mesh: Template
+) -> None:
     """One .vl a frame, on its head as BIWI's scanner has them, millimetres."""
     (folder / "rigid_scans").mkdir()
     (folder / "wav").mkdir()
@@ -214,12 +222,12 @@ def _biwi_raw(folder: Path, sentences: Iterator[_Said], templates: dict[str, np.
         for n, vertices in enumerate((said.vertices * upside).astype("<f4")):
             head = np.array([len(vertices)], "<u4").tobytes()
             (into / f"frame_{n + 1:03d}.vl").write_bytes(head + vertices.tobytes())
-        samples = said.clip.samples()
+        samples = said.clip.load_samples()
         soundfile.write(folder / "wav" / f"{said.subject}_{said.sentence}.wav", samples, SAMPLE_RATE)
-        _grid(folder, said, samples)
+        _write_alignment(folder, said, samples)
 
 
-def _area_one(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def _normalize_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Centred, and scaled to a surface of one."""
     v = vertices.astype(np.float64) - vertices.astype(np.float64).mean(0)
     a, b, c = v[faces].transpose(1, 0, 2)

@@ -18,32 +18,32 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from kmtalk.articulation.speaker import STYLES, Speaker, Style
-from kmtalk.articulation.targets import canonical
-from kmtalk.assets import asset
-from kmtalk.corpora.augment import augmented, silence, surrounded
+from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker, SpeakingStyle
+from kmtalk.articulation.targets import canonical_phone
+from kmtalk.assets import asset_path
+from kmtalk.corpora.augmentation import augment, make_silence, pad_with_room_tone
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.voices import VOICES, Voice, available, ipa_words, speak
+from kmtalk.corpora.voices import VOICES, Voice, ipa_words, missing_requirement, synthesize
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
-from kmtalk.speech.align import AlignmentFailed
 from kmtalk.speech.alignment import Alignment, Phone
-from kmtalk.speech.audio import SAMPLE_RATE, from_samples, load_audio
-from kmtalk.speech.sphinx import PocketSphinxAligner
+from kmtalk.speech.alignment_pipeline import AlignmentError
+from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
+from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 SOURCE = "simulated"
-MANIFEST = "corpus.json"
+MANIFEST_NAME = "corpus.json"
 VERSION = 1
-RATES = (25.0, 30.0)
-LONGEST = 9.0  # seconds of one clip
-STILL_SHARE = 0.04  # of the clips are a muted microphone
-PLAIN_SHARE = 0.35  # are left as they were spoken
-NAMED_SHARE = 0.6  # are in a style that has a name; the others are speakers drawn at random
-POPULATION = "population"
+FRAME_RATES = (25.0, 30.0)
+MAX_SECONDS = 9.0  # seconds of one clip
+SILENT_SHARE = 0.04  # of the clips are a muted microphone
+UNAUGMENTED_SHARE = 0.35  # are left as they were spoken
+NAMED_STYLE_SHARE = 0.6  # are in a style that has a name; the others are speakers drawn at random
+POPULATION_STYLE = "population"
 """Style of speakers drawn at random: to the network one style, the average of many."""
 
-PROMPTS: dict[str, tuple[str, str]] = {
+PROMPT_VOICES: dict[str, tuple[str, str]] = {
     "fr_CA_f_June": ("fr", "asterisk-core-sounds-fr"),
     "it_IT_m_Carlo": ("it", "asterisk-core-sounds-it"),
     "it_IT_f_Menardi": ("it", "asterisk-core-sounds-it"),
@@ -53,13 +53,13 @@ PROMPTS: dict[str, tuple[str, str]] = {
 Smith's are not among them: hers are the voice never seen, on which benchmarks measure."""
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FORTUNES = Path("/usr/share/games/fortunes")
-SOUNDS = Path("/usr/share/asterisk/sounds")
-DOCUMENTS = Path("/usr/share/doc")
+FORTUNES_DIR = Path("/usr/share/games/fortunes")
+PROMPTS_DIR = Path("/usr/share/asterisk/sounds")
+DOC_DIR = Path("/usr/share/doc")
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Utterance:
     """One utterance as it was spoken: samples at SAMPLE_RATE, its phones, who said it."""
 
     samples: np.ndarray
@@ -67,14 +67,16 @@ class _Said:
     voice: str
 
 
-def sentences(language: str, count: int, rng: random.Random) -> list[str]:
+def make_sentences(language: str, count: int, rng: random.Random) -> list[str]:
     """Sentences to speak: our own (data/simulated), Debian's fortunes where installed, spelling and numbers."""
-    rows = [line.split("\t") for line in asset("simulated/sentences.txt").read_text().splitlines() if line[:1] != "#"]
+    rows = [
+        line.split("\t") for line in asset_path("simulated/sentences.txt").read_text().splitlines() if line[:1] != "#"
+    ]
     own = [text for tongue, text in rows if tongue == language]
     if language != "en":
         return [own[i % len(own)] for i in range(count)]
     found: set[str] = set()
-    for path in sorted(FORTUNES.glob("*")) if FORTUNES.is_dir() else []:
+    for path in sorted(FORTUNES_DIR.glob("*")) if FORTUNES_DIR.is_dir() else []:
         if path.suffix in (".dat", ".u8") or path.is_dir():
             continue
         for saying in path.read_text("utf-8", "ignore").split("\n%\n"):
@@ -94,15 +96,15 @@ def sentences(language: str, count: int, rng: random.Random) -> list[str]:
     return [pool[i % len(pool)] for i in range(count)]
 
 
-def _human_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[str], None]) -> Iterator[_Said]:
+def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[str], None]) -> Iterator[_Utterance]:
     """A human voice's prompts, aligned by espeak-ng's phones of their words; those that fit."""
-    language, package = PROMPTS[folder]
-    document = DOCUMENTS / package / f"core-sounds-{language}.txt.gz"
-    needed = available(Voice("espeak", ""))
+    language, package = PROMPT_VOICES[folder]
+    document = DOC_DIR / package / f"core-sounds-{language}.txt.gz"
+    needed = missing_requirement(Voice("espeak", ""))
     if needed:
         warn(f"{folder} left out: {needed}")
         return
-    if not (SOUNDS / folder).is_dir() or not document.is_file():
+    if not (PROMPTS_DIR / folder).is_dir() or not document.is_file():
         warn(f"{folder} left out: apt-get install {package}-wav {package}")
         return
     texts = {}
@@ -115,36 +117,38 @@ def _human_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[
     aligner = PocketSphinxAligner()
     made = 0
     for name in fit:
-        path = SOUNDS / folder / f"{name}.wav"
+        path = PROMPTS_DIR / folder / f"{name}.wav"
         if not path.is_file() or made >= count:
             continue
         audio = load_audio(path)
-        phones = [[canonical(p) for p in _letters(word)] for word in ipa_words(language, texts[name])]
+        phones = [[canonical_phone(p) for p in _split_ipa(word)] for word in ipa_words(language, texts[name])]
         try:
             alignment = aligner.align_phones(audio, [p for p in phones if p])
-        except AlignmentFailed:
+        except AlignmentError:
             continue
         made += 1
-        yield _Said(audio.samples, alignment, folder)
+        yield _Utterance(audio.samples, alignment, folder)
 
 
-def _letters(word: str) -> list[str]:
+def _split_ipa(word: str) -> list[str]:
     """One IPA word → its phones: affricates and diphthongs whole, marks with the letter before."""
     return re.findall(r"(?:aɪ|aʊ|eɪ|oʊ|ɔɪ|tʃ|dʒ|tɕ|ts|[^\W\d_ˈˌːˑʲʰ])[ːˑʲʰ\u0303]*", word)
 
 
-def _spoken(voice: Voice, count: int, rng: random.Random, warn: Callable[[str], None]) -> Iterator[_Said]:
-    for text in sentences(voice.language, count, rng):
+def _synthesize_utterances(
+    voice: Voice, count: int, rng: random.Random, warn: Callable[[str], None]
+) -> Iterator[_Utterance]:
+    for text in make_sentences(voice.language, count, rng):
         varied = Voice(voice.engine, voice.name, voice.language, rng.uniform(0.85, 1.15), rng.uniform(0.7, 1.3))
         try:
-            audio, alignment = speak(varied, text)
+            audio, alignment = synthesize(varied, text)
         except InputError as error:
             warn(f"one sentence left out: {error}")
             continue
-        yield _Said(audio.samples, alignment, voice.label)
+        yield _Utterance(audio.samples, alignment, voice.label)
 
 
-def build(
+def build_simulated_corpus(
     folder: Path,
     rig: Rig,
     clips: int = 2000,
@@ -161,65 +165,68 @@ def build(
     progress = progress or Progress()
     voices = []
     for voice in VOICES:
-        missing = available(voice)
+        missing = missing_requirement(voice)
         if missing:
             warn(f"{voice.label} left out: {missing}")
         else:
             voices.append(voice)
     if not voices:
         raise InputError("no synthetic voice is installed: pip install espeakng-loader")
-    speaker, rng = Speaker(rig), random.Random(seed)
+    speaker, rng = SimulatedSpeaker(rig), random.Random(seed)
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     (folder / "motion").mkdir(exist_ok=True)
     # a voice's share: recorded people speak more truly than formants
     share = {"piper": 5.0, "flite": 2.0, "festival": 1.5, "espeak": 0.7}
-    human = [f for f in PROMPTS if (SOUNDS / f).is_dir()]
+    human = [f for f in PROMPT_VOICES if (PROMPTS_DIR / f).is_dir()]
     total = sum(share[v.engine] for v in voices) + 2.0 * len(human)
     streams = [
-        _spoken(v, max(1, round(clips * share[v.engine] / total)), random.Random(rng.random()), warn) for v in voices
+        _synthesize_utterances(v, max(1, round(clips * share[v.engine] / total)), random.Random(rng.random()), warn)
+        for v in voices
     ]
-    streams += [_human_prompts(f, round(clips * 2.0 / total), random.Random(rng.random()), warn) for f in PROMPTS]
+    streams += [_align_prompts(f, round(clips * 2.0 / total), random.Random(rng.random()), warn) for f in PROMPT_VOICES]
     rows: list[dict[str, object]] = []
     with progress.stage("corpus", clips) as told:
         for stream in streams:
             for said in stream:
-                rows.append(_write(folder, len(rows), said, speaker, seed))
+                rows.append(_write_clip(folder, len(rows), said, speaker, seed))
                 told(len(rows))
-        for _ in range(max(1, round(STILL_SHARE * len(rows)))):
-            rows.append(_write(folder, len(rows), None, speaker, seed))
-    temporary = folder / (MANIFEST + ".part")
+        for _ in range(max(1, round(SILENT_SHARE * len(rows)))):
+            rows.append(_write_clip(folder, len(rows), None, speaker, seed))
+    temporary = folder / (MANIFEST_NAME + ".part")
     facts = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.names), "clips": rows}
     temporary.write_text(json.dumps(facts) + "\n")
-    temporary.replace(folder / MANIFEST)
+    temporary.replace(folder / MANIFEST_NAME)
     return len(rows)
 
 
-def _write(folder: Path, number: int, said: _Said | None, speaker: Speaker, seed: int) -> dict[str, object]:
+def _write_clip(
+    folder: Path, number: int, said: _Utterance | None, speaker: SimulatedSpeaker, seed: int
+) -> dict[str, object]:
     rng = np.random.default_rng([seed, number])
     done = "muted"
     if said is None:
-        samples, alignment = silence(float(rng.uniform(2, 5)), rng), Alignment(status="silent")
-    elif rng.random() < PLAIN_SHARE:
+        samples, alignment = make_silence(float(rng.uniform(2, 5)), rng), Alignment(status="silent")
+    elif rng.random() < UNAUGMENTED_SHARE:
         samples, alignment, done = said.samples, said.alignment, ""
     else:
-        samples, alignment, done = augmented(said.samples, said.alignment, rng)
+        samples, alignment, done = augment(said.samples, said.alignment, rng)
         if rng.random() < 0.5:
-            samples, alignment = surrounded(samples, alignment, rng)
-    most = int(LONGEST * SAMPLE_RATE)
+            samples, alignment = pad_with_room_tone(samples, alignment, rng)
+    most = int(MAX_SECONDS * SAMPLE_RATE)
     if len(samples) > most:
         samples = samples[:most]
-        kept = tuple(p for p in alignment.phones if p.end <= LONGEST)
+        kept = tuple(p for p in alignment.phones if p.end <= MAX_SECONDS)
         alignment = Alignment(kept, status=alignment.status, aligner=alignment.aligner)
     samples = (samples / max(1.0, float(np.abs(samples).max(initial=0)))).astype(np.float32)
-    fps = float(rng.choice(RATES))
-    name, style = POPULATION, Style.from_seed(int(rng.integers(1 << 30)))
-    if rng.random() < NAMED_SHARE:
-        name = str(rng.choice(sorted(STYLES)))
-        style = STYLES[name]
-    audio = from_samples(samples, SAMPLE_RATE)
+    fps = float(rng.choice(FRAME_RATES))
+    name, style = POPULATION_STYLE, SpeakingStyle.from_seed(int(rng.integers(1 << 30)))
+    if rng.random() < NAMED_STYLE_SHARE:
+        name = str(rng.choice(sorted(SPEAKING_STYLES)))
+        style = SPEAKING_STYLES[name]
+    audio = audio_from_samples(samples, SAMPLE_RATE)
     weights = np.zeros((max(1, round(audio.duration * fps)), len(speaker.rig.names)), np.float32)
     if said is not None:
-        weights = speaker.mouth(alignment, audio, fps, style, number).astype(np.float32)
+        weights = speaker.mouth_weights(alignment, audio, fps, style, number).astype(np.float32)
     stem = f"{number:05d}"
     soundfile.write(folder / "audio" / f"{stem}.flac", samples, SAMPLE_RATE)
     np.savez_compressed(folder / "motion" / f"{stem}.npz", weights=np.round(weights * 65535).astype(np.uint16))
@@ -233,10 +240,10 @@ def _write(folder: Path, number: int, said: _Said | None, speaker: Speaker, seed
     }
 
 
-def load_simulated(folder: Path, rig: Rig) -> list[Clip]:
-    """Clips of a corpus made by ``build``; raises InputError where it is none, is torn, or has another rig."""
+def load_simulated_corpus(folder: Path, rig: Rig) -> list[Clip]:
+    """Clips of a corpus made by ``build_simulated_corpus``; raises InputError where it is none, is torn, or has another rig."""
     try:
-        facts = json.loads((folder / MANIFEST).read_text())
+        facts = json.loads((folder / MANIFEST_NAME).read_text())
         version, names, rows = facts["version"], tuple(facts["names"]), facts["clips"]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(
@@ -247,7 +254,7 @@ def load_simulated(folder: Path, rig: Rig) -> list[Clip]:
     clips = []
     for row in rows:
         try:
-            clips.append(_read(folder, row, len(names)))
+            clips.append(_read_clip(folder, row, len(names)))
         except InputError:
             raise
         except Exception as error:
@@ -255,7 +262,7 @@ def load_simulated(folder: Path, rig: Rig) -> list[Clip]:
     return clips
 
 
-def _read(folder: Path, row: dict[str, Any], shapes: int) -> Clip:
+def _read_clip(folder: Path, row: dict[str, Any], shapes: int) -> Clip:
     name = str(row["name"])
     audio, motion = folder / "audio" / f"{name}.flac", folder / "motion" / f"{name}.npz"
     if not audio.is_file() or not motion.is_file():

@@ -20,10 +20,10 @@ import soundfile
 
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, is_silence
-from kmtalk.speech.audio import Audio, from_samples
+from kmtalk.speech.audio import Audio, audio_from_samples
 
-STRESS = "ˈˌ-"
-LONGEST_WAIT = 60  # seconds for one sentence
+STRESS_MARKS = "ˈˌ-"
+SYNTHESIS_TIMEOUT = 60  # seconds for one sentence
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ VOICES: tuple[Voice, ...] = (
 """The simulated corpus's voices. Those whose engine is not installed are left out, and said."""
 
 
-def available(voice: Voice) -> str | None:
+def missing_requirement(voice: Voice) -> str | None:
     """None where the voice can speak here, else what to install."""
     if voice.engine == "espeak":
         return None if importlib.util.find_spec("espeakng_loader") else "pip install espeakng-loader"
@@ -70,7 +70,7 @@ def available(voice: Voice) -> str | None:
     return None if found else f"apt-get install {packages}"
 
 
-def speak(voice: Voice, text: str) -> tuple[Audio, Alignment]:
+def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
     """Sound and exact phones of one sentence; raises InputError where the engine fails."""
     engines: dict[str, Callable[[Voice, str], tuple[np.ndarray, int, list[Phone]]]] = {
         "espeak": _espeak,
@@ -85,7 +85,7 @@ def speak(voice: Voice, text: str) -> tuple[Audio, Alignment]:
     phones = [p for p in phones if not is_silence(p.label) and p.end > p.start]
     if not len(samples) or not phones:
         raise InputError(f"{voice.label}: said nothing")
-    audio = from_samples(samples, rate, voice.label)
+    audio = audio_from_samples(samples, rate, voice.label)
     return audio, Alignment(tuple(phones), status="given", aligner=voice.label)
 
 
@@ -121,11 +121,11 @@ class _Espeak:
             raise InputError("espeak-ng cannot be started; reinstall espeakng-loader")
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
-        self._callback = _CALLBACK(self._hear)
+        self._callback = _CALLBACK(self._on_event)
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
 
-    def _hear(self, wave: Any, count: int, events: Any) -> int:
+    def _on_event(self, wave: Any, count: int, events: Any) -> int:
         phoneme, end_of_list = 7, 0
         i = 0
         while events[i].type != end_of_list:
@@ -136,12 +136,12 @@ class _Espeak:
             self._samples.append(np.ctypeslib.as_array(wave, (count,)).copy())
         return 0
 
-    def choose(self, name: str) -> None:
+    def set_voice(self, name: str) -> None:
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise InputError(f"espeak-ng has no voice {name}")
 
-    def say(self, voice: Voice, text: str) -> tuple[np.ndarray, list[Phone]]:
-        self.choose(voice.name)
+    def synthesize(self, voice: Voice, text: str) -> tuple[np.ndarray, list[Phone]]:
+        self.set_voice(voice.name)
         words_a_minute, base_pitch = 1, 3
         self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate), 0)
         self._library.espeak_SetParameter(base_pitch, int(np.clip(50 * voice.pitch, 0, 99)), 0)
@@ -153,15 +153,15 @@ class _Espeak:
         samples = np.concatenate(self._samples or [np.zeros(0, np.int16)])
         bounds = [start for start, _ in self._events[1:]] + [len(samples)]
         phones = [
-            Phone(label.strip(STRESS), start / self.rate, end / self.rate)
+            Phone(label.strip(STRESS_MARKS), start / self.rate, end / self.rate)
             for (start, label), end in zip(self._events, bounds, strict=True)
-            if any(c.isalpha() for c in label.strip(STRESS))
+            if any(c.isalpha() for c in label.strip(STRESS_MARKS))
         ]
         return samples / 32768.0, phones
 
     def phonemes(self, name: str, text: str) -> str:
         """IPA, as Piper's voices were trained on."""
-        self.choose(name)
+        self.set_voice(name)
         out, data, utf8, ipa = [], ctypes.c_char_p(text.encode()), 1, 2
         pointer = ctypes.pointer(data)
         while pointer.contents.value:
@@ -176,7 +176,7 @@ def _espeak_library() -> _Espeak:
 
 def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     library = _espeak_library()
-    samples, phones = library.say(voice, text)
+    samples, phones = library.synthesize(voice, text)
     return samples, library.rate, phones
 
 
@@ -229,7 +229,7 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
             phones[-1] = replace(phones[-1], end=end)  # the blank between two letters belongs to the first
         elif symbol in "ːˑ" and phones:
             phones[-1] = replace(phones[-1], label=phones[-1].label + symbol, end=end)
-        elif symbol in STRESS:
+        elif symbol in STRESS_MARKS:
             stressed = start  # the mark's own time belongs to the vowel
         elif symbol.isalpha():
             phones.append(Phone(symbol, start if stressed is None else stressed, end))
@@ -254,7 +254,7 @@ def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
         wave = Path(folder) / "said.wav"
         stretch = f"duration_stretch={1 / voice.rate:.3f}"
         command = ["flite", "-voice", voice.name, "--setf", stretch, "-psdur", "-t", text, "-o", str(wave)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST_WAIT)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SYNTHESIS_TIMEOUT)
         samples, rate = soundfile.read(wave)
     spans = [item.rsplit(":", 1) for item in done.stdout.split()]
     return samples, rate, _from_ends([(label, float(end)) for label, end in spans])
@@ -271,7 +271,7 @@ def _festival(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
             f'(utt.save.segs said "{segments}")\n'
             f'(utt.save.wave said "{wave}" \'riff)\n'
         )
-        subprocess.run(["festival", "-b", str(script)], capture_output=True, check=True, timeout=LONGEST_WAIT)
+        subprocess.run(["festival", "-b", str(script)], capture_output=True, check=True, timeout=SYNTHESIS_TIMEOUT)
         samples, rate = soundfile.read(wave)
         rows = [line.split() for line in segments.read_text().splitlines() if not line.startswith("#")]
     return samples, rate, _from_ends([(row[2], float(row[0])) for row in rows if len(row) >= 3])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.face.motion import Motion
-from kmtalk.face.own import mixture_of
+from kmtalk.face.native_shapes import solve_shape_mixture
 from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES, Rig
 
 _EYES = ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide")
@@ -17,7 +17,7 @@ _PAIRS = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
 _SIDES = ("Left", "Right")
 
 
-def _sided(*stems: str) -> list[str]:
+def _left_and_right(*stems: str) -> list[str]:
     return [f"{stem}{side}" for stem in stems for side in _SIDES]
 
 
@@ -25,22 +25,24 @@ LIVE_LINK_ORDER: tuple[str, ...] = (
     *(f"{stem}{side}" for side in _SIDES for stem in _EYES),
     *("jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker"),
     *("mouthRight", "mouthLeft"),
-    *_sided(*_PAIRS),
+    *_left_and_right(*_PAIRS),
     *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
-    *_sided("mouthPress", "mouthLowerDown", "mouthUpperUp", "browDown"),
+    *_left_and_right("mouthPress", "mouthLowerDown", "mouthUpperUp", "browDown"),
     "browInnerUp",
-    *_sided("browOuterUp"),
+    *_left_and_right("browOuterUp"),
     "cheekPuff",
-    *_sided("cheekSquint", "noseSneer"),
+    *_left_and_right("cheekSquint", "noseSneer"),
     "tongueOut",
 )
 """ARKit's 52 shapes in the order of Live Link Face."""
 
-ROTATIONS = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
+LIVE_LINK_ROTATIONS = tuple(
+    f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll")
+)
 """Its nine rotations, radians."""
 
-HEAD_TURN = np.radians(10.0)  # what weight 1 of a head shape turns
-EYE_TURN = np.radians(30.0)  # what weight 1 of an eyeLook shape turns an eye, about
+HEAD_ANGLE = np.radians(10.0)  # what weight 1 of a head shape turns
+EYE_ANGLE = np.radians(30.0)  # what weight 1 of an eyeLook shape turns an eye, about
 
 
 def arkit_curves(motion: Motion) -> np.ndarray:
@@ -48,24 +50,24 @@ def arkit_curves(motion: Motion) -> np.ndarray:
     is taken out, and shapes that ARKit lacks (labiodental, protrusion, tongue) become the ARKit shapes that come
     nearest to them on this rig, by non-negative least squares."""
     rig = motion.rig
-    plain = motion.weights / rig.scales(rig.names)
+    plain = motion.weights / rig.shape_gains(rig.names)
     out: np.ndarray = plain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + plain[
         :, [rig.index[n] for n in SPEECH_NAMES]
-    ] @ _folded(rig)
+    ] @ _speech_shapes_as_arkit(rig)
     return np.clip(out, 0, 1).astype(np.float32)
 
 
-def _folded(rig: Rig) -> np.ndarray:
+def _speech_shapes_as_arkit(rig: Rig) -> np.ndarray:
     """What of ARKit's shapes each of SPEECH_NAMES is (5, 52)."""
     mouth = [i for i, n in enumerate(LIVE_LINK_ORDER) if n.startswith(("mouth", "jaw", "tongue")) and n != "mouthClose"]
     basis = rig.offsets[[rig.index[LIVE_LINK_ORDER[i]] for i in mouth]]
     out = np.zeros((len(SPEECH_NAMES), len(LIVE_LINK_ORDER)))
     for row, name in enumerate(SPEECH_NAMES):
-        out[row, mouth], _ = mixture_of(basis, rig.offsets[rig.index[name]], rig.template.regions["lip_pairs"])
+        out[row, mouth], _ = solve_shape_mixture(basis, rig.offsets[rig.index[name]], rig.template.regions["lip_pairs"])
     return out
 
 
-def rotations(motion: Motion) -> np.ndarray:
+def head_and_eye_rotations(motion: Motion) -> np.ndarray:
     """ROTATIONS (N, 9), radians: yaw to the face's own left, pitch up and roll to its left are positive."""
     w, index = motion.weights, motion.rig.index
 
@@ -76,14 +78,14 @@ def rotations(motion: Motion) -> np.ndarray:
     zero = np.zeros(len(w))
     return np.stack(
         [
-            turn("headYawLeft", "headYawRight", HEAD_TURN),
-            turn("headPitchUp", "headPitchDown", HEAD_TURN),
-            turn("headRollLeft", "headRollRight", HEAD_TURN),
-            turn("eyeLookOutLeft", "eyeLookInLeft", EYE_TURN),
-            turn("eyeLookUpLeft", "eyeLookDownLeft", EYE_TURN),
+            turn("headYawLeft", "headYawRight", HEAD_ANGLE),
+            turn("headPitchUp", "headPitchDown", HEAD_ANGLE),
+            turn("headRollLeft", "headRollRight", HEAD_ANGLE),
+            turn("eyeLookOutLeft", "eyeLookInLeft", EYE_ANGLE),
+            turn("eyeLookUpLeft", "eyeLookDownLeft", EYE_ANGLE),
             zero,
-            turn("eyeLookInRight", "eyeLookOutRight", EYE_TURN),
-            turn("eyeLookUpRight", "eyeLookDownRight", EYE_TURN),
+            turn("eyeLookInRight", "eyeLookOutRight", EYE_ANGLE),
+            turn("eyeLookUpRight", "eyeLookDownRight", EYE_ANGLE),
             zero,
         ],
         axis=1,
@@ -102,10 +104,10 @@ def timecode(frame: int, fps: float) -> str:
     return f"{hour:02d}:{minute:02d}:{second:02d}:{thousandths // 1000:02d}.{thousandths % 1000:03d}"
 
 
-def write_csv(path: Path, motion: Motion) -> None:
+def write_live_link_csv(path: Path, motion: Motion) -> None:
     """Write the CSV of Live Link Face: Timecode, BlendShapeCount and 61 columns, one row a frame."""
-    columns = [name[0].upper() + name[1:] for name in LIVE_LINK_ORDER] + list(ROTATIONS)
-    values = np.concatenate([arkit_curves(motion), rotations(motion)], axis=1)
+    columns = [name[0].upper() + name[1:] for name in LIVE_LINK_ORDER] + list(LIVE_LINK_ROTATIONS)
+    values = np.concatenate([arkit_curves(motion), head_and_eye_rotations(motion)], axis=1)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["Timecode", "BlendShapeCount", *columns])
@@ -113,7 +115,7 @@ def write_csv(path: Path, motion: Motion) -> None:
             writer.writerow([timecode(frame, motion.fps), len(columns), *(f"{v:.6f}" for v in row)])
 
 
-def write_json(path: Path, motion: Motion) -> None:
+def write_arkit_json(path: Path, motion: Motion) -> None:
     """Write ``fps``, ``names`` (ARKit's spelling) and ``frames``: time in seconds of each frame's middle and its
     weights."""
     names = sorted(ARKIT_NAMES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kmtalk.face.motion import Motion
 
-MODELS = (".glb", ".usd", ".usdc", ".usda", ".abc", ".pc2", ".mdd")
+IMPORTABLE_SUFFIXES = (".glb", ".usd", ".usdc", ".usda", ".abc", ".pc2", ".mdd")
 """What the script can bring in, best first."""
 
 _SCRIPT = '''"""Bring this animation into Blender (4.2 or newer): open in the Text Editor and press Run, or

@@ -10,18 +10,18 @@ from kmtalk.errors import InputError
 
 @dataclass(frozen=True)
 class Format:
-    """``ends`` how its files' names do; ``what`` it is, for people; ``bakes`` whether it can hold vertices by frame
+    """``suffixes`` how its files' names do; ``description`` it is, for people; ``can_bake`` whether it can hold vertices by frame
     instead of shapes."""
 
     name: str
-    ends: tuple[str, ...]
-    what: str
-    bakes: bool = False
+    suffixes: tuple[str, ...]
+    description: str
+    can_bake: bool = False
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("glb", (".glb",), "glTF: named shapes and their weights (Blender, Unity, Unreal, three.js)", bakes=True),
-    Format("usd", (".usd", ".usdc", ".usda"), "USD: blend shapes (Blender, Unreal, Maya, Houdini)", bakes=True),
+    Format("glb", (".glb",), "glTF: named shapes and their weights (Blender, Unity, Unreal, three.js)", can_bake=True),
+    Format("usd", (".usd", ".usdc", ".usda"), "USD: blend shapes (Blender, Unreal, Maya, Houdini)", can_bake=True),
     Format("abc", (".abc",), "Alembic: vertices by frame (Maya, Houdini, Blender, Unreal)"),
     Format("pc2", (".pc2",), "PC2 point cache and its neutral OBJ (3ds Max, Blender)"),
     Format("mdd", (".mdd",), "MDD point cache and its neutral OBJ (LightWave, Maya, Blender)"),
@@ -38,18 +38,18 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-def ends() -> str:
+def all_suffixes() -> str:
     """All endings, for messages."""
-    return ", ".join(e for f in FORMATS for e in f.ends)
+    return ", ".join(e for f in FORMATS for e in f.suffixes)
 
 
-def format_of(path: Path) -> Format | None:
+def format_from_path(path: Path) -> Format | None:
     """The format that a file's name asks for; None for a folder's."""
     name = path.name.lower()
-    return next((f for f in FORMATS if name.endswith(f.ends) and len(name) > len(f.ends[0])), None)
+    return next((f for f in FORMATS if name.endswith(f.suffixes) and len(name) > len(f.suffixes[0])), None)
 
 
-def named(names: str) -> list[Format]:
+def parse_formats(names: str) -> list[Format]:
     """Formats by name, as "usd,abc"; raises InputError for an unknown one."""
     known = {f.name: f for f in FORMATS}
     wanted = [n.strip().lower().removeprefix(".") for n in names.split(",") if n.strip()]

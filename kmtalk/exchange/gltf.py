@@ -13,18 +13,18 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import vertex_normals
 
-LEAST = 2e-4  # mm: what a shape moves less is left out; of all shapes together it is 0.013 mm at most
-MOST_BYTES = 2_000_000_000  # of 4 GB that the format can address
+MIN_OFFSET_MM = 2e-4  # mm: what a shape moves less is left out; of all shapes together it is 0.013 mm at most
+MAX_GLB_BYTES = 2_000_000_000  # of 4 GB that the format can address
 
 
 @dataclass
-class _Buffer:
+class _BinaryChunk:
     """The binary chunk while it grows, with its views and accessors."""
 
     document: gl.GLTF2
     data: bytearray = field(default_factory=bytearray)
 
-    def view(self, array: np.ndarray, target: int | None = None) -> int:
+    def add_buffer_view(self, array: np.ndarray, target: int | None = None) -> int:
         self.data += b"\0" * (-len(self.data) % 4)
         raw = np.ascontiguousarray(array).tobytes()
         self.document.bufferViews.append(
@@ -33,7 +33,7 @@ class _Buffer:
         self.data += raw
         return len(self.document.bufferViews) - 1
 
-    def accessor(
+    def add_accessor(
         self,
         array: np.ndarray,
         kind: str,
@@ -45,7 +45,7 @@ class _Buffer:
         flat = array.reshape(len(array), -1)
         self.document.accessors.append(
             gl.Accessor(
-                bufferView=self.view(array, target),
+                bufferView=self.add_buffer_view(array, target),
                 componentType=component,
                 count=len(array),
                 type=kind,
@@ -56,7 +56,7 @@ class _Buffer:
         )
         return len(self.document.accessors) - 1
 
-    def sparse(self, offsets: np.ndarray, least: float = 0.0) -> int:
+    def add_sparse_accessor(self, offsets: np.ndarray, least: float = 0.0) -> int:
         """Offsets (V, 3), of which only those of more than ``least`` are stored."""
         moved = np.flatnonzero(np.abs(offsets).max(1) > least)
         short = len(offsets) < 65536
@@ -75,27 +75,27 @@ class _Buffer:
             sparse=gl.Sparse(
                 count=len(moved),
                 indices=gl.AccessorSparseIndices(
-                    bufferView=self.view(moved.astype(np.uint16 if short else np.uint32)),
+                    bufferView=self.add_buffer_view(moved.astype(np.uint16 if short else np.uint32)),
                     componentType=gl.UNSIGNED_SHORT if short else gl.UNSIGNED_INT,
                 ),
-                values=gl.AccessorSparseValues(bufferView=self.view(stored)),
+                values=gl.AccessorSparseValues(bufferView=self.add_buffer_view(stored)),
             ),
         )
         self.document.accessors.append(accessor)
         return len(self.document.accessors) - 1
 
 
-def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str, object] | None = None) -> None:
+def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[str, object] | None = None) -> None:
     """Write a GLB that Blender and three.js open: the rig's shapes, or the user's own where the mesh brought them.
 
     With ``bake`` there is one morph target a frame instead, for programs that know no named shapes: exact, and large.
     The template's units are kept. Key n stands at n / fps seconds, where frame-based programs show
-    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers. ``facts`` (words, phones,
+    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers. ``extras`` (words, phones,
     keys …) go into the animation's extras, for ``kmtalk view``.
     """
     template = motion.rig.template
     size = len(motion) * (template.vertices.size * 16 // 3 + 8 * len(motion))  # bytes: sparse offsets, and weights
-    if bake and size > MOST_BYTES:
+    if bake and size > MAX_GLB_BYTES:
         raise InputError(
             f"{path.name}: {len(motion)} baked frames are more than a .glb holds; write .abc or .usd --bake"
         )
@@ -105,27 +105,29 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str
         scenes=[gl.Scene(nodes=[0])],
         nodes=[gl.Node(mesh=0, name=template.name)],
     )
-    buffer = _Buffer(document)
+    buffer = _BinaryChunk(document)
     if bake:
         names: Sequence[str] = [f"frame{n:05d}" for n in range(len(motion))]
-        targets = [buffer.sparse(posed - template.vertices) for chunk in motion.chunks() for posed in chunk]
+        targets = [
+            buffer.add_sparse_accessor(posed - template.vertices) for chunk in motion.vertex_chunks() for posed in chunk
+        ]
         played = np.eye(len(motion), dtype=np.float32)
     else:
-        names, shapes, played = motion.rig.played(motion.weights)
-        targets = [buffer.sparse(offsets, LEAST / template.mm_per_unit) for offsets in shapes]
+        names, shapes, played = motion.rig.morph_targets(motion.weights)
+        targets = [buffer.add_sparse_accessor(offsets, MIN_OFFSET_MM / template.mm_per_unit) for offsets in shapes]
     vertices = template.vertices.astype(np.float32)
     normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
     attributes = gl.Attributes(
-        POSITION=buffer.accessor(vertices, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True),
-        NORMAL=buffer.accessor(normals, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER),
+        POSITION=buffer.add_accessor(vertices, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True),
+        NORMAL=buffer.add_accessor(normals, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER),
     )
     if template.colors is not None:
         linear = np.round((template.colors / 255.0) ** 2.2 * 65535).astype(np.uint16)
         padded = np.concatenate([linear, np.full((len(linear), 1), 65535, np.uint16)], axis=1)
-        attributes.COLOR_0 = buffer.accessor(padded, gl.VEC4, gl.UNSIGNED_SHORT, gl.ARRAY_BUFFER, normalized=True)
+        attributes.COLOR_0 = buffer.add_accessor(padded, gl.VEC4, gl.UNSIGNED_SHORT, gl.ARRAY_BUFFER, normalized=True)
     primitive = gl.Primitive(
         attributes=attributes,
-        indices=buffer.accessor(
+        indices=buffer.add_accessor(
             template.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
         ),
         material=0,
@@ -145,12 +147,12 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str
     times = (np.arange(len(motion)) / motion.fps).astype(np.float32)
     weights = np.clip(played, 0, 1).astype(np.float32).reshape(-1)
     sampler = gl.AnimationSampler(
-        input=buffer.accessor(times, gl.SCALAR, gl.FLOAT, bounds=True),
-        output=buffer.accessor(weights, gl.SCALAR, gl.FLOAT),
+        input=buffer.add_accessor(times, gl.SCALAR, gl.FLOAT, bounds=True),
+        output=buffer.add_accessor(weights, gl.SCALAR, gl.FLOAT),
         interpolation="LINEAR",
     )
     channel = gl.AnimationChannel(sampler=0, target=gl.AnimationChannelTarget(node=0, path="weights"))
-    extras = {"fps": motion.fps, **(facts or {})}
+    extras = {"fps": motion.fps, **(extras or {})}
     document.animations.append(gl.Animation(name="speech", samplers=[sampler], channels=[channel], extras=extras))
     document.buffers.append(gl.Buffer(byteLength=len(buffer.data)))
     document.set_binary_blob(bytes(buffer.data))
@@ -158,7 +160,7 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, facts: Mapping[str
 
 
 @dataclass(frozen=True)
-class GlbFacts:
+class GlbInfo:
     """What a GLB says of its time: ``frames`` at ``fps`` (30 where it does not say), and kmtalk's ``extras``."""
 
     fps: float
@@ -166,7 +168,7 @@ class GlbFacts:
     extras: Mapping[str, object]
 
 
-def read_facts(path: Path) -> GlbFacts:
+def read_glb_info(path: Path) -> GlbInfo:
     """Read a GLB's clock and extras; raises InputError where the file is none."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the .glb or animation.npz in it")
@@ -184,4 +186,4 @@ def read_facts(path: Path) -> GlbFacts:
             raise ValueError(f"fps {fps}")
     except Exception as error:
         raise InputError(f"{path}: a damaged .glb ({(str(error).splitlines() or ['?'])[0][:80]})") from None
-    return GlbFacts(fps, round(end * fps) + 1, extras)
+    return GlbInfo(fps, round(end * fps) + 1, extras)

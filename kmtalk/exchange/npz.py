@@ -11,29 +11,35 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.exchange.keyfile import Made
+from kmtalk.exchange.keys_json import Provenance
 from kmtalk.face.motion import Motion
-from kmtalk.face.rigarrays import rig_arrays, rig_from_arrays
-from kmtalk.keys import KeyFrames, Keys
+from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
+from kmtalk.keys import KeyFrames, KeyMotions
 from kmtalk.speech.alignment import Alignment, Phone, Word
-from kmtalk.speech.audio import Audio, from_samples
+from kmtalk.speech.audio import Audio, audio_from_samples
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Held:
+class AnimationArchive:
     """What an animation.npz holds."""
 
     motion: Motion
     alignment: Alignment
-    keys: Keys
+    keys: KeyMotions
     audio: Audio
-    made: Made
+    provenance: Provenance
 
 
 def write_npz(
-    path: Path, motion: Motion, keys: Keys, alignment: Alignment, audio: Audio, made: Made, half: bool = False
+    path: Path,
+    motion: Motion,
+    keys: KeyMotions,
+    alignment: Alignment,
+    audio: Audio,
+    provenance: Provenance,
+    float16: bool = False,
 ) -> None:
     """Write an uncompressed npz that numpy opens without pickle.
 
@@ -41,7 +47,7 @@ def write_npz(
     ``weights`` (N, R), ``names`` (R,); ``key_frames``, ``key_labels``, ``key_pinned`` (m,); ``phones`` (P,),
     ``phone_times`` (P, 2) seconds, ``words``, ``word_times``; ``landmark_names`` (L,), ``landmark_vertices`` (L,);
     ``sound`` (S, C), ``sound_rate`` Hz; the rig (face.rigarrays: ``template`` (V, 3), ``offsets`` …). Memory does
-    not grow with length. With ``half`` the motion is ``vertex_offsets`` (N, V, 3) float16 from ``template``
+    not grow with length. With ``float16`` the motion is ``vertex_offsets`` (N, V, 3) float16 from ``template``
     instead of ``vertices``: half the size, within a 2,000th of each vertex's motion.
     """
     template = motion.rig.template
@@ -51,9 +57,9 @@ def write_npz(
         "score": alignment.score,
         "aligner": alignment.aligner,
         "source": audio.source,
-        "made": made.model_dump(),
+        "made": provenance.model_dump(),
     }
-    arrays: Mapping[str, np.ndarray] = rig_arrays(motion.rig) | {
+    arrays: Mapping[str, np.ndarray] = rig_to_arrays(motion.rig) | {
         "faces": template.faces.astype(np.int32),
         "fps": np.array(motion.fps, np.float64),
         "weights": motion.weights.astype(np.float32),
@@ -61,7 +67,7 @@ def write_npz(
         "key_labels": np.array(keys.labels, np.str_),
         "key_poses": keys.poses,
         "key_pinned": keys.pinned,
-        "key_found": keys.found,
+        "key_found": keys.original_frames,
         "phones": np.array([p.label for p in alignment.phones], np.str_),
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
         "words": np.array([w.text for w in alignment.words], np.str_),
@@ -69,24 +75,24 @@ def write_npz(
         "unaligned": np.array(alignment.unaligned, np.float64).reshape(-1, 2),
         "landmark_names": np.array(list(template.landmarks), np.str_),
         "landmark_vertices": np.array(list(template.landmarks.values()), np.int64),
-        "sound": _compact(audio.original),
+        "sound": _to_int16_if_exact(audio.original),
         "sound_rate": np.array(audio.original_rate, np.int64),
         "facts": np.array(json.dumps(facts)),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        name, kind = ("vertex_offsets", "<f2") if half else ("vertices", "<f4")
+        name, kind = ("vertex_offsets", "<f2") if float16 else ("vertices", "<f4")
         with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
             shape = (len(motion), *template.vertices.shape)
             np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
-            for chunk in motion.chunks():
-                values = chunk - template.vertices if half else chunk
+            for chunk in motion.vertex_chunks():
+                values = chunk - template.vertices if float16 else chunk
                 file.write(np.ascontiguousarray(values, kind).tobytes())
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
-def read_npz(path: Path) -> Held:
+def read_npz(path: Path) -> AnimationArchive:
     """Read what ``write_npz`` wrote; raises InputError where the file is not that."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the animation.npz in it")
@@ -116,15 +122,15 @@ def read_npz(path: Path) -> Held:
         )
         located = KeyFrames(held["key_frames"], tuple(held["key_labels"].tolist()), motion.fps)
         _check(held, motion, alignment)
-        keys = Keys(located, motion, held["key_found"])
+        keys = KeyMotions(located, motion, held["key_found"])
         for frame, label, pose, pinned in zip(
             located.frames.tolist(), located.labels, held["key_poses"], held["key_pinned"], strict=True
         ):
-            keys.put(frame, label, pose, bool(pinned))
+            keys.set_pose(frame, label, pose, bool(pinned))
         sound = held["sound"]
         samples = sound / np.float32(32768) if sound.dtype == np.int16 else sound
-        audio = from_samples(samples, int(held["sound_rate"]), str(facts["source"]))
-        return Held(motion, alignment, keys, audio, Made(**facts["made"]))
+        audio = audio_from_samples(samples, int(held["sound_rate"]), str(facts["source"]))
+        return AnimationArchive(motion, alignment, keys, audio, Provenance(**facts["made"]))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -158,7 +164,7 @@ def _check(held: Mapping[str, np.ndarray], motion: Motion, alignment: Alignment)
         raise ValueError("its parts contradict one another")
 
 
-def _compact(samples: np.ndarray) -> np.ndarray:
+def _to_int16_if_exact(samples: np.ndarray) -> np.ndarray:
     """Samples (S, C) float32 as int16 where that loses nothing."""
     whole = np.round(samples * 32768)
     fits = np.array_equal(whole, samples * 32768) and whole.min() >= -32768 and whole.max() <= 32767

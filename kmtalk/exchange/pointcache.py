@@ -19,7 +19,7 @@ def write_pc2(path: Path, motion: Motion) -> None:
     with path.open("wb") as file:
         vertices = len(motion.rig.template.vertices)
         file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, vertices, 0.0, 1.0, len(motion)))
-        for chunk in motion.chunks():
+        for chunk in motion.vertex_chunks():
             file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
 
 
@@ -28,16 +28,16 @@ def write_mdd(path: Path, motion: Motion) -> None:
     with path.open("wb") as file:
         file.write(struct.pack(">ii", len(motion), len(motion.rig.template.vertices)))
         file.write((np.arange(len(motion)) / motion.fps).astype(">f4").tobytes())
-        for chunk in motion.chunks():
+        for chunk in motion.vertex_chunks():
             file.write(np.ascontiguousarray(chunk, ">f4").tobytes())
 
 
-def write_neutral(path: Path, motion: Motion) -> None:
+def write_neutral_obj(path: Path, motion: Motion) -> None:
     """Write the mesh that a cache moves."""
     write_obj(path, motion.rig.template, comment="neutral; kmtalk")
 
 
-def sequence_name(path: Path, frame: int) -> Path:
+def sequence_path(path: Path, frame: int) -> Path:
     """ "face.####.obj" and 7 → "face.0007.obj"; raises InputError where the name has no ####."""
     marks = re.search(r"#+", path.name)
     if marks is None:
@@ -49,9 +49,9 @@ def write_obj_sequence(path: Path, motion: Motion) -> None:
     """Write one OBJ a frame, from 0, into the folder of ``path``, whose name holds ####."""
     template, frame = motion.rig.template, 0
     lines = "".join(f"f {a} {b} {c}\n" for a, b, c in template.faces + 1)
-    for chunk in motion.chunks():
+    for chunk in motion.vertex_chunks():
         for vertices in chunk:
-            with sequence_name(path, frame).open("w", encoding="utf-8", newline="\n") as file:
+            with sequence_path(path, frame).open("w", encoding="utf-8", newline="\n") as file:
                 np.savetxt(file, vertices, "v %.7g %.7g %.7g")
                 file.write(lines)
             frame += 1

@@ -29,13 +29,13 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
     template = motion.rig.template
     stage = Usd.Stage.CreateNew(str(path))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
-    UsdGeom.SetStageMetersPerUnit(stage, _metres(template.mm_per_unit / 1000))
+    UsdGeom.SetStageMetersPerUnit(stage, _meters_per_unit(template.mm_per_unit / 1000))
     stage.SetTimeCodesPerSecond(motion.fps)
     stage.SetFramesPerSecond(motion.fps)
     stage.SetStartTimeCode(0)
     stage.SetEndTimeCode(len(motion) - 1)
-    name = _identifier(template.name)
-    root = _root(stage, name, bake)
+    name = _prim_name(template.name)
+    root = _define_root(stage, name, bake)
     stage.SetDefaultPrim(root.GetPrim())
     mesh = UsdGeom.Mesh.Define(stage, f"/{name}/mesh")
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(template.faces), 3, np.int32)))
@@ -57,14 +57,14 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
     if bake:
         mesh.GetNormalsAttr().Clear()  # of the neutral: programs reckon those of each frame
         frame = 0
-        for chunk in motion.chunks():
+        for chunk in motion.vertex_chunks():
             low, high = np.minimum(low, chunk.min((0, 1))), np.maximum(high, chunk.max((0, 1)))
             for vertices in chunk:
                 mesh.GetPointsAttr().Set(points(vertices), frame)
                 frame += 1
     else:
-        _skel(stage, name, mesh, motion, points)
-        for chunk in motion.chunks():
+        _bind_blend_shapes(stage, name, mesh, motion, points)
+        for chunk in motion.vertex_chunks():
             low, high = np.minimum(low, chunk.min((0, 1))), np.maximum(high, chunk.max((0, 1)))
     extent = [Gf.Vec3f(*map(float, low)), Gf.Vec3f(*map(float, high))]
     mesh.CreateExtentAttr(extent)
@@ -72,18 +72,18 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
     stage.GetRootLayer().Save()
 
 
-def _root(stage: Any, name: str, bake: bool) -> Any:
+def _define_root(stage: Any, name: str, bake: bool) -> Any:
     from pxr import UsdGeom, UsdSkel
 
     return (UsdGeom.Xform if bake else UsdSkel.Root).Define(stage, f"/{name}")
 
 
-def _skel(stage: Any, name: str, mesh: Any, motion: Motion, points: Callable[[np.ndarray], Any]) -> None:
+def _bind_blend_shapes(stage: Any, name: str, mesh: Any, motion: Motion, points: Callable[[np.ndarray], Any]) -> None:
     """Blend shapes bound through a skeleton of one joint, which importers ask for."""
     from pxr import Gf, Sdf, UsdSkel, Vt
 
-    names, shapes, played = motion.rig.played(motion.weights)
-    tokens = _identifiers(names)
+    names, shapes, played = motion.rig.morph_targets(motion.weights)
+    tokens = _unique_prim_names(names)
     skeleton = UsdSkel.Skeleton.Define(stage, f"/{name}/skeleton")
     skeleton.CreateJointsAttr(["root"])
     identity = Vt.Matrix4dArray(1, Gf.Matrix4d(1.0))
@@ -114,23 +114,23 @@ def _skel(stage: Any, name: str, mesh: Any, motion: Motion, points: Callable[[np
     binding.CreateBlendShapeTargetsRel().SetTargets(paths)
 
 
-def _metres(estimate: float) -> float:
+def _meters_per_unit(estimate: float) -> float:
     """Metres in a unit: the usual one that a face of about human size speaks for, else the estimate itself."""
     usual = min((1.0, 0.1, 0.01, 0.001, 0.0254, 0.3048), key=lambda unit: abs(np.log(unit / estimate)))
     return usual if abs(np.log(usual / estimate)) < np.log(1.35) else estimate
 
 
-def _identifier(name: str) -> str:
+def _prim_name(name: str) -> str:
     word = re.sub(r"[^A-Za-z0-9_]", "_", name) or "face"
     return word if not word[0].isdigit() else f"_{word}"
 
 
-def _identifiers(names: Sequence[str]) -> list[str]:
+def _unique_prim_names(names: Sequence[str]) -> list[str]:
     """USD's own names of the shapes, each once."""
     out: list[str] = []
     for name in names:
-        word, n = _identifier(name), 2
+        word, n = _prim_name(name), 2
         while word in out:
-            word, n = f"{_identifier(name)}_{n}", n + 1
+            word, n = f"{_prim_name(name)}_{n}", n + 1
         out.append(word)
     return out

@@ -8,14 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from kmtalk.face.template import edge_counts, edges, vertex_normals
+from kmtalk.face.template import edge_counts, unique_edges, vertex_normals
 
-SOUP = 2.5  # vertices a triangle from which every triangle has its own, and creases are no seams
-ALIKE_IN_SOUP = -0.7
-ALIKE = 0.3  # cosine from which normals of two vertices at one place are one surface's
+TRIANGLE_SOUP_RATIO = 2.5  # vertices a triangle from which every triangle has its own, and creases are no seams
+SOUP_NORMAL_COSINE = -0.7
+SEAM_NORMAL_COSINE = 0.3  # cosine from which normals of two vertices at one place are one surface's
 
 
-def sound_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def nondegenerate_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Mask (F,) of triangles that have an area: no corner named twice, not thinner than float32 sees."""
     a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
     doubled = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -24,30 +24,30 @@ def sound_faces(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return out & (longest > 0)
 
 
-def boundary(faces: np.ndarray) -> np.ndarray:
+def boundary_edges(faces: np.ndarray) -> np.ndarray:
     """Edges (B, 2) that belong to one triangle alone."""
     found, times = edge_counts(faces)
     return found[times == 1]
 
 
-def crowded_edges(faces: np.ndarray) -> int:
+def count_nonmanifold_edges(faces: np.ndarray) -> int:
     """How many edges more than two triangles share: there the mesh is no surface."""
     return int((edge_counts(faces)[1] > 2).sum())
 
 
-def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def weld_seams(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Index (V,) of each vertex's representative, where files split a surface along seams.
 
     Joined are vertices at exactly one place that lie on borders, along a chain of normals each of which agrees with
     the next: glTF splits at texture seams, STL everywhere. Lips that touch face one another and stay apart.
     """
     out = np.arange(len(vertices))
-    index = np.unique(boundary(faces))
+    index = np.unique(boundary_edges(faces))
     if not len(index):
         return out
     normals = vertex_normals(vertices.astype(np.float64), faces)[index]
     _, place = np.unique(np.ascontiguousarray(vertices[index]), axis=0, return_inverse=True)
-    alike = ALIKE if len(vertices) < SOUP * len(faces) else ALIKE_IN_SOUP
+    alike = SEAM_NORMAL_COSINE if len(vertices) < TRIANGLE_SOUP_RATIO * len(faces) else SOUP_NORMAL_COSINE
     order = np.argsort(place.ravel(), kind="stable")
     index, place, normals = index[order], place.ravel()[order], normals[order]
     pairs = []
@@ -66,22 +66,22 @@ def weld(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return out
 
 
-def components(count: int, faces: np.ndarray) -> np.ndarray:
+def component_labels(count: int, faces: np.ndarray) -> np.ndarray:
     """Number (V,) of the connected piece that each vertex is in."""
     rows, columns = faces[:, :2].ravel(), faces[:, 1:].ravel()
     graph = sp.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (count, count))
     return connected_components(graph, directed=False)[1]
 
 
-def lengths(vertices: np.ndarray, faces: np.ndarray) -> sp.csr_matrix:
+def edge_length_graph(vertices: np.ndarray, faces: np.ndarray) -> sp.csr_matrix:
     """Edge lengths as a symmetric graph (V, V)."""
-    ends = edges(faces)
+    ends = unique_edges(faces)
     length = np.maximum(np.linalg.norm(vertices[ends[:, 0]] - vertices[ends[:, 1]], axis=1), 1e-12)
     rows, columns = np.r_[ends[:, 0], ends[:, 1]], np.r_[ends[:, 1], ends[:, 0]]
     return sp.csr_matrix((np.r_[length, length], (rows, columns)), (len(vertices), len(vertices)))
 
 
-def distance_along(graph: sp.csr_matrix, sources: np.ndarray) -> np.ndarray:
+def geodesic_distance(graph: sp.csr_matrix, sources: np.ndarray) -> np.ndarray:
     """Distance (V,) along edges to the nearest source; inf where none is reached."""
     if not len(sources):
         return np.full(graph.shape[0], np.inf)
@@ -89,7 +89,7 @@ def distance_along(graph: sp.csr_matrix, sources: np.ndarray) -> np.ndarray:
     return found
 
 
-def gradient(vertices: np.ndarray, faces: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+def gradient_operator(vertices: np.ndarray, faces: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
     """The gradient of piecewise linear functions: (3F, V), rows 3f to 3f+2 its axes in triangle f; and areas (F,)."""
     corners = vertices[faces].astype(np.float64)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -105,7 +105,7 @@ def gradient(vertices: np.ndarray, faces: np.ndarray) -> tuple[sp.csr_matrix, np
     return sp.csr_matrix((slope.ravel(), (rows.ravel(), columns.ravel())), shape), double / 2
 
 
-def samples(faces: np.ndarray, per: int) -> tuple[np.ndarray, np.ndarray]:
+def sample_triangles(faces: np.ndarray, per: int) -> tuple[np.ndarray, np.ndarray]:
     """``per`` (1, 4, 6 or 10) places in every triangle: triangle (S,) and barycentric coordinates (S, 3)."""
     third = 1 / 3
     spots = [[third, third, third]]
@@ -116,13 +116,15 @@ def samples(faces: np.ndarray, per: int) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(faces)), per), np.tile(chosen, (len(faces), 1))
 
 
-def interpolate(values: np.ndarray, faces: np.ndarray, triangle: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def interpolate_barycentric(
+    values: np.ndarray, faces: np.ndarray, triangle: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Values at vertices (V, ...) → at places in triangles (P, ...)."""
     out: np.ndarray = np.einsum("pk,pk...->p...", weights, values[faces[triangle]])
     return out
 
 
-def deformation_gradients(vertices: np.ndarray, faces: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def displacement_gradients(vertices: np.ndarray, faces: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Displacement gradients (R, V, 3, 3) of shapes (R, V, 3): rows are the displacement's axes, columns space's.
 
     Per triangle, with the normal as a fourth edge (Sumner & Popović 2004, section 3), averaged over each
@@ -149,7 +151,7 @@ def deformation_gradients(vertices: np.ndarray, faces: np.ndarray, offsets: np.n
 
 
 @dataclass(frozen=True)
-class Places:
+class SurfacePoints:
     """Points on triangles: ``corners`` (P, 3) vertex indexes, ``weights`` (P, 3)."""
 
     corners: np.ndarray
@@ -164,7 +166,7 @@ class Places:
         rows = np.repeat(np.arange(len(self.corners)), 3)
         return sp.csr_matrix((self.weights.ravel(), (rows, self.corners.ravel())), (len(self.corners), count))
 
-    def on(self, renamed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def remapped(self, renamed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same places as triangles (P,) of ``faces`` and coordinates (P, 3); vertices were ``renamed`` (V,)."""
         corners = renamed[self.corners]
         order = np.argsort(corners, axis=1)

@@ -10,7 +10,7 @@ from scipy.interpolate import PchipInterpolator
 
 from kmtalk.face.rig import Rig
 
-CHUNK = 128  # frames posed at once
+FRAMES_PER_CHUNK = 128  # frames posed at once
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Motion:
         """(N, V, 3) float32 in the template's units."""
         return self.rig.vertices(self.weights)
 
-    def chunks(self) -> Iterator[np.ndarray]:
+    def vertex_chunks(self) -> Iterator[np.ndarray]:
         """The same, CHUNK frames at a time."""
-        for start in range(0, len(self.weights), CHUNK):
-            yield self.rig.vertices(self.weights[start : start + CHUNK])
+        for start in range(0, len(self.weights), FRAMES_PER_CHUNK):
+            yield self.rig.vertices(self.weights[start : start + FRAMES_PER_CHUNK])
 
 
 def frame_count(duration: float, fps: float) -> int:
@@ -44,7 +44,7 @@ def frame_times(count: int, fps: float) -> np.ndarray:
     return (np.arange(count) + 0.5) / fps
 
 
-def at_times(motion: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+def resample_motion(motion: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
     """Motion (N, out) at other times, by monotone cubics: closures stay closed and nothing overshoots."""
     if len(motion) < 2:
         return np.repeat(motion, len(times), axis=0)

@@ -9,11 +9,11 @@ import numpy as np
 
 from kmtalk.face.template import Template
 
-LANDMARKS = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale")
+MOUTH_LANDMARKS = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale")
 
 
 @dataclass(frozen=True)
-class Mouth:
+class MouthMeasurements:
     """Measures over time, mm: ``aperture`` of the inner lips, ``width`` of the corners and ``jaw`` drop of
     the chin against rest, ``protrusion`` of the lips; each (N,)."""
 
@@ -23,32 +23,32 @@ class Mouth:
     jaw: np.ndarray
 
     @cached_property
-    def stacked(self) -> np.ndarray:
+    def as_array(self) -> np.ndarray:
         """(N, 4)."""
         return np.stack([self.aperture, self.width, self.protrusion, self.jaw], axis=1)
 
     @cached_property
-    def channels(self) -> np.ndarray:
+    def frontal_channels(self) -> np.ndarray:
         """Aperture, width and jaw (N, 3), which a camera sees from the front: what metrics compare."""
         return np.stack([self.aperture, self.width, self.jaw], axis=1)
 
 
 @dataclass(frozen=True)
-class MouthRuler:
-    """Measures the mouth of a moving mesh. ``points`` (6,) are the vertices of LANDMARKS, ``neutral`` (6, 3) where
-    they are at rest, in units of ``mm`` millimetres. The axes are the face's own: right to left between the corners of
+class MouthMeasurer:
+    """Measures the mouth of a moving mesh. ``vertex_indices`` (6,) are the vertices of LANDMARKS, ``neutral`` (6, 3) where
+    they are at rest, in units of ``mm_per_unit`` millimetres. The axes are the face's own: right to left between the corners of
     the mouth, down from subnasale to chin."""
 
-    points: np.ndarray
+    vertex_indices: np.ndarray
     neutral: np.ndarray
-    mm: float
+    mm_per_unit: float
 
     @classmethod
-    def of(cls, template: Template, mm: float | None = None) -> MouthRuler:
-        """The ruler of a template with landmarks; ``mm`` a unit (None: as ``Template.mm_per_unit`` has it)."""
-        points = np.array([template.landmarks[n] for n in LANDMARKS])
+    def from_template(cls, template: Template, mm_per_unit: float | None = None) -> MouthMeasurer:
+        """The ruler of a template with landmarks; ``mm_per_unit`` a unit (None: as ``Template.mm_per_unit`` has it)."""
+        points = np.array([template.landmarks[n] for n in MOUTH_LANDMARKS])
         neutral = template.vertices[points].astype(np.float64)
-        return cls(points, neutral, template.mm_per_unit if mm is None else mm)
+        return cls(points, neutral, template.mm_per_unit if mm_per_unit is None else mm_per_unit)
 
     @cached_property
     def left(self) -> np.ndarray:
@@ -76,11 +76,11 @@ class MouthRuler:
         out: np.ndarray = self._raw(self.neutral[None])[0]
         return out
 
-    def measure(self, moved: np.ndarray) -> Mouth:
+    def measure(self, moved: np.ndarray) -> MouthMeasurements:
         """The mouth of the six vertices ``moved`` (N, 6, 3)."""
         values = self._raw(moved.astype(np.float64)) - self.rest
         values[:, 0] += self.rest[0]  # the aperture is absolute
-        return Mouth(*(values * self.mm).T)
+        return MouthMeasurements(*(values * self.mm_per_unit).T)
 
     def _raw(self, points: np.ndarray) -> np.ndarray:
         """Vertices (N, 6, 3) → aperture, width, protrusion and jaw, absolute, in units (N, 4)."""

@@ -42,7 +42,7 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, rea
     return found
 
 
-def with_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
+def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     """The rig with named regions and landmarks on its template.
 
     ``parts`` names the vertices of skin, tongue, teeth and eyes. A region is where a shape moves

@@ -16,7 +16,7 @@ class Template:
     ``vertices`` (V, 3) float32 in ``units``; ``faces`` (F, 3) int32 triangles; ``regions`` name →
     vertex indexes; ``landmarks`` name → vertex index; ``colors`` (V, 3) uint8 sRGB or None.
     As read from a file: ``shapes`` name → offsets (V, 3), its own blendshapes; ``parts`` object name → vertices;
-    ``tint`` (V, 3) are colours
+    ``preview_colors`` (V, 3) are colours
     for looking at a mesh that brings none; files never get them. ``source`` is the file.
     """
 
@@ -29,11 +29,11 @@ class Template:
     landmarks: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, np.ndarray] = field(default_factory=dict)
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
-    tint: np.ndarray | None = None
+    preview_colors: np.ndarray | None = None
     source: str = ""
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """What messages call it: its file, or its name."""
         return self.source or self.name
 
@@ -55,7 +55,7 @@ def write_obj(path: Path, template: Template, comment: str = "") -> None:
             file.write(f"f {a} {b} {c}\n")
 
 
-def edges(faces: np.ndarray) -> np.ndarray:
+def unique_edges(faces: np.ndarray) -> np.ndarray:
     """Unique undirected edges (E, 2) of triangles, smaller index first."""
     return edge_counts(faces)[0]
 

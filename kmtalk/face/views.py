@@ -11,26 +11,26 @@ from kmtalk.errors import InputError
 from kmtalk.face.template import vertex_normals
 
 FIELD_OF_VIEW = np.radians(28.0)
-KEY = np.array([0.40, 0.50, 0.77]) / np.linalg.norm([0.40, 0.50, 0.77])
-FILL = np.array([-0.60, 0.10, 0.60]) / np.linalg.norm([-0.60, 0.10, 0.60])
-CLAY = np.array([0.82, 0.80, 0.78])
+KEY_LIGHT = np.array([0.40, 0.50, 0.77]) / np.linalg.norm([0.40, 0.50, 0.77])
+FILL_LIGHT = np.array([-0.60, 0.10, 0.60]) / np.linalg.norm([-0.60, 0.10, 0.60])
+CLAY_COLOR = np.array([0.82, 0.80, 0.78])
 
 
 @dataclass(frozen=True)
 class Camera:
     """Looks along the rotated mesh's -z: ``rotation`` (3, 3) takes mesh axes to the camera's (x right, y up, z
-    to the viewer); ``centre`` (3,) is in the middle, ``radius`` around it just fills the picture."""
+    to the viewer); ``center`` (3,) is in the middle, ``radius`` around it just fills the picture."""
 
     rotation: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     radius: float
 
     @property
     def eye(self) -> np.ndarray:
         distance = 1.05 / np.tan(FIELD_OF_VIEW / 2)
-        return self.centre + self.radius * distance * self.rotation[2]
+        return self.center + self.radius * distance * self.rotation[2]
 
-    def rays(self, points: np.ndarray) -> np.ndarray:
+    def ray_directions(self, points: np.ndarray) -> np.ndarray:
         """Unit directions (P, 3) in mesh axes through picture points (P, 2) in [0, 1], y down."""
         slope = np.tan(FIELD_OF_VIEW / 2)
         x, y = (2 * points[:, 0] - 1) * slope, (1 - 2 * points[:, 1]) * slope
@@ -38,7 +38,7 @@ class Camera:
         return (across / np.linalg.norm(across, axis=1, keepdims=True)) @ self.rotation
 
 
-class Views:
+class MeshViews:
     """One mesh, looked at from anywhere."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
@@ -58,13 +58,13 @@ class Views:
         self._scene: Any = rtcore_scene.EmbreeScene()
         self._mesh = TriangleMesh(self._scene, unit[faces].astype(np.float32))
 
-    def whole(self, rotation: np.ndarray) -> Camera:
+    def frame_whole_mesh(self, rotation: np.ndarray) -> Camera:
         return Camera(rotation, self._middle, self._size)
 
-    def hits(self, camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cast_rays(self, camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where rays through picture points (P, 2) meet the mesh: triangles (P,), -1 for none, and
         barycentric coordinates (P, 3)."""
-        directions = camera.rays(points).astype(np.float32)
+        directions = camera.ray_directions(points).astype(np.float32)
         origin = np.tile((camera.eye - self._middle) / self._size, (len(points), 1)).astype(np.float32)
         found = self._scene.run(origin, directions, output=True)
         triangle = np.asarray(found["primID"]).astype(np.int64)
@@ -72,18 +72,18 @@ class Views:
         u, v = np.asarray(found["u"], np.float64), np.asarray(found["v"], np.float64)
         return triangle, np.stack([1 - u - v, u, v], axis=1)
 
-    def picture(self, camera: Camera, size: int) -> np.ndarray:
+    def render(self, camera: Camera, size: int) -> np.ndarray:
         """(size, size, 3) uint8 sRGB, clay on white, lit from the viewer's left and above."""
         line = (np.arange(size) + 0.5) / size
         grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-        triangle, weights = self.hits(camera, grid)
+        triangle, weights = self.cast_rays(camera, grid)
         seen = np.flatnonzero(triangle >= 0)
         normals = np.einsum("pk,pkx->px", weights[seen], self._normals[self.faces[triangle[seen]]])
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-        facing = np.einsum("px,px->p", normals, camera.rays(grid[seen]))
+        facing = np.einsum("px,px->p", normals, camera.ray_directions(grid[seen]))
         normals *= np.where(facing > 0, -1.0, 1.0)[:, None]
         normals = normals @ camera.rotation.T
-        light = 0.22 + 0.62 * np.clip(normals @ KEY, 0, 1) + 0.25 * np.clip(normals @ FILL, 0, 1)
+        light = 0.22 + 0.62 * np.clip(normals @ KEY_LIGHT, 0, 1) + 0.25 * np.clip(normals @ FILL_LIGHT, 0, 1)
         out = np.ones((size * size, 3))
-        out[seen] = np.clip(light[:, None] * CLAY, 0, 1)
+        out[seen] = np.clip(light[:, None] * CLAY_COLOR, 0, 1)
         return (out.reshape(size, size, 3) ** (1 / 1.3) * 255).astype(np.uint8)

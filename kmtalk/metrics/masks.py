@@ -11,9 +11,9 @@ import numpy as np
 from kmtalk.errors import InputError
 from kmtalk.face.template import Template
 from kmtalk.metrics.result import Mask
-from kmtalk.pickles import load_pickle
+from kmtalk.pickles import load_restricted_pickle
 
-REGIONS = {"lips": "lips", "upper": "upper_face"}
+MASK_REGIONS = {"lips": "lips", "upper": "upper_face"}
 """Masks that a template's own regions give: LVE's and FDD's."""
 
 
@@ -35,7 +35,7 @@ def load_mask(given: str | Path, part: str | None = None) -> Mask:
         if suffix == ".npy":
             held = np.load(path, allow_pickle=False)
         elif suffix == ".pkl":
-            held = load_pickle(path)
+            held = load_restricted_pickle(path)
         elif suffix == ".json":
             held = json.loads(path.read_text())
         else:
@@ -59,9 +59,9 @@ def load_mask(given: str | Path, part: str | None = None) -> Mask:
     return Mask(name, np.unique(indices).astype(np.int64))
 
 
-def own_mask(template: Template, part: str) -> Mask:
+def mask_from_template(template: Template, part: str) -> Mask:
     """A mask from the template's own regions, found geometrically: ``part`` is one of REGIONS."""
-    region = template.regions.get(REGIONS[part])
+    region = template.regions.get(MASK_REGIONS[part])
     if region is None or not len(region):
-        raise InputError(f"{template.label}: has no region {REGIONS[part]}; give a mask file")
-    return Mask(f"{template.name} {REGIONS[part]}", np.unique(region).astype(np.int64))
+        raise InputError(f"{template.display_name}: has no region {MASK_REGIONS[part]}; give a mask file")
+    return Mask(f"{template.name} {MASK_REGIONS[part]}", np.unique(region).astype(np.int64))

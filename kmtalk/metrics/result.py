@@ -9,7 +9,7 @@ import numpy as np
 
 from kmtalk.errors import InputError
 
-MM = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
+MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
 """Millimetres in the units that vertices come in; "units" stands for what nobody knows."""
 
 
@@ -30,15 +30,15 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A metric's ``value`` in ``unit``, how many of what were ``pooled`` and how, by which ``mask``, and, once
-    ``on`` has said it, the data and the identity. Prints itself, a mean of squared distances (``squared``) with its
+class MetricResult:
+    """A metric's ``value`` in ``unit``, how many of what were ``pooling`` and how, by which ``mask``, and, once
+    ``with_source`` has said it, the data and the identity. Prints itself, a mean of squared distances (``squared``) with its
     root; ``float`` gives the value."""
 
     name: str
     value: float
     unit: str
-    pooled: str
+    pooling: str
     mask: Mask | None = None
     data: str = ""
     identity: str = ""
@@ -47,23 +47,23 @@ class Result:
     def __float__(self) -> float:
         return self.value
 
-    def on(self, data: str, identity: str = "") -> Result:
+    def with_source(self, data: str, identity: str = "") -> MetricResult:
         """The same number, with what it was measured on and whose identity the motion was conditioned on."""
         return replace(self, data=data, identity=identity)
 
     @property
     def root_mm(self) -> float:
         """The root of a mean of squared distances, mm; raises InputError for other metrics, and unknown units."""
-        scale = MM.get(self.unit.removesuffix("²"))
+        scale = MM_PER_UNIT.get(self.unit.removesuffix("²"))
         if not self.squared or scale is None:
             raise InputError(f"{self.name} in {self.unit} has no root in mm")
         return float(np.sqrt(self.value)) * scale
 
     def __str__(self) -> str:
         number = f"{self.name} {self.value:.6g} {self.unit}".rstrip()
-        if self.squared and self.unit.removesuffix("²") in MM:
+        if self.squared and self.unit.removesuffix("²") in MM_PER_UNIT:
             number += f" (root {self.root_mm:.3g} mm)"
-        parts = [number, self.pooled]
+        parts = [number, self.pooling]
         parts += [f"mask {self.mask}"] if self.mask else []
         parts += [f"identity {self.identity}"] if self.identity else []
         parts += [self.data] if self.data else []

@@ -11,34 +11,36 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.metrics.result import MM, Mask, Result, as_mask
+from kmtalk.metrics.result import MM_PER_UNIT, Mask, MetricResult, as_mask
 
 Clips = np.ndarray | Sequence[np.ndarray]
 
 
-def lve(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str = "m") -> Result:
+def lve(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str = "m") -> MetricResult:
     """Lip vertex error: mean over pooled frames of max over lip vertices of ‖p − g‖² (MeshTalk; as in FaceFormer's and
     CodeTalker's code, and the paper's §4.1). In ``unit``²; ``root_mm`` is its root."""
     mask = as_mask(lips, "lips")
     worst = np.concatenate([np.square(p - g).sum(2).max(1) for p, g in _pairs(pred, gt, mask)])
-    return Result("LVE", float(worst.mean()), f"{unit}²", f"mean of {len(worst)} frames of max", mask, squared=True)
+    return MetricResult(
+        "LVE", float(worst.mean()), f"{unit}²", f"mean of {len(worst)} frames of max", mask, squared=True
+    )
 
 
-def lip_max(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str = "m") -> Result:
+def lip_max(pred: Clips, gt: Clips, lips: Mask | np.ndarray | list[int], unit: str = "m") -> MetricResult:
     """Mean over pooled frames of the greatest distance of a lip vertex, mm."""
     mask = as_mask(lips, "lips")
     worst = np.concatenate([np.linalg.norm(p - g, axis=2).max(1) for p, g in _pairs(pred, gt, mask)])
-    return _length("lip max", float(worst.mean()), unit, f"mean of {len(worst)} frames of max", mask)
+    return _length_result("lip max", float(worst.mean()), unit, f"mean of {len(worst)} frames of max", mask)
 
 
-def mve(pred: Clips, gt: Clips, mask: Mask | np.ndarray | list[int] | None = None, unit: str = "m") -> Result:
+def mve(pred: Clips, gt: Clips, mask: Mask | np.ndarray | list[int] | None = None, unit: str = "m") -> MetricResult:
     """Mean vertex error: mean over pooled frames and vertices of the distance, mm. ``mask``: None for all vertices."""
     chosen = None if mask is None else as_mask(mask, "mask")
     total, frames, count = 0.0, 0, 0
     for p, g in _pairs(pred, gt, chosen):
         total += float(np.linalg.norm(p - g, axis=2).sum())
         frames, count = frames + len(p), p.shape[1]
-    return _length("MVE", total / (frames * count), unit, f"mean of {frames} frames x {count} vertices", chosen)
+    return _length_result("MVE", total / (frames * count), unit, f"mean of {frames} frames x {count} vertices", chosen)
 
 
 def fdd(
@@ -48,7 +50,7 @@ def fdd(
     upper: Mask | np.ndarray | list[int],
     unit: str = "m",
     absolute: bool = False,
-) -> Result:
+) -> MetricResult:
     """Upper-face dynamics deviation: by clip, mean over upper-face vertices of the standard deviation over time of
     ‖g − template‖², less the same of p; then the mean over clips, of its size where ``absolute`` (CodeTalker's code,
     which prints the signed one). In ``unit``². ``templates``: (V, 3), one or one a clip."""
@@ -65,12 +67,12 @@ def fdd(
         each.append(moved[0] - moved[1])
     name = "FDD (absolute)" if absolute else "FDD (signed, truth less prediction)"
     value = float(np.mean(np.abs(each) if absolute else each))
-    return Result(name, value, f"{unit}²", f"mean of {len(each)} clips", mask)
+    return MetricResult(name, value, f"{unit}²", f"mean of {len(each)} clips", mask)
 
 
 def velocity_error(
     pred: Clips, gt: Clips, fps: float, mask: Mask | np.ndarray | list[int] | None = None, unit: str = "m"
-) -> Result:
+) -> MetricResult:
     """Mean over pooled steps and vertices of the difference of velocities, mm/s."""
     chosen = None if mask is None else as_mask(mask, "mask")
     total, steps, count = 0.0, 0, 0
@@ -79,11 +81,11 @@ def velocity_error(
         steps, count = steps + len(p) - 1, p.shape[1]
     if not steps:
         raise InputError("velocity error: needs clips of two frames or more")
-    made = _length("velocity error", total / (steps * count), unit, f"mean of {steps} steps", chosen)
-    return Result(made.name, made.value, f"{made.unit}/s", made.pooled, chosen)
+    made = _length_result("velocity error", total / (steps * count), unit, f"mean of {steps} steps", chosen)
+    return MetricResult(made.name, made.value, f"{made.unit}/s", made.pooling, chosen)
 
 
-def clips_of(given: Clips) -> list[np.ndarray]:
+def as_clip_list(given: Clips) -> list[np.ndarray]:
     """One clip or many as a list of (N, V, 3)."""
     several = [given] if isinstance(given, np.ndarray) else list(given)
     return [c.reshape(len(c), -1, 3) if c.ndim == 2 else c for c in several]
@@ -91,7 +93,7 @@ def clips_of(given: Clips) -> list[np.ndarray]:
 
 def _pairs(pred: Clips, gt: Clips, mask: Mask | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Clips side by side (N, n, 3) in float64, of the mask's vertices."""
-    ours, theirs = clips_of(pred), clips_of(gt)
+    ours, theirs = as_clip_list(pred), as_clip_list(gt)
     if len(ours) != len(theirs) or not ours:
         raise InputError(f"{len(ours)} predicted clips for {len(theirs)} true ones")
     for number, (p, g) in enumerate(zip(ours, theirs, strict=True)):
@@ -103,6 +105,6 @@ def _pairs(pred: Clips, gt: Clips, mask: Mask | None) -> Iterator[tuple[np.ndarr
         yield p[:, index].astype(np.float64), g[:, index].astype(np.float64)
 
 
-def _length(name: str, value: float, unit: str, pooled: str, mask: Mask | None) -> Result:
+def _length_result(name: str, value: float, unit: str, pooled: str, mask: Mask | None) -> MetricResult:
     """A length, in mm where the unit is known."""
-    return Result(name, value * MM.get(unit, 1.0), "mm" if unit in MM else unit, pooled, mask)
+    return MetricResult(name, value * MM_PER_UNIT.get(unit, 1.0), "mm" if unit in MM_PER_UNIT else unit, pooled, mask)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class _Box(torch.autograd.Function):
+class _ClampToUnitInterval(torch.autograd.Function):
     """Clamp to [0, 1] whose gradient still leads back inside from beyond the bounds."""
 
     @staticmethod
@@ -23,48 +23,48 @@ class _Box(torch.autograd.Function):
         return gradient.masked_fill(outward, 0.0)
 
 
-class Head(nn.Module):
+class OutputHead(nn.Module):
     """L(f, out), initialised to zero, so that training begins at the neutral face."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(self, d_model: int, output_dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, out)
+        self.linear = nn.Linear(d_model, output_dim)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
-        """What the decoder made (…, f), beside motion ``lines`` (…, out) → motion (…, out)."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """What the decoder made (…, f), beside motion ``residual`` (…, out) → motion (…, out)."""
         out: Tensor = self.linear(x)
-        return out if lines is None else out + lines
+        return out if residual is None else out + residual
 
 
-class RigHead(Head):
+class RigHead(OutputHead):
     """L(f, R) to weights in [0, 1]; the rig's fixed basis follows outside."""
 
-    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
-        out: Tensor = _Box.apply(super().forward(x, lines))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        out: Tensor = _ClampToUnitInterval.apply(super().forward(x, residual))
         return out
 
 
-class VertexHead(Head):
+class VertexHead(OutputHead):
     """The paper's L(f, 3V): vertex offsets, flat."""
 
 
-class BasisHead(Head):
+class PcaHead(OutputHead):
     """L(f, K) and a fixed basis (K, 3V), from principal components of a corpus without a rig."""
 
     basis: Tensor
 
-    def __init__(self, width: int, basis: Tensor) -> None:
-        super().__init__(width, len(basis))
+    def __init__(self, d_model: int, basis: Tensor) -> None:
+        super().__init__(d_model, len(basis))
         self.register_buffer("basis", basis)
 
-    def forward(self, x: Tensor, lines: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out: Tensor = self.linear(x) @ self.basis
-        return out if lines is None else out + lines
+        return out if residual is None else out + residual
 
 
-def principal_basis(offsets: Tensor, components: int) -> Tensor:
+def pca_basis(offsets: Tensor, components: int) -> Tensor:
     """Offsets (N, 3V) → the components (K, 3V) that hold most of their energy, each scaled by its own
     standard deviation. Not centred: the neutral face stays at zero."""
     _, size, rows = torch.linalg.svd(offsets, full_matrices=False)

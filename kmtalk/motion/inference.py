@@ -10,11 +10,11 @@ import torch
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
-from kmtalk.keys import locate
-from kmtalk.motion.ear import CONVOLUTIONS
-from kmtalk.motion.model import Batch, Network
+from kmtalk.keys import locate_key_frames
+from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST
+from kmtalk.motion.model import Batch, KMTalkNetwork
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encode import Encoder, Features, load_encoder
+from kmtalk.speech.encoders import Features, SpeechEncoder, load_encoder
 
 if TYPE_CHECKING:
     import whisper
@@ -29,46 +29,48 @@ WINDOW_TOLERANCE = 1.5
 """Millimetres: with the windows of network and encoder elsewhere the lips' opening moves by less, in 99 of
 100 frames (0.2 in median; most of it is the encoder's, which hears each window from its beginning)."""
 
-LOWEST, HIGHEST, USUAL = 23.0, 31.0, 30.0
+MIN_FRAME_RATE, MAX_FRAME_RATE, DEFAULT_FRAME_RATE = 23.0, 31.0, 30.0
 """Frames per second between which the network runs (it was trained at 25 and 30), and the rate at which it
 runs for all others."""
 
 
-def inner_rate(fps: float) -> float:
+def network_frame_rate(fps: float) -> float:
     """The rate at which the network runs for a motion at ``fps``."""
-    return fps if LOWEST <= fps <= HIGHEST else USUAL
+    return fps if MIN_FRAME_RATE <= fps <= MAX_FRAME_RATE else DEFAULT_FRAME_RATE
 
 
-def encoder_of(network: Network, model: whisper.Whisper | None = None) -> Encoder:
+def load_network_encoder(network: KMTalkNetwork, model: whisper.Whisper | None = None) -> SpeechEncoder:
     """What a network hears through; ``model`` is a Whisper already loaded. Raises InputError where it cannot be had, or
     is not what the network learnt with."""
-    encoder = load_encoder(network.shape.encoder, model)
+    encoder = load_encoder(network.config.encoder, model)
     check_encoder(network, encoder)
     return encoder
 
 
-def check_encoder(network: Network, encoder: Encoder) -> None:
+def check_encoder(network: KMTalkNetwork, encoder: SpeechEncoder) -> None:
     """Raise InputError where a network learnt with another encoder."""
-    shape, made = network.shape, getattr(encoder, "digest", None)
+    shape, made = network.config, getattr(encoder, "feature_extractor_digest", None)
     if encoder.name != shape.encoder:
         raise InputError(f"these weights hear through {shape.encoder}, not {encoder.name}")
-    heard = shape.dimension if network.ear is None else network.ear.heard
-    if encoder.dimension != heard or (network.ear is not None and made != network.facts.get(CONVOLUTIONS)):
+    heard = shape.audio_dim if network.finetuned_encoder is None else network.finetuned_encoder.feature_dim
+    if encoder.dimension != heard or (
+        network.finetuned_encoder is not None and made != network.metadata.get(FEATURE_EXTRACTOR_DIGEST)
+    ):
         raise InputError(f"{encoder.name} is not what these weights learnt with: other dimensions, or other weights")
 
 
-def place_keys(alignment: Alignment, count: int, fps: float, keys: str) -> np.ndarray:
+def select_key_frames(alignment: Alignment, frame_count: int, fps: float, placement: str) -> np.ndarray:
     """Key frames (m,) at phone boundaries ("phones"), as many of them placed evenly ("uniform"), or a share of all
     frames placed evenly ("uniform:0.2")."""
-    located = locate(alignment, count, fps).frames
-    if keys == "phones":
+    located = locate_key_frames(alignment, frame_count, fps).frames
+    if placement == "phones":
         return located
-    share = keys.partition(":")[2]
-    wanted = round(float(share) * count) if share else len(located)
-    return np.unique(np.linspace(0, count - 1, max(2, wanted)).round().astype(int))
+    share = placement.partition(":")[2]
+    wanted = round(float(share) * frame_count) if share else len(located)
+    return np.unique(np.linspace(0, frame_count - 1, max(2, wanted)).round().astype(int))
 
 
-def windows(count: int, fps: float) -> list[tuple[int, int]]:
+def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
     """Frames (start, stop) of each window."""
     size, step = round(WINDOW * fps), round((WINDOW - OVERLAP) * fps)
     if count <= size:
@@ -77,42 +79,57 @@ def windows(count: int, fps: float) -> list[tuple[int, int]]:
     return [(s, min(s + size, count)) for s in starts]
 
 
-def run(
-    network: Network,
+def predict_motion(
+    network: KMTalkNetwork,
     features: Features,
-    keys: np.ndarray,
-    count: int,
+    key_frames: np.ndarray,
+    frame_count: int,
     fps: float,
-    style: np.ndarray,
-    change: np.ndarray | None = None,
-    given: np.ndarray | None = None,
+    style_weights: np.ndarray,
+    key_edits: np.ndarray | None = None,
+    given_keys: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Motion (N, out) of ``count`` frames at ``fps`` with key frames ``keys`` (m,) and style shares (S,).
+    """Motion (N, out) of ``frame_count`` frames at ``fps`` with key frames ``placement`` (m,) and style shares (S,).
 
-    ``change`` (m, out) is added to LKMA's key motions before CMC completes them; ``given`` (m, out) are key motions
+    ``key_edits`` (m, out) is added to LKMA's key motions before CMC completes them; ``given_keys`` (m, out) are key motions
     of another system, in their place. Time and memory grow with length,
     not with its square; where windows fall matters less than WINDOW_TOLERANCE.
     """
-    return _over_windows(network, features, keys, count, fps, style, lambda batch: network(batch)[1], change, given)
+    return _predict_in_windows(
+        network,
+        features,
+        key_frames,
+        frame_count,
+        fps,
+        style_weights,
+        lambda batch: network(batch)[1],
+        key_edits,
+        given_keys,
+    )
 
 
-def keys_only(
-    network: Network, features: Features, keys: np.ndarray, count: int, fps: float, style: np.ndarray
+def predict_without_completion(
+    network: KMTalkNetwork,
+    features: Features,
+    key_frames: np.ndarray,
+    frame_count: int,
+    fps: float,
+    style_weights: np.ndarray,
 ) -> np.ndarray:
-    """The paper's ablation without CMC: LKMA's key motions joined by straight lines. As ``run``."""
+    """The paper's ablation without CMC: LKMA's key motions joined by straight lines. As ``predict_motion``."""
 
     def joined(batch: Batch) -> torch.Tensor:
-        poses = network.keys(network.hear(batch), batch)[0].float().cpu().numpy()
-        at, every = batch.keys[0].cpu().numpy(), np.arange(batch.times.shape[1])
+        poses = network.predict_keys(network.encode_audio(batch), batch)[0].float().cpu().numpy()
+        at, every = batch.key_frames[0].cpu().numpy(), np.arange(batch.times.shape[1])
         lines = np.stack([np.interp(every, at, poses[:, i]) for i in range(poses.shape[1])], 1)
         return torch.from_numpy(lines.astype(np.float32))[None]
 
-    return _over_windows(network, features, keys, count, fps, style, joined)
+    return _predict_in_windows(network, features, key_frames, frame_count, fps, style_weights, joined)
 
 
 @torch.inference_mode()
-def _over_windows(
-    network: Network,
+def _predict_in_windows(
+    network: KMTalkNetwork,
     features: Features,
     keys: np.ndarray,
     count: int,
@@ -123,10 +140,10 @@ def _over_windows(
     given: np.ndarray | None = None,
 ) -> np.ndarray:
     times = frame_times(count, fps)
-    audio = features.at(times)
-    out = np.zeros((count, network.shape.out), np.float32)
+    audio = features.interpolate(times)
+    out = np.zeros((count, network.config.output_dim), np.float32)
     total = np.zeros((count, 1), np.float32)
-    for start, stop in windows(count, fps):
+    for start, stop in split_into_windows(count, fps):
         here = (keys >= start) & (keys < stop)
         inside = keys[here] - start
 
@@ -144,17 +161,17 @@ def _over_windows(
             torch.from_numpy(inside)[None],
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
-            change=picked(change),
-            given=picked(given),
+            key_edits=picked(change),
+            given_keys=picked(given),
         )
-        motion = perform(batch.to(network.mean.device))
-        weight = _fade(start, stop, count, fps)
+        motion = perform(batch.to(network.feature_mean.device))
+        weight = _crossfade_weights(start, stop, count, fps)
         out[start:stop] += weight * motion[0].float().cpu().numpy()
         total[start:stop] += weight
     return out / total
 
 
-def _fade(start: int, stop: int, count: int, fps: float) -> np.ndarray:
+def _crossfade_weights(start: int, stop: int, count: int, fps: float) -> np.ndarray:
     """(n, 1): 1 inside a window, falling over its overlaps."""
     place, fade = np.arange(start, stop), OVERLAP * fps
     weight = np.ones(stop - start)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kmtalk.motion.attention import Decoder
-from kmtalk.motion.heads import Head
+from kmtalk.motion.attention import TransformerDecoder
+from kmtalk.motion.heads import OutputHead
 
 
 class KeyMotionDecoder(nn.Module):
     """A[k] (m, d) → K: L(d, f) → TransformerDecoder(f, 4, 2f, 1) → head (paper's supplement, Table 1)."""
 
-    def __init__(self, dimension: int, width: int, dropout: float, head: Head) -> None:
+    def __init__(self, audio_dim: int, d_model: int, dropout: float, head: OutputHead) -> None:
         super().__init__()
-        self.enter = nn.Linear(dimension, width)
-        self.decoder = Decoder(width, dropout)
+        self.input_projection = nn.Linear(audio_dim, d_model)
+        self.decoder = TransformerDecoder(d_model, dropout)
         self.head = head
 
-    def forward(self, audio: Tensor, times: Tensor, real: Tensor) -> Tensor:
-        """``audio`` (B, M, d) at key ``times`` (B, M) s, ``real`` (B, M) → key motions (B, M, out)."""
-        out: Tensor = self.head(self.decoder(self.enter(audio), times, real))
+    def forward(self, audio: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+        """``audio`` (B, M, d) at key ``times`` (B, M) s, ``mask`` (B, M) → key motions (B, M, out)."""
+        out: Tensor = self.head(self.decoder(self.input_projection(audio), times, mask))
         return out

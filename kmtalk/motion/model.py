@@ -15,67 +15,67 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kmtalk.errors import InputError
-from kmtalk.motion.completion import AudioGate, MotionDecoder, Sum, key_lines
-from kmtalk.motion.ear import Ear
-from kmtalk.motion.flow_encoder import FlowEncoder
-from kmtalk.motion.heads import BasisHead, Head, RigHead, VertexHead
+from kmtalk.motion.completion import AdditiveFusion, AudioGate, MotionDecoder, interpolate_keys
+from kmtalk.motion.finetuned_encoder import FineTunedEncoder
+from kmtalk.motion.flow_encoder import MotionFlowEncoder
+from kmtalk.motion.heads import OutputHead, PcaHead, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
 
-STYLE_SIZE = 16
+STYLE_DIM = 16
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a network is. ``width`` is the paper's f, ``dimension`` its d; the flow encoder's FFNs are ``feed`` times
-    as wide inside. ``head`` is "rig" (``names`` are the shapes moved), "vertices" (``vertices`` of the mesh) or
-    "basis" (``components`` of one). ``keys`` lie at "phones" or are "uniform" (motion.inference.place_keys); that,
-    and ``gate`` and ``key_motion`` False, are the paper's ablations. With ``lines`` (ours) CMC says how the motion
+class NetworkConfig:
+    """What a network is. ``d_model`` is the paper's f, ``audio_dim`` its d; the flow encoder's FFNs are ``ffn_multiplier`` times
+    as wide inside. ``head`` is "rig" (``shape_names`` are the shapes moved), "vertices" (``vertices`` of the mesh) or
+    "pca" (``components`` of one). ``key_placement`` lie at "phones" or are "uniform" (motion.inference.place_keys); that,
+    and ``audio_gate`` and ``use_key_motion`` False, are the paper's ablations. With ``residual_over_keys`` (ours) CMC says how the motion
     departs from smooth lines through the key motions, so that it follows keys that were edited; without, as in the
-    paper, it makes the motion from its latent alone. ``ear`` is the config of the wav2vec 2.0 that is learnt along
+    paper, it makes the motion from its latent alone. ``finetuned_encoder`` is the config of the wav2vec 2.0 that is learnt along
     (motion.ear), "" where the encoder is frozen."""
 
     encoder: str
-    dimension: int
-    width: int = 256
-    heads: int = 8
-    blocks: int = 6
+    audio_dim: int
+    d_model: int = 256
+    num_heads: int = 8
+    num_layers: int = 6
     dropout: float = 0.1
-    feed: int = 2
+    ffn_multiplier: int = 2
     head: str = "rig"
-    names: tuple[str, ...] = ()
+    shape_names: tuple[str, ...] = ()
     vertices: int = 0
     components: int = 0
     styles: tuple[str, ...] = ("neutral",)
-    gate: bool = True
-    key_motion: bool = True
-    keys: str = "phones"
-    lines: bool = False
-    ear: str = ""
+    audio_gate: bool = True
+    use_key_motion: bool = True
+    key_placement: str = "phones"
+    residual_over_keys: bool = False
+    finetuned_encoder: str = ""
 
     @property
-    def out(self) -> int:
+    def output_dim(self) -> int:
         """Numbers a frame of motion holds: R, or 3V."""
-        return len(self.names) if self.head == "rig" else 3 * self.vertices
+        return len(self.shape_names) if self.head == "rig" else 3 * self.vertices
 
 
 @dataclass
 class Batch:
     """Clips of different lengths, padded. ``features`` (B, N, d), or (B, N, c) for an ear, at ``times`` (B, N) s,
-    ``real`` (B, N); ``keys`` (B, M) frame indices, ``keys_real`` (B, M); ``style`` (B, S) shares that sum to one.
-    ``motion`` (B, N, out), ``shut`` (B, N) bilabial contact and ``phones`` are the truth, in training;
-    ``change`` (B, M, out) is by how much the poses at its keys were edited; ``given`` (B, M, out) are key motions of
+    ``frame_mask`` (B, N); ``key_placement`` (B, M) frame indices, ``key_mask`` (B, M); ``style_weights`` (B, S) shares that sum to one.
+    ``motion`` (B, N, out), ``bilabial_closure`` (B, N) bilabial contact and ``phones`` are the truth, in training;
+    ``key_edits`` (B, M, out) is by how much the poses at its keys were edited; ``given_keys`` (B, M, out) are key motions of
     another system, in place of LKMA's."""
 
     features: Tensor
     times: Tensor
-    real: Tensor
-    keys: Tensor
-    keys_real: Tensor
-    style: Tensor
+    frame_mask: Tensor
+    key_frames: Tensor
+    key_mask: Tensor
+    style_weights: Tensor
     motion: Tensor | None = None
-    shut: Tensor | None = None
-    change: Tensor | None = None
-    given: Tensor | None = None
+    bilabial_closure: Tensor | None = None
+    key_edits: Tensor | None = None
+    given_keys: Tensor | None = None
     phones: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -86,89 +86,99 @@ class Batch:
         return Batch(**values, phones=[p.to(device) for p in self.phones])  # type: ignore[arg-type]
 
 
-class Network(nn.Module):
+class KMTalkNetwork(nn.Module):
     """LKMA and CMC together (KMTalk, Fig. 2)."""
 
-    mean: Tensor
-    scale: Tensor
+    feature_mean: Tensor
+    feature_std: Tensor
 
-    def __init__(self, shape: Shape, basis: Tensor | None = None) -> None:
+    def __init__(self, shape: NetworkConfig, basis: Tensor | None = None) -> None:
         super().__init__()
-        self.shape = shape
-        self.facts: dict[str, Any] = {}
-        d, f = shape.dimension, shape.width
-        self.ear = Ear(shape.ear) if shape.ear else None
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("scale", torch.ones(d))
-        self.styles = nn.Parameter(torch.randn(len(shape.styles), STYLE_SIZE) * 0.5)
-        self.manner = nn.Linear(STYLE_SIZE, d)
+        self.config = shape
+        self.metadata: dict[str, Any] = {}
+        d, f = shape.audio_dim, shape.d_model
+        self.finetuned_encoder = FineTunedEncoder(shape.finetuned_encoder) if shape.finetuned_encoder else None
+        self.register_buffer("feature_mean", torch.zeros(d))
+        self.register_buffer("feature_std", torch.ones(d))
+        self.style_embeddings = nn.Parameter(torch.randn(len(shape.styles), STYLE_DIM) * 0.5)
+        self.style_projection = nn.Linear(STYLE_DIM, d)
 
-        def head() -> Head:
+        def head() -> OutputHead:
             if shape.head == "rig":
-                return RigHead(f, shape.out)
+                return RigHead(f, shape.output_dim)
             if shape.head == "vertices":
-                return VertexHead(f, shape.out)
-            return BasisHead(f, torch.zeros(shape.components, shape.out) if basis is None else basis)
+                return VertexHead(f, shape.output_dim)
+            return PcaHead(f, torch.zeros(shape.components, shape.output_dim) if basis is None else basis)
 
-        self.key_motion = KeyMotionDecoder(d, f, shape.dropout, head())
-        self.flow = FlowEncoder(shape.out, d, f, shape.heads, shape.blocks, shape.dropout, shape.feed)
-        self.mix: nn.Module = AudioGate(d) if shape.gate else Sum()
-        self.decoder = MotionDecoder(d, f, shape.dropout, head())
+        self.key_motion_decoder = KeyMotionDecoder(d, f, shape.dropout, head())
+        self.flow_encoder = MotionFlowEncoder(
+            shape.output_dim, d, f, shape.num_heads, shape.num_layers, shape.dropout, shape.ffn_multiplier
+        )
+        self.fusion: nn.Module = AudioGate(d) if shape.audio_gate else AdditiveFusion()
+        self.motion_decoder = MotionDecoder(d, f, shape.dropout, head())
 
-    def hear(self, batch: Batch) -> Tensor:
+    def encode_audio(self, batch: Batch) -> Tensor:
         """Audio features, standardised, coloured by style: A (B, N, d)."""
-        heard = batch.features if self.ear is None else self.ear(batch.features, batch.real)
-        audio = (heard - self.mean) / self.scale
-        out: Tensor = audio + self.manner(batch.style @ self.styles)[:, None]
+        heard = (
+            batch.features
+            if self.finetuned_encoder is None
+            else self.finetuned_encoder(batch.features, batch.frame_mask)
+        )
+        audio = (heard - self.feature_mean) / self.feature_std
+        out: Tensor = audio + self.style_projection(batch.style_weights @ self.style_embeddings)[:, None]
         return out
 
-    def keys(self, audio: Tensor, batch: Batch) -> Tensor:
+    def predict_keys(self, audio: Tensor, batch: Batch) -> Tensor:
         """LKMA: key motions (B, M, out); those of another system, where the batch brings them."""
-        if batch.given is not None:
-            return batch.given
-        if not self.shape.key_motion:
-            return torch.zeros(*batch.keys.shape, self.shape.out, device=audio.device)
-        at_keys = audio.gather(1, batch.keys[..., None].expand(-1, -1, audio.shape[2]))
-        out: Tensor = self.key_motion(at_keys, batch.times.gather(1, batch.keys), batch.keys_real)
+        if batch.given_keys is not None:
+            return batch.given_keys
+        if not self.config.use_key_motion:
+            return torch.zeros(*batch.key_frames.shape, self.config.output_dim, device=audio.device)
+        at_keys = audio.gather(1, batch.key_frames[..., None].expand(-1, -1, audio.shape[2]))
+        out: Tensor = self.key_motion_decoder(at_keys, batch.times.gather(1, batch.key_frames), batch.key_mask)
         return out
 
-    def complete(self, audio: Tensor, keys: Tensor, batch: Batch) -> Tensor:
+    def complete_motion(self, audio: Tensor, key_motions: Tensor, batch: Batch) -> Tensor:
         """CMC: motion (B, N, out) from key motions (B, M, out)."""
-        flow = self.flow(keys, batch.keys, batch.keys_real, batch.times, batch.real)
-        lines = key_lines(keys, batch.keys, batch.keys_real, batch.times.shape[1]) if self.shape.lines else None
-        out: Tensor = self.decoder(self.mix(audio, flow), batch.times, batch.real, lines)
+        flow = self.flow_encoder(key_motions, batch.key_frames, batch.key_mask, batch.times, batch.frame_mask)
+        lines = (
+            interpolate_keys(key_motions, batch.key_frames, batch.key_mask, batch.times.shape[1])
+            if self.config.residual_over_keys
+            else None
+        )
+        out: Tensor = self.motion_decoder(self.fusion(audio, flow), batch.times, batch.frame_mask, lines)
         return out
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Key motions (B, M, out), edited where the batch says so, and motion (B, N, out)."""
-        audio = self.hear(batch)
-        keys = self.keys(audio, batch)
-        if batch.change is not None:
-            keys = keys + batch.change
-        return keys, self.complete(audio, keys, batch)
+        audio = self.encode_audio(batch)
+        keys = self.predict_keys(audio, batch)
+        if batch.key_edits is not None:
+            keys = keys + batch.key_edits
+        return keys, self.complete_motion(audio, keys, batch)
 
-    def save(self, path: Path, facts: dict[str, object] | None = None) -> None:
-        """Write as safetensors: weights float16, the shape and ``facts`` as metadata."""
+    def save(self, path: Path, metadata: dict[str, object] | None = None) -> None:
+        """Write as safetensors: weights float16, the shape and ``metadata`` as metadata."""
         tensors = {k: v.detach().to(torch.float16).contiguous().cpu() for k, v in self.state_dict().items()}
-        note = {"shape": asdict(self.shape), "facts": facts or {}}
+        header = {"config": asdict(self.config), "metadata": metadata or {}}
         temporary = path.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"kmtalk": json.dumps(note, sort_keys=True)})
+        save_file(tensors, temporary, metadata={"kmtalk": json.dumps(header, sort_keys=True)})
         temporary.chmod(0o644)  # safetensors writes for the owner alone
         temporary.replace(path)
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path) -> KMTalkNetwork:
     """A network written by ``Network.save``, ready for use; raises InputError where the file is not one."""
     if not path.is_file():
         raise InputError(f"{path}: no such network weights")
     try:
         with safe_open(path, "pt") as file:
-            note = json.loads(file.metadata()["kmtalk"])
+            header = json.loads(file.metadata()["kmtalk"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in note["shape"].items()}
-        network = Network(Shape(**known))
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
+        network = KMTalkNetwork(NetworkConfig(**fields))
         network.load_state_dict(tensors)
-        network.facts = dict(note.get("facts", {}))
+        network.metadata = dict(header.get("metadata", {}))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:
@@ -177,7 +187,7 @@ def load_network(path: Path) -> Network:
     return network.eval()
 
 
-def style_shares(shape: Shape, style: str | dict[str, float] | None) -> np.ndarray:
+def style_mixture(shape: NetworkConfig, style: str | dict[str, float] | None) -> np.ndarray:
     """(S,) float32 that sum to one: a style picked by name, mixed by shares, or the mean (None)."""
     if style is None:
         return np.full(len(shape.styles), 1 / len(shape.styles), np.float32)

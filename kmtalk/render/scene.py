@@ -24,7 +24,7 @@ LIGHTS = (
 AMBIENT = 0.20
 
 
-class Normals:
+class VertexNormals:
     """Smooth vertex normals of one topology: sparse incidence × face cross products."""
 
     def __init__(self, faces: np.ndarray, count: int) -> None:
@@ -107,7 +107,7 @@ class _Offscreen(pyrender.OffscreenRenderer):
         self._renderer = _Renderer(self.viewport_width, self.viewport_height)
 
 
-class Stage:
+class SceneRenderer:
     """A face that is redrawn by updating its vertex buffer in place, with the points ``framed`` (P, 3) in view.
 
     ``quality`` "draft" lights each vertex in numpy and draws flat; "high" lets the GPU light every
@@ -131,7 +131,7 @@ class Stage:
         corners = vertices[faces]
         volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
         faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # wound outwards
-        self._normals = Normals(faces, len(vertices))
+        self._normals = VertexNormals(faces, len(vertices))
         pose, distance = frame_camera(framed, width / height, yaw, pitch)
         self._lights = [(_unit(pose[:3, :3] @ np.array(d)), np.array(c, np.float32)) for d, c in LIGHTS]
         # vertex: position 3, normal 3, colour 4
@@ -178,7 +178,7 @@ class Stage:
     def _paint(self, srgb: np.ndarray) -> None:
         self._albedo = (srgb**2.2).astype(np.float32)
 
-    def draw(self, vertices: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
+    def render(self, vertices: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
         """Vertices (V, 3), in new ``colors`` (V, 3) sRGB of 0 to 1 where they are given → picture (H, W, 3) uint8."""
         if colors is not None:
             self._paint(colors)

@@ -15,7 +15,7 @@ import soundfile
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
-from kmtalk.face.rig import similarity
+from kmtalk.face.rig import fit_scale_and_rotation
 from kmtalk.speech.audio import Audio
 
 
@@ -46,11 +46,11 @@ def render_video(
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         sound = Path(folder) / "sound.wav"
         soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
-        put_face(Path(folder) / "face.npz", motion)
-        return run_child(Path(folder), job | {"audio": str(sound), "output": str(path)}, advance)
+        write_render_input(Path(folder) / "face.npz", motion)
+        return run_render_process(Path(folder), job | {"audio": str(sound), "output": str(path)}, advance)
 
 
-def contact_sheet(
+def render_contact_sheet(
     motion: Motion,
     frames: Sequence[int],
     labels: Sequence[str],
@@ -74,34 +74,34 @@ def contact_sheet(
         "output": str(path),
     }
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        put_face(Path(folder) / "face.npz", motion)
-        run_child(Path(folder), job, lambda frame: None)
+        write_render_input(Path(folder) / "face.npz", motion)
+        run_render_process(Path(folder), job, lambda frame: None)
 
 
-def put_face(path: Path, motion: Motion) -> None:
+def write_render_input(path: Path, motion: Motion) -> None:
     """Write what the child process needs to draw a motion."""
     template = motion.rig.template
-    _, offsets, weights = motion.rig.played(motion.weights)
+    _, offsets, weights = motion.rig.morph_targets(motion.weights)
     arrays = {
         "vertices": template.vertices,
         "faces": template.faces,
         "offsets": offsets,
         "weights": weights.astype(np.float32),
-        "upright": upright(motion),
+        "upright": upright_rotation(motion),
     }
-    colors = template.colors if template.colors is not None else template.tint
+    colors = template.colors if template.colors is not None else template.preview_colors
     if colors is not None:
         arrays["colors"] = colors
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
-def run_child(folder: Path, job: dict[str, Any], advance: Callable[[int], None]) -> str:
+def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int], None]) -> str:
     """Let the child process do a job whose faces lie in ``folder``; returns the OpenGL used. Raises InputError where
     nothing can draw."""
     (folder / "job.json").write_text(json.dumps(job))
     with (folder / "errors").open("w+") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "kmtalk.render.child", str(folder)],
+            [sys.executable, "-m", "kmtalk.render.worker", str(folder)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -127,10 +127,10 @@ def run_child(folder: Path, job: dict[str, Any], advance: Callable[[int], None])
     return name
 
 
-def upright(motion: Motion) -> np.ndarray:
+def upright_rotation(motion: Motion) -> np.ndarray:
     """Rotation (3, 3) that turns the template as the rig's head stands: y up, z forward."""
-    reference = motion.rig.upright
+    reference = motion.rig.upright_vertices
     if reference is None:
         return np.eye(3, dtype=np.float32)
-    _, rotation = similarity(motion.rig.template.vertices, reference)
+    _, rotation = fit_scale_and_rotation(motion.rig.template.vertices, reference)
     return rotation.astype(np.float32)

@@ -48,7 +48,7 @@ class Alignment:
     aligner: str = ""
     unaligned: tuple[tuple[float, float], ...] = ()
 
-    def later(self, seconds: float) -> Alignment:
+    def shifted(self, seconds: float) -> Alignment:
         """The same, put off by ``seconds``."""
         if not seconds:
             return self
@@ -57,7 +57,7 @@ class Alignment:
         unaligned = tuple((start + seconds, end + seconds) for start, end in self.unaligned)
         return replace(self, phones=phones, words=words, unaligned=unaligned)
 
-    def speaking(self, times: np.ndarray) -> np.ndarray:
+    def speech_mask(self, times: np.ndarray) -> np.ndarray:
         """Which ``times`` (N,) in seconds are of speech: from 0.1 s before the first phone to 0.2 s after the last."""
         if not self.phones:
             return np.zeros(len(times), bool)
@@ -101,9 +101,9 @@ def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:
     if not phone_tiers:
         names = ", ".join(grid.tierNames) or "none"
         raise InputError(f'{path}: no tier whose name contains "phone" (tiers: {names})')
-    phones = tuple(Phone(label, s, e) for s, e, label in _entries(path, grid, phone_tiers[0]))
+    phones = tuple(Phone(label, s, e) for s, e, label in _read_entries(path, grid, phone_tiers[0]))
     word_tiers = [name for name in grid.tierNames if "word" in name.lower()]
-    words = tuple(Word(label, s, e) for s, e, label in _entries(path, grid, word_tiers[0])) if word_tiers else ()
+    words = tuple(Word(label, s, e) for s, e, label in _read_entries(path, grid, word_tiers[0])) if word_tiers else ()
     if not phones:
         raise InputError(f'{path}: tier "{phone_tiers[0]}" holds no phones')
     for kind, items in (("phone", phones), ("word", words)):
@@ -116,7 +116,7 @@ def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:
     return Alignment(phones, words, status="given", aligner=path.name)
 
 
-def _entries(path: Path, grid: textgrid.Textgrid, name: str) -> list[tuple[float, float, str]]:
+def _read_entries(path: Path, grid: textgrid.Textgrid, name: str) -> list[tuple[float, float, str]]:
     tier = grid.getTier(name)
     if not isinstance(tier, textgrid.IntervalTier):
         raise InputError(f'{path}: tier "{name}" is a point tier; phones need intervals')

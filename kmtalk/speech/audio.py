@@ -38,9 +38,9 @@ class Audio:
         return len(self.original) / self.original_rate
 
     @property
-    def silent(self) -> bool:
+    def is_silent(self) -> bool:
         """True where nothing in the clip is louder than SILENCE_DB."""
-        return bool(loudness(self.samples).max(initial=-np.inf) < SILENCE_DB)
+        return bool(rms_level(self.samples).max(initial=-np.inf) < SILENCE_DB)
 
 
 def load_audio(path: str | Path) -> Audio:
@@ -60,14 +60,14 @@ def load_audio(path: str | Path) -> Audio:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
-        with _decoders_kept_quiet():
+        with _suppress_stderr():
             data, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, TypeError):
         data, rate = _read_with_av(path)
-    return from_samples(data, rate, str(path))
+    return audio_from_samples(data, rate, str(path))
 
 
-def from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
+def audio_from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
     """Audio from samples (S,) or (S, C) in [-1, 1] at ``rate`` Hz; raises InputError as load_audio."""
     data = np.asarray(data, np.float32)
     data = data[:, None] if data.ndim == 1 else data
@@ -85,7 +85,7 @@ def from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
 
 
 @contextmanager
-def _decoders_kept_quiet() -> Iterator[None]:
+def _suppress_stderr() -> Iterator[None]:
     """libmpg123 talks on the process's stderr about files that are none of its own."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -129,7 +129,7 @@ def _read_with_av(path: Path) -> tuple[np.ndarray, int]:
     return np.concatenate([np.zeros((late, data.shape[1]), np.float32), data]), rate
 
 
-def loudness(samples: np.ndarray, window: float = 0.025, hop: float = 0.010) -> np.ndarray:
+def rms_level(samples: np.ndarray, window: float = 0.025, hop: float = 0.010) -> np.ndarray:
     """RMS level in dBFS of mono samples at SAMPLE_RATE, one value every ``hop`` seconds.
 
     Value i describes the ``window`` seconds centred on (i + 0.5)·hop.
@@ -144,9 +144,9 @@ def loudness(samples: np.ndarray, window: float = 0.025, hop: float = 0.010) -> 
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
-def speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin: float = 0.1) -> tuple[float, float]:
+def detect_speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin: float = 0.1) -> tuple[float, float]:
     """Seconds (start, end) of the part that is not leading or trailing silence, with a margin."""
-    level = loudness(samples)
+    level = rms_level(samples)
     active = np.flatnonzero(level > max(np.percentile(level, 98) - below_peak_db, SILENCE_DB))
     end = len(samples) / SAMPLE_RATE
     if not len(active):

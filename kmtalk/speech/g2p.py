@@ -56,7 +56,7 @@ def _weights() -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def _cell(x: np.ndarray, h: np.ndarray, side: str) -> np.ndarray:
+def _gru_cell(x: np.ndarray, h: np.ndarray, side: str) -> np.ndarray:
     w = _weights()
     a = w[f"{side}_w_ih"] @ x + w[f"{side}_b_ih"]
     b = w[f"{side}_w_hh"] @ h + w[f"{side}_b_hh"]
@@ -75,11 +75,11 @@ def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
         return ()
     h = np.zeros(w["enc_w_hh"].shape[1])
     for symbol in [*letters, "</s>"]:
-        h = _cell(w["enc_emb"][_LETTERS.index(symbol)], h, "enc")
+        h = _gru_cell(w["enc_emb"][_LETTERS.index(symbol)], h, "enc")
     out: list[str] = []
     last = _PHONES.index("<s>")
     for _ in range(_LONGEST):
-        h = _cell(w["dec_emb"][last], h, "dec")
+        h = _gru_cell(w["dec_emb"][last], h, "dec")
         last = int((w["fc_w"] @ h + w["fc_b"]).argmax())
         if _PHONES[last] == "</s>":
             break

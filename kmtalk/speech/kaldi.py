@@ -17,64 +17,64 @@ class KaldiError(ValueError):
     """The bytes are not the Kaldi object that was expected."""
 
 
-class Reader:
+class KaldiReader:
     """A cursor over Kaldi's binary format (after its "\\0B" mark)."""
 
     def __init__(self, data: bytes) -> None:
         if data[:2] != b"\0B":
             raise KaldiError("not a binary Kaldi file")
-        self.data, self.at = data, 2
+        self.data, self.position = data, 2
 
-    def token(self) -> str:
+    def read_token(self) -> str:
         try:
-            end = self.data.index(b" ", self.at)
-            text = self.data[self.at : end].decode("ascii")
+            end = self.data.index(b" ", self.position)
+            text = self.data[self.position : end].decode("ascii")
         except ValueError as error:
-            raise KaldiError(f"token expected at byte {self.at}") from error
-        self.at = end + 1
+            raise KaldiError(f"token expected at byte {self.position}") from error
+        self.position = end + 1
         return text
 
-    def expect(self, *tokens: str) -> str:
-        found = self.token()
+    def expect_token(self, *tokens: str) -> str:
+        found = self.read_token()
         if found not in tokens:
             raise KaldiError(f"{' or '.join(tokens)} expected, {found!r} found")
         return found
 
-    def number(self, kind: str = "i") -> float:
-        self.at += 1  # the size byte
-        (value,) = struct.unpack_from("<" + kind, self.data, self.at)
-        self.at += struct.calcsize(kind)
+    def read_number(self, kind: str = "i") -> float:
+        self.position += 1  # the size byte
+        (value,) = struct.unpack_from("<" + kind, self.data, self.position)
+        self.position += struct.calcsize(kind)
         return value
 
-    def integer(self) -> int:
-        return int(self.number("i"))
+    def read_int(self) -> int:
+        return int(self.read_number("i"))
 
-    def integers(self) -> np.ndarray:
-        self.at += 1
-        (count,) = struct.unpack_from("<i", self.data, self.at)
-        self.at += 4
+    def read_int_vector(self) -> np.ndarray:
+        self.position += 1
+        (count,) = struct.unpack_from("<i", self.data, self.position)
+        self.position += 4
         return self._array("<i4", count)
 
-    def vector(self) -> np.ndarray:
-        kind = "<f4" if self.expect("FV", "DV") == "FV" else "<f8"
-        return self._array(kind, self.integer())
+    def read_vector(self) -> np.ndarray:
+        kind = "<f4" if self.expect_token("FV", "DV") == "FV" else "<f8"
+        return self._array(kind, self.read_int())
 
-    def matrix(self) -> np.ndarray:
-        kind = "<f4" if self.expect("FM", "DM") == "FM" else "<f8"
-        rows, columns = self.integer(), self.integer()
+    def read_matrix(self) -> np.ndarray:
+        kind = "<f4" if self.expect_token("FM", "DM") == "FM" else "<f8"
+        rows, columns = self.read_int(), self.read_int()
         return self._array(kind, rows * columns).reshape(rows, columns)
 
     def _array(self, kind: str, count: int) -> np.ndarray:
         size = np.dtype(kind).itemsize * count
-        if count < 0 or self.at + size > len(self.data):
+        if count < 0 or self.position + size > len(self.data):
             raise KaldiError("the file ends early")
-        values = np.frombuffer(self.data, kind, count, self.at)
-        self.at += size
+        values = np.frombuffer(self.data, kind, count, self.position)
+        self.position += size
         return values
 
 
 @dataclass(frozen=True)
-class Gaussians:
+class DiagonalGmm:
     """One mixture with diagonal covariance: ``constants`` (G,), ``means_invvars`` and ``inv_vars`` (G, D)."""
 
     constants: np.ndarray
@@ -98,105 +98,105 @@ class AcousticModel:
 
     topology: Mapping[int, list[int]]
     transitions: Mapping[tuple[int, int, int], list[tuple[int, float]]]
-    mixtures: list[Gaussians]
+    mixtures: list[DiagonalGmm]
 
 
 def read_acoustic_model(data: bytes) -> AcousticModel:
     """A ``final.mdl`` or ``final.alimdl``."""
-    reader = Reader(data)
-    reader.expect("<TransitionModel>")
-    reader.expect("<Topology>")
-    phones = reader.integers()
-    entry_of_phone = reader.integers()
-    count = reader.integer()
+    reader = KaldiReader(data)
+    reader.expect_token("<TransitionModel>")
+    reader.expect_token("<Topology>")
+    phones = reader.read_int_vector()
+    entry_of_phone = reader.read_int_vector()
+    count = reader.read_int()
     two_pdfs = count == -1  # newer topologies: self-loops may have a pdf of their own
     if two_pdfs:
-        count = reader.integer()
+        count = reader.read_int()
     entries: list[list[tuple[int, list[int]]]] = []
     for _ in range(count):
         states = []
-        for _ in range(reader.integer()):
-            pdf_class = reader.integer()
+        for _ in range(reader.read_int()):
+            pdf_class = reader.read_int()
             if two_pdfs:
-                reader.integer()
+                reader.read_int()
             nexts = []
-            for _ in range(reader.integer()):
-                nexts.append(reader.integer())
-                reader.number("f")
+            for _ in range(reader.read_int()):
+                nexts.append(reader.read_int())
+                reader.read_number("f")
             states.append((pdf_class, nexts))
         entries.append(states)
-    reader.expect("</Topology>")
-    width = 3 if reader.expect("<Triples>", "<Tuples>") == "<Triples>" else 4
-    tuples = [tuple(reader.integer() for _ in range(width)) for _ in range(reader.integer())]
-    reader.expect("</Triples>", "</Tuples>")
-    reader.expect("<LogProbs>")
-    log_probs = reader.vector()
-    reader.expect("</LogProbs>")
-    reader.expect("</TransitionModel>")
+    reader.expect_token("</Topology>")
+    width = 3 if reader.expect_token("<Triples>", "<Tuples>") == "<Triples>" else 4
+    tuples = [tuple(reader.read_int() for _ in range(width)) for _ in range(reader.read_int())]
+    reader.expect_token("</Triples>", "</Tuples>")
+    reader.expect_token("<LogProbs>")
+    log_probs = reader.read_vector()
+    reader.expect_token("</LogProbs>")
+    reader.expect_token("</TransitionModel>")
     transitions: dict[tuple[int, int, int], list[tuple[int, float]]] = {}
     at = 1  # transition ids count from one
     for phone, state, pdf, *_ in tuples:
         nexts = entries[entry_of_phone[phone]][state][1]
         transitions[phone, state, pdf] = [(n, float(log_probs[at + k])) for k, n in enumerate(nexts)]
         at += len(nexts)
-    reader.expect("<DIMENSION>")
-    reader.integer()
-    reader.expect("<NUMPDFS>")
-    mixtures = [_read_mixture(reader) for _ in range(reader.integer())]
+    reader.expect_token("<DIMENSION>")
+    reader.read_int()
+    reader.expect_token("<NUMPDFS>")
+    mixtures = [_read_mixture(reader) for _ in range(reader.read_int())]
     # the last state of an entry is the final one and emits nothing
     topology = {int(p): [c for c, _ in entries[entry_of_phone[p]][:-1]] for p in phones}
     return AcousticModel(topology, transitions, mixtures)
 
 
-def _read_mixture(reader: Reader) -> Gaussians:
-    reader.expect("<DiagGMM>")
-    if reader.expect("<GCONSTS>", "<WEIGHTS>") == "<GCONSTS>":
-        reader.vector()
-        reader.expect("<WEIGHTS>")
-    weights = reader.vector()
-    reader.expect("<MEANS_INVVARS>")
-    means_invvars = reader.matrix()
-    reader.expect("<INV_VARS>")
-    inv_vars = reader.matrix()
-    reader.expect("</DiagGMM>")
+def _read_mixture(reader: KaldiReader) -> DiagonalGmm:
+    reader.expect_token("<DiagGMM>")
+    if reader.expect_token("<GCONSTS>", "<WEIGHTS>") == "<GCONSTS>":
+        reader.read_vector()
+        reader.expect_token("<WEIGHTS>")
+    weights = reader.read_vector()
+    reader.expect_token("<MEANS_INVVARS>")
+    means_invvars = reader.read_matrix()
+    reader.expect_token("<INV_VARS>")
+    inv_vars = reader.read_matrix()
+    reader.expect_token("</DiagGMM>")
     dimension = inv_vars.shape[1]
     constants = np.log(weights) - 0.5 * (
         dimension * np.log(2 * np.pi) - np.log(inv_vars).sum(1) + (means_invvars**2 / inv_vars).sum(1)
     )
-    return Gaussians(constants, means_invvars, inv_vars)
+    return DiagonalGmm(constants, means_invvars, inv_vars)
 
 
-class Tree:
+class DecisionTree:
     """The decision tree from a phone in context and its pdf class to a pdf."""
 
     def __init__(self, data: bytes) -> None:
-        reader = Reader(data)
-        reader.expect("ContextDependency")
-        self.width, self.centre = reader.integer(), reader.integer()
-        reader.expect("ToPdf")
+        reader = KaldiReader(data)
+        reader.expect_token("ContextDependency")
+        self.width, self.center = reader.read_int(), reader.read_int()
+        reader.expect_token("ToPdf")
         self._root = self._event_map(reader)
         self._known: dict[tuple[int, ...], int] = {}
 
-    def _event_map(self, reader: Reader) -> object:
-        kind = reader.expect("NULL", "CE", "TE", "SE")
+    def _event_map(self, reader: KaldiReader) -> object:
+        kind = reader.expect_token("NULL", "CE", "TE", "SE")
         if kind == "NULL":
             return None
         if kind == "CE":
-            return reader.integer()
-        key = reader.integer()
+            return reader.read_int()
+        key = reader.read_int()
         if kind == "TE":
-            size = int(reader.number("I"))
-            reader.expect("(")
+            size = int(reader.read_number("I"))
+            reader.expect_token("(")
             table = [self._event_map(reader) for _ in range(size)]
-            reader.expect(")")
+            reader.expect_token(")")
             return ("table", key, table)
-        yes = frozenset(reader.integers().tolist())
-        reader.expect("{")
+        yes = frozenset(reader.read_int_vector().tolist())
+        reader.expect_token("{")
         branches = (self._event_map(reader), self._event_map(reader))
-        reader.expect("}")
+        reader.expect_token("}")
         return ("split", key, yes, branches)
 
-    def pdf(self, context: tuple[int, ...], pdf_class: int) -> int:
+    def pdf_id(self, context: tuple[int, ...], pdf_class: int) -> int:
         """``context`` are phone ids around and with the centre, 0 where there is none."""
         wanted = (*context, pdf_class)
         if wanted not in self._known:

@@ -32,7 +32,7 @@ _CURRENCY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
 
 
-def check_text(text: str, source: str = "the text") -> None:
+def check_spoken_text(text: str, source: str = "the text") -> None:
     """Raise InputError where there is nothing to say in any script."""
     if not text.strip():
         raise InputError(f"{source}: is empty; give the words that are spoken, or leave --text out")
@@ -40,7 +40,7 @@ def check_text(text: str, source: str = "the text") -> None:
         raise InputError(f"{source}: holds no letter or digit of any script")
 
 
-def to_words(text: str, language: str = "en") -> list[str]:
+def tokenize_words(text: str, language: str = "en") -> list[str]:
     """Words in lower case, in speaking order; ALL-CAPS acronyms of 2 to 5 letters keep their case.
 
     Numbers are spelled out by num2words where it knows the language (years, ordinals, decimals,
@@ -50,11 +50,11 @@ def to_words(text: str, language: str = "en") -> list[str]:
     if _DECIMAL_COMMA.fullmatch(language):
         text = re.sub(r"(?<=\d)[.,](?=\d)", lambda m: "," if m[0] == "." else ".", text)
     if language == "en":
-        text = _english(text)
-    text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: _number(m[0].replace(",", ""), language, "cardinal"), text)
-    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: _number(m[1], language, "ordinal"), text)
-    text = re.sub(r"\d+\.\d+", lambda m: _number(m[0], language, "cardinal"), text)
-    text = re.sub(r"\d+", lambda m: f" {_digits(m[0], language)} ", text)
+        text = _expand_english(text)
+    text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: _spoken_number(m[0].replace(",", ""), language, "cardinal"), text)
+    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: _spoken_number(m[1], language, "ordinal"), text)
+    text = re.sub(r"\d+\.\d+", lambda m: _spoken_number(m[0], language, "cardinal"), text)
+    text = re.sub(r"\d+", lambda m: f" {_spoken_digits(m[0], language)} ", text)
     words: list[str] = []
     for match in _TOKEN.finditer(text):
         token = match[0].strip("-").rstrip("'") if not match[0].lower().endswith("s'") else match[0].rstrip("'")
@@ -66,11 +66,13 @@ def to_words(text: str, language: str = "en") -> list[str]:
     return words
 
 
-def _english(text: str) -> str:
+def _expand_english(text: str) -> str:
     for sign, (unit, part) in _CURRENCY.items():
         money = re.compile(rf"\{sign}\s?(\d[\d,]*)(?:\.(\d+))?(?:\s(thousand|million|billion|trillion)\b)?")
-        text = money.sub(partial(_money, unit=unit, small=part), text)
-    text = re.sub(r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _clock(m[2])), text)
+        text = money.sub(partial(_spoken_money, unit=unit, small=part), text)
+    text = re.sub(
+        r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _spoken_minutes(m[2])), text
+    )
     for sign, word in _SIGNS.items():
         text = text.replace(sign, word)
     text = re.sub(r"\b([A-Za-z])\.([A-Za-z])\.(?:([A-Za-z])\.)?", lambda m: "".join(g for g in m.groups() if g), text)
@@ -83,24 +85,24 @@ def _english(text: str) -> str:
     return re.sub(r"\b([A-Za-z]{2,6})\b\.?", lambda m: _ABBREVIATIONS.get(m[1].lower(), m[0]), text)
 
 
-def _clock(minutes: str) -> str:
+def _spoken_minutes(minutes: str) -> str:
     return f"oh {minutes[1]}" if minutes[0] == "0" else minutes
 
 
-def _money(match: re.Match[str], unit: str, small: str) -> str:
+def _spoken_money(match: re.Match[str], unit: str, small: str) -> str:
     whole, part, scale = match.groups()
     whole = whole.replace(",", "")
     if scale or (part and len(part) != 2):
-        amount = _number(f"{whole}.{part}" if part else whole, "en", "cardinal")
+        amount = _spoken_number(f"{whole}.{part}" if part else whole, "en", "cardinal")
         return f"{amount}{scale or ''} {unit}s"
-    words = f"{_number(whole, 'en', 'cardinal')}{unit}{'' if int(whole) == 1 else 's'}"
+    words = f"{_spoken_number(whole, 'en', 'cardinal')}{unit}{'' if int(whole) == 1 else 's'}"
     if part and int(part):
         plural = small if int(part) == 1 else ("pence" if small == "penny" else small + "s")
         words += f" and {num2words(int(part))} {plural}"
     return words
 
 
-def _number(digits: str, language: str, form: str) -> str:
+def _spoken_number(digits: str, language: str, form: str) -> str:
     try:
         if len(digits) > 15 or (language == "am" and len(digits) > 3):  # num2words never ends on Amharic thousands
             raise OverflowError
@@ -110,10 +112,10 @@ def _number(digits: str, language: str, form: str) -> str:
         return f" {' '.join(digits.replace('.', ' '))} "
 
 
-def _digits(digits: str, language: str) -> str:
+def _spoken_digits(digits: str, language: str) -> str:
     if (len(digits) > 1 and digits[0] == "0") or len(digits) > 6:
-        return " ".join(_number(d, language, "cardinal") for d in digits)
+        return " ".join(_spoken_number(d, language, "cardinal") for d in digits)
     value = int(digits)
     if len(digits) == 4 and language == "en" and (1100 <= value < 2000 or 2010 <= value < 2100):
-        return _number(digits, language, "year")
-    return _number(digits, language, "cardinal")
+        return _spoken_number(digits, language, "year")
+    return _spoken_number(digits, language, "cardinal")

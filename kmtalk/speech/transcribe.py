@@ -6,7 +6,7 @@ import torch
 import whisper
 
 from kmtalk.errors import InputError
-from kmtalk.speech.align import Segment, Transcript
+from kmtalk.speech.alignment_pipeline import Segment, Transcript
 from kmtalk.speech.audio import Audio
 from kmtalk.weights import load_whisper
 

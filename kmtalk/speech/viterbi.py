@@ -9,58 +9,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from kmtalk.speech.mfa import MfaModel
+    from kmtalk.speech.mfa_aligner import MfaModel
 
 ACOUSTIC_SCALE = 0.1
 SELF_LOOP_SCALE = 0.1  # Kaldi's defaults for alignment
-BEAM = 60.0  # states this far below the best are given up; MFA's own retry beam is 40
+BEAM_WIDTH = 60.0  # states this far below the best are given up; MFA's own retry beam is 40
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One phone of one pronunciation; ``word`` is None for silence, ``place`` rises along the text."""
+    """One phone of one pronunciation; ``word`` is None for silence, ``order`` rises along the text."""
 
     start: int
     end: int
     phone: str
     word: int | None
     log_probability: float
-    place: tuple[int, int]
+    order: tuple[int, int]
 
 
 @dataclass
-class Graph:
+class PhoneGraph:
     """Phones between nodes; before, between and after words silence may be passed through or not."""
 
     edges: list[Edge] = field(default_factory=list)
-    skips: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    skip_arcs: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     final: int = 0
 
-    def after(self, node: int) -> list[tuple[Edge | None, float]]:
+    def successors(self, node: int) -> list[tuple[Edge | None, float]]:
         """Edges that can follow a node, None where the utterance may end, with log probabilities."""
         out: list[tuple[Edge | None, float]] = [(e, e.log_probability) for e in self._from.get(node, [])]
-        for beyond, cost in self.skips.get(node, []):
-            out += [(e, cost + rest) for e, rest in self.after(beyond)]
+        for beyond, cost in self.skip_arcs.get(node, []):
+            out += [(e, cost + rest) for e, rest in self.successors(beyond)]
         if node == self.final:
             out.append((None, 0.0))
         return out
 
-    def close(self) -> None:
+    def index_edges(self) -> None:
         self._from: dict[int, list[Edge]] = {}
         for edge in self.edges:
             self._from.setdefault(edge.start, []).append(edge)
 
 
-def word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) -> Graph:
+def build_word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) -> PhoneGraph:
     """A line of words, each with its pronunciations, and optional silence around each."""
     count = len(words)
     before, inside = list(range(count + 1)), list(range(count + 1, 2 * count + 2))
     spare = 2 * count + 2
-    graph = Graph(final=inside[-1])
+    graph = PhoneGraph(final=inside[-1])
     for k in range(count + 1):
         p = model.initial_silence_probability if k == 0 else model.silence_probability
-        graph.edges.append(Edge(before[k], inside[k], model.silence, None, float(np.log(max(p, 1e-5))), (k, 0)))
-        graph.skips[before[k]] = [(inside[k], float(np.log(max(1 - p, 1e-5))))]
+        graph.edges.append(Edge(before[k], inside[k], model.silence_phone, None, float(np.log(max(p, 1e-5))), (k, 0)))
+        graph.skip_arcs[before[k]] = [(inside[k], float(np.log(max(1 - p, 1e-5))))]
         if k == count:
             break
         for phones in words[k][1]:
@@ -71,12 +71,12 @@ def word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) ->
                     to, spare = spare, spare + 1
                 graph.edges.append(Edge(at, to, phone, k, 0.0, (k, i + 1)))
                 at = to
-    graph.close()
+    graph.index_edges()
     return graph
 
 
 @dataclass(frozen=True)
-class Path:
+class ViterbiPath:
     """``phones`` are (label, first frame, last frame + 1, word index or None).
 
     ``misfit`` tells a wrong text: the share of spoken phones squeezed to their shortest (one frame a
@@ -88,7 +88,7 @@ class Path:
 
 
 @dataclass
-class _States:
+class _HmmStates:
     """HMM states of all phones in context, and the arcs between them."""
 
     phone: list[int] = field(default_factory=list)  # context index
@@ -101,10 +101,10 @@ class _States:
 Context = tuple[int, Edge, Edge | None]  # left phone id, this phone, next phone
 
 
-def best_path(model: MfaModel, graph: Graph, features: np.ndarray) -> Path | None:
+def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> ViterbiPath | None:
     """Viterbi over (T, D) features; None where no path has the clip's length."""
-    contexts, links, starts = _contexts(model, graph)
-    states = _hmm(model, contexts)
+    contexts, links, starts = _phones_in_context(model, graph)
+    states = _build_hmm(model, contexts)
     for i, j, cost in links:
         states.arcs += [(h, states.first[j], w + cost) for h, w in states.exits[i]]
     used, column = np.unique(states.pdf, return_inverse=True)
@@ -125,7 +125,7 @@ def best_path(model: MfaModel, graph: Graph, features: np.ndarray) -> Path | Non
             label, first, _, word = phones[-1]
             phones[-1] = (label, first, t + 1, word)
         previous = context
-    return Path(phones, _misfit(model, features, emission[np.arange(len(track)), column[track]], phones))
+    return ViterbiPath(phones, _misfit(model, features, emission[np.arange(len(track)), column[track]], phones))
 
 
 def _misfit(
@@ -146,8 +146,8 @@ def _misfit(
     return float(squeezed + 0.5 * far)
 
 
-def _contexts(
-    model: MfaModel, graph: Graph
+def _phones_in_context(
+    model: MfaModel, graph: PhoneGraph
 ) -> tuple[list[Context], list[tuple[int, int, float]], list[tuple[int, float]]]:
     """Phones with their neighbours, the links between them, and those that may begin."""
     index: dict[tuple[int, int, int], int] = {}
@@ -162,7 +162,7 @@ def _contexts(
             todo.append(index[key])
         return index[key]
 
-    after = {node: graph.after(node) for node in {e.end for e in graph.edges} | {0}}
+    after = {node: graph.successors(node) for node in {e.end for e in graph.edges} | {0}}
     starts = []
     for edge, cost in after[0]:
         if edge is not None:
@@ -177,14 +177,14 @@ def _contexts(
         left = model.phone_id[edge.phone] if model.tree.width == 3 else 0
         links += [(here, place(left, right, beyond), cost) for beyond, _ in after[right.end]]
     # in the order of the text, so that what is alive at any time lies together
-    order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].place)
+    order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].order)
     rank = {old: new for new, old in enumerate(order)}
     links = [(rank[i], rank[j], cost) for i, j, cost in links]
     return [contexts[i] for i in order], links, [(rank[i], cost) for i, cost in starts]
 
 
-def _hmm(model: MfaModel, contexts: list[Context]) -> _States:
-    states = _States()
+def _build_hmm(model: MfaModel, contexts: list[Context]) -> _HmmStates:
+    states = _HmmStates()
     for number, (left, edge, right) in enumerate(contexts):
         phone = model.phone_id[edge.phone]
         context = (phone,) if model.tree.width == 1 else (left, phone, model.phone_id[right.phone] if right else 0)
@@ -192,7 +192,7 @@ def _hmm(model: MfaModel, contexts: list[Context]) -> _States:
         base, size = len(states.phone), len(classes)
         states.first[number], states.exits[number] = base, []
         for state, pdf_class in enumerate(classes):
-            pdf = model.tree.pdf(context, pdf_class)
+            pdf = model.tree.pdf_id(context, pdf_class)
             states.phone.append(number)
             states.pdf.append(pdf)
             nexts = model.acoustic.transitions[phone, state, pdf]
@@ -211,7 +211,7 @@ def _hmm(model: MfaModel, contexts: list[Context]) -> _States:
 
 
 def _viterbi(
-    states: _States,
+    states: _HmmStates,
     emission: np.ndarray,
     column: np.ndarray,
     starts: list[tuple[int, float]],
@@ -232,7 +232,7 @@ def _viterbi(
         alive[state] = max(alive[state], cost + emission[0, column[state]])
     back: list[tuple[int, np.ndarray]] = [(0, np.zeros(0, np.int32))]
     for t in range(1, frames):
-        live = np.flatnonzero(alive > alive.max() - BEAM)
+        live = np.flatnonzero(alive > alive.max() - BEAM_WIDTH)
         low, high = int(live[0]), int(farthest[live[-1]]) + 1
         begin, end = first_arc[low], first_arc[high]
         src, dst = source[begin:end], target[begin:end]

@@ -14,15 +14,15 @@ import pygltflib as gl
 from scipy.spatial.transform import Rotation
 
 from kmtalk.errors import InputError
-from kmtalk.face.files.scene import Scene
+from kmtalk.face.files.mesh_merge import MeshMerger
 from kmtalk.face.template import Template
 
-TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
-WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-UNREADABLE = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+COMPONENT_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
+COMPONENT_COUNTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+UNSUPPORTED_EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 
 
-class _File:
+class _GltfFile:
     """The document with its bytes."""
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class _File:
         if document is None:
             raise ValueError("empty")
         self.document, self._folder = document, path.parent
-        for name in UNREADABLE:
+        for name in UNSUPPORTED_EXTENSIONS:
             if name in (document.extensionsRequired or []):
                 raise InputError(f"{path}: compressed with {name}; export it without compression")
         self._bytes = [self._buffer(b) for b in document.buffers]
@@ -55,10 +55,10 @@ class _File:
         shape, strides = (count, width), (step, kind.itemsize)
         return np.ndarray(shape, kind, data, start, strides).copy()
 
-    def array(self, index: int) -> np.ndarray:
+    def read_accessor(self, index: int) -> np.ndarray:
         """An accessor's values (count, width): floats, or integers where they are not normalised."""
         accessor = self.document.accessors[index]
-        kind, width = TYPES[accessor.componentType], WIDTH[accessor.type]
+        kind, width = COMPONENT_DTYPES[accessor.componentType], COMPONENT_COUNTS[accessor.type]
         if accessor.bufferView is None:
             out = np.zeros((accessor.count, width), kind)
         else:
@@ -66,7 +66,7 @@ class _File:
         if accessor.sparse is not None and accessor.sparse.count:
             where, values = accessor.sparse.indices, accessor.sparse.values
             rows = self._view(
-                where.bufferView, where.byteOffset or 0, accessor.sparse.count, 1, TYPES[where.componentType]
+                where.bufferView, where.byteOffset or 0, accessor.sparse.count, 1, COMPONENT_DTYPES[where.componentType]
             )
             out[rows.ravel()] = self._view(values.bufferView, values.byteOffset or 0, len(rows), width, kind)
         if accessor.normalized and out.dtype.kind in "iu":
@@ -77,7 +77,7 @@ class _File:
 def read_gltf(path: Path) -> Template:
     """Vertices in the order of nodes and primitives, at rest (node transforms, skins in their joints' rest pose)."""
     try:
-        return _read(_File(path))
+        return _read(_GltfFile(path))
     except InputError:
         raise
     except Exception as error:
@@ -85,9 +85,9 @@ def read_gltf(path: Path) -> Template:
         raise InputError(f"{path}: not a readable glTF file ({reason[:120]})") from None
 
 
-def _read(file: _File) -> Template:
-    scene = Scene()
-    world = _world(file.document)
+def _read(file: _GltfFile) -> Template:
+    scene = MeshMerger()
+    world = _world_matrices(file.document)
     for node, matrix in world.items():
         holder = file.document.nodes[node]
         if holder.mesh is None:
@@ -97,29 +97,31 @@ def _read(file: _File) -> Template:
         for primitive in mesh.primitives:
             if (primitive.mode if primitive.mode is not None else 4) != 4 or primitive.attributes.POSITION is None:
                 continue
-            points = file.array(primitive.attributes.POSITION).astype(np.float64)
+            points = file.read_accessor(primitive.attributes.POSITION).astype(np.float64)
             place = np.broadcast_to(matrix, (len(points), 4, 4))
             if holder.skin is not None and primitive.attributes.JOINTS_0 is not None:
-                place = _skinned(file, file.document.skins[holder.skin], primitive.attributes, world)
-            own = np.arange(len(points)) if primitive.indices is None else file.array(primitive.indices).ravel()
+                place = _skinning_matrices(file, file.document.skins[holder.skin], primitive.attributes, world)
+            own = np.arange(len(points)) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
             triangles = own[: len(own) // 3 * 3].reshape(-1, 3)
             turned = np.linalg.det(matrix[:3, :3]) < 0
             colors = None
             if primitive.attributes.COLOR_0 is not None:
-                linear = file.array(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
+                linear = file.read_accessor(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
                 colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
             stand = np.einsum("pij,pj->pi", place[:, :3, :3], points) + place[:, :3, 3]
             label = str(holder.name or mesh.name or f"node {node}")
-            scene.add(label, stand, triangles[:, ::-1] if turned else triangles, colors)
+            scene.add_mesh(label, stand, triangles[:, ::-1] if turned else triangles, colors)
             for number, target in enumerate(primitive.targets or []):
                 index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
                 if index is not None:
                     name = str(names[number]) if number < len(names) else f"target_{number}"
-                    scene.shape(name, np.einsum("pij,pj->pi", place[:, :3, :3], file.array(index).astype(np.float64)))
-    return scene.template()
+                    scene.add_shape(
+                        name, np.einsum("pij,pj->pi", place[:, :3, :3], file.read_accessor(index).astype(np.float64))
+                    )
+    return scene.build_template()
 
 
-def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:
+def _world_matrices(document: gl.GLTF2) -> dict[int, np.ndarray]:
     """World matrix (4, 4) of every node of the scene."""
     if document.scenes:
         roots = document.scenes[document.scene or 0].nodes or []
@@ -142,13 +144,13 @@ def _world(document: gl.GLTF2) -> dict[int, np.ndarray]:
     return {index: matrix for root in roots for index, matrix in down(root, np.eye(4))}
 
 
-def _skinned(file: _File, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:
+def _skinning_matrices(file: _GltfFile, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:
     """Each vertex's matrix (P, 4, 4) from its joints as they rest."""
     rest = np.stack([world.get(joint, np.eye(4)) for joint in skin.joints])
     if skin.inverseBindMatrices is not None:
-        rest = rest @ file.array(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
-    joints = file.array(attributes.JOINTS_0).astype(np.int64)
-    weights = file.array(attributes.WEIGHTS_0).astype(np.float64)
+        rest = rest @ file.read_accessor(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
+    joints = file.read_accessor(attributes.JOINTS_0).astype(np.int64)
+    weights = file.read_accessor(attributes.WEIGHTS_0).astype(np.float64)
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
     out: np.ndarray = np.einsum("pk,pkij->pij", weights, rest[joints])
     return out

@@ -15,7 +15,7 @@ from kmtalk.face.files.obj import read_obj
 from kmtalk.face.files.usd import read_usd
 from kmtalk.face.template import Template
 
-NEUTRAL = ("neutral", "base", "basis", "rest", "default", "mean", "template")
+NEUTRAL_NAMES = ("neutral", "base", "basis", "rest", "default", "mean", "template")
 """What the resting face is called in a folder of shapes."""
 
 
@@ -61,7 +61,7 @@ def _read_folder(folder: Path) -> Template:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".obj")
     if not files:
         raise InputError(f"{folder}: a folder without OBJ files; give a mesh, or a folder of neutral.obj and shapes")
-    resting = [p for p in files if p.stem.lower() in (*NEUTRAL, folder.name.lower())]
+    resting = [p for p in files if p.stem.lower() in (*NEUTRAL_NAMES, folder.name.lower())]
     if len(resting) != 1:
         what = "no file" if not resting else "more than one"
         raise InputError(f"{folder}: {what} is the resting face; name it neutral.obj")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.face.files.scene import Scene
+from kmtalk.face.files.mesh_merge import MeshMerger
 from kmtalk.face.template import Template
 
 
@@ -30,7 +30,7 @@ def _read(path: Path) -> Template:
     stage = Usd.Stage.Open(str(path))
     time = Usd.TimeCode.EarliestTime()
     places = UsdGeom.XformCache(time)
-    scene = Scene()
+    scene = MeshMerger()
     for prim in stage.Traverse():
         if not prim.IsA(UsdGeom.Mesh):
             continue
@@ -44,22 +44,22 @@ def _read(path: Path) -> Template:
         if not len(points) or not len(sides) or sides.sum() != len(corners):
             continue
         matrix = np.array(places.GetLocalToWorldTransform(prim)).T  # Gf multiplies rows
-        triangles = _fans(sides, corners)
+        triangles = _triangulate_fans(sides, corners)
         left_handed = mesh.GetOrientationAttr().Get() == UsdGeom.Tokens.leftHanded
         if left_handed != (np.linalg.det(matrix[:3, :3]) < 0):
             triangles = triangles[:, ::-1]
-        scene.add(str(prim.GetPath()), points @ matrix[:3, :3].T + matrix[:3, 3], triangles)
+        scene.add_mesh(str(prim.GetPath()), points @ matrix[:3, :3].T + matrix[:3, 3], triangles)
         for target in UsdSkel.BindingAPI(prim).GetBlendShapeTargetsRel().GetTargets():
             shape = UsdSkel.BlendShape(stage.GetPrimAtPath(target))
             moved = np.array(shape.GetOffsetsAttr().Get(), np.float64).reshape(-1, 3) @ matrix[:3, :3].T
             index = shape.GetPointIndicesAttr().Get()
             full = np.zeros((len(points), 3))
             full[np.array(index) if index else np.arange(len(moved))] = moved
-            scene.shape(target.name, full)
-    return scene.template()
+            scene.add_shape(target.name, full)
+    return scene.build_template()
 
 
-def _fans(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def _triangulate_fans(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
     start = np.cumsum(sides) - sides
     many = np.maximum(sides - 2, 0)
     first = np.repeat(start, many)

@@ -1,0 +1,165 @@
+"""Choosing an OpenGL that works without a screen. To be called before pyrender is imported."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class OpenGLNotFoundError(RuntimeError):
+    """Nothing on this machine can draw."""
+
+
+def select_backend() -> str:
+    """Set pyrender up for the first OpenGL that works: EGL, the system's OSMesa, the OSMesa inside the
+    lavavu-osmesa wheel; on macOS the system's own. Returns its name; raises NoOpenGL."""
+    if sys.platform == "darwin":
+        return "macos"
+    _stub_pyglet()
+    tried = []
+    for name, attempt in (("egl", _use_egl), ("osmesa", _use_system_osmesa), ("osmesa-wheel", _use_wheel_osmesa)):
+        wanted = os.environ.get("KMTALK_GL")
+        if wanted not in (None, name):
+            continue
+        if attempt():
+            return name
+        tried.append(name)
+    raise OpenGLNotFoundError(
+        f"no OpenGL found (tried {', '.join(tried)}): run 'apt-get install libegl1 libgl1', "
+        "or 'pip install --no-deps lavavu-osmesa', or pass --no-video"
+    )
+
+
+def _first_loadable(*names: str) -> str | None:
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return name
+    return None
+
+
+def _use_egl() -> bool:
+    if not (_first_loadable("libEGL.so.1") and _first_loadable("libOpenGL.so.0", "libGL.so.1")):
+        return False
+    os.environ["PYOPENGL_PLATFORM"] = "egl"
+    try:  # the library may be there without a driver behind it
+        from pyrender.platforms import egl
+
+        device = egl.get_device_by_index(0)
+        platform = egl.EGLPlatform(16, 16, device=device)
+        platform.init_context()
+        platform.make_current()
+        platform.delete_context()
+    except Exception:
+        for module in [m for m in sys.modules if m.split(".")[0] in ("OpenGL", "pyrender")]:
+            del sys.modules[module]
+        return False
+    return True
+
+
+def _use_system_osmesa() -> bool:
+    library = _first_loadable("libOSMesa.so.8", "libOSMesa.so")
+    return library is not None and _use_osmesa(lambda: ctypes.CDLL(library, mode=ctypes.RTLD_LOCAL))
+
+
+def _use_wheel_osmesa() -> bool:
+    spec = importlib.util.find_spec("lavavu")  # found, never imported
+    if spec is None:
+        return False
+    root = Path(spec.origin or next(iter(spec.submodule_search_locations or [""]))).parent.parent
+    found = glob.glob(str(root / "lavavu_osmesa.libs" / "libOSMesa*.so*"))
+    return bool(found) and _use_osmesa(lambda: _load_with_neighbours(Path(found[0])))
+
+
+def _load_with_neighbours(path: Path) -> ctypes.CDLL:
+    """The wheel's libraries carry no rpath: load the needed ones first, in whatever order works."""
+    left = [p for p in path.parent.glob("*.so*") if p != path]
+    while left:
+        failed = []
+        for library in left:
+            try:
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_LOCAL)
+            except OSError:
+                failed.append(library)
+        if len(failed) == len(left):
+            break
+        left = failed
+    return ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
+
+
+class _OSMesaModule(types.ModuleType):
+    """Where PyOpenGL looks for the platform class; made when asked for, because its base class can only
+    be imported while PyOpenGL is choosing a platform."""
+
+    load: Callable[[], ctypes.CDLL]
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "OSMesa":
+            raise AttributeError(name)
+        from OpenGL.platform import baseplatform
+        from OpenGL.platform.osmesa import OSMesaPlatform
+
+        load = self.load
+
+        class OSMesa(OSMesaPlatform):
+            @baseplatform.lazy_property
+            def GL(self) -> Any:
+                return load()
+
+            @baseplatform.lazy_property
+            def GetCurrentContext(self) -> Any:
+                # as an int: pyrender keys its program cache by it, and a pointer object that is new
+                # every time would recompile the shader and leak 3 MB each frame
+                function = self.OSMesa.OSMesaGetCurrentContext
+                function.restype = ctypes.c_void_p
+                return function
+
+        return OSMesa
+
+
+def _use_osmesa(load: Callable[[], ctypes.CDLL]) -> bool:
+    try:
+        load()
+    except OSError:
+        return False
+    os.environ["PYOPENGL_PLATFORM"] = "kmtalk_osmesa"
+    from OpenGL.plugins import PlatformPlugin
+
+    module = _OSMesaModule("kmtalk_osmesa_platform")
+    module.load = load
+    sys.modules[module.__name__] = module
+    PlatformPlugin("kmtalk_osmesa", f"{module.__name__}.OSMesa")
+    import OpenGL.platform  # noqa: F401 (loads the plugin)
+
+    os.environ["PYOPENGL_PLATFORM"] = "osmesa"  # the name pyrender looks for
+    return True
+
+
+def _stub_pyglet() -> None:
+    """pyrender imports its on-screen viewer, and pyglet wants X libraries merely to be imported."""
+    if "pyglet" in sys.modules:
+        return
+    pyglet = types.ModuleType("pyglet")
+    pyglet.options = {}  # type: ignore[attr-defined]
+    clock = types.ModuleType("pyglet.clock")
+    pyglet.clock = clock  # type: ignore[attr-defined]
+    pyglet.window = types.SimpleNamespace(Window=object)  # type: ignore[attr-defined]
+    sys.modules["pyglet"] = pyglet
+    sys.modules["pyglet.clock"] = clock
+
+
+if __name__ == "__main__":
+    try:
+        print(select_backend())
+    except OpenGLNotFoundError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,260 @@
+"""Forced alignment with Montreal Forced Aligner's published models, without MFA or Kaldi.
+
+An MFA acoustic-model zip holds a Kaldi GMM-HMM; it is read here (``kaldi.py``), its MFCCs come from
+``kaldi-native-fbank``, and the best path through the words' pronunciations is found by Viterbi in
+numpy. Monophone and triphone models with delta or LDA features and position-dependent phones are
+read; speaker-adapted models are used by their unadapted pass (fMLLR is left out).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kaldi_native_fbank as knf
+import numpy as np
+
+from kmtalk.errors import InputError
+from kmtalk.speech import g2p, viterbi
+from kmtalk.speech.alignment import Alignment, Phone, Word
+from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
+from kmtalk.speech.audio import SAMPLE_RATE, Audio, detect_speech_span
+from kmtalk.speech.kaldi import DecisionTree, KaldiReader, read_acoustic_model
+from kmtalk.speech.text import tokenize_words
+
+MIN_SCORE = 0.5
+# Path.misfit on 40 human prompts with two models: the right text gave 0.55 or less (0.44 but for one),
+# the text of another prompt 0.53 or more (0.59 but for one); the score is a logistic curve between.
+_MIDDLE, _WIDTH = 0.56, 0.06
+
+_POSITION = re.compile(r"_[BIES]$")
+
+
+def mfa_models_dir() -> Path:
+    """Where the mfa command keeps its downloaded models."""
+    return Path(os.environ.get("MFA_ROOT_DIR", Path.home() / "Documents" / "MFA")) / "pretrained_models"
+
+
+def find_mfa_model(kind: str, name: str) -> Path:
+    """A path as given, or a model's name ("english_us_arpa") in MFA's folder; ``kind`` is "acoustic" or
+    "dictionary". Raises InputError where there is neither."""
+    given = Path(name)
+    if given.is_file():
+        return given
+    suffix = {"acoustic": ".zip", "dictionary": ".dict"}[kind]
+    kept = mfa_models_dir() / kind / (name if name.endswith(suffix) else name + suffix)
+    if kept.is_file():
+        return kept
+    raise InputError(f"{name}: no such MFA {kind} file, nor a model of that name in {mfa_models_dir() / kind}")
+
+
+@dataclass(frozen=True)
+class _MfccExtractor:
+    """The model's own feature settings."""
+
+    settings: Mapping[str, Any]
+    lda: np.ndarray | None
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Samples (S,) in [-1, 1] → (T, D), one row every ``frame_shift`` seconds."""
+        f = self.settings
+        o = knf.MfccOptions()
+        o.frame_opts.samp_freq = SAMPLE_RATE
+        o.frame_opts.dither = 0.0
+        o.frame_opts.frame_shift_ms = f.get("frame_shift", 10)
+        o.frame_opts.frame_length_ms = f.get("frame_length", 25)
+        o.frame_opts.snip_edges = f.get("snip_edges", True)
+        o.frame_opts.preemph_coeff = f.get("preemphasis_coefficient", 0.97)
+        o.mel_opts.num_bins = f.get("num_mel_bins", 23)
+        o.mel_opts.low_freq = f.get("low_frequency", 20)
+        o.mel_opts.high_freq = f.get("high_frequency", 7800)
+        o.num_ceps = f.get("num_coefficients", 13)
+        o.use_energy = f.get("use_energy", False)
+        o.energy_floor = f.get("energy_floor", 1.0)
+        o.raw_energy = f.get("raw_energy", True)
+        o.cepstral_lifter = f.get("cepstral_lifter", 22)
+        computer = knf.OnlineMfcc(o)
+        computer.accept_waveform(o.frame_opts.samp_freq, (samples * 32768.0).tolist())
+        computer.input_finished()
+        if computer.num_frames_ready < 3:
+            raise AlignmentError("too little sound")
+        mfcc = np.stack([computer.get_frame(i) for i in range(computer.num_frames_ready)])
+        mfcc = mfcc - mfcc.mean(axis=0)
+        if self.lda is None:
+            return _deltas(mfcc)
+        left, right = f.get("splice_left_context", 3), f.get("splice_right_context", 3)
+        index = np.arange(len(mfcc))[:, None] + np.arange(-left, right + 1)
+        spliced = mfcc[np.clip(index, 0, len(mfcc) - 1)].reshape(len(mfcc), -1)
+        width = spliced.shape[1]
+        offset = self.lda[:, -1] if self.lda.shape[1] == width + 1 else 0.0
+        return spliced @ self.lda[:, :width].T + offset
+
+    @property
+    def frame_shift(self) -> float:
+        return self.settings.get("frame_shift", 10) / 1000.0
+
+
+def _deltas(mfcc: np.ndarray) -> np.ndarray:
+    slope = np.array([-2, -1, 0, 1, 2]) / 10
+    out = []
+    for kernel in (np.ones(1), slope, np.convolve(slope, slope)):
+        half = len(kernel) // 2
+        padded = np.pad(mfcc, ((half, half), (0, 0)), "edge")
+        out.append(sum(k * padded[j : j + len(mfcc)] for j, k in enumerate(kernel)))
+    return np.concatenate(out, axis=1)
+
+
+class MfaModel:
+    """An acoustic model zip. Raises InputError where it is not one or needs features not read here."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                files = {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
+            raise InputError(f"{path}: not an MFA acoustic model zip ({error})") from None
+        missing = [n for n in ("meta.json", "tree", "final.mdl") if n not in files]
+        if missing:
+            raise InputError(f"{path}: not an MFA acoustic model of version 2 or later (it lacks {', '.join(missing)})")
+        try:
+            self._read(path, files)
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+            raise InputError(f"{path}: damaged acoustic model ({error})") from None
+
+    def _read(self, path: Path, files: Mapping[str, bytes]) -> None:
+        meta = json.loads(files["meta.json"])
+        settings = meta.get("features") or {}
+        settings = settings if isinstance(settings, dict) else {}
+        self._check_supported(path, settings)
+        # final.alimdl is the speaker-independent model of an adapted (SAT) one
+        self.acoustic = read_acoustic_model(files.get("final.alimdl", files["final.mdl"]))
+        self.tree = DecisionTree(files["tree"])
+        lda = KaldiReader(files["lda.mat"]).read_matrix() if "lda.mat" in files else None
+        self.features = _MfccExtractor(settings, lda)
+        if "phones.txt" in files:
+            pairs = (line.split() for line in files["phones.txt"].decode("utf-8").splitlines() if line.strip())
+            self.phone_id = {label: int(number) for label, number in pairs}
+        else:
+            self.phone_id = dict(meta["phone_mapping"])
+        positions = meta.get("dictionaries", {}).get("position_dependent_phones", False)
+        self.position_dependent = bool(positions or meta.get("position_dependent_phones", False))
+        self.silence_phone = meta.get("optional_silence_phone", "sil")
+        self.oov_phone = meta.get("oov_phone", "spn")
+        self.silence_probability = float(meta.get("silence_probability", 0.5))
+        self.initial_silence_probability = float(meta.get("initial_silence_probability", 0.5))
+
+    @staticmethod
+    def _check_supported(path: Path, settings: Mapping[str, Any]) -> None:
+        if settings.get("type", "mfcc") != "mfcc":
+            raise InputError(f"{path}: uses {settings['type']} features; only MFCC models are read")
+        rate = settings.get("sample_frequency", SAMPLE_RATE)
+        if rate != SAMPLE_RATE:
+            raise InputError(f"{path}: is made for sound at {rate} Hz; only models at {SAMPLE_RATE} Hz are read")
+        for key in ("use_pitch", "uses_pitch", "use_voicing", "uses_voiced"):
+            if settings.get(key):
+                raise InputError(f"{path}: uses pitch features ({key}), which are not read; use --aligner mfa-cli")
+
+    def has_phone(self, phone: str) -> bool:
+        return (phone + "_S" if self.position_dependent else phone) in self.phone_id
+
+    def with_word_positions(self, phones: list[str]) -> list[str]:
+        """Phones of one word with their position marks, where the model wants them."""
+        if not self.position_dependent or phones == [self.oov_phone]:
+            return phones
+        if len(phones) == 1:
+            return [phones[0] + "_S"]
+        return [phones[0] + "_B", *(p + "_I" for p in phones[1:-1]), phones[-1] + "_E"]
+
+
+def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
+    """Word → pronunciations of an MFA dictionary: tabs or spaces, with or without probabilities."""
+    lexicon: dict[str, list[list[str]]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable pronouncing dictionary ({error})") from None
+    for line in lines:
+        fields = line.split()
+        word, rest = (fields[0], fields[1:]) if fields else ("", [])
+        while rest and re.fullmatch(r"[0-9.]+(e-?\d+)?", rest[0]):
+            rest = rest[1:]
+        if rest:
+            lexicon.setdefault(word.lower(), []).append(rest)
+    if not lexicon:
+        raise InputError(f"{path}: holds no pronunciations")
+    return lexicon
+
+
+class MfaAligner:
+    """Alignment with an MFA acoustic model and dictionary, read directly."""
+
+    name = "mfa"
+
+    def __init__(self, acoustic_model: str, dictionary: str) -> None:
+        self._model = MfaModel(find_mfa_model("acoustic", acoustic_model))
+        self._lexicon = read_dictionary(find_mfa_model("dictionary", dictionary))
+
+    def align(self, audio: Audio, transcript: Transcript) -> Alignment:
+        model = self._model
+        words = [
+            w for token in tokenize_words(transcript.text, transcript.language) for w in self._dictionary_words(token)
+        ]
+        if not words:
+            raise AlignmentError("the transcript holds no word")
+        begin, end = (round(t, 3) for t in detect_speech_span(audio.samples))
+        samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        features = model.features(samples)
+        graph = viterbi.build_word_graph(model, [(w, self._pronunciations(w)) for w in words])
+        path = viterbi.find_best_path(model, graph, features)
+        if path is None:
+            raise AlignmentError("the text does not fit the sound")
+        score = float(1 / (1 + np.exp((path.misfit - _MIDDLE) / _WIDTH)))
+        if score < MIN_SCORE:
+            raise AlignmentError(f"score {score:.2f} < {MIN_SCORE}: the text is not what is said")
+        step = model.features.frame_shift
+        phones: list[Phone] = []
+        spans: dict[int, list[Phone]] = {}
+        for label, first, last, word in path.phones:
+            if word is None or label == model.silence_phone:
+                continue
+            phone = Phone(_POSITION.sub("", label), round(begin + first * step, 4), round(begin + last * step, 4))
+            phones.append(phone)
+            spans.setdefault(word, []).append(phone)
+        found = tuple(Word(words[k], s[0].start, s[-1].end) for k, s in spans.items())
+        return Alignment(tuple(phones), found, "aligned", score, self.name)
+
+    def _dictionary_words(self, token: str) -> Iterator[str]:
+        """The token, or for scripts without spaces the longest dictionary words that make it up."""
+        word = token.lower()
+        if word in self._lexicon:
+            yield word
+            return
+        if word.isascii():
+            letters = g2p.spell(token) if token.isupper() else []
+            yield from letters if letters and all(c in self._lexicon for c in letters) else [word]
+            return
+        at = 0
+        while at < len(word):
+            size = next((n for n in range(len(word) - at, 0, -1) if word[at : at + n] in self._lexicon), len(word) - at)
+            yield word[at : at + size]
+            at += size
+
+    def _pronunciations(self, word: str) -> list[list[str]]:
+        model = self._model
+        known = [p for p in self._lexicon.get(word, []) if all(model.has_phone(q) for q in p)]
+        if known:
+            return [model.with_word_positions(p) for p in known]
+        made = list(g2p.pronounce(word, stress=model.has_phone("AH0")))
+        if made and all(model.has_phone(p) for p in made):
+            return [model.with_word_positions(made)]
+        return [[model.oov_phone]]

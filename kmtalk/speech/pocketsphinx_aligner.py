@@ -1,0 +1,129 @@
+"""The embedded aligner: PocketSphinx, whose wheel holds an English model and dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pocketsphinx
+
+from kmtalk.speech import g2p
+from kmtalk.speech.alignment import Alignment, Phone, Word
+from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
+from kmtalk.speech.audio import SAMPLE_RATE, Audio, detect_speech_span
+from kmtalk.speech.text import tokenize_words
+
+FRAME_SECONDS = 0.010  # seconds
+MIN_SCORE = 0.5
+"""Score under which the text is taken not to be what is said."""
+
+MIN_FOREIGN_SCORE = 0.4
+"""The same for speech in another language than the model's, which always scores lower."""
+
+# Median phone score per frame (PocketSphinx log units). On 40 human prompts the right text gave
+# -26 or more, the text of another prompt -40 or less; the score is a logistic curve between them.
+_MIDDLE, _WIDTH = -33.0, 4.0
+
+
+class PocketSphinxAligner:
+    """English phones (ARPAbet without stress) at 10 ms."""
+
+    name = "pocketsphinx"
+
+    def __init__(self) -> None:
+        # bestpath=True loses a tenth of all clips in the word pass
+        self._decoder = pocketsphinx.Decoder(lm=None, samprate=SAMPLE_RATE, bestpath=False, loglevel="FATAL")
+        self._added: set[str] = set()
+
+    def align(self, audio: Audio, transcript: Transcript) -> Alignment:
+        if transcript.language != "en":
+            raise AlignmentError(f"its model is English and the speech is {transcript.language!r}")
+        words = [w for token in tokenize_words(transcript.text) for w in self._dictionary_words(token)]
+        if not words:
+            raise AlignmentError("the transcript holds no English word")
+        return self._align(audio, words, MIN_SCORE)
+
+    def align_phones(self, audio: Audio, words: list[list[str]]) -> Alignment:
+        """Words given as ARPAbet phones of this model: another language by its nearest English sounds.
+
+        Rougher than its own language; raises AlignmentFailed under FOREIGN_GATE.
+        """
+        names = []
+        for phones in words:
+            name = "_".join(["x", *phones]).lower()  # no word of the dictionary has that form
+            if name not in self._added:
+                self._decoder.add_word(name, " ".join(phones), update=True)
+                self._added.add(name)
+            names.append(name)
+        if not names:
+            raise AlignmentError("no phone is given")
+        return self._align(audio, names, MIN_FOREIGN_SCORE)
+
+    def _align(self, audio: Audio, words: list[str], gate: float) -> Alignment:
+        begin, end = (round(t, 3) for t in detect_speech_span(audio.samples))
+        samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+        if len(samples) < SAMPLE_RATE // 10:
+            raise AlignmentError("less than 0.1 s of sound")
+        pcm = (np.clip(samples / max(np.abs(samples).max(), 1e-4) * 0.7, -1, 1) * 32767).astype(np.int16).tobytes()
+        decoder = self._decoder
+        decoder.reinit_feat()  # else the cepstral mean of the clip before moves this one's boundaries
+        try:
+            decoder.set_align_text(" ".join(words))
+            self._decode(pcm)
+            # hyp() is safe only here: after the second pass it crashes the process
+            if decoder.hyp() is None:
+                raise AlignmentError("the text does not fit the sound")
+            decoder.set_alignment()
+            self._decode(pcm)
+            # entries live only while their iterator does: read them in one go
+            entries = [
+                (word.name, [(p.name, p.start, p.duration, p.score) for p in word]) for word in decoder.get_alignment()
+            ]
+        except RuntimeError as error:
+            raise AlignmentError(f"the text does not fit the sound ({error})") from None
+        per_frame = [s / n for name, spans in entries for _, _, n, s in spans if n > 0 and name[0] not in "<["]
+        if not per_frame:
+            raise AlignmentError("no phone was found")
+        score = float(1 / (1 + np.exp(-(np.median(per_frame) - _MIDDLE) / _WIDTH)))
+        if score < gate:
+            raise AlignmentError(f"score {score:.2f} < {gate}: the text is not what is said")
+        return self._to_alignment(entries, begin, score)
+
+    def _decode(self, pcm: bytes) -> None:
+        self._decoder.start_utt()
+        self._decoder.process_raw(pcm, full_utt=True)
+        self._decoder.end_utt()
+
+    def _dictionary_words(self, token: str) -> Iterator[str]:
+        """The token as dictionary words: itself, its letters, or itself with a made pronunciation."""
+        word = token.lower()
+        known = self._decoder.lookup_word(word) is not None
+        if token.isupper() and len(token) > 1 and not known:
+            letters = ["a." if c == "a" else c for c in g2p.spell(token)]
+            yield from (c for c in letters if self._decoder.lookup_word(c) is not None)
+            return
+        if not known and word not in self._added:
+            phones = g2p.pronounce(word)
+            if not phones:
+                return  # another script: nothing that this model could say
+            self._decoder.add_word(word, " ".join(phones), update=True)
+            self._added.add(word)
+        yield word
+
+    def _to_alignment(
+        self, entries: list[tuple[str, list[tuple[str, int, int, int]]]], begin: float, score: float
+    ) -> Alignment:
+        phones: list[Phone] = []
+        words: list[Word] = []
+        for name, spans in entries:
+            if name[0] in "<[":  # <sil>, [NOISE]
+                continue
+            parts = [
+                Phone(p, round(begin + start * FRAME_SECONDS, 4), round(begin + (start + n) * FRAME_SECONDS, 4))
+                for p, start, n, _ in spans
+                if n > 0
+            ]
+            if parts:
+                phones += parts
+                words.append(Word(name.split("(")[0], parts[0].start, parts[-1].end))
+        return Alignment(tuple(phones), tuple(words), "aligned", score, self.name)
