@@ -28,29 +28,29 @@ from kmtalk.training.trainer import Trainer
 
 VARIANTS: dict[str, dict[str, dict[str, object] | str]] = {
     "full": {},
-    "no-gate": {"network": {"gate": False}},
-    "uniform": {"keys": "uniform"},
-    "no-key-motion": {"network": {"key_motion": False}},
-    "no-text-latent": {"losses": {"text": 0.0, "latent": 0.0}},
-    "strong-text-latent": {"losses": {"text": 5.0, "latent": 5.0}},
+    "no-gate": {"network": {"audio_gate": False}},
+    "uniform": {"key_placement": "uniform"},
+    "no-key-motion": {"network": {"use_key_motion": False}},
+    "no-text-latent": {"losses": {"text_consistency": 0.0, "latent_consistency": 0.0}},
+    "strong-text-latent": {"losses": {"text": 5.0, "latent_consistency": 5.0}},
 }
 
 
 def plan(grid: Path, cache: Path, seed: int, steps: int, variant: str) -> TrainingConfig:
     given = VARIANTS[variant]
     network, losses = ({**base, **given.get(name, {})} for name, base in (  # type: ignore[dict-item]
-        ("network", {"width": 128, "heads": 8, "blocks": 3}), ("losses", {"power": 3.0})))  # fmt: skip
+        ("network", {"d_model": 128, "num_heads": 8, "num_layers": 3}), ("losses", {"band_power": 3.0})))  # fmt: skip
     return TrainingConfig.model_validate(
         {
             "corpora": [{"kind": "grid", "path": grid}],
             "network": network,
             "losses": losses,
-            "keys": given.get("keys", "phones"),
-            "steps": {"keys": steps // 10, "completion": steps // 5, "together": steps - steps // 10 - steps // 5},
-            "longest": 3.5,
-            "check_every": 250,
+            "key_placement": given.get("keys", "phones"),
+            "steps": {"key_motion": steps // 10, "completion": steps // 5, "joint": steps - steps // 10 - steps // 5},
+            "max_crop_seconds": 3.5,
+            "eval_every": 250,
             "seed": seed,
-            "cache": cache,
+            "feature_cache": cache,
         }
     )
 

@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--tuned", type=Path, help="folder of a wav2vec 2.0 that learns along")
     options = parser.parse_args()
     config = load_config(options.config)
-    corpora = (config.corpora[0].model_copy(update={"path": options.corpus, "lips": options.lips}),)
-    steps = config.steps.model_copy(update={"keys": 1, "completion": 2, "together": 1})
-    heard = {"encoder": f"wav2vec2:{options.tuned}", "tune": True} if options.tuned else {"encoder": "log-mel"}
-    config = config.model_copy(update={**heard, "corpora": corpora, "steps": steps, "check_every": 1000})
+    corpora = (config.corpora[0].model_copy(update={"path": options.corpus, "lip_mask": options.lips}),)
+    steps = config.steps.model_copy(update={"key_motion": 1, "completion": 2, "joint": 1})
+    heard = {"encoder": f"wav2vec2:{options.tuned}", "finetune_encoder": True} if options.tuned else {"encoder": "log-mel"}
+    config = config.model_copy(update={**heard, "corpora": corpora, "steps": steps, "eval_every": 1000})
     with tempfile.TemporaryDirectory() as place:
         run = Trainer(config, prepare_task(config, Path(place), Progress()), Path(place))
         longest = max(len(e.motion) / e.fps for group in run.task.groups for e in group)

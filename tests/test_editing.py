@@ -46,7 +46,7 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     opening = float(before.weights[frame, before.names.index("jawOpen")])
     before.keys.set(frame, jawOpen=opening + 0.2, mouthPucker=0.3)
     after = before.complete()
-    assert np.array_equal(after.weights[frame], before.keys.pose_of(frame))
+    assert np.array_equal(after.weights[frame], before.keys.pose_vector(frame))
     assert after.keys.pose(frame)["mouthPucker"] == pytest.approx(0.3)
     moved = moved_mm(before, after)
     low, high = beside(before.keys, frame)
@@ -62,9 +62,9 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
 
 def test_cmc_itself_follows_the_keys(talk, again):
     """Not the blend that makes pinned keys exact: the network takes up an edit, in the shape that was edited."""
-    network, features = talk.completer.network, talk.completer.hear(again.audio)
-    frames, count, names = again.keys.frames, len(again.weights), network.shape.names
-    shares = style_mixture(network.shape, "natural")
+    network, features = talk.completion_predictor.network, talk.completion_predictor.encode_audio(again.audio)
+    frames, count, names = again.keys.frames, len(again.weights), network.config.names
+    shares = style_mixture(network.config, "natural")
     before = predict_motion(network, features, frames, count, 30.0, shares)
     for name in ("jawOpen", "mouthPucker", "mouthFunnel", "mouthStretchLeft"):
         for key in (8, 21, 34):
@@ -102,7 +102,7 @@ def test_a_closure_itself_can_be_edited(again):
     again.keys.set(frame, jawOpen=0.3, mouthClose=0.0)
     after = again.complete()
     assert lip_aperture(after.motion)[frame] > 4
-    assert np.array_equal(after.weights[frame], again.keys.pose_of(frame))
+    assert np.array_equal(after.weights[frame], again.keys.pose_vector(frame))
 
 
 def test_keys_are_moved_pinned_and_removed(again):
@@ -197,7 +197,7 @@ def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
     wrong(document)
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match=named) as refusal:
-        talk.read_edits(path, SPEECH)
+        talk.load_key_edits(path, SPEECH)
     assert "keys.json" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -240,7 +240,7 @@ def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_
 def test_other_motion_that_does_not_fit(talk, again, tmp_path, array, named):
     np.save(tmp_path / "x.npy", array, allow_pickle=True)
     with pytest.raises(InputError, match=named):
-        talk.key_motion_from(again, tmp_path / "x.npy")
+        talk.import_keys(again, tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("fps", [24, 30, 25])
@@ -253,7 +253,7 @@ def test_phones_on_frames_survive_the_file(talk, spoken, tmp_path, fps):
     snapped = Alignment(tuple(p for p in snapped.phones if p.end - p.start > 0.5 / fps), status="given")
     made = talk.animate(SPEECH, textgrid=snapped, fps=fps)
     made.save(tmp_path / "out", formats="csv")
-    assert not talk.read_edits(tmp_path / "out" / "keys.json", SPEECH).keys.pinned.any()
+    assert not talk.load_key_edits(tmp_path / "out" / "keys.json", SPEECH).keys.pinned.any()
 
 
 def test_an_edit_is_not_lost_nor_made_twice(again, talk, tmp_path):
@@ -266,7 +266,7 @@ def test_an_edit_is_not_lost_nor_made_twice(again, talk, tmp_path):
     later = talk.load(tmp_path / "pending.npz").complete()
     assert np.array_equal(later.weights, done.weights)
     done.save(tmp_path / "done", formats="npz")
-    twice = talk.complete(talk.read_edits(tmp_path / "done" / "keys.json", tmp_path / "done" / "animation.npz"))
+    twice = talk.complete(talk.load_key_edits(tmp_path / "done" / "keys.json", tmp_path / "done" / "animation.npz"))
     assert np.abs(twice.weights - done.weights).max() < 1e-4
 
 
@@ -277,11 +277,11 @@ def test_keys_of_another_face_or_sound_are_refused(again, talk, tone, tmp_path):
     wider = replace(again.template, vertices=again.template.vertices * np.array([1.2, 1, 1], np.float32))
     write_obj(other, wider)
     with pytest.raises(InputError, match="--template"):
-        talk.read_edits(keys, SPEECH, other)
+        talk.load_key_edits(keys, SPEECH, other)
     sound, rate = soundfile.read(SPEECH)
     soundfile.write(tmp_path / "other.wav", sound[::-1], rate)
     with pytest.raises(InputError, match="another sound"):
-        talk.read_edits(keys, tmp_path / "other.wav")
+        talk.load_key_edits(keys, tmp_path / "other.wav")
 
 
 def test_a_moved_line_needs_no_new_time(again, talk, tmp_path):
@@ -291,5 +291,5 @@ def test_a_moved_line_needs_no_new_time(again, talk, tmp_path):
     entry = next(k for k in document["keys"] if k["phone"] == "AA")
     entry["frame"] += 1
     path.write_text(json.dumps(document))
-    edits = talk.read_edits(path, SPEECH).keys.edits
+    edits = talk.load_key_edits(path, SPEECH).keys.edit_counts
     assert edits == {"changed": 0, "added": 1, "removed": 1}

@@ -38,7 +38,7 @@ def test_an_npz_is_the_whole_animation(folder, spoken):
     held = load_animation(folder / "animation.npz")
     assert np.array_equal(held.vertices, spoken.vertices)
     assert held.alignment == spoken.alignment
-    assert held.provenance == spoken.made
+    assert held.provenance == spoken.provenance
     assert np.array_equal(held.keys.frames, spoken.keys.frames)
     assert held.keys.labels == spoken.keys.labels
     assert np.array_equal(held.audio.original, spoken.audio.original)

@@ -195,7 +195,7 @@ def test_the_default_head_is_its_own_truth(talk, bare):
         off = np.linalg.norm(fit.rig.offsets[row] - talk.rig.offsets[row][order], axis=1)[skin] * 1000
         motion = np.linalg.norm(talk.rig.offsets[row][order], axis=1)[skin] * 1000
         assert off[motion > 1].mean() < limit, shape
-    assert fit.rig.gain == pytest.approx(1, abs=0.1)
+    assert fit.rig.mouth_gain == pytest.approx(1, abs=0.1)
 
 
 def test_a_rig_is_kept_by_the_meshs_content(talk, bare, tmp_path, monkeypatch):
@@ -216,7 +216,9 @@ def test_kmrig_files(talk, bare, tmp_path, kmtalk):
     save_rig_file(tmp_path / "a.kmrig", fit)
     back = load_rig_file(tmp_path / "a.kmrig")
     assert np.array_equal(back.rig.offsets, fit.rig.offsets) and back.rig.names == fit.rig.names
-    assert back.rig.mouth_gain == fit.rig.gain and dict(back.rig.template.landmarks) == dict(fit.rig.template.landmarks)
+    assert back.rig.mouth_gain == fit.rig.mouth_gain and dict(back.rig.template.landmarks) == dict(
+        fit.rig.template.landmarks
+    )
     assert back.report.confidence == fit.report.confidence
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
@@ -241,7 +243,7 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     agape = (bare.vertices + 0.45 * rig.offsets[rig.index["jawOpen"]][order]).astype(np.float32)
     fit = talk.fit(replace(bare, vertices=agape, name="agape"))
     assert MOUTH_SEAL in fit.rig.names
-    assert any("open at rest" in remark for remark in fit.report.remarks)
+    assert any("open at rest" in remark for remark in fit.report.notes)
     upper, lower = fit.rig.template.regions["lip_pairs"].T
     sealed = agape + fit.rig.offsets[fit.rig.index[MOUTH_SEAL]]
     middle = slice(len(upper) // 3, len(upper) - len(upper) // 3)
@@ -296,7 +298,7 @@ def test_soup_and_scans_are_joined_by_place(talk, tmp_path, suffix):
 def test_faces_wound_inwards_are_turned(talk, bare):
     """Left-handed programs export mirrored meshes, whose normals point into the head."""
     plain, inward = talk.fit(bare), talk.fit(replace(bare, faces=bare.faces[:, ::-1].copy()))
-    assert any("wound inwards" in remark for remark in inward.report.remarks)
+    assert any("wound inwards" in remark for remark in inward.report.notes)
     assert inward.report.confidence == "high"
     jaw = plain.rig.index["jawOpen"]
     assert np.abs(plain.rig.offsets[jaw] - inward.rig.offsets[jaw]).max() < 1e-3
@@ -357,7 +359,7 @@ def test_faces_without_area_and_loose_vertices_are_named(talk, bare):
     loose = np.concatenate([bare.vertices, [[9, 9, 9], [9, 9, 8]]]).astype(np.float32)
     flat = np.concatenate([bare.faces, [[0, 0, 1], [2, 3, 2]]]).astype(np.int32)
     fit = talk.fit(replace(bare, vertices=loose, faces=flat, name="rough"))
-    said = " ".join(fit.report.remarks)
+    said = " ".join(fit.report.notes)
     assert "without an area" in said and "stay where they are" in said
     assert np.abs(fit.rig.offsets[:, count:]).max() == 0
     assert np.isfinite(fit.rig.offsets).all()
@@ -371,7 +373,7 @@ def test_a_heavy_mesh_goes_through_a_proxy(talk, bare):
     heavy = Template(vertices.astype(np.float32), faces.astype(np.int32), name="scan")
     assert len(heavy.vertices) > 60_000
     fit = talk.fit(heavy)
-    assert any("proxy" in remark for remark in fit.report.remarks)
+    assert any("proxy" in remark for remark in fit.report.notes)
     row = talk.rig.index["jawOpen"]
     order = np.random.default_rng(1).permutation(len(bare.vertices))
     off = np.linalg.norm(fit.rig.offsets[row][: len(order)] - talk.rig.offsets[row][order], axis=1) * 1000
@@ -409,4 +411,4 @@ def _textgrid(folder, talk):
 
 
 def test_the_default_head_needs_no_fit(talk):
-    assert talk.fit(FACE).report.way == "same topology"
+    assert talk.fit(FACE).report.method == "same topology"

@@ -185,7 +185,7 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
             finetuned_encoder=ear.config,
         )
     )
-    network.metadata = {FEATURE_EXTRACTOR_DIGEST: convolutions.digest}
+    network.metadata = {FEATURE_EXTRACTOR_DIGEST: convolutions.feature_extractor_digest}
     assert MotionPredictor(network, convolutions).encode_audio(load_audio(SPEECH)).values.shape[1] == 16
     with pytest.raises(InputError, match="not what these weights learnt with"):
         MotionPredictor(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
@@ -251,11 +251,11 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
         (p.label, p.start + k * audio.duration, p.end + k * audio.duration) for k in range(3) for p in alignment.phones
     ]
     long = audio_from_samples(np.tile(audio.samples, 3), SAMPLE_RATE)
-    columns = [talk.rig.index[n] for n in talk.network.shape.names]
-    surface = RigSurfaceMetric(talk.rig, talk.network.shape.names)
+    columns = [talk.rig.index[n] for n in talk.network.config.shape_names]
+    surface = RigSurfaceMetric(talk.rig, talk.network.config.shape_names)
 
     def gaps():
-        weights = talk.performer.mouth(talk.rig, phones(*spans), long, 30.0, "natural")
+        weights = talk.predictor.mouth(talk.rig, phones(*spans), long, 30.0, "natural")
         return surface.lip_opening(torch.from_numpy(weights[:, columns].astype(np.float32))).numpy()
 
     first = gaps()

@@ -31,9 +31,9 @@ from kmtalk.training.trainer import Trainer
 def tiny(tmp_path, name, corpus, **changes):
     """A shipped config at toy size, on a miniature corpus."""
     held = yaml.safe_load((ROOT / "data" / "configs" / f"{name}.yaml").read_text())
-    held |= {"encoder": "log-mel", "check_every": 1000, "longest": 1.0, "learning_rate": 1e-3}
-    held["network"] |= {"width": 32, "heads": 4, "blocks": 1}
-    held["steps"] = {"keys": 3, "completion": 3, "together": 2}
+    held |= {"encoder": "log-mel", "eval_every": 1000, "max_crop_seconds": 1.0, "learning_rate": 1e-3}
+    held["network"] |= {"d_model": 32, "num_heads": 4, "num_layers": 1}
+    held["steps"] = {"key_motion": 3, "completion": 3, "joint": 2}
     held["corpora"][0]["path"] = str(corpus)
     held |= changes
     path = tmp_path / "tiny.yaml"
@@ -107,7 +107,7 @@ def test_keys_of_another_system_are_completed(kmtalk, tmp_path, corpora):
         half = rest + 0.5 * (clip.frames.read(0, len(clip.frames) - 1) - rest)
         np.save(tmp_path / "other" / f"{clip.name}.npy", half.reshape(len(half), -1).astype(np.float32))
     (tmp_path / "lve.txt").write_text(", ".join(map(str, range(200, 260))))
-    kind = {"kind": "vocaset", "path": str(corpora / "vocaset"), "lips": "lve.txt", "keys_from": "other"}
+    kind = {"kind": "vocaset", "path": str(corpora / "vocaset"), "lip_mask": "lve.txt", "keys_from": "other"}
     trained = kmtalk("train", tiny(tmp_path, "paper-vocaset", corpora, corpora=[kind]), "-o", "run")
     assert trained.returncode == 0, trained.stderr
     assert "key reconstruction" not in trained.stderr  # LKMA is not asked
@@ -147,16 +147,16 @@ def four(tmp_path, corpora):
     return tmp_path
 
 
-COMPONENTS = {"width": 96, "head": "basis", "components": 24}
+COMPONENTS = {"d_model": 96, "head": "pca", "components": 24}
 
 
 def by_heart(folder, steps, network=COMPONENTS, rate=3e-3, **corpus):
     """A config that learns the four clips, by their principal components unless ``network`` says otherwise."""
     return tiny(
-        folder, "paper-vocaset", folder, corpora=[{"kind": "folder", "path": str(folder), "lips": "lips.txt"} | corpus],
+        folder, "paper-vocaset", folder, corpora=[{"kind": "folder", "path": str(folder), "lip_mask": "lips.txt"} | corpus],
         batch=4, learning_rate=rate, longest=6.0, given=0.5, steps=steps,
-        network={"heads": 4, "blocks": 1, "dropout": 0.0} | network,
-        losses={"reconstruction": 1, "velocity": 0.1, "latent": 0, "text": 0, "closure": 0, "power": 0},
+        network={"num_heads": 4, "num_layers": 1, "dropout": 0.0} | network,
+        losses={"reconstruction": 1, "velocity": 0.1, "latent_consistency": 0, "text_consistency": 0, "lip_closure": 0, "band_power": 0},
     )  # fmt: skip
 
 
@@ -175,8 +175,8 @@ def trained(path, output):
 def test_four_clips_are_learnt_by_heart(four):
     """LVE under 1e-7 m² (0.32 mm) on the clips that were learnt, by the paper's head; simulated motion, every tenth
     vertex of it."""
-    steps = {"keys": 0, "completion": 0, "together": 600}
-    plan = by_heart(four, steps, {"width": 192, "head": "vertices"}, rate=2e-3)
+    steps = {"key_motion": 0, "completion": 0, "joint": 600}
+    plan = by_heart(four, steps, {"d_model": 192, "head": "vertices"}, rate=2e-3)
     made, rest = trained(plan, four / "run")
     assert made < 1e-7 < 1e-5 < rest
 
@@ -189,7 +189,7 @@ def test_completion_mends_what_another_system_made(four):
     for clip in corpus.clips:
         rest = corpus.templates[clip.subject]
         np.save(four / "other" / f"{clip.name}.npy", rest + 0.5 * (clip.frames.read(0, len(clip.frames)) - rest))
-    plan = by_heart(four, {"keys": 0, "completion": 200, "together": 0}, keys_from="other")
+    plan = by_heart(four, {"key_motion": 0, "completion": 200, "joint": 0}, keys_from="other")
     made, rest = trained(plan, four / "run")
     assert made < 0.2 * rest / 4  # a quarter of rest's is what the other system is off by
 
@@ -197,8 +197,8 @@ def test_completion_mends_what_another_system_made(four):
 @pytest.mark.slow
 def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
     source = small_wav2vec2(four / "w2v")
-    path = by_heart(four, {"keys": 3, "completion": 3, "together": 0})
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "tune": True}))
+    path = by_heart(four, {"key_motion": 3, "completion": 3, "joint": 0})
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "finetune_encoder": True}))
     run = Trainer(load_config(path), prepare_task(load_config(path), four / "run"), four / "run")
 
     def ear():
@@ -229,7 +229,7 @@ def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
 
 @pytest.mark.slow
 def test_several_processes_learn_vertices(four):
-    path = by_heart(four, {"keys": 2, "completion": 2, "together": 2})
+    path = by_heart(four, {"key_motion": 2, "completion": 2, "joint": 2})
     done = launched("train", path, "-o", four / "run")
     assert done.returncode == 0, done.stderr[-2000:]
     assert load_network(four / "run" / "network.safetensors").config.vertices == load_folder_corpus(four).vertex_count
@@ -368,7 +368,7 @@ def test_weights_of_another_mesh_are_refused(kmtalk, corpora, tmp_path):
 def test_clips_that_nobody_aligned_ask_for_it(own, tmp_path):
     shutil.rmtree(own / "textgrids")
     (tmp_path / "lve.txt").write_text("1 2 3")
-    corpora = [{"kind": "vocaset", "path": str(own), "lips": str(tmp_path / "lve.txt")}]
+    corpora = [{"kind": "vocaset", "path": str(own), "lip_mask": str(tmp_path / "lve.txt")}]
     config = load_config(tiny(tmp_path, "paper-vocaset", own, corpora=corpora))
     with pytest.raises(InputError, match="kmtalk corpus align"):
         prepare_task(config, tmp_path / "run")

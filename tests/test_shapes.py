@@ -83,13 +83,13 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
     }
     theirs = Template(turned, np.argsort(order)[template.faces].astype(np.int32), name="avatar", shapes=shapes)
     fit = talk.fit(theirs)
-    assert fit.report.way == "own shapes" and fit.report.confidence == "high"
+    assert fit.report.method == "own shapes" and fit.report.confidence == "high"
     jaw = fit.rig.offsets[fit.rig.index["jawOpen"]]
     assert np.abs(jaw - shapes["jawOpen"]).max() < 1e-4
     corner = talk.rig.template.vertices[talk.rig.template.landmarks["mouth_left"]]
     found = fit.rig.template.vertices[fit.rig.template.landmarks["mouth_left"]]
     assert np.linalg.norm(found[[0, 2, 1]] * [0.01, 0.01, -0.01] - corner) < 0.006
-    assert fit.rig.gain == pytest.approx(1, abs=0.15)
+    assert fit.rig.mouth_gain == pytest.approx(1, abs=0.15)
     animation = talk.animate(SPEECH, fit, text=SAID)
     assert closures(animation, animation.alignment).max() <= 0.1
     animation.save(tmp_path / "out.glb")
@@ -98,7 +98,7 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
     assert set(shapes) <= set(names) and "mouthSmile_L" in names and "headYawLeft" in names
     # what the file plays is what the vertices are
     played = load_template(tmp_path / "out.glb")
-    weights = fit.rig.played(animation.weights[40:41])[2][0]
+    weights = fit.rig.morph_targets(animation.weights[40:41])[2][0]
     posed = played.vertices + sum(w * played.shapes[n] for n, w in zip(names, weights, strict=True))
     assert np.abs(posed - animation.vertices[40]).max() < 1e-3
 
@@ -123,10 +123,10 @@ def test_visemes_are_mixed_where_a_file_has_no_arkit(talk):
         shapes={v: s[order].astype(np.float32) for v, s in shapes.items()},
     )
     fit = talk.fit(theirs)
-    assert fit.report.way == "own shapes"
+    assert fit.report.method == "own shapes"
     animation = talk.animate(SPEECH, fit, text=SAID)
     assert (closures(animation, animation.alignment) <= 0.1).mean() >= 0.95
-    _, _, weights = fit.rig.played(animation.weights)
+    _, _, weights = fit.rig.morph_targets(animation.weights)
     assert weights.min() >= 0 and weights[:, :5].max() > 0.2
 
 
@@ -140,7 +140,7 @@ def test_a_folder_of_obj_shapes(talk, tmp_path):
         write_obj(folder / f"{name}.obj", Template(rig.template.vertices + rig.offsets[rig.index[name]], faces))
     template = load_template(folder)
     assert len(template.shapes) == 52
-    assert talk.fit(template).report.way == "own shapes"
+    assert talk.fit(template).report.method == "own shapes"
     (folder / "neutral.obj").rename(folder / "someone.obj")
     with pytest.raises(InputError, match=r"neutral\.obj"):
         load_template(folder)

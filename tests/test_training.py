@@ -19,11 +19,11 @@ from kmtalk.training.trainer import Trainer
 
 TINY = {
     "encoder": "log-mel",
-    "network": {"width": 32, "heads": 4, "blocks": 1, "dropout": 0.1},
-    "steps": {"keys": 4, "completion": 4, "together": 8},
-    "batch": 4,
-    "longest": 2.0,
-    "check_every": 8,
+    "network": {"d_model": 32, "num_heads": 4, "num_layers": 1, "dropout": 0.1},
+    "steps": {"key_motion": 4, "completion": 4, "joint": 8},
+    "batch_size": 4,
+    "max_crop_seconds": 2.0,
+    "eval_every": 8,
 }
 
 
@@ -75,13 +75,13 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
 def test_it_learns(tmp_path, corpus, rig, head):
     """Four clips by heart: the error falls to a small part of what a neutral face makes."""
     network = {
-        "width": 64,
-        "heads": 4,
-        "blocks": 1,
+        "d_model": 64,
+        "num_heads": 4,
+        "num_layers": 1,
         "dropout": 0.0,
         "head": head,
     }
-    steps = {"keys": 10, "completion": 20, "together": 120 if head == "rig" else 25}
+    steps = {"key_motion": 10, "completion": 20, "joint": 120 if head == "rig" else 25}
     config = load_config(
         written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, check_every=1000)
     )
@@ -118,14 +118,14 @@ def test_stages_train_what_they_name(tmp_path, corpus, rig):
     ("changes", "said"),
     [
         ({"batchsize": 3}, "batchsize: unknown key"),
-        ({"batch": 0}, "batch: "),
+        ({"batch_size": 0}, "batch: "),
         ({"corpora": []}, "corpora: "),
         ({"encoder": "hubert"}, "encoder"),
-        ({"network": {"width": 32, "depth": 2}}, "network.depth: unknown key"),
-        ({"network": {"width": 36, "heads": 8}}, "multiple of heads"),
-        ({"network": {"head": "basis"}}, "components goes with"),
+        ({"network": {"d_model": 32, "depth": 2}}, "network.depth: unknown key"),
+        ({"network": {"d_model": 36, "num_heads": 8}}, "multiple of heads"),
+        ({"network": {"head": "pca"}}, "components goes with"),
         ({"learning_rate": float("inf")}, "learning_rate: "),
-        ({"longest": 0.01}, "longest: "),
+        ({"max_crop_seconds": 0.01}, "longest: "),
     ],
 )
 def test_a_wrong_config_ends_in_one_line(kmtalk, tmp_path, corpus, changes, said):
