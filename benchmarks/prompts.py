@@ -32,7 +32,8 @@ from whisper.normalizers import EnglishTextNormalizer
 
 from kmtalk import KMTalk, keys, metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
-from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.face.motion import frame_count
 from kmtalk.motion.inference import predict_motion, select_key_frames
 from kmtalk.motion.model import style_mixture

@@ -32,7 +32,9 @@ def main() -> None:
     config = load_config(options.config)
     corpora = (config.corpora[0].model_copy(update={"path": options.corpus, "lip_mask": options.lips}),)
     steps = config.steps.model_copy(update={"key_motion": 1, "completion": 2, "joint": 1})
-    heard = {"encoder": f"wav2vec2:{options.tuned}", "finetune_encoder": True} if options.tuned else {"encoder": "log-mel"}
+    heard = (
+        {"encoder": f"wav2vec2:{options.tuned}", "finetune_encoder": True} if options.tuned else {"encoder": "log-mel"}
+    )
     config = config.model_copy(update={**heard, "corpora": corpora, "steps": steps, "eval_every": 1000})
     with tempfile.TemporaryDirectory() as place:
         run = Trainer(config, prepare_task(config, Path(place), Progress()), Path(place))

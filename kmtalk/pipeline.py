@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.animation import Animation, load_animation
-from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker, SpeakingStyle, parse_speaking_style
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import Provenance, apply_key_edits, content_digest, read_keys

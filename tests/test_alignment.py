@@ -9,7 +9,8 @@ import pytest
 from conftest import FIXTURES, SAID, SHARED, SPEECH, needs_shared, phones
 
 from kmtalk import InputError, KMTalk, keys
-from kmtalk.articulation.speaker import SimulatedSpeaker, parse_speaking_style
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import parse_speaking_style
 from kmtalk.speech.alignment import read_textgrid, write_textgrid
 from kmtalk.speech.alignment_pipeline import AlignmentError, Segment, Transcript, align_with_fallback
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio

@@ -5,7 +5,8 @@ import pytest
 from conftest import phones
 
 from kmtalk import Alignment
-from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker, SpeakingStyle, parse_speaking_style
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
 from kmtalk.articulation.targets import PHONE_TARGETS, canonical_phone
 from kmtalk.errors import InputError
 from kmtalk.face.mouth import MouthMeasurements

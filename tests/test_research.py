@@ -198,7 +198,9 @@ def test_completion_mends_what_another_system_made(four):
 def test_wav2vec2_learns_along_with_lkma_and_rests_with_cmc(four, kmtalk):
     source = small_wav2vec2(four / "w2v")
     path = by_heart(four, {"key_motion": 3, "completion": 3, "joint": 0})
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "finetune_encoder": True}))
+    path.write_text(
+        yaml.safe_dump(yaml.safe_load(path.read_text()) | {"encoder": f"wav2vec2:{source}", "finetune_encoder": True})
+    )
     run = Trainer(load_config(path), prepare_task(load_config(path), four / "run"), four / "run")
 
     def ear():

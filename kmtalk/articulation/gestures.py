@@ -16,6 +16,7 @@ from scipy.signal import oaconvolve
 
 from kmtalk.articulation import targets
 from kmtalk.articulation.prosody import Prosody
+from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.articulation.targets import Contact, PhoneTarget
 from kmtalk.speech.alignment import Alignment
 
@@ -59,17 +60,6 @@ SIBILANT_RAMP = 0.06
 
 
 @dataclass(frozen=True)
-class Manner:
-    """Scales of one speaker (see Style)."""
-
-    effort: float = 1.0
-    rounding: float = 1.0
-    jaw: float = 1.0
-    tempo: float = 1.0
-    residual: float = 0.0
-
-
-@dataclass(frozen=True)
 class ArticulatoryTrajectories:
     """By frame: ``aperture``, ``width``, ``protrusion``, ``jaw`` in mm and ``bilabial_closure`` (bilabial contact, 0 to
     1), each (N,), and weights (N,) of shapes that are set directly (tongue, labiodental, press)."""
@@ -105,31 +95,31 @@ def trajectories_from_phones(
     voice: Prosody,
     duration: float,
     times: np.ndarray,
-    manner: Manner,
+    style: SpeakingStyle,
     rng: np.random.Generator,
 ) -> ArticulatoryTrajectories:
     """Tracks at ``times`` (N,) seconds of a clip of ``duration`` seconds."""
-    gestures = gestural_score(alignment, voice, duration, manner)
+    gestures = gestural_score(alignment, voice, duration, style)
     clock = np.arange(int(duration / TIME_STEP) + 2) * TIME_STEP
-    aperture = _blend_targets([g.target.aperture for g in gestures], gestures, clock, APERTURE, manner, "aperture")
+    aperture = _blend_targets([g.target.aperture for g in gestures], gestures, clock, APERTURE, style, "aperture")
     aperture = np.maximum(aperture + _preparatory_opening(gestures, clock), 0.0)
-    width = _blend_targets([g.target.width for g in gestures], gestures, clock, WIDTH, manner, "width")
+    width = _blend_targets([g.target.width for g in gestures], gestures, clock, WIDTH, style, "width")
     protrusion = _blend_targets(
-        [g.target.protrusion for g in gestures], gestures, clock, PROTRUSION, manner, "protrusion"
+        [g.target.protrusion for g in gestures], gestures, clock, PROTRUSION, style, "protrusion"
     )
-    jaw = np.maximum(_blend_targets([g.target.jaw for g in gestures], gestures, clock, JAW, manner, "jaw"), 0.0)
-    if manner.residual > 0:
+    jaw = np.maximum(_blend_targets([g.target.jaw for g in gestures], gestures, clock, JAW, style, "jaw"), 0.0)
+    if style.residual > 0:
         speaking = gaussian_filter1d(_speech_activity(gestures, clock), 0.06 / TIME_STEP)
         for curve, size in ((aperture, 1.0), (width, 1.0), (jaw, 0.6)):
             noise = gaussian_filter1d(rng.normal(size=len(clock)), 0.05 / TIME_STEP)
-            noise *= manner.residual * size / max(noise.std(), 1e-9)
+            noise *= style.residual * size / max(noise.std(), 1e-9)
             curve += noise * speaking * (1.0 if curve is width else np.clip(curve / 4.0, 0, 1))
     shut = _contact_curve(gestures, clock, Contact.BILABIAL)
     bite = _contact_curve(gestures, clock, Contact.LABIODENTAL)
     hiss = _contact_curve(gestures, clock, Contact.SIBILANT)
     aperture = (1 - bite) * aperture + bite * np.minimum(aperture, LABIODENTAL_GAP)
     aperture = (1 - shut) * aperture
-    jaw = (1 - hiss) * jaw + hiss * np.minimum(jaw, SIBILANT_JAW * manner.jaw)
+    jaw = (1 - hiss) * jaw + hiss * np.minimum(jaw, SIBILANT_JAW * style.jaw)
     shapes = {
         "mouthLabiodental": 0.85 * bite * (1 - shut),
         "tongueTipUp": _tongue_curve([g.target.tongue_tip_up for g in gestures], gestures, clock),
@@ -154,12 +144,12 @@ def trajectories_from_phones(
     )
 
 
-def trajectories_from_loudness(voice: Prosody, times: np.ndarray, manner: Manner) -> ArticulatoryTrajectories:
+def trajectories_from_loudness(voice: Prosody, times: np.ndarray, style: SpeakingStyle) -> ArticulatoryTrajectories:
     """Without phones: the mouth opens with the level of the voiced sound and no more is claimed."""
     level = np.clip(voice.level / 25 + 1, 0, 1) * np.clip(0.35 + voice.voiced, 0, 1)
-    opening = 9.0 * manner.effort * voice.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
+    opening = 9.0 * style.effort * voice.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
-    return ArticulatoryTrajectories(opening, zero, zero, 0.75 * manner.jaw * opening, zero)
+    return ArticulatoryTrajectories(opening, zero, zero, 0.75 * style.jaw * opening, zero)
 
 
 def crossfade_span(
@@ -188,7 +178,7 @@ def bilabial_closure(alignment: Alignment, times: np.ndarray) -> np.ndarray:
     return out
 
 
-def gestural_score(alignment: Alignment, voice: Prosody, duration: float, manner: Manner) -> list[Gesture]:
+def gestural_score(alignment: Alignment, voice: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
     """The gestural score: phones with their targets, diphthongs in two, pauses between."""
     gestures: list[Gesture] = []
     last = -1.0  # before the clip the face was at rest
@@ -205,7 +195,7 @@ def gestural_score(alignment: Alignment, voice: Prosody, duration: float, manner
             parts = [(label, phone.start, split), (targets.DIPHTHONG_GLIDES[label], split, phone.end)]
         for name, start, end in parts:
             target = targets.scale_target(
-                targets.PHONE_TARGETS[name], manner.effort, manner.rounding, manner.effort * manner.jaw
+                targets.PHONE_TARGETS[name], style.effort, style.rounding, style.effort * style.jaw
             )
             gestures.append(Gesture(target, start, end, level, pitch, label in targets.VOWELS))
         last = phone.end
@@ -214,7 +204,12 @@ def gestural_score(alignment: Alignment, voice: Prosody, duration: float, manner
 
 
 def _blend_targets(
-    values: list[float], gestures: list[Gesture], clock: np.ndarray, dynamics: Dynamics, manner: Manner, channel: str
+    values: list[float],
+    gestures: list[Gesture],
+    clock: np.ndarray,
+    dynamics: Dynamics,
+    style: SpeakingStyle,
+    channel: str,
 ) -> np.ndarray:
     """Dominance-weighted targets, smoothed by the articulator's own inertia."""
     top, bottom = np.zeros(len(clock)), np.full(len(clock), 1e-8)
@@ -232,10 +227,10 @@ def _blend_targets(
         stop = max(first, int((g.end + MAX_DISTANCE) / TIME_STEP) + 1)
         t = clock[first:stop]
         away = before * np.maximum(g.start - t, 0) + after * np.maximum(t - g.end, 0)
-        dominance = weight * np.exp(-np.minimum((manner.tempo * away) ** dynamics.exponent, 60.0))
+        dominance = weight * np.exp(-np.minimum((style.tempo * away) ** dynamics.exponent, 60.0))
         top[first:stop] += dominance * value
         bottom[first:stop] += dominance
-    return _critically_damped(top / bottom, dynamics.natural_frequency * manner.tempo)
+    return _critically_damped(top / bottom, dynamics.natural_frequency * style.tempo)
 
 
 def _critically_damped(curve: np.ndarray, hz: float) -> np.ndarray:

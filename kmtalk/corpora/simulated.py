@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker, SpeakingStyle
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
 from kmtalk.articulation.targets import canonical_phone
 from kmtalk.assets import asset_path
 from kmtalk.corpora.augmentation import augment, make_silence, pad_with_room_tone

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 from kmtalk import __version__, metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.prosody import analyze_prosody
-from kmtalk.articulation.speaker import SPEAKING_STYLES, SimulatedSpeaker
+from kmtalk.articulation.speaker import SimulatedSpeaker
+from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.assets import asset_path
 from kmtalk.corpora.grid import FPS, SOURCE, TrackedClip, held_out_clips, load_grid
 from kmtalk.errors import InputError
