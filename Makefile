@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
 
-.PHONY: demo test gl detector chromium blender viewer lint clean
+.PHONY: demo test docs gl detector chromium voices blender viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav --template assets/face.obj -o speech-kmtalk --sheet speech-kmtalk.png
@@ -15,8 +15,12 @@ demo: $(VENV)/.demo gl
 	@echo "The contact sheet: speech-kmtalk.png"
 
 test: $(VENV)/.test
-	$(MAKE) --no-print-directory -j 3 chromium blender lint
+	$(MAKE) --no-print-directory -j 3 voices blender lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# the documentation, into site/
+docs: $(VENV)/.test
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -70,6 +74,18 @@ chromium: gl
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
 	    echo "apt-get cannot be used here: the page is not tested"; \
+	fi
+
+# Debian's voices, which tests let speak; after chromium, because apt-get does not run twice at once
+voices: chromium
+	@if command -v flite >/dev/null && command -v festival >/dev/null && \
+	    [ -d /usr/share/festival/voices/english/kal_diphone ] && [ -d /usr/share/festival/voices/english/ked_diphone ] && \
+	    [ -d /usr/share/festival/voices/us/cmu_us_slt_arctic_hts ]; then :; else \
+	  echo "no flite or festival yet: trying apt-get install flite festival and its voices"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends \
+	    flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts; } >/dev/null 2>&1 || \
+	    echo "apt-get cannot be used here: the voices of flite and festival are not tested"; \
 	fi
 
 # in an environment of its own: it wants an older numpy

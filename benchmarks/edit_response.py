@@ -1,10 +1,11 @@
-"""How much of an edit to one key CMC itself takes up, before what is left to a pinned pose is blended in.
+"""Measures how much of an edit to one key CMC follows by itself, before pinned poses are blended in.
 
     python benchmarks/edit_response.py [WEIGHTS]
 
-The sample speech with the product's own phones; for every shape, at 6 keys drawn at random, the pose is changed by 0.3
-and by 0.1. Shares of that change: in the shape itself at that key (own), the greatest in another shape there (cross),
-and the greatest anywhere half a second beyond the neighbouring keys (far). WEIGHTS: by default those that complete.
+For every shape, at 6 keys of the sample speech drawn at random (with phones found by kmtalk), the pose is changed by 0.3
+and by 0.1. Printed are the motion's changes as shares of that change: in the same shape at that key (own), the largest
+in another shape at that key (cross), and the largest more than half a second beyond the neighbouring keys (far).
+WEIGHTS: by default assets/completion.safetensors.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 from kmtalk import KMTalk
 from kmtalk.assets import asset_path
 from kmtalk.motion.inference import predict_motion
-from kmtalk.motion.model import load_network, style_mixture
+from kmtalk.motion.model import load_network
+from kmtalk.motion.styles import style_mixture
 
 FPS = 30.0
-AWAY = round(0.5 * FPS)  # frames
+FAR_FRAMES = round(0.5 * FPS)  # distance of far from the neighbouring keys
 
 
 def main() -> None:
@@ -35,19 +37,19 @@ def main() -> None:
         rng, rows = np.random.default_rng(0), []
         for shape in range(len(names)):
             for key in rng.choice(np.arange(3, len(keys) - 3), 6, replace=False).tolist():
-                at, change = keys[key], np.zeros((len(keys), len(names)), np.float32)
-                change[key, shape] = amount if before[at, shape] < 0.6 else -amount
+                frame, change = keys[key], np.zeros((len(keys), len(names)), np.float32)
+                change[key, shape] = amount if before[frame, shape] < 0.6 else -amount
                 share = (predict_motion(network, features, keys, count, FPS, shares, change) - before) / change[
                     key, shape
                 ]
-                far = (frames < keys[key - 1] - AWAY) | (frames > keys[key + 1] + AWAY)
-                cross = np.abs(np.delete(share[at], shape)).max()
-                rows.append((shape, share[at, shape], cross, np.abs(share[far]).max()))
+                far = (frames < keys[key - 1] - FAR_FRAMES) | (frames > keys[key + 1] + FAR_FRAMES)
+                cross = np.abs(np.delete(share[frame], shape)).max()
+                rows.append((shape, share[frame, shape], cross, np.abs(share[far]).max()))
         shape_of, own, cross, far = np.array(rows).T
         medians = [np.median(own[shape_of == s]) for s in range(len(names))]
         print(
             f"{path.name}: edits by {amount:g}, {len(names)} shapes x 6 keys: own {np.median(own):.2f} in median, "
-            f"least {own.min():.2f}, the least shape's median {min(medians):.2f}; cross "
+            f"minimum {own.min():.2f}, lowest median of a shape {min(medians):.2f}; cross "
             f"{np.median(cross):.2f} in median; far {far.max():.2f} at most"
         )
 

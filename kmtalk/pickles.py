@@ -1,7 +1,7 @@
-"""Pickles that research data comes in, read without letting them run or point at anything.
+"""Safe reader for the pickles in which research data sets are published.
 
-Nothing of numpy is let in: arrays are built here, of numbers and text alone, from the bytes and the shape that the
-pickle states, so that no pickle can make an array whose bytes pass for objects.
+No code from the pickle is run and no numpy object is unpickled: arrays of numbers and text are built here from the
+bytes and the shape in the pickle, so that no pickle can create an array whose bytes are interpreted as object pointers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from kmtalk.errors import InputError
 
-ARRAY_KINDS = "fiubSU"
+ARRAY_KINDS = "fiubSU"  # numpy dtype kinds: numbers, bool, bytes, text
 
 
 class _Dtype:
-    """Stands for numpy.dtype: a plain kind and its byte order."""
+    """Replaces numpy.dtype: a scalar type and its byte order."""
 
     def __init__(self, code: Any = "f8", align: Any = False, copy: Any = False) -> None:
         self.code, self.order = str(code), "<"
@@ -27,58 +27,58 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         _, order, subdtype, names, fields = state[:5]
         if subdtype is not None or names is not None or fields is not None:
-            raise pickle.UnpicklingError("asks for an array of records")
+            raise pickle.UnpicklingError("asks for a structured array")
         self.order = ">" if order == ">" else "<"
 
     @property
     def real(self) -> np.dtype[Any]:
-        found = np.dtype(self.order + self.code.lstrip("<>|="))
-        if found.kind not in ARRAY_KINDS or found.hasobject:
+        dtype = np.dtype(self.order + self.code.lstrip("<>|="))
+        if dtype.kind not in ARRAY_KINDS or dtype.hasobject:
             raise pickle.UnpicklingError(f"asks for an array of {self.code}")
-        return found
+        return dtype
 
 
 class _Array:
-    """Stands for numpy.ndarray, until its state is known."""
+    """Replaces numpy.ndarray until its state is read."""
 
     array: Any = None
 
     def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if not isinstance(data, bytes | str) or not isinstance(kind, _Dtype):
+        _, shape, dtype, fortran, data = state
+        if not isinstance(data, bytes | str) or not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("asks for an array of objects")
         raw = data.encode("latin1") if isinstance(data, str) else data
-        flat = np.frombuffer(raw, kind.real)
+        flat = np.frombuffer(raw, dtype.real)
         self.array = flat.reshape(tuple(int(n) for n in shape), order="F" if fortran else "C")
 
 
-def _reconstruct(*given: Any) -> _Array:
+def _reconstruct(*args: Any) -> _Array:
     return _Array()
 
 
-def _frombuffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     out = _Array()
-    flat = np.frombuffer(bytes(data), kind.real)
+    flat = np.frombuffer(bytes(data), dtype.real)
     out.array = flat.reshape(tuple(int(n) for n in shape), order="F" if order == "F" else "C")
     return out
 
 
-def _scalar(kind: Any, data: Any = b"") -> Any:
-    if not isinstance(kind, _Dtype):
-        raise pickle.UnpicklingError("asks for a number of an unknown kind")
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else bytes(data), kind.real)[0]
+def _scalar(dtype: Any, data: Any = b"") -> Any:
+    if not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("asks for a scalar of an unknown dtype")
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else bytes(data), dtype.real)[0]
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return str(text).encode("latin1")
 
 
-def _bytes(*given: Any) -> bytes:
-    return bytes(given[0]) if given and isinstance(given[0], bytes | bytearray) else b""
+def _bytes(*args: Any) -> bytes:
+    return bytes(args[0]) if args and isinstance(args[0], bytes | bytearray) else b""
 
 
 def _allowed_globals() -> dict[tuple[str, str], Any]:
-    known: dict[tuple[str, str], Any] = {
+    allowed: dict[tuple[str, str], Any] = {
         ("_codecs", "encode"): _encode,
         ("__builtin__", "bytes"): _bytes,
         ("builtins", "bytes"): _bytes,
@@ -88,14 +88,14 @@ def _allowed_globals() -> dict[tuple[str, str], Any]:
         ("numpy", "dtype"): _Dtype,
     }
     for core in ("numpy.core", "numpy._core"):
-        known[(f"{core}.multiarray", "_reconstruct")] = _reconstruct
-        known[(f"{core}.multiarray", "scalar")] = _scalar
-        known[(f"{core}.numeric", "_frombuffer")] = _frombuffer
-    return known
+        allowed[(f"{core}.multiarray", "_reconstruct")] = _reconstruct
+        allowed[(f"{core}.multiarray", "scalar")] = _scalar
+        allowed[(f"{core}.numeric", "_frombuffer")] = _frombuffer
+    return allowed
 
 
 ALLOWED_GLOBALS = _allowed_globals()
-"""What a pickle may name, and what stands for it."""
+"""The globals that a pickle may reference, as (module, name), and their replacements."""
 
 
 class _Restricted(pickle.Unpickler):
@@ -106,9 +106,16 @@ class _Restricted(pickle.Unpickler):
 
 
 def load_restricted_pickle(path: Path) -> Any:
-    """What a pickle of arrays, dicts, lists, strings and numbers holds; Python 2 strings are read as latin1.
+    """Load a pickle of arrays, dicts, lists, strings and numbers; Python 2 strings are decoded as latin1.
 
-    Raises InputError where the file is no pickle, or asks for anything else.
+    Args:
+        path: The pickle.
+
+    Returns:
+        The unpickled object.
+
+    Raises:
+        InputError: The file is missing, not a pickle, or references anything else.
     """
     try:
         with path.open("rb") as file:
@@ -117,20 +124,20 @@ def load_restricted_pickle(path: Path) -> Any:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:
         raise InputError(
-            f"{path}: not a pickle of arrays alone ({str(error)[:100]}); nothing else in a pickle is run or read"
+            f"{path}: not a pickle of arrays alone ({str(error)[:100]}); kmtalk reads no other pickles"
         ) from None
 
 
-def _resolve(held: Any) -> Any:
-    """The same with real arrays in place of what stood for them; dicts, lists and tuples alone are looked into."""
-    if isinstance(held, _Array):
-        if held.array is None:
-            raise pickle.UnpicklingError("asks for an array without its numbers")
-        return held.array
-    if isinstance(held, dict):
-        return {_resolve(k): _resolve(v) for k, v in held.items()}
-    if isinstance(held, list | tuple):
-        return type(held)(_resolve(v) for v in held)
-    if isinstance(held, _Dtype):
-        raise pickle.UnpicklingError("asks for a kind of array alone")
-    return held
+def _resolve(value: Any) -> Any:
+    """Replace `_Array` objects by their arrays, recursively in dicts, lists and tuples."""
+    if isinstance(value, _Array):
+        if value.array is None:
+            raise pickle.UnpicklingError("asks for an array without data")
+        return value.array
+    if isinstance(value, dict):
+        return {_resolve(k): _resolve(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_resolve(v) for v in value)
+    if isinstance(value, _Dtype):
+        raise pickle.UnpicklingError("asks for a dtype alone")
+    return value

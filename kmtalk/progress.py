@@ -1,4 +1,4 @@
-"""What the stages say of their progress; the listener decides whether anybody sees it."""
+"""Progress reporting: long operations report their stages to a `Progress` object, which may display them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Hears of every stage; this one keeps silent."""
+    """Receives the progress of each stage. The base class ignores it; subclasses display it."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Enter a stage; call what it yields with the count that is done, up to ``total``."""
+        """Context manager for one stage.
+
+        Args:
+            name: Name of the stage.
+            total: Number of items, or None if unknown.
+
+        Yields:
+            A function to call with the number of finished items.
+        """
         yield lambda done: None

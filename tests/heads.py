@@ -1,4 +1,4 @@
-"""Heads with truth: other identities from MakeHuman's targets, with their own shapes, in another topology."""
+"""Test heads with ground truth: other MakeHuman identities with their own shapes, in another topology."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ IDENTITIES = {
 
 @dataclass(frozen=True)
 class Head:
-    """A mesh with the truth: ``offsets`` (R, V, 3) in its units; ``mm`` in one unit; ``skin`` vertices."""
+    """A mesh with its true shape `offsets` (R, V, 3) in its units, `mm` per unit, and its `skin` vertices."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -69,15 +69,17 @@ class Head:
 
 
 def identity(name: str) -> Rig:
-    """A MakeHuman identity with the shapes that the default head's own recipe gives it."""
+    """A MakeHuman identity with shapes built in the same way as those of the default head."""
     import make_head
 
     return make_head.build(IDENTITIES[name])
 
 
 def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) -> Head:
-    """The rig's head with about ``count`` vertices of another topology, its vertices shuffled, turned,
-    scaled and moved (z up and odd, unless ``upright``)."""
+    """The rig's head in another topology of about `count` vertices: shuffled, rotated, scaled and translated.
+
+    The result is z up in arbitrary units, unless `upright`.
+    """
     template = rig.template
     part = np.zeros(len(template.vertices), int)
     for number, name in enumerate(("skin", "tongue", "upper_teeth", "lower_teeth", "eye_left", "eye_right")):
@@ -87,7 +89,7 @@ def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) ->
     used = np.unique(skin_faces)
     faces = np.searchsorted(used, skin_faces)
     attributes = values[used]
-    while len(attributes) < 1.3 * count:  # denser first, so that what is left has other triangles
+    while len(attributes) < 1.3 * count:  # subdivide first, so that the decimated mesh has other triangles
         attributes, faces = trimesh.remesh.subdivide(attributes, faces)
     points, triangles, collapses = fast_simplification.simplify(
         attributes[:, :3].astype(np.float32), faces.astype(np.int32), 1 - count / len(attributes), return_collapses=True
@@ -113,9 +115,12 @@ def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) ->
 
 
 def _carried(values: np.ndarray, faces: np.ndarray, points: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Values (V, 3 + 3R) of a surface at the points of its simplification: from the nearest place on those
-    triangles that were collapsed into each point, so that nothing leaks from one lip to the other."""
-    owner = place[faces]  # (F, 3) points that each triangle's corners became
+    """Transfer values (V, 3 + 3R) of a surface to the points of its simplification.
+
+    Each point takes the value at its nearest location on the triangles that were collapsed into it, so that nothing
+    leaks from one lip to the other.
+    """
+    owner = place[faces]  # (F, 3) simplified points of each triangle's corners
     spots = np.array([[a, b, 6 - a - b] for a in range(7) for b in range(7 - a)]) / 6
     out = np.empty((len(points), values.shape[1]))
     around: list[list[int]] = [[] for _ in points]
@@ -131,7 +136,7 @@ def _carried(values: np.ndarray, faces: np.ndarray, points: np.ndarray, place: n
 
 
 def closures(animation, alignment):
-    """Greatest share of the open range that lips are apart at each p, b and m."""
+    """The smallest lip aperture within each p, b and m, from 0 (1st percentile) to 1 (95th percentile of the clip)."""
     t = animation.template
     upper, lower = t.regions["lip_pairs"].T
     middle = slice(len(upper) // 3, len(upper) - len(upper) // 3)

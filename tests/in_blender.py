@@ -1,5 +1,7 @@
-"""Run by a Python that has bpy: FOLDER … Runs each folder's import_blender.py as a user would and compares what
-Blender shows with the arrays; prints JSON."""
+"""Script for a Python with bpy; arguments are folders.
+
+Runs import_blender.py of each folder as a user would, compares Blender's vertices with the arrays, and prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def check(folder: Path) -> dict[str, object]:
         points = np.empty(3 * len(seen.data.vertices), np.float32)
         seen.data.vertices.foreach_get("co", points)
         points = points.reshape(-1, 3) @ np.array(seen.matrix_world)[:3, :3].T + np.array(seen.matrix_world)[:3, 3]
-        shown = points[:, [0, 2, 1]] * [1, 1, -1]  # Blender's z up back to y up
+        shown = points[:, [0, 2, 1]] * [1, 1, -1]  # from Blender's z up to y up
         if frame == 0:
             factor = np.ptp(expected[0], axis=0).max() / np.ptp(shown, axis=0).max()
         worst = max(worst, float(np.abs(shown - expected[frame]).max()) * scale)

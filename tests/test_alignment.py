@@ -37,7 +37,7 @@ def mfa():
 
 
 def same_phones(ours, theirs):
-    """Phones of two alignments with the same label in the same order; stress apart."""
+    """Phones of two alignments that have the same label, without stress, in the same order."""
     left, right = ([p.label.rstrip("012") for p in x] for x in (ours, theirs))
     blocks = difflib.SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
     return [(ours[b.a + k], theirs[b.b + k]) for b in blocks for k in range(b.size)]
@@ -77,7 +77,7 @@ def test_words_out_of_the_dictionary_are_pronounced(sphinx, mfa, audio):
 def test_mfa_model_read_directly_agrees_with_pocketsphinx(sphinx, mfa, audio):
     a, b = (x.align(audio, Transcript(SAID)) for x in (sphinx, mfa))
     pairs = same_phones(b.phones, a.phones)
-    assert len(pairs) > 0.9 * len(a.phones)  # pronunciation variants differ here and there
+    assert len(pairs) > 0.9 * len(a.phones)  # some pronunciation variants differ
     assert np.median([abs(p.start - q.start) for p, q in pairs]) <= 0.0101
 
 
@@ -152,7 +152,7 @@ def test_textgrid_comes_back_as_it_went(tmp_path):
     back = read_textgrid(path, 1.0)
     assert back.phones == alignment.phones
     assert back.status == "given"
-    assert 'text = ""' in path.read_text()  # the pauses are written, as Praat wants
+    assert 'text = ""' in path.read_text()  # pauses are written, as Praat requires
 
 
 def grid(tmp_path, text: str):
@@ -203,7 +203,7 @@ def test_when_no_aligner_serves_keys_are_uniform_and_it_is_said_once(audio):
     assert len(said) == 1
     assert "uniform" in said[0]
     assert np.diff(animation.keys.frames)[:-1].tolist() == [3] * (len(animation.keys) - 2)
-    assert np.ptp(animation.weights[:, animation.names.index("jawOpen")]) > 0.1  # the mouth moves all the same
+    assert np.ptp(animation.weights[:, animation.names.index("jawOpen")]) > 0.1  # the mouth still moves
 
 
 def test_another_language_without_a_model_is_not_forced_into_english(audio):
@@ -241,7 +241,7 @@ def test_letters_that_no_model_says_do_not_spoil_the_rest(sphinx, audio):
 
 
 def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk):
-    """A minute of which one third has another text: its keys are uniform, and the mouth is not shut."""
+    """One third of a minute has the wrong text: there the keys are uniform and the mouth still moves."""
     long = audio_from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
     segments = tuple(
         Segment(OTHER if k in (2, 3) else SAID, k * audio.duration, (k + 1) * audio.duration - 0.1) for k in range(6)
@@ -264,7 +264,7 @@ def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk)
 
 @pytest.mark.slow
 def test_long_sound_aligns_as_its_parts_do(mfa, sphinx, audio):
-    """A minute: the search keeps to a window, and loses nothing by it."""
+    """One minute: restricting the search to a window does not change the alignment."""
     minute = audio_from_samples(np.tile(audio.samples, 6), SAMPLE_RATE)
     for aligner in (mfa, sphinx):
         once, often = aligner.align(audio, Transcript(SAID)), aligner.align(minute, Transcript(f"{SAID} " * 6))

@@ -25,7 +25,7 @@ def speaker(rig):
 
 @pytest.fixture(scope="module")
 def voice():
-    """Three seconds whose middle is loud: rules need the sound for loudness alone."""
+    """Three seconds of sound with a loud middle: the rules use the sound only for its loudness."""
     t = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     samples = 0.2 * np.sin(2 * np.pi * 120 * t) * ((t > 0.5) & (t < 1.8))
     return audio_from_samples(samples.astype(np.float32), SAMPLE_RATE)
@@ -67,7 +67,7 @@ def test_the_mouth_makes_ready_and_comes_to_rest(speaker, voice):
     motion = speaker.animate(WORD, voice, 100, SpeakingStyle(residual=0))
     aperture = mouth(speaker, motion).aperture
     assert aperture[during(motion, 0, 0.05)].max() < 0.5
-    assert aperture[during(motion, 0.25, 0.5)].max() > 0.8  # before the first sound
+    assert aperture[during(motion, 0.25, 0.5)].max() > 0.8  # before the first phone
     still = aperture[during(motion, 2.2, 3.0)]
     assert still.max() < 0.5
     assert still.std() < 0.01 * np.ptp(aperture)

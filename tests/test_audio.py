@@ -41,7 +41,7 @@ def test_any_format_rate_and_depth(tmp_path, suffix, rate, subtype):
     audio = load_audio(path)
     assert audio.samples.dtype == np.float32
     assert audio.samples.ndim == 1
-    assert audio.duration == pytest.approx(1.0, abs=0.06)  # mp3 pads
+    assert audio.duration == pytest.approx(1.0, abs=0.06)  # MP3 encoders add padding
     assert frequency(audio.samples) == pytest.approx(440, abs=1)
     assert np.abs(audio.samples[4000:12000]).max() == pytest.approx(0.5, abs=0.02)
 

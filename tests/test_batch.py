@@ -1,4 +1,4 @@
-"""Many clips: killed in the middle it goes on, a broken clip stops no other, and the outputs are the same bytes."""
+"""Batches: a killed run resumes, a broken clip stops no other clip, and the outputs are byte-identical."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIPS = 200
 
 @pytest.fixture(scope="module")
 def clips(spoken, tmp_path_factory):
-    """The demo's words as 200 clips (louder and softer), each with its text."""
+    """The words of the demo as 200 clips of different loudness, each with its text."""
     folder = tmp_path_factory.mktemp("clips")
     sound, rate = soundfile.read(SPEECH)
     words = spoken.alignment.words
@@ -36,7 +36,7 @@ def clips(spoken, tmp_path_factory):
 
 
 def outputs(folder):
-    """Every output's bytes, the logs left out."""
+    """The bytes of every output except the logs."""
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))
@@ -70,8 +70,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(clips, tmp_path):
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     with log.open("a") as file:
-        file.write('{"speech": "half a li')  # as a kill may leave it
-    (tmp_path / "cut" / "007" / "animation.glb").unlink()  # and something the user lost
+        file.write('{"speech": "half a li')  # a line cut short by a kill
+    (tmp_path / "cut" / "007" / "animation.glb").unlink()  # and an output deleted by the user
     again = batch(tmp_path, clips, "-o", "cut", *options)
     told = json.loads(again.stdout)
     assert told["skipped"] >= CLIPS // 2 - 2
@@ -86,7 +86,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(clips, tmp_path):
 
 @pytest.mark.slow
 def test_on_a_ray_cluster_the_outputs_are_the_same(clips, tmp_path):
-    """A local Ray stands for the cluster."""
+    """Uses a local Ray instance as the cluster."""
     pytest.importorskip("ray")
     rows = [
         {"speech": str(clips / f"{n:03d}.wav"), "text": (clips / f"{n:03d}.txt").read_text()} for n in (0, 1, 2, 100)

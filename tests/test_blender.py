@@ -1,4 +1,4 @@
-"""Round trips through the real Blender (bpy from pip, in an environment of its own: it wants an older numpy)."""
+"""Round trips through Blender (bpy from pip, in a separate environment because it needs an older numpy)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def takes(talk, spoken):
-    """The demo's first three seconds at every rate."""
+    """The first three seconds of the demo at every frame rate."""
     audio = spoken.audio
     cut = audio_from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
     kept = Alignment(
@@ -44,7 +44,7 @@ def through_blender(folders: list[Path]) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["glb", "glb baked", "usd", "usd baked", "abc", "pc2", "mdd"])
 def test_round_trip(takes, tmp_path, kind):
-    """Vertex error under 0.05 mm at every frame, sample n on frame n at every rate, nothing cut, the sound in place."""
+    """At every rate: vertex error under 0.05 mm, sample n on frame n, no frame missing, the sound at its place."""
     name, _, bake = kind.partition(" ")
     folders = []
     for fps, take in takes.items():

@@ -1,4 +1,4 @@
-"""The command as a user types it: real files, exit codes, one line of stderr, nothing left behind."""
+"""The command line with real files: exit codes, one line on stderr, no leftover files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def listing(folder):
 
 @pytest.mark.slow
 def test_the_main_job_with_real_whisper(kmtalk, tmp_path):
-    """`kmtalk animate speech.wav --template face.obj`: ears, aligner, rules, video; no text given."""
+    """`kmtalk animate speech.wav --template face.obj` without text: transcription, alignment, motion and video."""
     speech = tmp_path / "speech.wav"
     speech.write_bytes(SPEECH.read_bytes())
     done = kmtalk("animate", "speech.wav", "--template", FACE, "--sheet", "sheet.png", "--size", "256")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no bars, no warnings where nobody looks on
+    assert done.stderr == ""  # no progress bars or warnings without a terminal
     names = ["animation.glb", "animation.mp4", "animation.npz", "import_blender.py", "keys.json"]
     names += ["speech.TextGrid", "speech.wav"]
     assert listing(tmp_path / "speech-kmtalk") == names
@@ -203,13 +203,13 @@ def test_default_folder_is_named_after_the_speech(kmtalk, tmp_path, tone):
     assert (tmp_path / "take.2-kmtalk" / "animation.npz").is_file()
     assert kmtalk("animate", "take.2.wav", "--no-video", "--text", "la", "-o", "take.v2").returncode == 0
     assert (tmp_path / "take.v2" / "animation.npz").is_file()
-    assert kmtalk("animate", ".").stderr == "kmtalk: .: is a folder; give one sound or video file\n"
+    assert kmtalk("animate", ".").stderr == "kmtalk: .: is a folder; pass one audio or video file\n"
 
 
 def test_ended_from_outside_it_leaves_nothing(tmp_path):
     command = [Path(sys.executable).parent / "kmtalk", "animate", SPEECH, "--text", SAID, "-o", "out.mp4"]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not any(name.endswith(".mp4") for name in listing(tmp_path)):  # until the video is being written
+    while not any(name.endswith(".mp4") for name in listing(tmp_path)):  # wait until the video is being written
         assert running.poll() is None
         time.sleep(0.05)
     time.sleep(1)

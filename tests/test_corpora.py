@@ -36,7 +36,7 @@ def test_a_voice_tells_its_own_phones(voice):
     assert 6 <= len(alignment.phones) <= 20
     assert all(a.end <= b.start + 1e-6 for a, b in zip(alignment.phones, alignment.phones[1:], strict=False))
     assert alignment.phones[-1].end <= audio.duration + 0.05
-    # vowels are louder than the closures of p b m and than what surrounds the speech
+    # vowels are louder than the closures of p b m and than the silence around the speech
     level = rms_level(audio.samples)
     vowel = [p for p in alignment.phones if p.label.lower().rstrip("012ː")[:1] in "aeiouæɑɐəɛɪ"]
     inside = np.mean([level[int((p.start + p.end) * 50)] for p in vowel])
@@ -45,7 +45,7 @@ def test_a_voice_tells_its_own_phones(voice):
 
 @pytest.mark.parametrize("kind", augmentation.AUGMENTATIONS)
 def test_changed_speech_keeps_its_times(kind):
-    """Four bursts, marked as phones: wherever the change puts them, the marks follow."""
+    """Four bursts labelled as phones: augmentation moves the labels with the bursts."""
     t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     spans = [(0.3 + 0.4 * k, 0.45 + 0.4 * k) for k in range(4)]
     gate = sum(((t >= a) & (t < b)).astype(float) for a, b in spans)
@@ -92,7 +92,7 @@ def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
     torn = tmp_path / "torn"
     shutil.copytree(simulated, torn)
     next((torn / "audio").iterdir()).unlink()
-    with pytest.raises(InputError, match="lacks its sound"):
+    with pytest.raises(InputError, match="the audio of clip .* is missing"):
         load_simulated_corpus(torn, rig)
     with pytest.raises(InputError, match="not a simulated corpus"):
         load_simulated_corpus(tmp_path, rig)
@@ -100,7 +100,7 @@ def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
     shutil.copytree(simulated, mixed)
     path = sorted((mixed / "audio").iterdir())[0]
     soundfile.write(path, np.zeros(20 * SAMPLE_RATE), SAMPLE_RATE)
-    with pytest.raises(InputError, match="are they a pair"):
+    with pytest.raises(InputError, match="check that they belong together"):
         load_simulated_corpus(mixed, rig)[0].load_samples()
 
 

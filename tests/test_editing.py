@@ -1,4 +1,4 @@
-"""Editing keys: pinned poses are met exactly, completion fills in the rest, and what is far away stays."""
+"""Editing keys: completion reproduces pinned poses exactly, fills the frames around them and keeps distant frames."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kmtalk.exchange.timeline import lip_aperture
 from kmtalk.face.template import write_obj
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.motion.inference import predict_motion
-from kmtalk.motion.model import style_mixture
+from kmtalk.motion.styles import style_mixture
 from kmtalk.speech.alignment import Alignment, Phone
 
 
 def moved_mm(before, after):
-    """By how much any vertex moved, by frame."""
+    """The largest vertex displacement per frame, in mm."""
     return np.linalg.norm(after.vertices - before.vertices, axis=2).max(1) * before.template.mm_per_unit
 
 
 @pytest.fixture
 def again(talk, spoken):
-    """The demo, once more, with keys of its own to edit."""
+    """A copy of the animated demo whose keys a test may edit."""
     return talk.animate(SPEECH, textgrid=spoken.alignment)
 
 
@@ -54,14 +54,14 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     assert moved[frame] > 3
     assert moved[: max(0, low - reach)].max(initial=0) <= 0.1
     assert moved[high + reach + 1 :].max(initial=0) <= 0.1
-    # no jump: the edit comes and goes over the frames beside it
+    # no jump: the edit fades in and out over the neighbouring frames
     jaw = after.weights[:, after.names.index("jawOpen")] - before.weights[:, before.names.index("jawOpen")]
     assert abs(jaw[frame - 1]) > 0.03 or frame - 1 == low
     assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
 
 
 def test_cmc_itself_follows_the_keys(talk, again):
-    """Not the blend that makes pinned keys exact: the network takes up an edit, in the shape that was edited."""
+    """CMC itself, without the blend that makes pinned keys exact, responds to an edit in the edited shape."""
     network, features = talk.completion_predictor.network, talk.completion_predictor.encode_audio(again.audio)
     frames, count, names = again.keys.frames, len(again.weights), network.config.names
     shares = style_mixture(network.config, "natural")
@@ -84,7 +84,7 @@ def test_nothing_edited_changes_nothing(again):
 
 
 def test_neighbouring_closures_stay_closed(again):
-    """A vowel opened wide beside p, b and m does not part their lips."""
+    """A vowel edited to open wide next to p, b and m does not open their lips."""
     before = lip_aperture(again.motion)
     for frame, label in zip(again.keys.frames.tolist(), again.keys.labels, strict=True):
         if label in ("AA", "AH", "ER", "IY", "AE"):
@@ -112,7 +112,7 @@ def test_keys_are_moved_pinned_and_removed(again):
     after = again.complete()
     assert after.keys.pose(frame + 1) == pytest.approx(pose)
     assert frame not in after.keys
-    # a pin holds through later edits
+    # a pinned pose survives later edits
     low, high = beside(after.keys, frame + 1)
     after.keys.set(low, jawOpen=0.5)
     third = after.complete()
@@ -128,7 +128,7 @@ def test_keys_are_moved_pinned_and_removed(again):
         (lambda k: k.set(5, jawOpne=0.1), "jawOpne"),
         (lambda k: k.set(5, jawOpen=1.5), "0 to 1"),
         (lambda k: k.set(5, jawOpen=float("nan")), "0 to 1"),
-        (lambda k: k.move(4, 5), "no key there"),
+        (lambda k: k.move(4, 5), "not a key"),
         (lambda k: k.remove(0), "first and last"),
         (lambda k: k.move(int(k.frames[3]), int(k.frames[4])), "already"),
     ],
@@ -140,7 +140,7 @@ def test_wrong_edits_are_refused(again, edit, said):
 
 
 def test_the_commands(kmtalk, tmp_path):
-    """kmtalk keys, an edit by hand, kmtalk complete: from the sound and from the npz alike."""
+    """`kmtalk keys`, an edit of the file and `kmtalk complete`, from the sound and from the npz."""
     assert kmtalk("animate", SPEECH, "--text", SAID, "-o", "before.npz").returncode == 0
     assert kmtalk("keys", SPEECH, "--text", SAID, "-o", "keys.json").returncode == 0
     document = json.loads((tmp_path / "keys.json").read_text())
@@ -151,7 +151,7 @@ def test_the_commands(kmtalk, tmp_path):
         done = kmtalk("complete", "keys.json", source, "-o", name)
         assert (done.returncode, done.stderr) == (0, "kmtalk: keys.json: keys: 1 changed\n")
     with np.load(tmp_path / "before.npz") as z:
-        jaw, before = z["names"].tolist().index("jawOpen"), z["weights"]
+        jaw, before = z["shape_names"].tolist().index("jawOpen"), z["weights"]
     with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
         assert a["weights"][edited["frame"], jaw] == np.float32(0.55)
         assert np.abs(a["weights"] - b["weights"]).max() < 1e-4
@@ -203,7 +203,7 @@ def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
 
 
 def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_path):
-    """--motion-from: the rules' mouth stands for another system's; its poses are met at every key."""
+    """--motion-from with rule-based motion as the other system: its poses are reproduced at every key."""
     other = talk.animate(SPEECH, textgrid=again.alignment, motion="rules", fps=25, expression=False)
     offsets = (other.vertices - other.template.vertices).reshape(len(other.motion), -1)
     np.save(tmp_path / "other.npy", offsets)
@@ -245,7 +245,7 @@ def test_other_motion_that_does_not_fit(talk, again, tmp_path, array, named):
 
 @pytest.mark.parametrize("fps", [24, 30, 25])
 def test_phones_on_frames_survive_the_file(talk, spoken, tmp_path, fps):
-    """Boundaries that fall on frames, as hand-made TextGrids have them: an unedited file pins nothing."""
+    """Phone boundaries exactly on frames, as in hand-made TextGrids: an unedited key file pins nothing."""
     snapped = Alignment(
         tuple(Phone(p.label, round(p.start * fps) / fps, round(p.end * fps) / fps) for p in spoken.alignment.phones),
         status="given",
@@ -257,7 +257,7 @@ def test_phones_on_frames_survive_the_file(talk, spoken, tmp_path, fps):
 
 
 def test_an_edit_is_not_lost_nor_made_twice(again, talk, tmp_path):
-    """Keys that were removed and added, saved and read at any moment, complete to the same."""
+    """Removed and added keys give the same completion whenever the animation is saved and loaded between."""
     frame = vowel_key(again)
     again.keys.remove(beside(again.keys, frame)[1])
     again.keys.set(frame, jawOpen=0.5)

@@ -1,4 +1,4 @@
-"""Every format, read back by a reader of its own kind."""
+"""Every output format, read back with an independent reader."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_usd_tells_its_time(folder, spoken):
     weights = animation.GetBlendShapeWeightsAttr()
     assert weights.GetTimeSamples() == list(range(len(spoken.motion)))
     assert np.allclose(weights.Get(100), spoken.weights[100])
-    # pose a frame by USD's own deformer
+    # pose a frame with USD's own deformation
     query = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(mesh))
     points = UsdGeom.Mesh(mesh).GetPointsAttr().Get()
     sub, shapes, parts = query.ComputeSubShapeWeights(weights.Get(100))
@@ -89,13 +89,14 @@ def test_point_caches(folder, spoken):
     count, vertices = spoken.vertices.shape[:2]
     data = (folder / "animation.pc2").read_bytes()
     assert struct.unpack("<12siiffi", data[:32]) == (b"POINTCACHE2\0", 1, vertices, 0.0, 1.0, count)
-    assert np.array_equal(np.frombuffer(data, "<f4", offset=32).reshape(spoken.vertices.shape), spoken.vertices)
+    # vertices are posed in chunks, and processors round products of other sizes differently in the last bit
+    cached = np.frombuffer(data, "<f4", offset=32).reshape(spoken.vertices.shape)
+    assert np.abs(cached - spoken.vertices).max() < 1e-7  # metres
     data = (folder / "animation.mdd").read_bytes()
     assert struct.unpack(">ii", data[:8]) == (count, vertices)
     assert np.allclose(np.frombuffer(data, ">f4", count, 8), np.arange(count) / 30, atol=1e-6)
-    assert np.array_equal(
-        np.frombuffer(data, ">f4", offset=8 + 4 * count).reshape(spoken.vertices.shape), spoken.vertices
-    )
+    cached = np.frombuffer(data, ">f4", offset=8 + 4 * count).reshape(spoken.vertices.shape)
+    assert np.abs(cached - spoken.vertices).max() < 1e-7
     neutral = trimesh.load(folder / "animation-neutral.obj", process=False)
     assert np.allclose(neutral.vertices, spoken.template.vertices, atol=1e-6)
 
@@ -210,7 +211,7 @@ def test_beside_a_folder_lie_sound_and_script(folder, spoken):
 
 
 def test_a_glb_of_ten_thousand_vertices_is_small(rig, spoken, tmp_path):
-    """300 frames × 10,000 vertices and more, all shapes: 7 MB at most. The default head with its triangles cut up."""
+    """300 frames of over 10,000 vertices (the subdivided default head) with all shapes take at most 7 MB."""
     t = rig.template
     vertices, faces = trimesh.remesh.subdivide(
         np.hstack([t.vertices, rig.offsets.transpose(1, 0, 2).reshape(len(t.vertices), -1)]),
@@ -266,7 +267,7 @@ def test_bad_exports_are_one_line(spoken, kmtalk, tmp_path, arguments, named):
 
 
 def test_a_single_obj_cache_replaces_no_other_file(spoken, tmp_path):
-    """The mesh of a .pc2 is written beside it, under a name of its own."""
+    """The neutral mesh of a .pc2 is written beside it under a separate name."""
     (tmp_path / "face.obj").write_text("mine")
     written = spoken.save(tmp_path / "face.pc2")
     assert [p.name for p in written] == ["face-neutral.obj", "face.pc2"]

@@ -1,4 +1,4 @@
-"""Any face: rigs on meshes of other topology, measured against the truth of heads that have their own."""
+"""Fitting rigs to meshes of other topologies, compared with the ground truth of heads with their own shapes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def head(name):
 
 @pytest.fixture(scope="module")
 def fitted(talk):
-    """Fits of the three heads, by the detector."""
+    """The three heads, fitted with the face detector."""
     return {name: talk.fit(Template(head(name).vertices, head(name).faces, name=name)) for name in HEADS}
 
 
 def errors(truth, fit, shape):
-    """Distances from the truth in mm of the skin that moves by over 1 mm, and its motion."""
+    """Errors in mm of the skin vertices that truly move by over 1 mm, and their true displacements."""
     goal = truth.of(shape)
     motion = np.linalg.norm(goal, axis=1) * truth.mm
     off = np.linalg.norm(fit.rig.offsets[fit.rig.index[shape]] - goal, axis=1) * truth.mm
@@ -51,7 +51,7 @@ def errors(truth, fit, shape):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_shapes_are_near_the_truth(fitted, name):
-    """Three MakeHuman identities with their own shapes, decimated, shuffled, turned z up and odd, scaled."""
+    """Three MakeHuman identities with their own shapes: decimated, shuffled, rotated to z up and scaled."""
     off, motion = errors(head(name), fitted[name], "jawOpen")
     assert off.mean() <= 0.08 * motion.mean()
     assert np.percentile(off, 95) <= 0.30 * motion.mean()
@@ -62,7 +62,7 @@ def test_shapes_are_near_the_truth(fitted, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["mouthPucker", "mouthFunnel", "mouthSmileLeft"])
 def test_lip_shapes_are_near_the_truth(fitted, shape):
-    """Half a millimetre in the mean of the three heads; single ones miss it (README: up to 0.60 for smile)."""
+    """Under half a millimetre in the mean of the three heads; single heads exceed it (README: up to 0.60 for smile)."""
     mean = [errors(head(name), fitted[name], shape)[0].mean() for name in HEADS]
     assert np.mean(mean) <= 0.5
     assert max(mean) <= 0.65
@@ -95,7 +95,7 @@ def test_lips_meet_and_do_not_tear(fitted, name):
     opening = np.linalg.norm(apart[rig.index["jawOpen"]], axis=1).max()
     sealed = apart[rig.index["jawOpen"]] + apart[rig.index["mouthClose"]]
     assert np.linalg.norm(sealed, axis=1).max() < 0.1 * opening
-    # along the lips neighbours move alike: no vertex of one lip goes with the other
+    # neighbours along the lips move alike: no vertex of one lip moves with the other lip
     faces = rig.template.faces
     jaw = rig.offsets[rig.index["jawOpen"]]
     region = np.isin(faces, rig.template.regions["lips"]).all(1)
@@ -140,9 +140,9 @@ def test_meshlab_points_and_their_order(tmp_path):
         ('{"chin": [0, 0, 0], "nose": [1, 0, 0]}', "fewer than three"),
         ('{"chin": [0, 0], "nose": 1, "mouth": 2}', "chin"),
         ('{"elbow": [0, 0, 0]}', "elbow"),
-        ('{"chin": 99}', "no vertex 99"),
-        ("not json", "not a file of landmarks"),
-        ("<a><b></a>", "not a file of landmarks"),
+        ('{"chin": 99}', "vertex 99 does not exist"),
+        ("not json", "not a landmark file"),
+        ("<a><b></a>", "not a landmark file"),
     ],
 )
 def test_landmark_files_that_cannot_be_used(tmp_path, text, message):
@@ -180,7 +180,7 @@ def test_points_off_the_mesh_are_refused(talk):
 
 @pytest.fixture(scope="module")
 def bare(talk):
-    """The default head as nobody knows it: vertices shuffled."""
+    """The default head with shuffled vertices, so that its topology is not recognised."""
     base = talk.rig.template
     order = np.random.default_rng(1).permutation(len(base.vertices))
     return Template(base.vertices[order], np.argsort(order)[base.faces].astype(np.int32), name="bare")
@@ -222,7 +222,7 @@ def test_kmrig_files(talk, bare, tmp_path, kmtalk):
     assert back.report.confidence == fit.report.confidence
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
-    # another identity of the same topology takes the shapes over
+    # another identity of the same topology reuses the shapes
     wide = Template((bare.vertices * [1.1, 1, 1]).astype(np.float32), bare.faces, name="wide")
     write_obj(tmp_path / "wide.obj", wide)
     done = kmtalk("fit", "wide.obj", "--rig", "a.kmrig")
@@ -237,7 +237,7 @@ def test_kmrig_files(talk, bare, tmp_path, kmtalk):
 
 @pytest.mark.slow
 def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
-    """The neutral has its jaw dropped: p b m still meet, and the report says what was assumed."""
+    """A neutral with an open jaw: p b m still close the lips, and the report states the assumption."""
     rig = talk.rig
     order = np.random.default_rng(1).permutation(len(bare.vertices))
     agape = (bare.vertices + 0.45 * rig.offsets[rig.index["jawOpen"]][order]).astype(np.float32)
@@ -265,7 +265,7 @@ def test_heads_of_other_makers_close_at_bilabials(talk, spoken, tmp_path, mesh):
     animation = talk.animate(SPEECH, path, textgrid=tmp_path / "speech.TextGrid")
     shares = closures(animation, spoken.alignment)
     assert len(shares) == 12
-    # these heads are symmetric, and so must be how they open: a lip taken for the other one tears on one side
+    # these heads are symmetric, so they must open symmetrically: confusing the lips tears one side
     rest = animation.template.vertices.astype(np.float64)
     away, twin = cKDTree(rest).query(rest * [-1, 1, 1])
     jaw = animation.motion.rig.offsets[animation.motion.rig.index["jawOpen"]]
@@ -278,10 +278,10 @@ def test_heads_of_other_makers_close_at_bilabials(talk, spoken, tmp_path, mesh):
 
 @pytest.mark.parametrize("suffix", [".stl", ".ply"])
 def test_soup_and_scans_are_joined_by_place(talk, tmp_path, suffix):
-    """STL has three vertices a triangle; all of them move, and those at one place alike."""
+    """STL has three vertices per triangle; all of them move, and coincident ones move alike."""
     base = talk.rig.template
     mesh = trimesh.Trimesh(base.vertices * 1000, base.faces, process=False)
-    if suffix == ".ply":  # a soup as well
+    if suffix == ".ply":  # also a triangle soup
         mesh = trimesh.Trimesh(
             mesh.triangles.reshape(-1, 3), np.arange(3 * len(mesh.faces)).reshape(-1, 3), process=False
         )
@@ -296,16 +296,16 @@ def test_soup_and_scans_are_joined_by_place(talk, tmp_path, suffix):
 
 
 def test_faces_wound_inwards_are_turned(talk, bare):
-    """Left-handed programs export mirrored meshes, whose normals point into the head."""
+    """Left-handed programs export mirrored meshes, whose normals point inwards."""
     plain, inward = talk.fit(bare), talk.fit(replace(bare, faces=bare.faces[:, ::-1].copy()))
-    assert any("wound inwards" in remark for remark in inward.report.notes)
+    assert any("point inwards" in remark for remark in inward.report.notes)
     assert inward.report.confidence == "high"
     jaw = plain.rig.index["jawOpen"]
     assert np.abs(plain.rig.offsets[jaw] - inward.rig.offsets[jaw]).max() < 1e-3
 
 
 def test_seams_along_which_vertices_lie_twice_stay_closed(talk, bare):
-    """An OBJ split in halves, as by a texture seam: both halves move alike where they meet."""
+    """An OBJ split in two halves, as at a texture seam: both halves move alike where they meet."""
     left = bare.vertices[bare.faces].mean(1)[:, 0] > 0
     twins = np.unique(bare.faces[left])
     place = np.arange(len(bare.vertices))
@@ -331,8 +331,8 @@ def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
         "landmark": {"rig": np.array(json.dumps(facts | {"landmarks": facts["landmarks"] | {"chin": 10**6}}))},
         "no landmarks": {"rig": np.array(json.dumps(facts | {"landmarks": {}}))},
         "gain": {"rig": np.array(json.dumps(facts | {"gain": "a"}))},
-        "moving": {"moving": whole["moving"] - 10**6},
-        "names": {"names": np.array([f"x{k}" for k in range(len(whole["names"]))])},
+        "moving_vertices": {"moving_vertices": whole["moving_vertices"] - 10**6},
+        "shape_names": {"shape_names": np.array([f"x{k}" for k in range(len(whole["shape_names"]))])},
         "flat": {"template": whole["template"][:, :2]},
         "nan": {"template": np.full_like(whole["template"], np.nan)},
         "region": {"region.lip_pairs": whole["region.lip_pairs"] + 10**6},
@@ -383,7 +383,7 @@ def test_a_heavy_mesh_goes_through_a_proxy(talk, bare):
 
 @pytest.mark.slow
 def test_a_face_wrongly_found_is_doubted_and_mended(talk, tmp_path, bare):
-    """The nose is taken for the mouth: no seam runs there, confidence is low; points by hand mend it."""
+    """If the nose is detected as the mouth, no lip seam is found and confidence is low; given landmarks fix it."""
     t = talk.fit(bare).rig.template
     right = {n: bare.vertices[t.landmarks[n]].astype(float) for n in ("eye_outer_left", "eye_outer_right", "chin")}
     right |= {n: bare.vertices[t.landmarks[n]].astype(float) for n in ("nose_tip", "mouth_left", "mouth_right")}

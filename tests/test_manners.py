@@ -1,4 +1,4 @@
-"""How the command behaves towards people, scripts and shells."""
+"""Command line output for users, scripts and shells: logs, progress, completion and help."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_quiet_says_nothing(kmtalk, tmp_path):
 
 
 def test_a_terminal_sees_the_stages_and_the_time_left(tmp_path):
-    """On a terminal of its own (a pty)."""
+    """Uses a pseudo-terminal."""
     master, slave = pty.openpty()
     command = [KMTALK, "animate", str(SPEECH), "--text", SAID, "-o", "v.mp4", "--size", "128"]
     env = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
@@ -80,7 +80,7 @@ def test_doctor_finds_what_is_here_and_names_what_is_not(kmtalk):
 
 
 def test_doctor_fails_where_no_face_can_be_drawn(tmp_path):
-    """A PYTHONPATH whose imageio_ffmpeg cannot be imported stands for an installation without it."""
+    """Simulates an installation without imageio_ffmpeg by a module on PYTHONPATH that fails to import."""
     (tmp_path / "imageio_ffmpeg.py").write_text("raise ImportError('gone')")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([KMTALK, "doctor"], capture_output=True, text=True, env=env, check=False)

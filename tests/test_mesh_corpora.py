@@ -1,4 +1,4 @@
-"""Corpora of vertices, on miniatures in VOCASET's and BIWI's layouts, and what is wrong with them."""
+"""Vertex corpora: miniatures in the layouts of VOCASET and BIWI, and the errors that their check reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_splits_are_faceformers(corpora):
     assert {n: len(m) for n, m in biwi.splits.items()} == {"train": 5, "val": 1, "test-a": 2, "test-b": 1}
     assert vocaset.splits["test"] == tuple(f"FaceTalk_170809_00138_TA_sentence{n}" for n in (21, 22))
     assert biwi.splits["test-b"] == ("F1_e37",)
-    # the raw frames are 60 a second, and every second makes 30
+    # the raw frames are at 60 fps; every second frame gives 30 fps
     whole = load_mesh_corpus("vocaset", corpora / "vocaset", fps=60.0).clips[0]
     half = load_mesh_corpus("vocaset", corpora / "vocaset").clips[0]
     assert len(half.frames) == -(-len(whole.frames) // 2)
@@ -77,7 +77,7 @@ def spoil_order(path):
 
 
 def spoil_clock(path):
-    """Frames at 50 a second that pass for 60: as 25 for 30."""
+    """Resample to 50 fps, which the corpus takes for 60 fps (25 for 30)."""
     for file in (path / "vertices_npy").glob("*.npy"):
         held = np.load(file)
         np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 5 / 6)).round().astype(int)])
@@ -91,7 +91,7 @@ def spoil_numbers(path):
 
 
 def spoil_scale_of_sound(path):
-    """Whole numbers that pass for parts of one."""
+    """Scale the sound as integer samples that were not normalised to -1 to 1."""
     file = next((path / "wav").glob("*.wav"))
     samples, rate = soundfile.read(file)
     soundfile.write(file, 20000 * samples, rate, subtype="FLOAT")
@@ -107,9 +107,9 @@ def spoil_sound(path):
     ("spoil", "said"),
     [
         (spoil_unit, "1000 times the template's size"),
-        (spoil_templates_unit, "no head's size in m; in mm it is"),
-        (spoil_order, "another order of vertices"),
-        (spoil_clock, "motion is as long as its sound"),
+        (spoil_templates_unit, "not the size of a head in m; the unit may be mm"),
+        (spoil_order, "different vertex order"),
+        (spoil_clock, "motion and audio have the same length"),
         (spoil_numbers, "not finite"),
         (spoil_sound, "is silent"),
         (spoil_scale_of_sound, "where 1 is full scale"),
@@ -129,8 +129,8 @@ def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
         held = np.load(file)
         np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 30 / 25)).round().astype(int)])
     found = [f for f in check_corpus(load_mesh_corpus("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
-    assert [f.what for f in found] == ["motion is as long as its sound"]
-    assert "at 30 fps they would fit" in found[0].note
+    assert [f.what for f in found] == ["motion and audio have the same length"]
+    assert "30 fps would match" in found[0].note
 
 
 def test_gaps_are_named_and_left_out(own):
@@ -152,17 +152,17 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
     (tmp_path / "biwi" / "faces" / "F1" / "e37" / "frame_004.vl").unlink()
     between, before = sorted(load_mesh_corpus("vocaset", tmp_path / "vocaset").frame_gaps)
-    assert between == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames lack, the first of them 10"
+    assert between == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames are missing, the first is 10"
     assert before.startswith("FaceTalk_170809_00138_TA_sentence22: 1 of ") and before.endswith("the first of them 0")
     (biwi,) = load_mesh_corpus("biwi", tmp_path / "biwi").frame_gaps
-    assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames lack, the first of them 4")
+    assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames are missing, the first is 4")
     assert (
         load_mesh_corpus("biwi", corpora / "biwi-raw").frame_gaps
         == load_mesh_corpus("vocaset", corpora / "vocaset-raw").frame_gaps
         == ()
     )
     found = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
-    assert found.verdict == "look" and "frames lack" in found.note and "(and 1 more)" in found.note
+    assert found.verdict == "look" and "frames are missing" in found.note and "(and 1 more)" in found.note
     untold = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", corpora / "vocaset"))}["gaps between frames"]
     assert untold.verdict == "look" and "number no frames" in untold.note
 
@@ -170,7 +170,7 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
 @needs_detector
 @pytest.mark.parametrize("kind", ["vocaset", "biwi"])
 def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, rig, kind):
-    """The simulated speaker's mouth, in mm, found again on a recut mesh, on heads up to 6 % larger or smaller."""
+    """The simulated speaker's mouth is measured correctly in mm on another mesh and on heads up to 6 % off in size."""
     corpus, solver = load_mesh_corpus(kind, corpora / kind), MouthSolver(rig)
     template, doubts = locate_corpus_face(corpus)
     assert not doubts
@@ -189,13 +189,13 @@ def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, r
 
 
 def test_every_second_frame_keeps_its_time(corpora):
-    """Sound and phones of VOCASET at 30 fps are put off by the 1/120 s that its frames show earlier."""
+    """At 30 fps, sound and phones of VOCASET are delayed by 1/120 s, as each frame shows the pose 1/120 s earlier."""
     whole, half = (load_mesh_corpus("vocaset", corpora / "vocaset", fps=fps).clips[0] for fps in (60.0, 30.0))
     assert (whole.time_offset, half.time_offset) == (0, pytest.approx(1 / 120))
     assert np.array_equal(half.load_samples()[133:], whole.load_samples()) and not half.load_samples()[:133].any()
     early, late = whole.load_alignment().phones[0], half.load_alignment().phones[0]
     assert late.start - early.start == pytest.approx(1 / 120) and late.end - early.end == pytest.approx(1 / 120)
-    # the same moment of the file: frame 2n at (2n + 0.5) / 60 s, put off, is frame n's time
+    # the same moment of the file: frame 2n at (2n + 0.5) / 60 s, delayed, is the time of frame n
     assert (2 * 7 + 0.5) / 60 + half.time_offset == pytest.approx((7 + 0.5) / 30)
 
 
@@ -206,11 +206,11 @@ def test_a_face_that_was_found_badly_is_not_measured_on(kmtalk, corpora, tmp_pat
     (tmp_path / "wild.json").write_text(json.dumps(dict(zip(names, vertices, strict=True))))
     done = kmtalk("evaluate", corpora / "vocaset", "--corpus", "vocaset", "--landmarks", "wild.json")
     assert done.returncode == 2 and not done.stdout and len(done.stderr.strip().splitlines()) == 1
-    assert "was found badly" in done.stderr or "no face" in done.stderr, done.stderr
+    assert "was found with low confidence" in done.stderr or "no face" in done.stderr, done.stderr
 
 
 def test_only_the_emotional_takes_of_biwi_count(corpora, tmp_path):
-    """The neutral ones have the same numbers, and would double every split."""
+    """The neutral takes have the same numbers and would double every split."""
     shutil.copytree(corpora / "biwi-raw", tmp_path / "biwi")
     for take in sorted((tmp_path / "biwi" / "faces").glob("*/e*")):
         shutil.copytree(take, take.parent / take.name[1:])
@@ -238,7 +238,7 @@ def test_pickles_of_any_age_are_read(tmp_path, protocol):
 
 
 def test_no_pickle_makes_bytes_pass_for_objects(tmp_path):
-    """A numpy dtype whose state says that plain bytes are Python objects: numpy would follow them into memory."""
+    """A numpy dtype state that declares bytes to be Python objects, which numpy would dereference."""
     records = np.zeros(2, dtype=[("a", "f8")])
     for held in (np.array([{}], dtype=object), records, records.dtype):
         (tmp_path / "t.pkl").write_bytes(pickle.dumps({"F1": held}))

@@ -1,4 +1,4 @@
-"""Metrics against values worked by hand, and against torchmetrics."""
+"""Metrics compared with values computed by hand and with torchmetrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def still(frames=2, vertices=4):
 
 
 def moved(*changes, frames=2, vertices=4):
-    """Zeros, and (frame, vertex, axis) set to a value."""
+    """An array of zeros with some (frame, vertex, axis) set to a value."""
     out = still(frames, vertices)
     for (frame, vertex, axis), value in changes:
         out[frame, vertex, axis] = value
@@ -30,14 +30,14 @@ def moved(*changes, frames=2, vertices=4):
 
 
 def test_lve_is_the_mean_over_frames_of_the_worst_lip():
-    # frame 0: lips off by 3 and 4 in two axes of one vertex: 25; frame 1: by 2: 4; a cheek off by 100 counts not
+    # frame 0: one lip vertex off by 3 and 4 in two axes: 25; frame 1: off by 2: 4; a cheek off by 100 is not counted
     pred = moved(((0, 1, 0), 3), ((0, 1, 1), 4), ((0, 2, 0), 1), ((1, 2, 2), 2), ((1, 3, 0), 100))
     made = metrics.lve(pred, still(), lips=[1, 2], unit="mm")
     assert made.value == pytest.approx((25 + 4) / 2, **EXACT)
     assert made.root_mm == pytest.approx(14.5**0.5, **EXACT)
     assert metrics.lip_max(pred, still(), [1, 2], "mm").value == pytest.approx((5 + 2) / 2, **EXACT)
     assert metrics.lve(pred, still(), [1, 2]).root_mm == pytest.approx(1000 * 14.5**0.5, rel=1e-9)
-    # frames are pooled over clips: 3 frames, of 25, 4 and 0
+    # frames are pooled over clips: 3 frames with 25, 4 and 0
     several = metrics.lve([pred.reshape(2, 12), still(1)], [still(), still(1)], [1, 2], "mm")
     assert several.value == pytest.approx(29 / 3, **EXACT)
 
@@ -54,7 +54,7 @@ def test_errors_over_all_vertices():
     pred = moved(((0, 0, 0), 3), ((0, 0, 1), 4), ((1, 1, 2), 2))
     assert metrics.mve(pred, still(), unit="m").value == pytest.approx(1000 * (5 + 2) / 8, **EXACT)
     assert metrics.mve(pred, still(), [1], unit="m").unit == "mm"
-    # from frame 0 to 1 vertex 0 goes back by 5 and vertex 1 on by 2, at 25 fps, over 4 vertices
+    # from frame 0 to 1, vertex 0 moves by -5 and vertex 1 by 2, at 25 fps, over 4 vertices
     assert metrics.velocity_error(pred, still(), 25.0, unit="mm").value == pytest.approx((5 + 2) * 25 / 4, **EXACT)
     assert metrics.velocity_error(pred, still(), 25.0, unit="mm").unit == "mm/s"
 
@@ -66,11 +66,11 @@ def test_fdd_is_codetalkers():
     rest = np.zeros((4, 3))
     signed = metrics.fdd(pred, gt, rest, [0, 1], "mm")
     assert signed.value == pytest.approx(1 - 4, **EXACT)
-    assert "root" not in str(signed) and "FDD (signed" in str(signed)  # a difference of deviations has none
+    assert "root" not in str(signed) and "FDD (signed" in str(signed)  # a signed difference has no root
     clips = [pred, gt], [gt, pred]
     assert metrics.fdd(*clips, rest, [0, 1], "mm").value == pytest.approx(0, **EXACT)
     assert metrics.fdd(*clips, [rest, rest], [0, 1], "mm", absolute=True).value == pytest.approx(3, **EXACT)
-    # about another template the same positions are other motions: truth (1, 1), prediction (0, 0); (0, 16) stays
+    # relative to another template: truth (1, 1), prediction (0, 0); (0, 16) is unchanged
     other = rest.copy()
     other[0, 0] = 1
     assert metrics.fdd(pred, gt, other, [0, 1], "mm").value == pytest.approx(0 - 4, **EXACT)
@@ -82,7 +82,7 @@ def test_samples():
     assert metrics.mean_estimate_error([samples], gt, np.array([1]), "mm").value == pytest.approx(9, **EXACT)
     assert metrics.coverage_error([samples], gt, np.array([1]), "mm").value == pytest.approx(1, **EXACT)
     assert metrics.diversity([samples], np.array([1, 2]), "mm").value == pytest.approx(4 / 2, **EXACT)
-    # frames count alike: a clip of one frame off by 1, and one of three frames that is met
+    # every frame has equal weight: a clip of one frame off by 1 and an exact clip of three frames
     longer = np.stack([still(3), still(3) + 1])
     both = metrics.coverage_error([samples, longer], [gt, still(3)], np.array([1]), "mm")
     assert both.value == pytest.approx(1 / 4, **EXACT)
@@ -93,7 +93,7 @@ def test_warping_forgives_time_and_not_size():
     assert metrics.ldtw([np.ones(3)], [np.zeros(3)]).value == pytest.approx(1, **EXACT)
     # (0, 0), 0 against 1, then (2, 2): one millimetre, over two and three frames
     assert metrics.ldtw([np.array([0, 2])], [np.array([0, 1, 2])]).value == pytest.approx(1 / 5, **EXACT)
-    # a tremble brings a shut mouth no nearer to one that speaks
+    # jitter brings a closed mouth no nearer to a speaking one
     spoken = 5 * np.clip(np.sin(np.arange(90) / 4), 0, None)
     still, noise = np.zeros(90), 1e-5 * np.random.default_rng(0).normal(size=90)
     assert metrics.ldtw([still + noise], [spoken]).value == pytest.approx(
@@ -111,9 +111,9 @@ def test_beats():
     heard = metrics.audio_beats(clicks)
     assert np.abs(heard[:, None] - [0.5, 1.25, 2.0]).min(0).max() < 0.03
     times = (np.arange(150) + 0.5) / fps
-    nods = metrics.motion_beats(np.cos(2 * np.pi * times)[:, None], fps)  # rests at 0.5, 1, 1.5, 2, 2.5
+    nods = metrics.motion_beats(np.cos(2 * np.pi * times)[:, None], fps)  # zero velocity at 0.5, 1, 1.5, 2, 2.5
     assert np.abs(nods[:, None] - [0.5, 1.0, 1.5, 2.0, 2.5]).min(0).max() <= 1 / fps
-    with pytest.raises(InputError, match="no beats in the sound"):
+    with pytest.raises(InputError, match="no beats in the audio"):
         metrics.beat_consistency(nods, metrics.audio_beats(np.zeros(rate)))
 
 
@@ -146,7 +146,7 @@ def test_contacts():
 
 
 def test_stillness_is_a_share_of_the_range():
-    # speech from 1 to 2 s opens by 10 mm; of silence 0.1 to 0.9 s stirs by 1 mm up and down, 2.1 to 2.9 s does not
+    # speech from 1 to 2 s opens by 10 mm; in silence, 0.1 to 0.9 s moves by ±1 mm and 2.1 to 2.9 s does not move
     fps, aperture = 10.0, np.zeros(30)
     aperture[10:20] = 10.0
     aperture[1:9] = [1, -1] * 4
@@ -158,7 +158,7 @@ def test_stillness_is_a_share_of_the_range():
 def test_speed_and_power():
     fps, size, hertz = 50.0, 2.0, 6.0
     wave = size * np.sin(2 * np.pi * hertz * np.arange(401) / fps)
-    # the difference of a sampled sine is a sine of 2 A sin(ω/2) fps, and has half its square as power
+    # the difference of a sampled sine is a sine of amplitude 2 A sin(ω/2) fps; its power is half the amplitude squared
     speed = 2 * size * np.sin(np.pi * hertz / fps) * fps
     assert metrics.band_power([(mouth(wave), fps)]).value == pytest.approx(speed**2 / 2, rel=1e-6)
     assert metrics.band_power([(mouth(size * np.sin(2 * np.pi * np.arange(401) / fps)), fps)]).value < 1e-6
@@ -195,16 +195,16 @@ def test_a_result_says_what_it_is():
     assert str(made).startswith("LVE 3e-06 m² (root 1.73 mm) | mean of 2 frames of max | mask lve.txt:")
     assert str(made).endswith("(2 vertices) | identity FaceTalk_1 | VOCASET test")
     assert Mask("a", np.array([2, 1])).digest == Mask("b", np.array([1, 2])).digest != Mask("a", np.array([1])).digest
-    with pytest.raises(InputError, match="has no root in mm"):
+    with pytest.raises(InputError, match="cannot be converted to a root in mm"):
         _ = metrics.lve(still(), still(), [1], "units").root_mm
 
 
 @pytest.mark.parametrize(
     ("pred", "gt", "said"),
     [
-        (still(2), still(3), "must both be"),
-        (still(2, 2), still(2, 2), "names vertex 3 of a mesh with 2"),
-        ([still()], [still(), still()], "1 predicted clips for 2"),
+        (still(2), still(3), "must have the same shape"),
+        (still(2, 2), still(2, 2), "has vertex 3, but the mesh has 2"),
+        ([still()], [still(), still()], "1 predicted clips, but 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(pred, gt, said):
@@ -222,7 +222,7 @@ def test_masks_come_from_files(tmp_path, rig):
     (tmp_path / "FLAME_masks.pkl").write_bytes(pickle.dumps({"lips": np.array([8, 2])}, protocol=2))
     named = metrics.load_mask(tmp_path / "FLAME_masks.pkl", "lips")
     assert named.indices.tolist() == [2, 8] and named.name == "FLAME_masks.pkl:lips"
-    with pytest.raises(InputError, match="holds lips; name one"):
+    with pytest.raises(InputError, match="has the masks lips; select one"):
         metrics.load_mask(tmp_path / "FLAME_masks.pkl")
     (tmp_path / "bad.txt").write_text("one two")
     with pytest.raises(InputError, match="not a mask"):

@@ -15,9 +15,11 @@ from kmtalk.motion.heads import PcaHead, RigHead, pca_basis
 from kmtalk.motion.inference import network_frame_rate
 from kmtalk.motion.key_editing import interpolate_key_edits
 from kmtalk.motion.losses import LOSS_NAMES, LipReader, MotionLosses, RigSurfaceMetric, VertexSurfaceMetric
-from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network, style_mixture
+from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network
 from kmtalk.motion.postprocessing import postprocess
-from kmtalk.motion.predictor import MotionPredictor, apply_intensity, parse_intensity, parse_style
+from kmtalk.motion.predictor import MotionPredictor, apply_intensity
+from kmtalk.motion.styles import parse_style, style_mixture
+from kmtalk.settings import AnimationSettings
 from kmtalk.speech import encoders
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.encoders import Features, LogMelEncoder, Wav2Vec2Encoder, WhisperEncoder, load_encoder
@@ -29,7 +31,7 @@ SMALL = NetworkConfig(
 
 
 def small(shape=SMALL, seed=0):
-    """A network whose heads are no longer zero, so that everything before them shows."""
+    """A network with nonzero heads, so that all layers before them affect the output."""
     torch.manual_seed(seed)
     network = KMTalkNetwork(shape).eval()
     for head in (network.key_motion_decoder.head, network.motion_decoder.head):
@@ -39,7 +41,7 @@ def small(shape=SMALL, seed=0):
 
 
 def batch(lengths, key_sets, shape=SMALL, seed=0):
-    """Clips of different lengths, padded with garbage that must not matter."""
+    """Clips of different lengths, padded with random values that must not matter."""
     rng = np.random.default_rng(seed)
     most, m = max(lengths), max(len(k) for k in key_sets)
     features = torch.from_numpy(rng.normal(size=(len(lengths), most, shape.audio_dim)).astype(np.float32))
@@ -66,7 +68,7 @@ def test_padding_changes_nothing():
 
 
 def test_frames_between_keys_know_their_own_time():
-    """The trap of the parents: non-key tokens that never see when they are."""
+    """Non-key tokens carry their own time, so that frames between keys differ."""
     network = small()
     b = batch([30], [[0, 29]])
     with torch.no_grad():
@@ -75,17 +77,23 @@ def test_frames_between_keys_know_their_own_time():
     assert steps.min() > 1e-3 * flow.norm(dim=2).mean()
 
 
-def test_what_a_key_says_is_heard_around_it_more_than_far_away():
-    network = small()
+def test_a_key_affects_the_frames_around_it_more_than_those_far_away():
+    """In the mean over five untrained networks, since a single one may respond far away by chance."""
     b = batch([250], [[0, 50, 125, 200, 249]])
-    audio = network.encode_audio(b)
     poses = torch.full((1, 5, len(MOUTH)), 0.2)
     other = poses.clone()
     other[0, 2] = 0.9
-    with torch.no_grad():
-        change = (network.complete_motion(audio, other, b) - network.complete_motion(audio, poses, b)).abs().amax(-1)[0]
-    assert change[120:131].max() > 1e-3
-    assert change[:20].max() < 0.3 * change[120:131].max()
+    near, far = [], []
+    for seed in range(5):
+        network = small(seed=seed)
+        with torch.no_grad():
+            audio = network.encode_audio(b)
+            difference = network.complete_motion(audio, other, b) - network.complete_motion(audio, poses, b)
+        change = difference.abs().amax(-1)[0]
+        near.append(float(change[120:131].max()))
+        far.append(float(change[:20].max()))
+    assert min(near) > 1e-3
+    assert np.mean(far) < 0.3 * np.mean(near)
 
 
 def test_the_rig_head_begins_at_rest_stays_in_range_and_finds_its_way_back():
@@ -94,15 +102,15 @@ def test_the_rig_head_begins_at_rest_stays_in_range_and_finds_its_way_back():
     torch.nn.init.constant_(head.linear.bias, 7.0)
     out = head(torch.zeros(1, 8))
     assert out.max() == 1.0
-    out.sum().backward()  # less is wanted: the gradient leads down again
+    out.sum().backward()  # a loss that wants less output: the gradient lowers it again
     assert head.linear.bias.grad.min() > 0
     head.zero_grad()
-    (-head(torch.zeros(1, 8))).sum().backward()  # more is wanted, and there is no more
+    (-head(torch.zeros(1, 8))).sum().backward()  # a loss that wants more output than the maximum
     assert not head.linear.bias.grad.any()
 
 
 def test_lines_through_keys_are_those_that_edits_spread_by():
-    """Keys that are not real, dropped or padded, are passed over."""
+    """Masked keys, dropped or padded, are ignored."""
     rng = np.random.default_rng(0)
     keys, motion = np.array([3, 7, 12, 30, 44]), rng.random((5, 4)).astype(np.float32)
     real = np.array([True, True, False, True, True])
@@ -173,7 +181,7 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
     real = torch.arange(given.shape[1])[None] < len(features.values)
     with torch.no_grad():
         made = again.eval()(given, real)[0, : len(features.values)].numpy()
-    assert np.allclose(made, heard.values, atol=1e-4)  # what pads a batch is not heard
+    assert np.allclose(made, heard.values, atol=1e-4)  # padding does not change the features
     network = KMTalkNetwork(
         NetworkConfig(
             convolutions.name,
@@ -187,13 +195,13 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
     )
     network.metadata = {FEATURE_EXTRACTOR_DIGEST: convolutions.feature_extractor_digest}
     assert MotionPredictor(network, convolutions).encode_audio(load_audio(SPEECH)).values.shape[1] == 16
-    with pytest.raises(InputError, match="not what these weights learnt with"):
+    with pytest.raises(InputError, match="not the encoder these weights were trained with"):
         MotionPredictor(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
 
 
 @pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2", "wav2vec2-conv"])
 def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
-    """Each encoder's stated clock, against a click; and what it says of its dimension."""
+    """The time of a click in each encoder's features, and the dimension of the features."""
     if kind.startswith("wav2vec2"):
         encoder = load_encoder(f"{kind}:{small_wav2vec2(tmp_path)}")
     else:
@@ -202,7 +210,7 @@ def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
     samples = (1e-4 * rng.normal(size=2 * SAMPLE_RATE)).astype(np.float32)
     clicked = samples.copy()
     clicked[SAMPLE_RATE - 80 : SAMPLE_RATE + 80] += 0.1 * rng.normal(size=160).astype(np.float32)
-    # the level is set by the loud parts: give both the same
+    # loud parts set the level: give both sounds the same
     tail = (0.1 * rng.normal(size=SAMPLE_RATE // 2)).astype(np.float32)
     quiet, loud = (encoder.encode(np.concatenate([s, tail])) for s in (samples, clicked))
     assert loud.values.shape[1] == encoder.dimension
@@ -244,8 +252,10 @@ def test_motion_at_other_times_never_overshoots():
 
 @pytest.mark.slow
 def test_where_windows_fall_matters_little(talk, monkeypatch):
-    """The tolerance that inference states: the encoder's and the network's windows elsewhere, half a minute
-    of speech, the shipped weights."""
+    """The documented tolerance of inference when the windows of encoder and network are shifted.
+
+    Half a minute of speech, the shipped weights.
+    """
     audio, alignment = talk.align(SPEECH)
     spans = [
         (p.label, p.start + k * audio.duration, p.end + k * audio.duration) for k in range(3) for p in alignment.phones
@@ -280,7 +290,7 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     assert gap[(times > 0.53) & (times < 0.57)].max() < 0.5
     assert gap[(times > 0.3) & (times < 0.4)].min() > 3
     assert gap[(times > 1.1) & (times < 1.9)].std() < 1e-6
-    assert np.array_equal(postprocess(weights, rig, phones(), times), weights)  # nothing known, nothing done
+    assert np.array_equal(postprocess(weights, rig, phones(), times), weights)  # without phones nothing changes
 
 
 def test_styles_are_picked_mixed_or_left_at_their_mean():
@@ -296,13 +306,13 @@ def test_styles_are_picked_mixed_or_left_at_their_mean():
 
 def test_intensity_scales_jaw_and_lips_apart(rig):
     weights = np.full((1, len(rig.names)), 0.2)
-    out = apply_intensity(weights, rig, parse_intensity("jaw=2, lips=0.5"))
+    out = apply_intensity(weights, rig, AnimationSettings.create(intensity="jaw=2, lips=0.5").intensity)
     assert out[0, rig.index["jawOpen"]] == pytest.approx(0.4)
     assert out[0, rig.index["mouthFunnel"]] == pytest.approx(0.1)
-    assert parse_intensity("1.5").lips == 1.5
+    assert AnimationSettings.create(intensity="1.5").intensity.lips == 1.5
     for wrong in ("much", "jaw=-1", "nose=1", "9"):
         with pytest.raises(InputError, match="intensity"):
-            parse_intensity(wrong)
+            AnimationSettings.create(intensity=wrong)
 
 
 def test_weights_are_kept_in_safetensors_and_others_are_refused(tmp_path):
@@ -311,7 +321,7 @@ def test_weights_are_kept_in_safetensors_and_others_are_refused(tmp_path):
     again = load_network(tmp_path / "n.safetensors")
     b = batch([20], [[0, 19]])
     with torch.no_grad():
-        assert torch.allclose(network(b)[1], again(b)[1], atol=5e-3)  # kept as float16
+        assert torch.allclose(network(b)[1], again(b)[1], atol=5e-3)  # weights are stored as float16
     assert again.config == network.config
     (tmp_path / "bad.safetensors").write_bytes((tmp_path / "n.safetensors").read_bytes()[:5000])
     for path in (tmp_path / "bad.safetensors", tmp_path / "none.safetensors", asset_path("head.safetensors")):

@@ -1,4 +1,4 @@
-"""The shipped weights, through the public door."""
+"""The shipped weights, through the public interface."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_rules_stay_and_differ(talk, spoken):
 
 
 def test_without_phones_the_network_still_hears(talk):
-    """A hummed clip has no words: keys are uniform, and the mouth moves with the sound."""
+    """A hummed clip without words: keys are uniform and the mouth moves with the sound."""
     free = KMTalk(aligner="uniform", warn=lambda line: None).animate(SPEECH)
     assert free.alignment.status == "uniform"
     by_phones = talk.animate(SPEECH, text=SAID)

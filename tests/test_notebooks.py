@@ -1,4 +1,4 @@
-"""Every notebook runs from its first cell to its last, as a reader would run it."""
+"""Every notebook runs from the first cell to the last."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_npz_holds_what_is_promised(folder, spoken, rig):
         assert z["vertices"].shape == (n, len(rig.template.vertices), 3)
         assert z["vertices"].dtype == np.float32
         assert np.array_equal(z["vertices"], spoken.vertices)
-        assert z["weights"].shape == (n, len(z["names"]))
+        assert z["weights"].shape == (n, len(z["shape_names"]))
         assert float(z["fps"]) == 30
         assert z["phone_times"].shape == (len(z["phones"]), 2)
         assert z["key_frames"][0] == 0
@@ -47,7 +47,7 @@ def test_npz_holds_what_is_promised(folder, spoken, rig):
         marks = dict(zip(z["landmark_names"].tolist(), z["landmark_vertices"].tolist(), strict=True))
         needed = "lip_inner_upper lip_inner_lower mouth_left mouth_right chin subnasale eye_outer_left eye_outer_right"
         assert set(needed.split()) <= set(marks)
-        # anybody can measure the mouth with numpy alone: every p b m closes
+        # the mouth can be measured with numpy alone: every p b m closes
         v = z["vertices"].astype(float)
         mm = 90 / np.linalg.norm(v[0, marks["eye_outer_left"]] - v[0, marks["eye_outer_right"]])
         aperture = np.linalg.norm(v[:, marks["lip_inner_upper"]] - v[:, marks["lip_inner_lower"]], axis=1) * mm
@@ -93,7 +93,7 @@ def test_glb_carries_the_same_mouth(folder, spoken, rig):
     weights = weights.reshape(len(times), -1)
     assert weights.min() >= 0
     assert weights.max() <= 1
-    # rebuild a frame from the file alone
+    # reconstruct a frame from the file alone
     primitive = document.meshes[0].primitives[0]
     vertices = floats(document.accessors[primitive.attributes.POSITION]).reshape(-1, 3).copy()
     frame = int(spoken.weights[:, rig.index["jawOpen"]].argmax())
@@ -127,11 +127,11 @@ def test_video_plays_in_browsers_with_sound_in_step(folder, spoken):
         assert abs(first[0] - starts[0]) < 0.001
     assert len(frames_of(path)) == len(spoken.weights)
     head = path.read_bytes()[:64]
-    assert head.find(b"moov") > 0  # faststart: the index comes first
+    assert head.find(b"moov") > 0  # faststart: the index is at the start of the file
 
 
 def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
-    """A click in the sound stands at the same instant in the video's sound track."""
+    """A click in the sound is at the same time in the sound track of the video."""
     samples = np.zeros(SAMPLE_RATE, np.float32)
     samples[8000:8040] = 0.9
     audio = audio_from_samples(samples, SAMPLE_RATE)
@@ -147,7 +147,7 @@ def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
 
 
 def dark_red(picture):
-    """Pixels that look like the inside of a mouth."""
+    """Mask of the pixels with the colour of the inside of the mouth."""
     r, g, b = (picture[..., k].astype(int) for k in range(3))
     return int(((r < 110) & (r > g + 15) & (g < 60) & (b < 60)).sum())
 
@@ -163,13 +163,13 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
         animation.render(path, size=(256, 256), quality=quality)
         pictures = frames_of(path)
         assert len(pictures) == 30
-        shut, open_ = (dark_red(pictures[n][185:245, 60:170]) for n in (5, 25))  # about the mouth
+        shut, open_ = (dark_red(pictures[n][185:245, 60:170]) for n in (5, 25))  # around the mouth
         assert open_ > 60, quality
         assert shut < 0.1 * open_, quality
         background = pictures[5][:12, :12].mean((0, 1))
         assert background == pytest.approx([237, 240, 245], abs=4)
         moved = np.abs(pictures[25].astype(int) - pictures[5]).sum(2) > 60
-        assert moved[:90].sum() < 10  # framing is fixed: nothing moves above the brows
+        assert moved[:90].sum() < 10  # the camera is fixed: nothing moves above the brows
 
 
 def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
@@ -226,11 +226,11 @@ def test_the_template_keeps_its_units_order_and_pose(tmp_path, talk, rig):
     animation = talk.animate(SPEECH, template=path, text=SAID)
     reference = talk.animate(SPEECH, text=SAID)
     expected = reference.vertices[..., [2, 0, 1]] * 100
-    assert np.abs(animation.vertices - expected).max() < 1e-2  # of centimetres
+    assert np.abs(animation.vertices - expected).max() < 1e-2  # cm
     animation.render(tmp_path / "t.mp4", size=(128, 128))
     reference.render(tmp_path / "r.mp4", size=(128, 128))
     a, b = (frames_of(tmp_path / n)[100].astype(int) for n in ("t.mp4", "r.mp4"))
-    assert np.abs(a - b).mean() < 3  # however it lies in its file, it is seen upright
+    assert np.abs(a - b).mean() < 3  # rendered upright whatever the axes of the file
 
 
 def test_a_mirrored_template_wound_the_other_way_is_lit_alike(tmp_path, talk, rig, tone):

@@ -1,4 +1,4 @@
-"""The README's recipes, run as they are written, and its pages up to date."""
+"""The recipes of the README run as written, and its generated pages are up to date."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPES = README.split("## Recipes")[1].split("\n## ")[0]
 
 
 def commands(text):
-    """Lines of the code blocks that call kmtalk, without their remarks."""
+    """The kmtalk commands in the code blocks, without comments."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.S | re.M)
     lines = [line.split("  #")[0].strip() for kind, block in blocks if not kind for line in block.splitlines()]
     return [line for line in lines if line.startswith("kmtalk ")]
@@ -28,8 +28,10 @@ def commands(text):
 
 @pytest.fixture(scope="module")
 def desk(talk, tmp_path_factory):
-    """A folder with what the recipes speak of; the sound is the demo's first words. rede.wav is English, and the
-    German model a small English one: no German model is here."""
+    """A folder with the input files of the recipes; the sound is the start of the demo.
+
+    No German model is available: rede.wav is English, and german_mfa is a small English model.
+    """
     folder = tmp_path_factory.mktemp("desk")
     sound, rate = soundfile.read(SPEECH)
     for name in ("speech.wav", "rede.wav", "recordings/a.wav", "recordings/deep/b.wav"):
@@ -52,7 +54,7 @@ def test_the_recipes_run_as_written(desk):
     assert len(lines) >= 12
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for line in lines:
-        if "--ray auto" in line:  # wants a cluster: tests/test_batch.py has one
+        if "--ray auto" in line:  # needs a cluster; tests/test_batch.py covers it
             continue
         ran = subprocess.run(shlex.split(line), cwd=desk, capture_output=True, text=True, env=env, check=False)
         assert ran.returncode == 0, f"{line}\n{ran.stderr}"

@@ -1,4 +1,4 @@
-"""Meshes that bring shapes of their own: driven by name, or by visemes mixed."""
+"""Meshes with native shapes: ARKit shapes driven by name, or mixtures of visemes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_names_of_shapes():
 
 @pytest.fixture(scope="module")
 def avatar(talk, tmp_path_factory):
-    """A GLB with ARKit's 52 shapes: what kmtalk itself writes, turned, scaled and with texture-like seams."""
+    """A GLB with the 52 ARKit shapes: written by kmtalk, then rotated, scaled and split at texture-like seams."""
     from kmtalk.exchange.gltf import write_glb
     from kmtalk.face.motion import Motion
 
@@ -69,7 +69,7 @@ def test_a_glb_is_read_with_its_shapes(talk, avatar):
 
 
 def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
-    """On a mesh of unknown topology: no detector looks, the artist's shapes move and are what comes out."""
+    """On a mesh of unknown topology the native shapes are driven and written, without the face detector."""
     import pygltflib
 
     template = load_template(avatar)
@@ -96,7 +96,7 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
     out = pygltflib.GLTF2().load(str(tmp_path / "out.glb"))
     names = out.meshes[0].extras["targetNames"]
     assert set(shapes) <= set(names) and "mouthSmile_L" in names and "headYawLeft" in names
-    # what the file plays is what the vertices are
+    # the shapes and weights in the file reproduce the vertices
     played = load_template(tmp_path / "out.glb")
     weights = fit.rig.morph_targets(animation.weights[40:41])[2][0]
     posed = played.vertices + sum(w * played.shapes[n] for n, w in zip(names, weights, strict=True))
@@ -105,7 +105,7 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
 
 @pytest.mark.slow
 def test_visemes_are_mixed_where_a_file_has_no_arkit(talk):
-    """Five mouths of VRM: lips still meet, and every frame is a mixture of the file's own shapes."""
+    """The five VRM mouth shapes: lips still close, and every frame is a mixture of the native shapes."""
     rig = talk.rig
     mouths = {
         "A": {"jawOpen": 0.6},

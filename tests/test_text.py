@@ -39,7 +39,7 @@ def test_what_is_written_becomes_what_is_said(text, words):
 
 def test_numbers_in_other_languages():
     assert tokenize_words("1.000 und 3,5", "de") == ["eintausend", "und", "drei", "komma", "fünf"]
-    assert len(tokenize_words("1,234,567", "am")) == 7  # digit by digit: num2words would not come back
+    assert len(tokenize_words("1,234,567", "am")) == 7  # spelled digit by digit: num2words would not return
     assert tokenize_words("Es kostet 21 Euro", "de") == ["es", "kostet", "einundzwanzig", "euro"]
     assert tokenize_words("J'ai 80 ans", "fr") == ["j'ai", "quatre", "vingts", "ans"]
 

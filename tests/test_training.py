@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SHARED, launched, needs_shared
+from conftest import ROOT, SHARED, launched, needs_shared, simulate
 
-from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
+from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.errors import InputError
 from kmtalk.motion.model import load_network
 from kmtalk.training.batches import random_key_edits
@@ -28,10 +28,8 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory, rig):
-    folder = tmp_path_factory.mktemp("corpus")
-    build_simulated_corpus(folder, rig, clips=24, seed=1)
-    return folder
+def corpus(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("corpus"), clips=24, seed=1)
 
 
 def written(path, corpus, **changes):
@@ -53,12 +51,12 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, rig):
         killed.train_step()
     killed.save_checkpoint()
     for _ in range(3):
-        killed.train_step()  # lost: after the last checkpoint
+        killed.train_step()  # lost, as it is after the last checkpoint
     trainer(tmp_path, corpus, rig, "killed").run()
     whole, again = ((tmp_path / n / "network.safetensors").read_bytes() for n in ("whole", "killed"))
     assert whole == again
-    assert list((tmp_path / "whole" / "log").iterdir())  # TensorBoard's
-    assert json.loads((tmp_path / "whole" / "config.json").read_text())["batch"] == 4
+    assert list((tmp_path / "whole" / "log").iterdir())  # TensorBoard logs
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["batch_size"] == 4
 
 
 def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
@@ -73,7 +71,7 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
 @pytest.mark.parametrize("head", ["rig", "vertices"])
 @pytest.mark.slow
 def test_it_learns(tmp_path, corpus, rig, head):
-    """Four clips by heart: the error falls to a small part of what a neutral face makes."""
+    """Overfitting four clips: the error falls to a small fraction of the neutral face's."""
     network = {
         "d_model": 64,
         "num_heads": 4,
@@ -108,7 +106,7 @@ def test_stages_train_what_they_name(tmp_path, corpus, rig):
     run.optimizer.state.clear()
     assert "flow" not in moved(run.train_step)  # LKMA alone
     run.step = 4
-    run.train_step()  # the heads begin at zero and let nothing through yet
+    run.train_step()  # the heads are initialised to zero and pass no gradient yet
     assert "flow" in moved(run.train_step)
     run.step = 10
     assert {"key reconstruction", "reconstruction"} <= set(run.train_step())
@@ -122,8 +120,8 @@ def test_stages_train_what_they_name(tmp_path, corpus, rig):
         ({"corpora": []}, "corpora: "),
         ({"encoder": "hubert"}, "encoder"),
         ({"network": {"d_model": 32, "depth": 2}}, "network.depth: unknown key"),
-        ({"network": {"d_model": 36, "num_heads": 8}}, "multiple of heads"),
-        ({"network": {"head": "pca"}}, "components goes with"),
+        ({"network": {"d_model": 36, "num_heads": 8}}, "multiple of num_heads"),
+        ({"network": {"head": "pca"}}, "set components for head: pca"),
         ({"learning_rate": float("inf")}, "learning_rate: "),
         ({"max_crop_seconds": 0.01}, "longest: "),
     ],
@@ -141,7 +139,7 @@ def test_the_commands_build_train_and_animate(kmtalk, tmp_path, tone):
     built = kmtalk("corpus", "build", "simulated", "-o", "sim", "--clips", 20)
     assert built.returncode == 0, built.stderr
     assert "simulated" in built.stdout
-    assert kmtalk("corpus", "build", "simulated", "-o", "sim").returncode == 2  # is there already
+    assert kmtalk("corpus", "build", "simulated", "-o", "sim").returncode == 2  # exists already
     written(tmp_path / "tiny.yaml", "sim")
     trained = kmtalk("train", "tiny.yaml", "-o", "run")
     assert trained.returncode == 0, trained.stderr
@@ -149,9 +147,9 @@ def test_the_commands_build_train_and_animate(kmtalk, tmp_path, tone):
     assert load_network(weights).config.styles == ("clear", "expressive", "neutral", "population", "relaxed")
     made = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "clear", "--no-video", "-o", "out")
     assert made.returncode == 0, made.stderr
-    again = kmtalk("train", "tiny.yaml", "-o", "run")  # all is done: the same weights, no complaint
+    again = kmtalk("train", "tiny.yaml", "-o", "run")  # already finished: the same weights, no error
     assert again.returncode == 0, again.stderr
-    assert "goes on at step 16" in again.stderr
+    assert "resuming at step 16" in again.stderr
     wrong = kmtalk("animate", tone, "--text", "la", "--network", weights, "--style", "angry", "-o", "no")
     assert wrong.returncode == 2 and "angry" in wrong.stderr and not (tmp_path / "no").exists()
 
@@ -167,7 +165,7 @@ def test_the_configs_that_are_shipped_are_right():
 @needs_shared
 @pytest.mark.slow
 def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
-    """GRID s1, tracked, monocular; phones given, so that CI need not transcribe 242 clips."""
+    """GRID s1, monocular tracking; with given phones, so that 242 clips need no transcription."""
     done = kmtalk("evaluate", SHARED / "data" / "grid", "--given-phones")
     assert done.returncode == 0, done.stderr
     assert "GRID s1, tracked, monocular: 242 held-out clips" in done.stdout
@@ -197,7 +195,7 @@ def test_several_processes_train_with_the_same_command(tmp_path, corpus):
 
 
 def test_edited_keys_and_their_motion_agree():
-    """What an edit does to the truth ends at the keys beside it, and stays within [0, 1]."""
+    """An augmentation edit of the truth ends at the neighbouring keys and stays within [0, 1]."""
     rng = np.random.default_rng(3)
     motion = rng.random((60, 5)) * 0.4
     keys = np.array([0, 9, 17, 30, 44, 59])

@@ -1,4 +1,4 @@
-"""The page, in a real browser: it plays, the sound is in step, sliders move vertices, nothing is loaded or logged."""
+"""The web page in a real browser: playback, sound sync, sliders; it loads nothing and logs nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def browser():
 
 
 class Opened:
-    """A page whose messages, errors and requests are kept."""
+    """A browser page that records messages, errors and requests."""
 
     def __init__(self, browser, path, **options):
         self.context = browser.new_context(offline=True, viewport={"width": 1000, "height": 700}, **options)
@@ -74,7 +74,7 @@ def test_every_frame_shows_its_own_pose(page, spoken):
 @pytest.mark.slow
 def test_it_plays_with_the_sound_in_step(page):
     page.page.evaluate("kmtalk.seek(1.0); kmtalk.play()")
-    # read inside a drawn frame: software drawing shows few of them a second
+    # read within an animation frame: software rendering draws only a few per second
     read = "new Promise(done => requestAnimationFrame(() => done([kmtalk.time(), kmtalk.frame()])))"
     seen = []
     for _ in range(8):
@@ -121,7 +121,7 @@ def test_the_timeline_scrubs_and_the_picture_changes(page):
 @needs_browser
 @pytest.mark.slow
 def test_any_glb_with_and_without_sound(browser, kmtalk, spoken, tmp_path):
-    """A folder's GLB finds the sound beside it and has its timeline along; baked ones play as well."""
+    """A GLB in an output folder uses the sound beside it and has its timeline; baked GLBs play as well."""
     spoken.save(tmp_path / "out", formats="glb")
     done = kmtalk("view", tmp_path / "out" / "animation.glb", "-o", "a.html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "a.html\n", "")
@@ -140,7 +140,7 @@ def test_any_glb_with_and_without_sound(browser, kmtalk, spoken, tmp_path):
 
 
 def test_a_page_names_its_sound_safely(talk, tmp_path):
-    """What the user calls a file cannot break out of the page."""
+    """File names are escaped and cannot inject markup into the page."""
     path = tmp_path / "<script>alert(1)<" / "x&y.wav"
     path.parent.mkdir()
     shutil.copy(SPEECH, path)
@@ -162,7 +162,7 @@ def test_what_is_no_animation_is_one_line(kmtalk, tmp_path, name, content):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm here")
 def test_the_bundle_is_what_its_sources_make(tmp_path):
-    """three.js comes from npm; the bundle that is shipped is what esbuild makes of web/."""
+    """The shipped bundle is what esbuild builds from web/ with three.js from npm."""
     web = tmp_path / "web"
     shutil.copytree(ROOT / "web", web, ignore=shutil.ignore_patterns("node_modules"))
     (tmp_path / "kmtalk" / "render" / "viewer").mkdir(parents=True)
@@ -176,7 +176,7 @@ def test_the_bundle_is_what_its_sources_make(tmp_path):
 
 
 def test_comparison_measures_and_shows(kmtalk, spoken, rig, tmp_path):
-    """A jaw opened further by a known amount: the figures are its millimetres, and the heat shows there."""
+    """A jaw opened further by a known amount: the distances in mm are correct and the heat map shows them."""
     import av
 
     weights = spoken.weights[:45].copy()

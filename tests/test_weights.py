@@ -37,7 +37,7 @@ def test_package_weights_convert_once_and_hear_words(empty_cache):
     again = Transcriber("base").transcribe(load_audio(SPEECH))
     assert again == first  # deterministic, and from the cache
     assert kept.stat().st_mtime_ns == stamp
-    # a conversion cut short is noticed and made again
+    # an incomplete conversion is detected and repeated
     kept.write_bytes(kept.read_bytes()[:1_000_000])
     assert weights.load_whisper("base").dims.n_audio_state == 512
     assert kept.stat().st_size > 100_000_000
@@ -70,7 +70,7 @@ def test_a_published_name_is_no_path(empty_cache, monkeypatch, tmp_path):
 
 def test_without_weights_or_network_the_remedy_is_named(empty_cache, monkeypatch):
     for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens on this port
     with pytest.raises(InputError, match="--text"):
         weights.load_whisper("tiny")
 

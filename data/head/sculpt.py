@@ -1,4 +1,4 @@
-"""Mesh tools for making the default head: OBJ and target reading, smooth deformation, simple solids."""
+"""Mesh tools for the default head: readers for OBJ and MakeHuman targets, smooth deformation, simple solids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.sparse.linalg import splu
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, list[list[int]], list[str]]:
-    """Vertices (V, 3), polygons and the group of each polygon of an OBJ file."""
+    """Read an OBJ file; returns vertices (V, 3), polygons and the group of each polygon."""
     vertices: list[list[float]] = []
     polygons: list[list[int]] = []
     groups: list[str] = []
@@ -28,7 +28,7 @@ def read_obj(path: Path) -> tuple[np.ndarray, list[list[int]], list[str]]:
 
 
 def read_target(path: Path, count: int) -> np.ndarray:
-    """Offsets (count, 3) of a MakeHuman .target or .target.gz file."""
+    """Read the offsets (count, 3) of a MakeHuman .target or .target.gz file."""
     import gzip
 
     opener = gzip.open if path.suffix == ".gz" else open
@@ -42,11 +42,12 @@ def read_target(path: Path, count: int) -> np.ndarray:
 
 
 def triangles(polygons: list[list[int]]) -> np.ndarray:
+    """Triangulate polygons as fans; returns (F, 3) int32."""
     return np.array([[p[0], p[k], p[k + 1]] for p in polygons for k in range(1, len(p) - 1)], np.int32)
 
 
 def adjacency(faces: np.ndarray, count: int) -> sp.csr_matrix:
-    """Symmetric 0/1 vertex adjacency (count, count)."""
+    """Return the symmetric 0/1 vertex adjacency matrix (count, count)."""
     a, b, c = faces.T
     rows = np.concatenate([a, b, c, b, c, a])
     cols = np.concatenate([b, c, a, a, b, c])
@@ -56,10 +57,10 @@ def adjacency(faces: np.ndarray, count: int) -> sp.csr_matrix:
 
 
 class Clay:
-    """Smooth displacement of a surface: handles move as told, everything else follows.
+    """Smooth deformation of a surface by handles, which are vertices with prescribed displacements.
 
-    Solves the bi-Laplacian of the displacement field (Botsch & Kobbelt 2004) with uniform weights
-    over the vertices within ``reach`` of a handle; all others stay.
+    `move` solves the bi-Laplacian equation of the displacement field (Botsch & Kobbelt 2004) with uniform
+    weights for the vertices within `reach` of a handle; all other vertices stay in place.
     """
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
@@ -71,7 +72,7 @@ class Clay:
         self.connected = degree > 0
 
     def move(self, handles: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
-        """Displacements (V, 3) that carry ``handles`` (n,) by ``shifts`` (n, 3)."""
+        """Return displacements (V, 3) of all vertices that move `handles` (n,) by `shifts` (n, 3)."""
         from scipy.spatial import cKDTree
 
         handles, first = np.unique(handles, return_index=True)
@@ -89,12 +90,13 @@ class Clay:
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return a smooth step of x: 0 below `low`, 1 above `high`, a cubic between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
 
 def eyeball(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A sphere looking along +z with rings at pupil and iris: vertices, faces, colours in [0, 1]."""
+    """Return a sphere facing +z with edge rings at pupil and iris: vertices, faces, colours in [0, 1]."""
     sclera, iris, pupil, limbus = [0.93, 0.91, 0.89], [0.33, 0.23, 0.14], [0.02, 0.02, 0.02], [0.16, 0.11, 0.07]
     rings = [  # degrees from the axis, colour
         (9.0, pupil),
@@ -131,6 +133,7 @@ def eyeball(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, 
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
+    """Return the matrix (3, 3) of a rotation about the x, y or z axis."""
     a = np.radians(degrees)
     c, s = np.cos(a), np.sin(a)
     if axis == "x":
@@ -141,10 +144,10 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 
 def dental_arch(front: np.ndarray, edge: float, gum: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A row of twelve teeth: vertices, faces, colours.
+    """Return a row of twelve teeth: vertices, faces, colours in [0, 1].
 
-    ``front`` (n, 3) are points on the labial surface that give the arch as a parabola z(x);
-    ``edge`` and ``gum`` are the heights of the biting edge and of the gum, in mm.
+    `front` (n, 3) are points on the labial surface, to which the arch is fitted as a parabola z(x). `edge` and
+    `gum` are the heights of the biting edge and of the gum, in mm.
     """
     widths = np.array([8.5, 6.6, 7.6, 7.0, 6.8, 9.5]) if gum > edge else np.array([5.4, 5.9, 6.9, 7.0, 7.2, 10.0])
     a, b = np.polyfit(front[:, 0] ** 2, front[:, 2], 1)
@@ -161,7 +164,7 @@ def dental_arch(front: np.ndarray, edge: float, gum: float) -> tuple[np.ndarray,
     normal = np.column_stack([-2 * a * px, np.ones_like(px)])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     length = np.array([1.0, 0.9, 1.02, 0.85, 0.8, 0.72])[tooth]
-    # labial profile from the gum over the edge to the palatal side: share of height, depth in mm
+    # profile from the gum over the edge to the palatal side: share of height, depth in mm, 1 for tooth or 0 for gum
     profile = [
         (1.25, -0.6, 0),
         (1.0, 0.0, 0),

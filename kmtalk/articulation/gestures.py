@@ -1,9 +1,9 @@
-"""Phones → how the mouth moves, in millimetres over time.
+"""Coarticulation: phones → mouth trajectories in millimetres over time.
 
-Every phone pulls each channel towards its target with a dominance that fades with distance (Cohen &
-Massaro 1993: D = α·exp(−(θ|τ|)^c), F = Σ D·T / Σ D); the articulators follow as critically damped
-masses (Saltzman & Munhall 1989), here without lag. Contacts are then made hard: a bilabial closes, a
-labiodental touches, a sibilant holds the jaw up.
+Each channel (aperture, width, protrusion, jaw) is the mean of the phones' targets T, weighted by a dominance D that
+decreases with the distance τ in time (Cohen & Massaro 1993: D = α·exp(−(θ|τ|)^c), F = Σ D·T / Σ D). The result is
+smoothed with the response of a critically damped mass (Saltzman & Munhall 1989), applied without lag. Contacts are
+then enforced: bilabials close the lips, labiodentals bring the lower lip to the teeth, sibilants keep the jaw raised.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.articulation.targets import Contact, PhoneTarget
 from kmtalk.speech.alignment import Alignment
 
-TIME_STEP = 0.005  # seconds, inner clock
-MAX_DISTANCE = 0.6  # seconds beyond which a phone is not felt
-MAX_GAP = 0.08  # seconds between phones that are not yet a pause
+TIME_STEP = 0.005  # seconds between the samples of the internal curves
+MAX_DISTANCE = 0.6  # seconds from a phone beyond which its dominance is zero
+MAX_GAP = 0.08  # seconds; a longer gap between phones is a pause
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Dominance and speed of one channel: ``anticipation_rate`` and ``carryover_rate`` are θ in 1/s before and after a
-    phone, ``pause_anticipation_rate`` and ``pause_carryover_rate`` the same for silence, ``exponent`` is c, ``natural_frequency`` the natural
-    frequency; ``emphasis`` is how much a vowel grows for 10 dB of level."""
+    """Dominance and speed of one channel.
+
+    Attributes:
+        anticipation_rate: θ before a phone, in 1/s.
+        carryover_rate: θ after a phone, in 1/s.
+        pause_anticipation_rate: θ before a pause, in 1/s.
+        pause_carryover_rate: θ after a pause, in 1/s.
+        exponent: c.
+        natural_frequency: Natural frequency of the articulator, in Hz.
+        emphasis: Relative increase of a vowel's target per 10 dB of level.
+    """
 
     anticipation_rate: float
     carryover_rate: float
@@ -40,29 +48,37 @@ class Dynamics:
     emphasis: float
 
 
-# Fitted on the same clips as the targets; `kmtalk evaluate` tells how well on others. Several
-# lie on the bounds of the search: they are settings, not physiology. Emphasis is set by hand.
+# Fitted on the same clips as the targets; `kmtalk evaluate` measures the error on other clips. Several values lie
+# on the bounds of the search, so they have no physiological meaning. The emphasis is set by hand.
 APERTURE = Dynamics(39.9, 23.6, 13.8, 80.0, 1.88, 19.8, 0.04)
 WIDTH = Dynamics(60.0, 17.9, 3.0, 80.0, 2.0, 6.1, 0.0)
-PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)  # by hand: rounding starts 60–200 ms early
+PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)  # set by hand: rounding begins 60–200 ms early
 JAW = Dynamics(9.5, 30.8, 3.0, 13.4, 0.6, 12.0, 0.06)
-LABIAL_RATE_FACTOR = 3.0  # lips that close come and go faster than the rest
-PITCH_EMPHASIS = 0.005  # how much a vowel grows for a semitone above the speaker's median
-PREOPENING = 4.0  # mm that the mouth opens while it makes ready to speak
-CLOSURE_SHARE = 0.63  # of a bilabial's duration that is held shut, at least CLOSURE_HOLD each way
-CLOSURE_HOLD = 0.03
-CLOSURE_RAMP = 0.04  # seconds from open to shut
-LABIODENTAL_GAP = 1.5  # mm between the lips at f v
-LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds: the bite begins after the phone's start and outlasts its end
-CROSSFADE = 0.1  # seconds from phones to loudness where phones were not found
-SIBILANT_JAW = 2.0  # mm
-SIBILANT_RAMP = 0.06
+LABIAL_RATE_FACTOR = 3.0  # lips that close move faster than the other articulators
+PITCH_EMPHASIS = 0.005  # relative increase of a vowel's target per semitone above the speaker's median
+PREOPENING = 4.0  # mm that the mouth opens before speech begins
+CLOSURE_SHARE = 0.63  # share of a bilabial's duration for which the lips are closed
+CLOSURE_HOLD = 0.03  # seconds; minimum of half the time for which the lips are closed
+CLOSURE_RAMP = 0.04  # seconds from open to closed
+LABIODENTAL_GAP = 1.5  # mm between the lips in f and v
+LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds that the contact begins after the phone's start and ends after its end
+CROSSFADE = 0.1  # seconds of transition to loudness-driven motion where no phones were found
+SIBILANT_JAW = 2.0  # mm; maximum jaw drop in a sibilant
+SIBILANT_RAMP = 0.06  # seconds
 
 
 @dataclass(frozen=True)
 class ArticulatoryTrajectories:
-    """By frame: ``aperture``, ``width``, ``protrusion``, ``jaw`` in mm and ``bilabial_closure`` (bilabial contact, 0 to
-    1), each (N,), and weights (N,) of shapes that are set directly (tongue, labiodental, press)."""
+    """Mouth trajectories of a clip with N frames.
+
+    Attributes:
+        aperture: (N,) gap between the inner lips in mm.
+        width: (N,) distance of the mouth corners in mm, relative to rest.
+        protrusion: (N,) forward movement of the lips in mm.
+        jaw: (N,) jaw drop in mm.
+        bilabial_closure: (N,) degree of bilabial contact, in [0, 1].
+        shape_weights: Weights (N,) by name of the shapes that are set directly (tongue, labiodental, press).
+    """
 
     aperture: np.ndarray
     width: np.ndarray
@@ -74,8 +90,17 @@ class ArticulatoryTrajectories:
 
 @dataclass(frozen=True)
 class Gesture:
-    """One target over an interval in seconds; ``level`` is its loudness in dB below the clip's loud parts,
-    ``pitch`` in semitones around the speaker's median."""
+    """An articulatory target over an interval.
+
+    Attributes:
+        target: The target.
+        start: Start in seconds.
+        end: End in seconds.
+        level: Level in dB relative to the loud parts of the clip.
+        pitch: Pitch in semitones relative to the speaker's median.
+        is_vowel: True for vowels and diphthongs.
+        is_pause: True for pauses, which have the target of rest.
+    """
 
     target: PhoneTarget
     start: float
@@ -87,6 +112,7 @@ class Gesture:
 
     @property
     def is_labial(self) -> bool:
+        """True if the target is a bilabial or labiodental contact."""
         return self.target.contact in (Contact.BILABIAL, Contact.LABIODENTAL)
 
 
@@ -98,7 +124,19 @@ def trajectories_from_phones(
     style: SpeakingStyle,
     rng: np.random.Generator,
 ) -> ArticulatoryTrajectories:
-    """Tracks at ``times`` (N,) seconds of a clip of ``duration`` seconds."""
+    """Compute mouth trajectories from phones.
+
+    Args:
+        alignment: Phones of the clip.
+        voice: Loudness and pitch of the clip.
+        duration: Length of the clip in seconds.
+        times: (N,) frame times in seconds.
+        style: Speaking style.
+        rng: Source of the random variation (`SpeakingStyle.residual`).
+
+    Returns:
+        Trajectories at `times`.
+    """
     gestures = gestural_score(alignment, voice, duration, style)
     clock = np.arange(int(duration / TIME_STEP) + 2) * TIME_STEP
     aperture = _blend_targets([g.target.aperture for g in gestures], gestures, clock, APERTURE, style, "aperture")
@@ -114,19 +152,19 @@ def trajectories_from_phones(
             noise = gaussian_filter1d(rng.normal(size=len(clock)), 0.05 / TIME_STEP)
             noise *= style.residual * size / max(noise.std(), 1e-9)
             curve += noise * speaking * (1.0 if curve is width else np.clip(curve / 4.0, 0, 1))
-    shut = _contact_curve(gestures, clock, Contact.BILABIAL)
-    bite = _contact_curve(gestures, clock, Contact.LABIODENTAL)
-    hiss = _contact_curve(gestures, clock, Contact.SIBILANT)
-    aperture = (1 - bite) * aperture + bite * np.minimum(aperture, LABIODENTAL_GAP)
-    aperture = (1 - shut) * aperture
-    jaw = (1 - hiss) * jaw + hiss * np.minimum(jaw, SIBILANT_JAW * style.jaw)
+    bilabial = _contact_curve(gestures, clock, Contact.BILABIAL)
+    labiodental = _contact_curve(gestures, clock, Contact.LABIODENTAL)
+    sibilant = _contact_curve(gestures, clock, Contact.SIBILANT)
+    aperture = (1 - labiodental) * aperture + labiodental * np.minimum(aperture, LABIODENTAL_GAP)
+    aperture = (1 - bilabial) * aperture
+    jaw = (1 - sibilant) * jaw + sibilant * np.minimum(jaw, SIBILANT_JAW * style.jaw)
     shapes = {
-        "mouthLabiodental": 0.85 * bite * (1 - shut),
+        "mouthLabiodental": 0.85 * labiodental * (1 - bilabial),
         "tongueTipUp": _tongue_curve([g.target.tongue_tip_up for g in gestures], gestures, clock),
         "tongueInterdental": _tongue_curve([g.target.tongue_interdental for g in gestures], gestures, clock),
         "tongueDorsumUp": _tongue_curve([g.target.tongue_dorsum_up for g in gestures], gestures, clock),
-        "mouthPressLeft": 0.12 * shut,
-        "mouthPressRight": 0.12 * shut,
+        "mouthPressLeft": 0.12 * bilabial,
+        "mouthPressRight": 0.12 * bilabial,
     }
 
     def sample(curve: np.ndarray) -> np.ndarray:
@@ -139,13 +177,22 @@ def trajectories_from_phones(
         sample(width),
         sample(protrusion),
         sample(jaw),
-        sample(shut),
+        sample(bilabial),
         {name: np.clip(sample(curve), 0, 1) for name, curve in shapes.items()},
     )
 
 
 def trajectories_from_loudness(voice: Prosody, times: np.ndarray, style: SpeakingStyle) -> ArticulatoryTrajectories:
-    """Without phones: the mouth opens with the level of the voiced sound and no more is claimed."""
+    """Compute mouth trajectories without phones: the mouth opens with the level of the voiced parts.
+
+    Args:
+        voice: Loudness and pitch of the clip.
+        times: (N,) frame times in seconds.
+        style: Speaking style.
+
+    Returns:
+        Trajectories at `times`; width and protrusion are zero.
+    """
     level = np.clip(voice.level / 25 + 1, 0, 1) * np.clip(0.35 + voice.voiced, 0, 1)
     opening = 9.0 * style.effort * voice.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
@@ -155,22 +202,32 @@ def trajectories_from_loudness(voice: Prosody, times: np.ndarray, style: Speakin
 def crossfade_span(
     span: tuple[float, float], times: np.ndarray, inner: ArticulatoryTrajectories, outer: ArticulatoryTrajectories
 ) -> ArticulatoryTrajectories:
-    """``inner`` from span[0] to span[1] s, ``outer`` elsewhere, cross-faded over FADE s inside the span."""
+    """Replace part of a clip's trajectories.
+
+    Args:
+        span: Start and end of the part in seconds.
+        times: (N,) frame times in seconds.
+        inner: Trajectories inside the span. Their `shape_weights` are not used.
+        outer: Trajectories outside the span.
+
+    Returns:
+        Trajectories that are cross-faded over `CROSSFADE` seconds at both ends, inside the span.
+    """
     start, end = span
     share = np.clip(np.minimum(times - start, end - times) / CROSSFADE, 0, 1)
 
     def mixed(name: str) -> np.ndarray:
         return share * getattr(inner, name) + (1 - share) * getattr(outer, name)
 
-    names = ("aperture", "width", "protrusion", "jaw", "shut")
-    aperture, width, protrusion, jaw, shut = (mixed(name) for name in names)
+    names = ("aperture", "width", "protrusion", "jaw", "bilabial_closure")
+    aperture, width, protrusion, jaw, closure = (mixed(name) for name in names)
     return ArticulatoryTrajectories(
-        aperture, width, protrusion, jaw, shut, {k: v * (1 - share) for k, v in outer.shape_weights.items()}
+        aperture, width, protrusion, jaw, closure, {k: v * (1 - share) for k, v in outer.shape_weights.items()}
     )
 
 
 def bilabial_closure(alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """How far p, b and m have brought the lips together at ``times`` (N,) s: 0 to 1."""
+    """Return the degree (N,) of lip closure by p, b and m at `times` (N,) in seconds, in [0, 1]."""
     labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
     gestures = [Gesture(target, p.start, p.end) for target, p in labelled]
     clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
@@ -179,12 +236,19 @@ def bilabial_closure(alignment: Alignment, times: np.ndarray) -> np.ndarray:
 
 
 def gestural_score(alignment: Alignment, voice: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
-    """The gestural score: phones with their targets, diphthongs in two, pauses between."""
+    """Compute the gestural score: one gesture per phone and pause, and two per diphthong, in time order.
+
+    Args:
+        alignment: Phones of the clip.
+        voice: Loudness and pitch of the clip.
+        duration: Length of the clip in seconds.
+        style: Speaking style, which scales the targets.
+    """
     gestures: list[Gesture] = []
-    last = -1.0  # before the clip the face was at rest
+    previous_end = -1.0  # the face is at rest before the clip
     for phone in alignment.phones:
-        if phone.start - last > MAX_GAP:
-            gestures.append(Gesture(targets.REST_TARGET, last, phone.start, is_pause=True))
+        if phone.start - previous_end > MAX_GAP:
+            gestures.append(Gesture(targets.REST_TARGET, previous_end, phone.start, is_pause=True))
         label = targets.canonical_phone(phone.label)
         middle = np.linspace(phone.start, phone.end, 7)[1:-1]
         level = float(voice.interpolate(middle, voice.level).mean())
@@ -198,8 +262,8 @@ def gestural_score(alignment: Alignment, voice: Prosody, duration: float, style:
                 targets.PHONE_TARGETS[name], style.effort, style.rounding, style.effort * style.jaw
             )
             gestures.append(Gesture(target, start, end, level, pitch, label in targets.VOWELS))
-        last = phone.end
-    gestures.append(Gesture(targets.REST_TARGET, last, duration + 1.0, is_pause=True))
+        previous_end = phone.end
+    gestures.append(Gesture(targets.REST_TARGET, previous_end, duration + 1.0, is_pause=True))
     return gestures
 
 
@@ -211,8 +275,8 @@ def _blend_targets(
     style: SpeakingStyle,
     channel: str,
 ) -> np.ndarray:
-    """Dominance-weighted targets, smoothed by the articulator's own inertia."""
-    top, bottom = np.zeros(len(clock)), np.full(len(clock), 1e-8)
+    """Return a channel at the times `clock`: the dominance-weighted mean of `values`, smoothed."""
+    numerator, denominator = np.zeros(len(clock)), np.full(len(clock), 1e-8)
     for value, g in zip(values, gestures, strict=True):
         weight = getattr(g.target, f"{channel}_weight")
         before, after = dynamics.anticipation_rate, dynamics.carryover_rate
@@ -221,20 +285,20 @@ def _blend_targets(
         elif g.is_labial and channel == "aperture":
             before, after = before * LABIAL_RATE_FACTOR, after * LABIAL_RATE_FACTOR
         elif g.is_vowel and dynamics.emphasis:
-            louder = 1 + dynamics.emphasis * (np.clip(g.level, -25, 3) + 6) / 10 + PITCH_EMPHASIS * g.pitch
-            value *= float(np.clip(louder, 0.5, 1.6))
+            scale = 1 + dynamics.emphasis * (np.clip(g.level, -25, 3) + 6) / 10 + PITCH_EMPHASIS * g.pitch
+            value *= float(np.clip(scale, 0.5, 1.6))
         first = max(0, int((g.start - MAX_DISTANCE) / TIME_STEP))
         stop = max(first, int((g.end + MAX_DISTANCE) / TIME_STEP) + 1)
         t = clock[first:stop]
-        away = before * np.maximum(g.start - t, 0) + after * np.maximum(t - g.end, 0)
-        dominance = weight * np.exp(-np.minimum((style.tempo * away) ** dynamics.exponent, 60.0))
-        top[first:stop] += dominance * value
-        bottom[first:stop] += dominance
-    return _critically_damped(top / bottom, dynamics.natural_frequency * style.tempo)
+        distance = before * np.maximum(g.start - t, 0) + after * np.maximum(t - g.end, 0)
+        dominance = weight * np.exp(-np.minimum((style.tempo * distance) ** dynamics.exponent, 60.0))
+        numerator[first:stop] += dominance * value
+        denominator[first:stop] += dominance
+    return _critically_damped(numerator / denominator, dynamics.natural_frequency * style.tempo)
 
 
 def _critically_damped(curve: np.ndarray, hz: float) -> np.ndarray:
-    """A critically damped mass, forward and backward in time so that it does not lag."""
+    """Filter a curve with a critically damped mass, forward and backward in time so that there is no lag."""
     omega = 2 * np.pi * hz
     s = np.arange(-int(0.4 / TIME_STEP), int(0.4 / TIME_STEP) + 1) * TIME_STEP
     kernel = (1 + omega * np.abs(s)) * np.exp(-omega * np.abs(s))
@@ -244,13 +308,13 @@ def _critically_damped(curve: np.ndarray, hz: float) -> np.ndarray:
 
 
 def _ramp(clock: np.ndarray, start: float, end: float, rise: float, fall: float) -> np.ndarray:
-    """1 between start and end, raised-cosine flanks outside."""
+    """Return 1 between `start` and `end` with raised-cosine flanks of `rise` and `fall` seconds outside."""
     x = np.clip((clock - start + rise) / rise, 0, 1) * np.clip((end + fall - clock) / fall, 0, 1)
     return 0.5 - 0.5 * np.cos(np.pi * x)
 
 
 def _contact_curve(gestures: list[Gesture], clock: np.ndarray, contact: Contact) -> np.ndarray:
-    """How far a contact is made, 0 to 1."""
+    """Return the degree of a contact at the times `clock`, in [0, 1]."""
     out = np.zeros(len(clock))
     for g in gestures:
         if g.target.contact is not contact:
@@ -273,7 +337,7 @@ def _contact_curve(gestures: list[Gesture], clock: np.ndarray, contact: Contact)
 
 
 def _tongue_curve(values: list[float], gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
-    """The tongue is quick: each gesture with 40 ms flanks."""
+    """Return the weight of a tongue shape at the times `clock`; each gesture has flanks of 45 ms."""
     out = np.zeros(len(clock))
     for value, g in zip(values, gestures, strict=True):
         if value > 0:
@@ -285,6 +349,7 @@ def _tongue_curve(values: list[float], gestures: list[Gesture], clock: np.ndarra
 
 
 def _speech_activity(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
+    """Return 1 during phones and 0 during pauses."""
     out = np.zeros(len(clock))
     for g in gestures:
         if not g.is_pause:
@@ -293,7 +358,7 @@ def _speech_activity(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
 
 
 def _preparatory_opening(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
-    """The mouth opens a little in the 150–450 ms before speech begins, unless the first phone closes it."""
+    """Return the opening in mm in the 450 ms before speech begins, except before a bilabial."""
     out = np.zeros(len(clock))
     for pause, following in zip(gestures[:-1], gestures[1:], strict=True):
         if not pause.is_pause or following.is_pause or following.target.contact is Contact.BILABIAL:
@@ -301,6 +366,6 @@ def _preparatory_opening(gestures: list[Gesture], clock: np.ndarray) -> np.ndarr
         onset = following.start
         rise = 0.5 - 0.5 * np.cos(np.pi * np.clip((clock - (onset - 0.45)) / 0.3, 0, 1))
         fall = 0.5 - 0.5 * np.cos(np.pi * np.clip((onset + 0.05 - clock) / 0.15, 0, 1))
-        room = np.clip((onset - max(pause.start, 0.0) - 0.2) / 0.3, 0, 1)  # a short pause leaves no time
+        room = np.clip((onset - max(pause.start, 0.0) - 0.2) / 0.3, 0, 1)  # no opening in short pauses
         out += PREOPENING * room * rise * fall
     return out

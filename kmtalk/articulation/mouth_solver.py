@@ -1,4 +1,4 @@
-"""From what the mouth should measure to rig weights, checked on the rig itself."""
+"""Solves for the rig weights that give the mouth wanted measurements."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 from kmtalk.face.mouth import MouthMeasurements, MouthMeasurer
 from kmtalk.face.rig import Rig
 
-GRADIENT_STEPS = 250  # of projected gradient
+GRADIENT_STEPS = 250  # iterations of the projected gradient method
 
 
 @dataclass(frozen=True)
 class SolverPrior:
-    """How a mouth is made where many ways lead to one measure. ``shape_groups`` are shapes that move together,
-    and what using them costs (the cheap are preferred); ``channel_weights`` is how much a millimetre matters:
-    aperture, width, protrusion, jaw; ``iterations`` how often the result is measured and the aim corrected."""
+    """Selects one of the many weight vectors that give the same measurements.
+
+    Attributes:
+        shape_groups: Groups of shapes that move together, as (name, weight by shape, cost). Groups of low cost are
+            preferred.
+        channel_weights: Importance of an error of one millimetre in aperture, width, protrusion and jaw.
+        iterations: Number of times that the result is measured on the rig and the goal corrected.
+    """
 
     shape_groups: tuple[tuple[str, dict[str, float], float], ...]
     channel_weights: tuple[float, float, float, float]
@@ -38,90 +43,100 @@ RULES_PRIOR = SolverPrior(
     channel_weights=(1.6, 1.0, 0.8, 0.6),
     iterations=3,
 )
-"""For the rules, which aim at what they know roughly: the jaw does most."""
+"""Prior for rule-based motion, whose targets are approximate: the jaw does most of the opening."""
 
 TRACKING_PRIOR = SolverPrior(
     shape_groups=(
         *((name, shapes, 0.1 * cost) for name, shapes, cost in RULES_PRIOR.shape_groups),
-        ("upper lip", dict.fromkeys(_UPPER, 1.0), 1.5),  # where lips open wide and the chin hardly drops
+        ("upper lip", dict.fromkeys(_UPPER, 1.0), 1.5),  # for lips that open wide while the chin hardly drops
     ),
     channel_weights=(1.6, 1.0, 0.3, 1.2),
     iterations=8,
 )
-"""For lips that were tracked: what was measured is to be met."""
+"""Prior for tracked lips: the measurements are met closely."""
 
 
 class MouthSolver:
-    """Finds weights of the mouth's shapes that give a wanted aperture, width, protrusion and jaw.
+    """Finds weights of the mouth shapes that give a wanted aperture, width, protrusion and jaw drop.
 
-    Unknowns per frame, all in [0, 1]: the jaw that opens the lips, the jaw that drops behind closed
-    lips (jawOpen and mouthClose together), lips raised and lowered, and the shapes that round and
-    spread. None of these can close lips, so an aperture of zero is met by none of the opening ones,
-    and all lip pairs meet, not the middle one alone.
+    The unknowns of a frame are the weights of the prior's shape groups, all in [0, 1]: jaw drop with open lips, jaw
+    drop with closed lips (jawOpen and mouthClose together), lips apart, and shapes that round and spread the lips.
+    None of the groups closes the lips. For an aperture of zero all opening groups are therefore zero, and all lip
+    pairs meet, not only the middle one.
+
+    Args:
+        rig: The rig to solve for.
+        prior: Shape groups, their costs and the importance of each measurement.
     """
 
     def __init__(self, rig: Rig, prior: SolverPrior = RULES_PRIOR) -> None:
-        self._rig, self._taste = rig, prior
-        self._ruler = MouthMeasurer.from_template(rig.template)
-        self._offsets = rig.offsets[:, self._ruler.vertex_indices].astype(np.float64)
-        self._mix = np.zeros((len(prior.shape_groups), len(rig.names)))
+        self._rig, self._prior = rig, prior
+        self._measurer = MouthMeasurer.from_template(rig.template)
+        self._offsets = rig.offsets[:, self._measurer.vertex_indices].astype(np.float64)
+        self._groups = np.zeros((len(prior.shape_groups), len(rig.names)))
         for row, (_, shapes, _) in enumerate(prior.shape_groups):
             for name, amount in shapes.items():
-                self._mix[row, rig.index[name]] = amount
-        # slope of each measure with each unknown, from the shapes at small weight
+                self._groups[row, rig.index[name]] = amount
+        # (groups, 4): derivative of each measurement by each group's weight, from a finite difference
         step = 0.25
-        self._slope = np.stack([(self.measure(step * m[None]).as_array[0]) / step for m in self._mix])  # (K, 4)
-        self._slope[:, 0] = [self._aperture_slope(m) for m in self._mix]
+        self._jacobian = np.stack([(self.measure(step * group[None]).as_array[0]) / step for group in self._groups])
+        self._jacobian[:, 0] = [self._aperture_slope(group) for group in self._groups]
 
-    def _aperture_slope(self, mix: np.ndarray) -> float:
-        gap = (self._offsets[:, 1] - self._offsets[:, 0]) @ self._ruler.down
-        return float(mix @ gap) * self._ruler.mm_per_unit
+    def _aperture_slope(self, group: np.ndarray) -> float:
+        """Return the signed derivative of the aperture in mm by the weight of a group; `measure` has no sign."""
+        gap = (self._offsets[:, 1] - self._offsets[:, 0]) @ self._measurer.down
+        return float(group @ gap) * self._measurer.mm_per_unit
 
     def measure(self, weights: np.ndarray) -> MouthMeasurements:
-        """What the rig's own lips do under weights (N, R)."""
-        return self._ruler.measure(self._ruler.neutral + np.einsum("nr,rpk->npk", weights, self._offsets))
+        """Measure the mouth of the rig with weights (N, R), R being the number of shapes."""
+        return self._measurer.measure(self._measurer.neutral + np.einsum("nr,rpk->npk", weights, self._offsets))
 
     def solve(self, target: MouthMeasurements, fixed_weights: np.ndarray | None = None) -> np.ndarray:
-        """Weights (N, R) whose measures come close to ``target``.
+        """Find weights whose measurements are close to a target.
 
-        ``fixed_weights`` (N, R) are weights of further shapes that stay as given; what they do to the mouth
-        is reckoned with.
+        Args:
+            target: Wanted measurements of N frames, in mm.
+            fixed_weights: (N, R) weights of other shapes, which are kept; their effect on the mouth is taken
+                into account.
+
+        Returns:
+            Weights (N, R) in [0, 1], including the fixed ones.
         """
         fixed = np.zeros((len(target.aperture), len(self._rig.names))) if fixed_weights is None else fixed_weights
         goal = target.as_array.copy()
         goal[:, 0] = np.maximum(goal[:, 0], 0.0)
-        known = self.measure(fixed).as_array
-        known[:, 0] -= self._ruler.rest[0] * self._ruler.mm_per_unit
-        wanted = goal - known
-        cost = np.array([c for _, _, c in self._taste.shape_groups])
-        importance = np.array(self._taste.channel_weights)
-        slope = self._slope * importance
+        fixed_change = self.measure(fixed).as_array
+        fixed_change[:, 0] -= self._measurer.rest[0] * self._measurer.mm_per_unit
+        wanted = goal - fixed_change
+        cost = np.array([c for _, _, c in self._prior.shape_groups])
+        importance = np.array(self._prior.channel_weights)
+        slope = self._jacobian * importance
         hessian = slope @ slope.T + np.diag(cost)
         rate = 1.0 / np.linalg.eigvalsh(hessian).max()
-        unknown = np.zeros((len(wanted), len(self._taste.shape_groups)))
+        unknown = np.zeros((len(wanted), len(self._prior.shape_groups)))
         weights = fixed
-        for _ in range(self._taste.iterations):
+        for _ in range(self._prior.iterations):
             right = (wanted * importance) @ slope.T
             unknown = _projected_gradient(hessian, right, unknown, rate)
-            weights = np.clip(fixed + unknown @ self._mix, 0.0, 1.0)
+            weights = np.clip(fixed + unknown @ self._groups, 0.0, 1.0)
             wanted = wanted + 0.8 * (goal - self.measure(weights).as_array)
-            # closed is closed: no opening shape may answer to a rounding error of the aim
+            # for closed lips, keep a rounding error of the goal from activating an opening shape
             wanted[:, 0] = np.where(goal[:, 0] <= 0.3, -1.0, wanted[:, 0])
-        shut = np.clip(1 - goal[:, 0] / 0.3, 0, 1)[:, None]
-        opening = self._slope[:, 0] > 0.5
+        closure = np.clip(1 - goal[:, 0] / 0.3, 0, 1)[:, None]
+        opening = self._jacobian[:, 0] > 0.5
         sealed = unknown.copy()
-        sealed[:, 1] = unknown[:, 0] + unknown[:, 1]  # the same jaw, lips together
+        sealed[:, 1] = unknown[:, 0] + unknown[:, 1]  # the same jaw drop with closed lips
         sealed[:, opening] = 0.0
-        unknown = (1 - shut) * unknown + shut * sealed
-        return np.clip(fixed + unknown @ self._mix, 0.0, 1.0)
+        unknown = (1 - closure) * unknown + closure * sealed
+        return np.clip(fixed + unknown @ self._groups, 0.0, 1.0)
 
 
 def _projected_gradient(hessian: np.ndarray, right: np.ndarray, start: np.ndarray, rate: float) -> np.ndarray:
-    """Least squares in the box [0, 1] for all frames at once (accelerated projected gradient)."""
+    """Solve least squares in the box [0, 1] for all frames at once by accelerated projected gradient."""
     x, y, momentum = start, start, 1.0
     for _ in range(GRADIENT_STEPS):
-        following = np.clip(y - rate * (y @ hessian - right), 0.0, 1.0)
-        faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        y = following + (momentum - 1) / faster * (following - x)
-        x, momentum = following, faster
+        x_next = np.clip(y - rate * (y @ hessian - right), 0.0, 1.0)
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        y = x_next + (momentum - 1) / next_momentum * (x_next - x)
+        x, momentum = x_next, next_momentum
     return x

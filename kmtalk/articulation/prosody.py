@@ -1,4 +1,4 @@
-"""Loudness and pitch of the voice, and what they do to brows, lids and head."""
+"""Loudness and pitch of speech, and the brow, eyelid and head movement derived from them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ RESTING_BLINK_RATE = 17 / 60.0
 
 @dataclass(frozen=True)
 class Prosody:
-    """Every HOP seconds, value i at (i + 0.5)·HOP: ``level`` dB below the clip's loud parts (0 loud,
-    negative quieter), ``pitch`` semitones around the speaker's median (0 where unvoiced, smoothed),
-    ``voiced`` in [0, 1]."""
+    """Loudness and pitch curves of a clip. Value i is at (i + 0.5) · `HOP` seconds.
+
+    Attributes:
+        level: Level in dB relative to the loud parts of the clip (95th percentile); quieter is negative.
+        pitch: Smoothed pitch in semitones relative to the speaker's median; 0 in unvoiced parts.
+        voiced: Voicing, in [0, 1].
+    """
 
     level: np.ndarray
     pitch: np.ndarray
     voiced: np.ndarray
 
     def interpolate(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """One of the curves at ``times`` in seconds."""
-        own = (np.arange(len(values)) + 0.5) * HOP
-        return np.interp(times, own, values)
+        """Return `values`, one of the curves, interpolated at `times` in seconds."""
+        value_times = (np.arange(len(values)) + 0.5) * HOP
+        return np.interp(times, value_times, values)
 
 
 def analyze_prosody(samples: np.ndarray) -> Prosody:
-    """Loudness and pitch of mono samples at SAMPLE_RATE."""
+    """Compute loudness and pitch of mono samples (S,) at `SAMPLE_RATE`."""
     db = rms_level(samples, window=0.03, hop=HOP)
     loud = max(float(np.percentile(db, 95)), SILENCE_DB)
     level = np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6)
@@ -50,23 +54,23 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
 def _estimate_pitch(
     samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Autocorrelation pitch (Hz) and its strength in [0, 1], one value a hop, 40 ms windows."""
+    """Return the autocorrelation pitch in Hz and its strength in [0, 1], one value per `HOP`, from 40 ms windows."""
     width, hop = int(0.04 * SAMPLE_RATE), int(HOP * SAMPLE_RATE)
     padded = np.pad(samples, (width // 2, width + hop))
     shortest, longest = int(SAMPLE_RATE / high), int(SAMPLE_RATE / low)
     window = np.hanning(width)
     size = 2 * width
-    own = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[: longest + 1]
+    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[: longest + 1]
     f0, strength = np.zeros(count), np.zeros(count)
-    for start in range(0, count, 512):  # bounded memory for long sound
+    for start in range(0, count, 512):  # in blocks, to bound the memory
         stop = min(start + 512, count)
         index = np.arange(start, stop)[:, None] * hop + hop // 2 + np.arange(width)
         spectrum = np.fft.rfft(padded[index] * window, size, axis=1)
         correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : longest + 1]
         zero = np.maximum(correlation[:, :1], 1e-9)
-        relative = correlation / zero * (own[0] / own)
+        relative = correlation / zero * (window_correlation[0] / window_correlation)
         band = relative[:, shortest : longest + 1]
-        # the shortest lag that is nearly as good as the best avoids octave errors
+        # taking the shortest lag that is nearly as good as the best avoids octave errors
         best = band.max(1, keepdims=True)
         first = (band > 0.92 * best).argmax(1)
         f0[start:stop] = SAMPLE_RATE / (first + shortest)
@@ -75,7 +79,7 @@ def _estimate_pitch(
 
 
 def _smooth_noise(count: int, fps: float, cutoff: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of unit variance, low-passed at ``cutoff`` Hz."""
+    """Return Gaussian noise (count,) of unit variance, low-pass filtered at `cutoff` Hz."""
     sigma = fps / (2 * np.pi * cutoff)
     pad = int(4 * sigma) + 1
     noise = gaussian_filter1d(rng.normal(size=count + 2 * pad), sigma)[pad : pad + count]
@@ -85,14 +89,25 @@ def _smooth_noise(count: int, fps: float, cutoff: float, rng: np.random.Generato
 def upper_face_weights(
     prosody: Prosody, alignment: Alignment, times: np.ndarray, fps: float, amount: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Weights (N,) by shape name for brows, lids and head.
+    """Compute brow, eyelid and head movement from the voice.
 
-    Brows rise with pitch peaks and loud stretches; the head nods with slow pitch, drifts a little and
-    rests in pauses; blinks come at the rates of talking and of rest, more readily where a word ends.
+    Brows rise with pitch peaks and in loud parts. The head nods with slow pitch changes, drifts slightly and rests in
+    pauses. Blinks have the rates of talking and resting people and tend to fall on the ends of words.
+
+    Args:
+        prosody: Loudness and pitch of the clip.
+        alignment: Its phones and words.
+        times: (N,) frame times in seconds.
+        fps: Frames per second.
+        amount: Scale of brow and head movement.
+        rng: Source of the random head drift and blink times.
+
+    Returns:
+        Weights (N,) by shape name.
     """
     count = len(times)
     talking = _speech_activity(alignment, prosody, times)
-    ease = np.clip(gaussian_filter1d(talking, 0.25 * fps), 0, 1)
+    activity = np.clip(gaussian_filter1d(talking, 0.25 * fps), 0, 1)
     pitch = gaussian_filter1d(prosody.interpolate(times, prosody.pitch), 0.06 * fps)
     slow = gaussian_filter1d(pitch, 0.35 * fps)
     level = np.clip(prosody.interpolate(times, prosody.level) / 20 + 1, 0, 1)
@@ -108,12 +123,12 @@ def upper_face_weights(
     }
     drift = [_smooth_noise(count, fps, cutoff, rng) for cutoff in (0.35, 0.30, 0.45)]
     beat = gaussian_filter1d(level - gaussian_filter1d(level, 0.6 * fps), 0.08 * fps)
-    nod = ease * amount * (0.030 * slow + 0.10 * beat + 0.035 * drift[0])
-    turn = ease * amount * 0.055 * drift[1]
-    tilt = ease * amount * 0.035 * drift[2]
+    nod = activity * amount * (0.030 * slow + 0.10 * beat + 0.035 * drift[0])
+    turn = activity * amount * 0.055 * drift[1]
+    tilt = activity * amount * 0.035 * drift[2]
     for name, curve in (("headPitch", nod), ("headYaw", turn), ("headRoll", tilt)):
         plus, minus = {"headPitch": ("Up", "Down")}.get(name, ("Left", "Right"))
-        # smooth at zero: both directions are ramps of one curve
+        # one curve drives the shapes of both directions
         out[name + plus], out[name + minus] = np.clip(curve, 0, 0.5), np.clip(-curve, 0, 0.5)
     lids = _blink_curve(alignment, talking, times, rng)
     out["eyeBlinkLeft"] = out["eyeBlinkRight"] = lids
@@ -121,6 +136,7 @@ def upper_face_weights(
 
 
 def _speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
+    """Return 1 at `times` (N,) within 50 ms of a phone and 0 elsewhere; without phones, 1 at loud times."""
     if not alignment.phones:
         return (prosody.interpolate(times, prosody.level) > -25).astype(float)
     out = np.zeros(len(times))
@@ -130,21 +146,21 @@ def _speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) 
 
 
 def _blink_curve(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lid closure (N,): 75 ms down, 40 ms shut, 150 ms up."""
+    """Return eyelid closure (N,) in [0, 1]; a blink closes in 75 ms, stays shut for 40 ms and opens in 150 ms."""
     lids = np.zeros(len(times))
     ends = np.array([w.end for w in alignment.words])
     now = rng.uniform(0.3, 2.5)
     while now < times[-1]:
-        moment = now
+        blink_time = now
         if len(ends):
             nearest = float(ends[np.abs(ends - now).argmin()])
             if abs(nearest - now) < 0.35:
-                moment = nearest
-        t = times - moment
-        fall, rise = np.clip((t + 0.095) / 0.075, 0, 1), np.clip((0.17 - t) / 0.15, 0, 1)
-        shape = np.minimum(fall, rise)
-        lids = np.maximum(lids, shape * shape * (3 - 2 * shape))
-        here = float(np.interp(now, times, talking))
-        rate = RESTING_BLINK_RATE + here * (TALKING_BLINK_RATE - RESTING_BLINK_RATE)
+                blink_time = nearest
+        t = times - blink_time
+        closing, opening = np.clip((t + 0.095) / 0.075, 0, 1), np.clip((0.17 - t) / 0.15, 0, 1)
+        closure = np.minimum(closing, opening)
+        lids = np.maximum(lids, closure * closure * (3 - 2 * closure))
+        talking_now = float(np.interp(now, times, talking))
+        rate = RESTING_BLINK_RATE + talking_now * (TALKING_BLINK_RATE - RESTING_BLINK_RATE)
         now += max(0.4, rng.lognormal(np.log(1 / rate) - 0.245, 0.7))  # the mean is 1 / rate
     return lids

@@ -1,4 +1,4 @@
-"""The simulated speaker: phones and voice → rig motion, by rule. ``--motion rules``."""
+"""Rule-based motion (`--motion rules`): phones and voice → rig weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,34 @@ from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 
-TRACKED_CONTACT = 0.4  # mm between tracked lips that count as closed
-TRACKED_CLOSURE = 2.0  # mm: nearer than this, a bilabial's lips are brought together
+TRACKED_CONTACT = 0.4  # mm; tracked lips with a smaller aperture count as closed
+TRACKED_CLOSURE = 2.0  # mm; tracked lips with a smaller aperture are closed in a bilabial
 
 
 class SimulatedSpeaker:
-    """Articulates alignments on one rig."""
+    """Animates a rig from alignments by rules.
+
+    Methods return weights (N, R) in [0, 1] for N = round(duration · fps) frames and the R shapes of the rig. Frame n
+    is at (n + 0.5) / fps. Equal arguments give equal results; `seed` selects the random variation.
+    """
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.solver = MouthSolver(rig)
-        self._measured = MouthSolver(rig, TRACKING_PRIOR)
+        self._tracking_solver = MouthSolver(rig, TRACKING_PRIOR)
 
     def animate(self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0) -> Motion:
-        """Mouth and expression together: round(duration · fps) frames. The same arguments give the same
-        motion. A silent clip gives a still face; a clip without phones a mouth that follows loudness.
+        """Animate mouth and expression.
+
+        Args:
+            alignment: Phones and words of the clip. Without phones the mouth follows loudness.
+            audio: The clip. A silent clip gives a still face.
+            fps: Frames per second.
+            style: Speaking style.
+            seed: Seed of the random variation.
+
+        Returns:
+            Motion of round(duration · fps) frames.
         """
         weights = self.mouth_weights(alignment, audio, fps, style, seed) + self.expression_weights(
             alignment, audio, fps, style, seed
@@ -41,36 +54,46 @@ class SimulatedSpeaker:
     def mouth_weights(
         self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
     ) -> np.ndarray:
-        """Weights (N, R) of the shapes of mouth, jaw and tongue alone; the others are zero."""
-        times, voice = self._clock(audio, fps)
+        """Return weights (N, R) of the mouth, jaw and tongue shapes; the others are zero."""
+        times, voice = self._times_and_prosody(audio, fps)
         if audio.is_silent:
             return np.zeros((len(times), len(self.rig.names)))
-        return self._solve(self.solver, self._tracks(alignment, audio, voice, times, style, seed))
+        return self._solve(self.solver, self._trajectories(alignment, audio, voice, times, style, seed))
 
     def fit_tracked_mouth(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
-        """Weights (N, R) of a mouth whose aperture, width and chin were ``measured`` (N, 3) in mm.
+        """Fit the mouth to tracked lips.
 
-        What one camera cannot see (protrusion, tongue, what the lips do at f and v) is the rules'.
-        Where lips that were to touch came close, they are brought to contact: a tracker sees half a
-        millimetre between closed lips.
+        A single camera does not see protrusion, tongue and labiodental contact; these come from the rules. Trackers
+        measure about half a millimetre between closed lips, so nearly closed lips are closed, in bilabials up to
+        `TRACKED_CLOSURE`.
+
+        Args:
+            alignment: Phones of the clip.
+            audio: The clip.
+            fps: Frames per second.
+            measured: (N, 3) tracked aperture, width and jaw drop of the chin in mm. If it has another number of
+                frames, it is cut, or extended by its last frame.
+
+        Returns:
+            Weights (N, R) of the mouth, jaw and tongue shapes.
         """
-        times, voice = self._clock(audio, fps)
+        times, voice = self._times_and_prosody(audio, fps)
         style = replace(SPEAKING_STYLES["neutral"], residual=0.0)
-        tracks = self._tracks(alignment, audio, voice, times, style, 0)
+        trajectories = self._trajectories(alignment, audio, voice, times, style, 0)
         measured = measured[: len(times)]
         measured = np.pad(measured, ((0, len(times) - len(measured)), (0, 0)), mode="edge")
         aperture = np.where(measured[:, 0] < TRACKED_CONTACT, 0.0, measured[:, 0])
-        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * tracks.bilabial_closure
-        tracks = replace(
-            tracks, aperture=(1 - near) * aperture, width=measured[:, 1], jaw=np.maximum(measured[:, 2], 0)
+        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * trajectories.bilabial_closure
+        trajectories = replace(
+            trajectories, aperture=(1 - near) * aperture, width=measured[:, 1], jaw=np.maximum(measured[:, 2], 0)
         )
-        return self._solve(self._measured, tracks)
+        return self._solve(self._tracking_solver, trajectories)
 
     def expression_weights(
         self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
     ) -> np.ndarray:
-        """Weights (N, R) of brows, lids and head alone, from the voice: a layer of its own."""
-        times, voice = self._clock(audio, fps)
+        """Return weights (N, R) of the brow, eyelid and head shapes, from the voice; the others are zero."""
+        times, voice = self._times_and_prosody(audio, fps)
         weights = np.zeros((len(times), len(self.rig.names)))
         if not audio.is_silent:
             rng = np.random.default_rng([seed, _digest(audio), 1])
@@ -78,10 +101,11 @@ class SimulatedSpeaker:
                 weights[:, self.rig.index[name]] = curve
         return weights
 
-    def _clock(self, audio: Audio, fps: float) -> tuple[np.ndarray, prosody.Prosody]:
+    def _times_and_prosody(self, audio: Audio, fps: float) -> tuple[np.ndarray, prosody.Prosody]:
+        """Return the frame times (N,) in seconds and the prosody of a clip."""
         return frame_times(frame_count(audio.duration, fps), fps), prosody.analyze_prosody(audio.samples)
 
-    def _tracks(
+    def _trajectories(
         self,
         alignment: Alignment,
         audio: Audio,
@@ -93,20 +117,23 @@ class SimulatedSpeaker:
         rng = np.random.default_rng([seed, _digest(audio)])
         if not alignment.phones:
             return gestures.trajectories_from_loudness(voice, times, style)
-        tracks = gestures.trajectories_from_phones(alignment, voice, audio.duration, times, style, rng)
+        trajectories = gestures.trajectories_from_phones(alignment, voice, audio.duration, times, style, rng)
         for span in alignment.unaligned:
-            tracks = gestures.crossfade_span(
-                span, times, gestures.trajectories_from_loudness(voice, times, style), tracks
+            trajectories = gestures.crossfade_span(
+                span, times, gestures.trajectories_from_loudness(voice, times, style), trajectories
             )
-        return tracks
+        return trajectories
 
-    def _solve(self, solver: MouthSolver, tracks: gestures.ArticulatoryTrajectories) -> np.ndarray:
-        fixed = np.zeros((len(tracks.aperture), len(self.rig.names)))
-        for name, curve in tracks.shape_weights.items():
+    def _solve(self, solver: MouthSolver, trajectories: gestures.ArticulatoryTrajectories) -> np.ndarray:
+        fixed = np.zeros((len(trajectories.aperture), len(self.rig.names)))
+        for name, curve in trajectories.shape_weights.items():
             fixed[:, self.rig.index[name]] = curve
-        return solver.solve(MouthMeasurements(tracks.aperture, tracks.width, tracks.protrusion, tracks.jaw), fixed)
+        return solver.solve(
+            MouthMeasurements(trajectories.aperture, trajectories.width, trajectories.protrusion, trajectories.jaw),
+            fixed,
+        )
 
 
 def _digest(audio: Audio) -> int:
-    """A number that depends on the sound alone, so that clips differ and reruns do not."""
+    """Return a hash of the samples, so that the random variation differs between clips but not between runs."""
     return int.from_bytes(hashlib.sha256(audio.samples.tobytes()).digest()[:8], "little")

@@ -1,4 +1,4 @@
-"""Speaking styles: how one speaker differs from the average."""
+"""Speaking styles: parameters of the rule-based articulation that differ between speakers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from kmtalk.errors import InputError
 
 @dataclass(frozen=True)
 class SpeakingStyle:
-    """A way of speaking; 1 is the average speaker throughout.
+    """Parameters of a way of speaking. All scales are 1 for the average speaker.
 
-    ``effort`` scales opening, ``rounding`` width and protrusion, ``jaw`` how much of the opening the
-    jaw does, ``tempo`` the speed of the articulators; ``residual`` is the size in mm of what no rule
-    explains; ``upper_face`` scales brows and head.
+    Attributes:
+        effort: Scale of the mouth opening.
+        rounding: Scale of the changes in mouth width and protrusion.
+        jaw: Scale of the jaw's share of the opening.
+        tempo: Scale of the speed of the articulators.
+        residual: Standard deviation in mm of the random variation that is added to the mouth.
+        upper_face: Scale of brow and head movement.
     """
 
     effort: float = 1.0
@@ -27,7 +31,7 @@ class SpeakingStyle:
 
     @staticmethod
     def from_seed(seed: int) -> SpeakingStyle:
-        """One speaker out of the population, the same for the same seed."""
+        """Sample the style of a random speaker. Equal seeds give equal styles."""
         rng = np.random.default_rng([0x57A1, seed])
         effort, rounding, jaw, tempo, residual, upper = np.exp(rng.normal(size=6) * [0.15, 0.2, 0.2, 0.1, 0.3, 0.35])
         return SpeakingStyle(effort, rounding, jaw, tempo, 0.15 * residual, upper)
@@ -42,7 +46,15 @@ SPEAKING_STYLES: dict[str, SpeakingStyle] = {
 
 
 def parse_speaking_style(name: str | int | SpeakingStyle | None) -> SpeakingStyle:
-    """A Style, its name, or a number that seeds one; raises InputError for anything else."""
+    """Return a speaking style.
+
+    Args:
+        name: A style, the name of one in `SPEAKING_STYLES`, a non-negative integer or its digits (seed of a
+            random style), or None for "neutral".
+
+    Raises:
+        InputError: There is no such style.
+    """
     if name is None:
         return SPEAKING_STYLES["neutral"]
     if isinstance(name, SpeakingStyle):
@@ -51,6 +63,6 @@ def parse_speaking_style(name: str | int | SpeakingStyle | None) -> SpeakingStyl
         return SpeakingStyle.from_seed(int(name))
     if name not in SPEAKING_STYLES:
         raise InputError(
-            f"{name}: no such style; one of {', '.join(SPEAKING_STYLES)}, or a number for a random speaker"
+            f"{name}: no such style; choose one of {', '.join(SPEAKING_STYLES)}, or a number for a random speaker"
         )
     return SPEAKING_STYLES[str(name)]

@@ -1,9 +1,9 @@
-"""What each phone asks of the mouth, in millimetres, for an adult at conversational effort.
+"""Articulatory targets of each phone, in millimetres, for an adult who speaks with conversational effort.
 
-Aperture is the gap of the inner lips (negative: a virtual target pushed past contact), width the
-distance of the lip corners against rest, protrusion the lips' way forward, jaw the drop of the lower
-incisors. A weight says how strongly the phone insists (Cohen & Massaro's dominance). Informed by
-Löfqvist & Gracco 1997, Westbury et al. 1999, Saltzman & Munhall 1989 and JALI (Edwards et al. 2016).
+Aperture is the gap between the inner lips (a negative value is a virtual target past contact), width the distance
+of the mouth corners relative to rest, protrusion the forward movement of the lips, and jaw the drop of the lower
+incisors. A weight is the strength of a target (the dominance of Cohen & Massaro). Informed by Löfqvist & Gracco
+1997, Westbury et al. 1999, Saltzman & Munhall 1989 and JALI (Edwards et al. 2016).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 
 class Contact(Enum):
-    """What a phone must touch."""
+    """Contact that a phone requires."""
 
     NONE = ""
     BILABIAL = "lips together"
@@ -25,7 +25,21 @@ class Contact(Enum):
 
 @dataclass(frozen=True)
 class PhoneTarget:
-    """Targets in mm, weights without unit, tongue shapes in [0, 1]."""
+    """Articulatory target of a phone.
+
+    Attributes:
+        aperture: Gap between the inner lips in mm; negative past contact.
+        width: Distance of the mouth corners in mm, relative to rest.
+        protrusion: Forward movement of the lips in mm.
+        jaw: Drop of the lower incisors in mm.
+        aperture_weight: Dominance of the aperture, without unit.
+        width_weight: Dominance of the width.
+        jaw_weight: Dominance of the jaw.
+        tongue_tip_up: Weight of the shape tongueTipUp, in [0, 1].
+        tongue_interdental: Weight of the shape tongueInterdental.
+        tongue_dorsum_up: Weight of the shape tongueDorsumUp.
+        contact: Contact that the phone requires.
+    """
 
     aperture: float
     width: float
@@ -41,7 +55,7 @@ class PhoneTarget:
 
     @property
     def protrusion_weight(self) -> float:
-        """Rounded phones insist; the others let protrusion pass."""
+        """Dominance of the protrusion, which is greater for rounded phones."""
         return 0.3 + 0.15 * max(self.protrusion, 0.0)
 
 
@@ -49,7 +63,7 @@ _N, _B, _L, _S = Contact.NONE, Contact.BILABIAL, Contact.LABIODENTAL, Contact.SI
 
 # fmt: off
 PHONE_TARGETS: dict[str, PhoneTarget] = {
-    #               LA     LW     LP     JO    wLA    wLW    wJO    tip  inter dorsum
+    # aperture, width, protrusion, jaw; weights of aperture, width, jaw; tongue tip, interdental, dorsum; contact
     "IY":  PhoneTarget( 12.0,    1.6,   -1.0,    2.3,  0.66,  0.85,  0.48,  0.00,  0.0,  0.45, _N),
     "IH":  PhoneTarget(  8.5,    1.1,   -0.5,    4.5,  0.35,  0.40,  0.29,  0.00,  0.0,  0.45, _N),
     "EY":  PhoneTarget( 12.3,    2.2,   -0.5,    5.6,  0.99,  0.53,  0.79,  0.00,  0.0,  0.45, _N),
@@ -89,7 +103,7 @@ PHONE_TARGETS: dict[str, PhoneTarget] = {
     "R":   PhoneTarget(  2.7,   -5.5,    3.8,    2.9,  2.13,  0.57,  0.38,  0.35,  0.0,  0.30, _N),
     "W":   PhoneTarget(  0.7,   -9.2,    7.5,    4.0,  1.86,  1.00,  0.49,  0.00,  0.0,  0.45, _N),
     "Y":   PhoneTarget(  8.1,    0.5,   -0.5,    3.1,  0.31,  0.37,  0.41,  0.00,  0.0,  0.45, _N),
-    # what diphthongs glide to
+    # second targets of diphthongs
     "EY2": PhoneTarget( 10.8,    2.7,   -1.0,    4.2,  0.73,  0.49,  0.91,  0.00,  0.0,  0.45, _N),
     "AY2": PhoneTarget(  8.4,    0.9,   -0.5,    4.9,  0.64,  0.50,  0.78,  0.00,  0.0,  0.45, _N),
     "OY2": PhoneTarget(  8.0,    0.5,   -0.5,    5.0,  0.80,  0.80,  0.70,  0.00,  0.0,  0.45, _N),
@@ -99,14 +113,15 @@ PHONE_TARGETS: dict[str, PhoneTarget] = {
 # fmt: on
 
 REST_TARGET = PhoneTarget(0.0, 0.0, 0.0, 0.0, 0.48, 0.73, 1.47)
-"""Silence: lips together, jaw up."""
+"""Target of silence: lips together, jaw raised."""
 
 VOWELS = frozenset(["IY", "IH", "EY", "EH", "AE", "AA", "AH", "AO", "OW", "UH", "UW", "ER", "AY", "AW", "OY"])
 
 DIPHTHONG_GLIDES: dict[str, str] = {"EY": "EY2", "AY": "AY2", "AW": "AW2", "OW": "OW2", "OY": "OY2"}
-"""Their second target, from DIPHTHONG_SPLIT of the duration on."""
+"""For each diphthong, the key of its second target in `PHONE_TARGETS`."""
 
 DIPHTHONG_SPLIT = 0.6
+"""Share of a diphthong's duration after which its second target begins."""
 
 # fmt: off
 _IPA: dict[str, str] = {
@@ -129,12 +144,17 @@ _IPA: dict[str, str] = {
 
 
 def canonical_phone(label: str) -> str:
-    """A phone label (ARPAbet with or without stress, or IPA) as a key of TARGETS; "AH" if unknown.
+    """Map a phone label to a key of `PHONE_TARGETS`.
 
-    Kaldi's marks of position ("B_B", "AA1_E") are passed over.
+    Args:
+        label: ARPAbet with or without stress digit, or IPA. Word-position suffixes of Kaldi ("B_B", "AA1_E")
+            are ignored.
+
+    Returns:
+        The key; "AH" for unknown labels.
     """
     label = re.sub(r"_[BIES]$", "", label)
-    arpa = label.upper().rstrip("012")  # "EY2" is EY with stress, not its glide
+    arpa = label.upper().rstrip("012")  # the label "EY2" is EY with secondary stress, not the second target of EY
     if arpa in PHONE_TARGETS and (label.isupper() or len(arpa) > 1):
         return arpa
     plain = "".join(
@@ -142,7 +162,7 @@ def canonical_phone(label: str) -> str:
         for c in unicodedata.normalize("NFD", label)
         if not unicodedata.combining(c) and c.isalpha() and c not in "ːˑʰʲʷˠˤʼˈˌ"
     )
-    if plain.isascii() and len(plain) > 2:  # a word ("spn", "noise") and no phone
+    if plain.isascii() and len(plain) > 2:  # a word such as "spn" or "noise", not a phone
         return "AH"
     for size in (len(plain), 2, 1):
         if plain[:size] in _IPA:
@@ -151,7 +171,14 @@ def canonical_phone(label: str) -> str:
 
 
 def scale_target(target: PhoneTarget, opening: float, rounding: float, jaw: float) -> PhoneTarget:
-    """A speaker's own version: contacts stay contacts."""
+    """Return a target scaled for a speaker.
+
+    Args:
+        target: The target.
+        opening: Scale of the aperture; apertures of zero or less, which stand for contact, are kept.
+        rounding: Scale of width and protrusion.
+        jaw: Scale of the jaw drop.
+    """
     aperture = target.aperture * opening if target.aperture > 0 else target.aperture
     return replace(
         target,

@@ -1,4 +1,4 @@
-"""Who does the work: processes on this machine, or actors of a Ray cluster. Each loads its models once."""
+"""Executors of a batch: processes on this machine, or actors of a Ray cluster. Each loads its models once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ from typing import Any, Protocol
 
 from kmtalk.batch.jobs import Job, JobSettings
 from kmtalk.errors import InputError
+from kmtalk.settings import AnimationSettings
 
-SHUTDOWN_TIMEOUT = 5.0  # seconds that workers have to tidy up
+SHUTDOWN_TIMEOUT = 5.0  # seconds that workers have to finish
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """``error`` is None where all went well; ``written`` are the files with their sizes in bytes."""
+    """Outcome of one job.
+
+    Attributes:
+        seconds: Time that the job took.
+        error: One line on what went wrong; None on success.
+        written: Files that were written, with their sizes in bytes.
+        warnings: One-line warnings.
+    """
 
     seconds: float
     error: str | None = None
@@ -35,9 +43,9 @@ class JobResult:
 
 
 class Worker:
-    """One process's KMTalk. One thread: clips run side by side, and the outputs do not depend on how many."""
+    """A process's KMTalk. It uses one thread, so that the outputs do not depend on the number of workers."""
 
-    def __init__(self, recipe: JobSettings) -> None:
+    def __init__(self, settings: JobSettings) -> None:
         import warnings
 
         import torch
@@ -46,142 +54,140 @@ class Worker:
 
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
-        self._recipe, self._said = recipe, list[str]()
-        self._talk = KMTalk(
-            recipe.whisper,
-            recipe.aligner,
-            recipe.acoustic,
-            recipe.dictionary,
-            recipe.network,
-            warn=self._said.append,
-        )
+        self._settings, self._warnings = settings, list[str]()
+        self._talk = KMTalk(settings.speech, network=settings.network, warn=self._warnings.append)
 
-    def run(self, task: Job) -> JobResult:
-        """Animate one clip; whatever goes wrong with it is told, not raised."""
+    def run(self, job: Job) -> JobResult:
+        """Animate one clip; errors are returned, not raised."""
         began = time.monotonic()
-        self._said.clear()
+        self._warnings.clear()
         try:
-            written = self._animate(task)
+            written = self._animate(job)
             sizes = tuple((str(p), p.stat().st_size) for p in written)
-            return JobResult(time.monotonic() - began, None, sizes, tuple(self._said))
+            return JobResult(time.monotonic() - began, None, sizes, tuple(self._warnings))
         except InputError as error:
             return JobResult(time.monotonic() - began, " ".join(str(error).split()))
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-            return JobResult(time.monotonic() - began, " ".join(told.split()))
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            message = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+            return JobResult(time.monotonic() - began, " ".join(message.split()))
 
-    def _animate(self, task: Job) -> list[Path]:
-        r = self._recipe.model_copy(update=task.overrides)
-        text = task.text
+    def _animate(self, job: Job) -> list[Path]:
+        shared, text = self._settings, job.text
         if text is not None and text.endswith(".txt"):
             try:
                 text = Path(text).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{text}: not a text file that can be read ({error})") from None
         animation = self._talk.animate(
-            task.speech,
-            r.template,
-            landmarks=r.landmarks,
+            job.speech,
+            job.template or shared.template,
+            landmarks=job.landmarks or shared.landmarks,
             text=text,
-            textgrid=task.textgrid,
-            fps=r.fps,
-            language=r.language,
-            motion=r.motion,
-            style=r.style,
-            intensity=r.intensity,
-            expression=r.expression,
-            seed=r.seed,
+            textgrid=job.textgrid,
+            settings=AnimationSettings.create(shared.animation, **job.settings),
         )
-        written = animation.save(task.output, r.formats, size=r.size, quality=r.quality, bake=r.bake)
+        written = animation.save(job.output, shared.export)
         return [file for p in written for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
 
 
 class Executor(Protocol):
-    """Workers by number; ``submit`` one a task, ``wait`` waits for any: its number and result, None where it died."""
+    """Runs jobs on numbered workers.
+
+    Attributes:
+        size: Number of workers.
+    """
 
     size: int
 
-    def submit(self, who: int, task: Job) -> None: ...
-    def wait(self) -> tuple[int, JobResult | None]: ...
-    def shutdown(self, busy: Collection[int]) -> None: ...
+    def submit(self, worker: int, job: Job) -> None:
+        """Give a job to an idle worker."""
+        ...
+
+    def wait(self) -> tuple[int, JobResult | None]:
+        """Wait for any worker; returns its number and the result, or None where the worker died."""
+        ...
+
+    def shutdown(self, busy: Collection[int]) -> None:
+        """End all workers; those in `busy` are stopped in the middle of their jobs."""
+        ...
 
 
-def run_jobs(crew: Executor, tasks: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
-    """Every task with its result, as they come in. A worker that dies takes one clip with it and is replaced."""
-    waiting, busy = list(reversed(tasks)), dict[int, Job]()
+def run_jobs(executor: Executor, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
+    """Yield each job with its result, in the order of completion. A worker that dies loses one job and is replaced."""
+    waiting, running = list(reversed(jobs)), dict[int, Job]()
     try:
-        while waiting or busy:
-            for who in range(crew.size):
-                if who not in busy and waiting:
-                    busy[who] = waiting.pop()
-                    crew.submit(who, busy[who])
-            who, result = crew.wait()
-            task = busy.pop(who)
-            yield task, result or JobResult(0.0, "the process died; too little memory is the usual reason")
+        while waiting or running:
+            for worker in range(executor.size):
+                if worker not in running and waiting:
+                    running[worker] = waiting.pop()
+                    executor.submit(worker, running[worker])
+            worker, result = executor.wait()
+            job = running.pop(worker)
+            yield job, result or JobResult(0.0, "the process died; too little memory is the usual reason")
     finally:
-        crew.shutdown(busy.keys())
+        executor.shutdown(running.keys())
 
 
 class ProcessExecutor:
-    """Processes of this machine."""
+    """Processes on this machine."""
 
-    def __init__(self, recipe: JobSettings, size: int) -> None:
-        self.size, self._recipe = size, recipe
+    def __init__(self, settings: JobSettings, size: int) -> None:
+        self.size, self._settings = size, settings
         self._context = multiprocessing.get_context("spawn")
-        self._desks: dict[int, tuple[Any, Connection]] = {}
+        self._workers: dict[int, tuple[Any, Connection]] = {}
 
-    def submit(self, who: int, task: Job) -> None:
-        if who not in self._desks:
-            here, there = self._context.Pipe()
-            process = self._context.Process(target=_worker_main, args=(there, self._recipe), daemon=False)
+    def submit(self, worker: int, job: Job) -> None:
+        if worker not in self._workers:
+            parent, child = self._context.Pipe()
+            process = self._context.Process(target=_worker_main, args=(child, self._settings), daemon=False)
             process.start()
-            there.close()
-            self._desks[who] = (process, here)
-        with suppress(BrokenPipeError):  # died while idle: next() will notice
-            self._desks[who][1].send(task)
+            child.close()
+            self._workers[worker] = (process, parent)
+        with suppress(BrokenPipeError):  # the worker died while idle: wait() reports it
+            self._workers[worker][1].send(job)
 
     def wait(self) -> tuple[int, JobResult | None]:
-        lines = {connection: who for who, (_, connection) in self._desks.items()}
-        connection = wait(list(lines))[0]
+        numbers = {connection: number for number, (_, connection) in self._workers.items()}
+        connection = wait(list(numbers))[0]
         assert isinstance(connection, Connection)
-        who = lines[connection]
+        worker = numbers[connection]
         try:
             result: JobResult = connection.recv()
-            return who, result
+            return worker, result
         except (EOFError, ConnectionResetError):
-            self._desks.pop(who)[0].join()
-            return who, None
+            self._workers.pop(worker)[0].join()
+            return worker, None
 
     def shutdown(self, busy: Collection[int]) -> None:
-        for who, (process, connection) in self._desks.items():
+        for worker, (process, connection) in self._workers.items():
             with suppress(OSError):
-                process.terminate() if who in busy else connection.send(None)
-        until = time.monotonic() + SHUTDOWN_TIMEOUT
-        for process, _ in self._desks.values():
-            process.join(timeout=max(0.0, until - time.monotonic()))
+                process.terminate() if worker in busy else connection.send(None)
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        for process, _ in self._workers.values():
+            process.join(timeout=max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
 
 
-def _worker_main(line: Connection, recipe: JobSettings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the batch itself decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that half-written files go
+def _worker_main(connection: Connection, settings: JobSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the batch itself decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # half-written files are removed on the way out
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
-    worker = Worker(recipe)
+    worker = Worker(settings)
     while True:
         try:
-            task = line.recv()
+            job = connection.recv()
         except EOFError:
             return
-        if task is None:
+        if job is None:
             return
-        line.send(worker.run(task))
+        connection.send(worker.run(job))
 
 
 def _check_address(address: str) -> None:
-    """Raise InputError where nobody listens at "host:port": Ray itself would wait for minutes."""
+    """Raise InputError where no server listens at "host:port"; Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return  # local, auto
@@ -192,21 +198,21 @@ def _check_address(address: str) -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process where its parent was killed: nobody may write into a batch that another run takes up."""
+    """End this process when its parent is killed, so that it does not write into a batch that another run resumes."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
 
 
 class RayExecutor:
-    """Actors of a Ray cluster, one CPU each. All machines must see the same files."""
+    """Actors of a Ray cluster, with one CPU each. All machines must see the same files."""
 
-    def __init__(self, recipe: JobSettings, size: int | None, address: str) -> None:
+    def __init__(self, settings: JobSettings, size: int | None, address: str) -> None:
         try:
             import ray
         except ImportError:
             raise InputError("--ray needs Ray: pip install 'kmtalk[ray]'") from None
-        self._ray, self._recipe = ray, recipe
+        self._ray = ray
         _check_address(address)
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
@@ -215,24 +221,24 @@ class RayExecutor:
             raise InputError(f"--ray {address}: no cluster answers there ({reason[:120]})") from None
         cpus = int(ray.cluster_resources().get("CPU", 1))
         self.size = max(1, min(size or cpus, cpus))
-        self._make: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(Worker).remote(recipe)
+        self._make_actor: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(Worker).remote(settings)
         self._actors: dict[int, Any] = {}
-        self._due: dict[Any, int] = {}
+        self._pending: dict[Any, int] = {}
 
-    def submit(self, who: int, task: Job) -> None:
-        if who not in self._actors:
-            self._actors[who] = self._make()
-        self._due[self._actors[who].do.remote(task.with_absolute_paths())] = who
+    def submit(self, worker: int, job: Job) -> None:
+        if worker not in self._actors:
+            self._actors[worker] = self._make_actor()
+        self._pending[self._actors[worker].run.remote(job.with_absolute_paths())] = worker
 
     def wait(self) -> tuple[int, JobResult | None]:
-        done = self._ray.wait(list(self._due), num_returns=1)[0][0]
-        who = self._due.pop(done)
+        done = self._ray.wait(list(self._pending), num_returns=1)[0][0]
+        worker = self._pending.pop(done)
         try:
             result: JobResult = self._ray.get(done)
-            return who, result
+            return worker, result
         except self._ray.exceptions.RayError:
-            self._actors.pop(who, None)
-            return who, None
+            self._actors.pop(worker, None)
+            return worker, None
 
     def shutdown(self, busy: Collection[int]) -> None:
         self._ray.shutdown()

@@ -1,4 +1,4 @@
-"""What a batch is to do: clips from a folder or a manifest, and how each is animated."""
+"""Jobs of a batch: clips from a folder or a manifest, and the settings they share."""
 
 from __future__ import annotations
 
@@ -10,96 +10,79 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from kmtalk import __version__
 from kmtalk.errors import InputError
 from kmtalk.exchange.formats import format_from_path, parse_formats
 from kmtalk.pipeline import KMTalk
+from kmtalk.settings import AnimationSettings, ExportSettings, Settings, SpeechSettings
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"}
     | {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 )
-"""Files that a folder's batch takes."""
+"""Files of a folder that become clips of a batch."""
+
+DEFAULT_FORMATS = "npz,glb"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class JobSettings(Settings):
+    """Settings that all clips of a batch share."""
 
-
-class JobSettings(_Strict):
-    """How all clips of a batch are animated, as ``kmtalk animate`` takes it."""
-
-    whisper: str = "base"
-    aligner: str = "auto"
-    acoustic: str | None = None
-    dictionary: str | None = None
+    speech: SpeechSettings = SpeechSettings()
+    animation: AnimationSettings = AnimationSettings()
+    export: ExportSettings = ExportSettings(formats=DEFAULT_FORMATS)
     network: Path | None = None
     template: Path | None = None
     landmarks: Path | None = None
-    language: str | None = None
-    motion: str = "network"
-    style: str | None = None
-    intensity: str | None = None
-    expression: bool = True
-    seed: int = 0
-    fps: float = 30.0
-    formats: str = "npz,glb"
-    bake: bool = False
-    size: tuple[int, int] = (512, 512)
-    quality: str = "draft"
 
     def fingerprint(self) -> str:
-        """A name for the contents of its files and its options, as for Task."""
+        """Digest of the settings and of the contents of the files that they name."""
         digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
-        files = (self.template, self.landmarks, self.network, self.acoustic, self.dictionary)
+        files = (self.template, self.landmarks, self.network, self.speech.acoustic_model, self.speech.dictionary)
         for file in files:
             digest.update(b"|" + (_content_digest(Path(file)) if file else b""))
         return digest.hexdigest()
 
 
-class Job(_Strict):
-    """One clip, and what is its own: a manifest's row. ``output`` is its folder; ``text`` the words spoken or a text
-    file."""
+class Job(Settings):
+    """One clip of a batch: a row of a manifest."""
 
-    speech: Path
-    output: Path
-    text: str | None = None
-    textgrid: Path | None = None
-    template: Path | None = None
-    landmarks: Path | None = None
-    language: str | None = None
-    style: str | None = None
-    intensity: str | None = None
-    seed: int | None = Field(default=None, ge=0)
+    speech: Path = Field(description="Sound or video file.")
+    output: Path = Field(description="Folder of the clip, under the batch's output folder.")
+    text: str | None = Field(default=None, description="The spoken words, or a text file with them.")
+    textgrid: Path | None = Field(default=None, description="TextGrid with a tier of phones.")
+    template: Path | None = Field(default=None, description="Face mesh or .kmrig.")
+    landmarks: Path | None = Field(default=None, description="Landmarks of the mesh.")
+    settings: dict[str, Any] = Field(default={}, description="Fields of AnimationSettings that the clip overrides.")
 
     def with_absolute_paths(self) -> Job:
-        """With absolute paths: workers elsewhere have another current folder."""
+        """The same job for a worker with another current folder."""
         names = ("speech", "output", "textgrid", "template", "landmarks")
         return self.model_copy(update={n: p.resolve() for n in names if (p := getattr(self, n)) is not None})
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """What goes before the recipe's."""
-        names = ("template", "landmarks", "language", "style", "intensity", "seed")
-        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+    def fingerprint(self, settings: str) -> str:
+        """Digest of everything that the outputs depend on: files' contents, settings, and kmtalk's version.
 
-    def fingerprint(self, recipe: str) -> str:
-        """A name for everything that its outputs depend on: contents of files, options, kmtalk's version, and the
-        ``recipe``'s own key."""
-        digest = hashlib.sha256(f"{__version__} {recipe}".encode())
-        how = self.model_dump(mode="json", exclude={"output"})
-        digest.update(json.dumps(how, sort_keys=True).encode())
-        own = (self.speech, self.textgrid, self.template, self.landmarks)
-        for file in (*own, Path(self.text) if self.text and self.text.endswith(".txt") else None):
+        `settings` is the fingerprint of the batch's `JobSettings`.
+        """
+        digest = hashlib.sha256(f"{__version__} {settings}".encode())
+        own = self.model_dump(mode="json", exclude={"output"})
+        digest.update(json.dumps(own, sort_keys=True).encode())
+        files = (self.speech, self.textgrid, self.template, self.landmarks)
+        for file in (*files, Path(self.text) if self.text and self.text.endswith(".txt") else None):
             digest.update(b"|" + (_content_digest(file) if file else b""))
         return digest.hexdigest()
 
 
+JOB_COLUMNS = tuple(name for name in Job.model_fields if name != "settings")
+MANIFEST_COLUMNS = (*JOB_COLUMNS, *AnimationSettings.model_fields)
+"""Columns that a manifest may have."""
+
+
 def _content_digest(path: Path) -> bytes:
-    """A file's sha256, or that of all in a folder and beside a .gltf; of nothing where it cannot be read, which the
-    clip's own run will say."""
+    """SHA-256 of a file, of all files in a folder, or of a .gltf with its buffers; unreadable files count as empty."""
     digest = hashlib.sha256()
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     if path.suffix.lower() == ".gltf":
@@ -114,43 +97,48 @@ def _content_digest(path: Path) -> bytes:
 
 
 def collect_jobs(source: Path, output: Path) -> list[Job]:
-    """The clips of a folder, at any depth, or of a manifest (.csv, .json, .jsonl), each with a folder under ``output``.
+    """Collect the clips of a folder, at any depth, or of a manifest (.csv, .json, .jsonl).
 
-    In a folder ``clip.txt`` beside ``clip.wav`` is what it says, ``clip.TextGrid`` its phones. A manifest has a row a
-    clip, with ``speech`` and any of Task's other names; its paths are relative to itself. Raises InputError for one
-    that cannot be read or names no clips.
+    In a folder, `clip.txt` beside `clip.wav` holds its words and `clip.TextGrid` its phones. A manifest has one row per
+    clip with `speech` and any of the other `MANIFEST_COLUMNS`; its paths are relative to the manifest.
+
+    Returns:
+        One job per clip, each with its own folder under `output`.
+
+    Raises:
+        InputError: The source cannot be read, contains no clips, or has unknown columns or values.
     """
     if source.is_dir():
-        tasks = _jobs_from_folder(source, output)
+        jobs = _jobs_from_folder(source, output)
     elif source.suffix.lower() in (".csv", ".json", ".jsonl"):
-        tasks = _jobs_from_manifest(source, output)
+        jobs = _jobs_from_manifest(source, output)
     elif source.exists():
         raise InputError(f"{source}: give a folder, or a manifest (.csv, .json, .jsonl); for one clip: kmtalk animate")
     else:
         raise InputError(f"{source}: no such folder or manifest")
-    if not tasks:
-        raise InputError(f"{source}: holds no sound files ({', '.join(sorted(AUDIO_SUFFIXES))})")
-    _check_unique_outputs(tasks, source)
-    return tasks
+    if not jobs:
+        raise InputError(f"{source}: contains no sound files ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    _check_unique_outputs(jobs, source)
+    return jobs
 
 
 def _jobs_from_folder(source: Path, output: Path) -> list[Job]:
     within = output.resolve()
     if source.resolve().is_relative_to(within):
-        raise InputError(f"{output}: holds the sounds themselves; write to another folder")
+        raise InputError(f"{output}: contains the sound files themselves; write to another folder")
     found = [
         p
         for p in sorted(source.rglob("*"))
         if p.suffix.lower() in AUDIO_SUFFIXES
         and p.is_file()
         and not p.resolve().is_relative_to(within)
-        and not any(part.endswith("-kmtalk") for part in p.relative_to(source).parts[:-1])  # what animate made
+        and not any(part.endswith("-kmtalk") for part in p.relative_to(source).parts[:-1])  # outputs of kmtalk animate
     ]
     places = _output_folders([p.relative_to(source) for p in found])
-    tasks = []
+    jobs = []
     for path, place in zip(found, places, strict=True):
         text, grid = path.with_suffix(".txt"), path.with_suffix(".TextGrid")
-        tasks.append(
+        jobs.append(
             Job(
                 speech=path,
                 output=output / place,
@@ -158,29 +146,31 @@ def _jobs_from_folder(source: Path, output: Path) -> list[Job]:
                 textgrid=grid if grid.is_file() else None,
             )
         )
-    return tasks
+    return jobs
 
 
 def _output_folders(paths: Sequence[Path]) -> list[Path]:
-    """A folder for each clip: its name without the suffix, with it (clip-mp4) where two would share one. No folder's
-    name ends as a format's does, which would mean a file."""
+    """One folder per clip: its name without the suffix, or with it (clip-mp4) where two clips would share a folder.
+
+    Folder names never end like a format's file name.
+    """
     plain = [p.with_suffix("") for p in paths]
     counts = Counter(plain)
     places = [p.with_name(p.name.replace(".", "-")) if counts[q] > 1 else q for p, q in zip(paths, plain, strict=True)]
     return [p.with_name(p.name.replace(".", "-")) if format_from_path(p) else p for p in places]
 
 
-def _check_unique_outputs(tasks: list[Job], source: Path) -> None:
+def _check_unique_outputs(jobs: list[Job], source: Path) -> None:
     """Raise InputError where two clips would be written to one folder."""
     seen: dict[Path, Path] = {}
-    for task in tasks:
-        place = task.output.resolve()
+    for job in jobs:
+        place = job.output.resolve()
         if place in seen:
             raise InputError(
-                f"{source}: {seen[place]} and {task.speech} would both be written to {task.output}; rename one, "
+                f"{source}: {seen[place]} and {job.speech} would both be written to {job.output}; rename one, "
                 "or name its output in a manifest"
             )
-        seen[place] = task.speech
+        seen[place] = job.speech
 
 
 def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
@@ -191,7 +181,7 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
             raise InputError(f"{source}: row {number}: {', '.join(wrong) or 'speech and output'}: give plain text")
     given = [Path(str(row.get("output") or row.get("speech") or "clip")) for row in rows]
     places = _output_folders([Path(p.name) if p.is_absolute() or ".." in p.parts else p for p in given])
-    tasks = []
+    jobs = []
     for number, (row, place) in enumerate(zip(rows, places, strict=True), 1):
         values = {k: v for k, v in row.items() if v not in (None, "")}
         for name in ("speech", "textgrid", "template", "landmarks"):
@@ -205,15 +195,20 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
             raise InputError(f"{source}: row {number}: output {values['output']} lies outside {output}")
         if format_from_path(folder):
             raise InputError(f"{source}: row {number}: output {folder.name} is a file's name; each clip gets a folder")
+        unknown = [name for name in values if name not in MANIFEST_COLUMNS]
+        if unknown:
+            known = ", ".join(MANIFEST_COLUMNS)
+            raise InputError(f"{source}: row {number}: {unknown[0]}: no such column; there are {known}")
+        settings = {name: values.pop(name) for name in AnimationSettings.model_fields if name in values}
         try:
-            tasks.append(Job(**(values | {"output": folder})))
+            AnimationSettings.create(**settings)
+            jobs.append(Job(**(values | {"output": folder, "settings": settings})))
+        except InputError as error:
+            raise InputError(f"{source}: row {number}: {error}") from None
         except ValidationError as error:
-            first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # why others are missing
-            name = ".".join(map(str, first["loc"]))
-            known = ", ".join(Job.model_fields)
-            what = f"no such column; there are {known}" if first["type"] == "extra_forbidden" else first["msg"]
-            raise InputError(f"{source}: row {number}: {name}: {what}") from None
-    return tasks
+            first = error.errors()[0]
+            raise InputError(f"{source}: row {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return jobs
 
 
 def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
@@ -243,11 +238,10 @@ def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
     return rows
 
 
-def check_job_settings(recipe: JobSettings) -> None:
-    """Raise InputError for what would fail on every clip."""
-    parse_formats(recipe.formats)
-    for path in (recipe.template, recipe.landmarks, recipe.network):
+def check_job_settings(settings: JobSettings) -> None:
+    """Raise InputError for settings that would fail on every clip."""
+    parse_formats(settings.export.formats or DEFAULT_FORMATS)
+    for path in (settings.template, settings.landmarks, settings.network):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file")
-    talk = KMTalk(recipe.whisper, recipe.aligner, recipe.acoustic, recipe.dictionary, recipe.network)
-    talk.check(recipe.fps, recipe.motion, recipe.style, recipe.intensity, recipe.seed)
+    KMTalk(settings.speech, network=settings.network).check(settings.animation)

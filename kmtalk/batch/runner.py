@@ -1,4 +1,4 @@
-"""Many clips: what is done already is skipped, what failed is tried again, and one clip's failure stops no other."""
+"""Runs a batch: finished clips are skipped, failed ones are tried again, and one failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USER_EDITABLE_FILES = ("keys.json", "speech.TextGrid")
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """How a batch went: clips that were ``completed`` now, ``skipped`` because they were done before, and ``failed``."""
+    """Counts of clips: `completed` in this run, `skipped` because they were finished before, and `failed`."""
 
     completed: int
     skipped: int
@@ -33,20 +33,29 @@ class BatchSummary:
 
 
 def run_batch(
-    tasks: list[Job],
-    recipe: JobSettings,
+    jobs: list[Job],
+    settings: JobSettings,
     output: Path,
-    jobs: int | None = None,
+    workers: int | None = None,
     ray: str | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> BatchSummary:
-    """Animate all ``tasks`` into their folders under ``output``; the log there (batch.jsonl) tells of each.
+    """Animate all jobs into their folders under `output`, whose batch.jsonl records each of them.
 
-    ``jobs`` processes (None: one a CPU), or as many actors of the Ray cluster at ``ray`` ("local" starts one). Raises
-    InputError for a recipe that no clip could follow, and where another batch writes there.
+    Args:
+        jobs: The clips.
+        settings: Settings that they share.
+        output: Folder of the batch.
+        workers: Number of processes or actors; None for one per CPU.
+        ray: Address of a Ray cluster ("local" starts one); None uses processes on this machine.
+        progress: Receives the progress of the batch.
+        log: Called with each warning and error.
+
+    Raises:
+        InputError: The settings cannot be used for any clip, or another batch is writing to `output`.
     """
-    check_job_settings(recipe)
+    check_job_settings(settings)
     check_writable(output / LOG_NAME)
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".batch.lock", timeout=0)
@@ -55,67 +64,67 @@ def run_batch(
     except Timeout:
         raise InputError(f"{output}: another batch is writing there") from None
     try:
-        for folder in {task.output.parent for task in tasks}:  # left by a batch that was killed
-            for left in folder.glob(".kmtalk-*"):
-                shutil.rmtree(left, ignore_errors=True)
-        with (progress or Progress()).stage("batch", len(tasks)) as advance:
-            return _run_pending(tasks, recipe, output, jobs, ray, advance, log)
+        for folder in {job.output.parent for job in jobs}:  # left by a batch that was killed
+            for leftover in folder.glob(".kmtalk-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        with (progress or Progress()).stage("batch", len(jobs)) as advance:
+            return _run_pending(jobs, settings, output, workers, ray, advance, log)
     finally:
         lock.release()
 
 
 def _run_pending(
-    tasks: list[Job],
-    recipe: JobSettings,
+    jobs: list[Job],
+    settings: JobSettings,
     output: Path,
-    jobs: int | None,
+    workers: int | None,
     ray: str | None,
     advance: Callable[[int], None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> BatchSummary:
-    log = output / LOG_NAME
-    known, how = read_log(log), recipe.fingerprint()
-    keys = {task.output: task.fingerprint(how) for task in tasks}
-    todo = [task for task in tasks if not _is_done(known.get(str(task.output)), keys[task.output])]
-    skipped, done, failed = len(tasks) - len(todo), 0, 0
+    log_file = output / LOG_NAME
+    entries, shared = read_log(log_file), settings.fingerprint()
+    fingerprints = {job.output: job.fingerprint(shared) for job in jobs}
+    pending = [job for job in jobs if not _is_finished(entries.get(str(job.output)), fingerprints[job.output])]
+    skipped, completed, failed = len(jobs) - len(pending), 0, 0
     advance(skipped)
-    if not todo:
+    if not pending:
         return BatchSummary(0, skipped, 0)
-    crew: Executor
+    executor: Executor
     if ray is not None:
-        crew = RayExecutor(recipe, jobs, ray)
+        executor = RayExecutor(settings, workers, ray)
     else:
-        crew = ProcessExecutor(recipe, min(jobs or os.cpu_count() or 1, len(todo)))
-    with log.open("a", encoding="utf-8") as file:
-        if log.stat().st_size and not log.read_bytes().endswith(b"\n"):
-            file.write("\n")  # a line that a kill cut short
-        for task, result in run_jobs(crew, todo):
-            file.write(json.dumps(_entry(task, keys[task.output], result)) + "\n")
+        executor = ProcessExecutor(settings, min(workers or os.cpu_count() or 1, len(pending)))
+    with log_file.open("a", encoding="utf-8") as file:
+        if log_file.stat().st_size and not log_file.read_bytes().endswith(b"\n"):
+            file.write("\n")  # a line that was cut off by a kill
+        for job, result in run_jobs(executor, pending):
+            file.write(json.dumps(_entry(job, fingerprints[job.output], result)) + "\n")
             file.flush()
-            done, failed = done + (result.error is None), failed + (result.error is not None)
+            completed, failed = completed + (result.error is None), failed + (result.error is not None)
             for warning in result.warnings:
-                say(f"{task.speech}: {warning}")
+                log(f"{job.speech}: {warning}")
             if result.error is not None:
-                say(result.error if str(task.speech) in result.error else f"{task.speech}: {result.error}")
-            advance(skipped + done + failed)
-    return BatchSummary(done, skipped, failed)
+                log(result.error if str(job.speech) in result.error else f"{job.speech}: {result.error}")
+            advance(skipped + completed + failed)
+    return BatchSummary(completed, skipped, failed)
 
 
-def _entry(task: Job, key: str, result: JobResult) -> dict[str, object]:
+def _entry(job: Job, fingerprint: str, result: JobResult) -> dict[str, object]:
     return {
-        "speech": str(task.speech),
-        "output": str(task.output),
-        "status": "done" if result.error is None else "failed",
+        "speech": str(job.speech),
+        "output": str(job.output),
+        "status": "completed" if result.error is None else "failed",
         "seconds": round(result.seconds, 2),
         "error": result.error,
         "warnings": result.warnings,
-        "key": key,
+        "fingerprint": fingerprint,
         "written": dict(result.written),
     }
 
 
 def read_log(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The last entry of every clip, by its output folder; damaged lines are passed over."""
+    """The last entry of each clip in a batch.jsonl, by output folder; damaged lines are ignored."""
     entries: dict[str, Mapping[str, Any]] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -125,10 +134,10 @@ def read_log(path: Path) -> dict[str, Mapping[str, Any]]:
     return entries
 
 
-def _is_done(entry: Mapping[str, Any] | None, key: str) -> bool:
-    """Whether the clip was done, with the same sound and options, and its files are whole; those that people edit may
-    have changed."""
-    if entry is None or entry.get("status") != "done" or entry.get("key") != key:
+def _is_finished(entry: Mapping[str, Any] | None, fingerprint: str) -> bool:
+    """Whether the clip was completed with the same sound and settings and its files are whole; files that people edit
+    may have changed."""
+    if entry is None or entry.get("status") != "completed" or entry.get("fingerprint") != fingerprint:
         return False
     files = {Path(p): size for p, size in entry["written"].items()}
     return all(p.is_file() and (p.name in USER_EDITABLE_FILES or p.stat().st_size == size) for p, size in files.items())

@@ -1,4 +1,4 @@
-"""The kmtalk command: one thin verb a command."""
+"""The kmtalk command; one module per group of commands."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from kmtalk import __version__
-from kmtalk.cli import animate, batch, doctor, export, fit, keys, research
+from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, keys, train
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face mesh out.")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face out.")
 app.command()(animate.animate)
 app.command()(animate.align)
 app.command()(fit.fit)
@@ -21,15 +21,15 @@ app.command()(export.view)
 app.command()(export.compare)
 app.command()(batch.batch)
 app.command()(doctor.doctor)
-app.add_typer(research.corpus, name="corpus")
-app.add_typer(research.reproduce, name="reproduce")
-app.command()(research.train)
-app.command()(research.evaluate)
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(evaluate.app, name="reproduce")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 
 
 @app.callback(invoke_without_command=True)
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"kmtalk {__version__}")

@@ -1,4 +1,4 @@
-"""What a command shows: bars on a terminal, one line for what is wrong, or JSON for programs."""
+"""Output of a command: progress bars on a terminal, one line for an error, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -27,21 +27,25 @@ from rich.progress import Progress as Bars
 from kmtalk.errors import InputError
 from kmtalk.progress import Progress
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no names of files; warnings and errors stay.")]
-Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines on stderr, a summary as JSON on stdout.")]
-
-MAX_LISTED_FILES = 40  # files that are named one by one
-EVENT_INTERVAL = 0.1  # seconds between two events of one stage
+MAX_LISTED_FILES = 40  # more files than this are summarised in one line
+EVENT_INTERVAL = 0.1  # seconds between two progress events of a stage
 
 
 class CommandOutput(Progress):
-    """Where one command's stages, words and results go."""
+    """Receives the progress, messages and results of one command.
+
+    Attributes:
+        quiet: Show no progress and no names of files.
+        as_json: Write events and a summary as JSON.
+        summary: Results for the JSON summary.
+        exit_code: Exit code of the command unless an error ends it.
+    """
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
         self._console = Console(stderr=True)
         self.summary: dict[str, Any] = {"written": []}
-        self.exit_code = 0  # to leave with, where nothing stopped the command
+        self.exit_code = 0
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -74,25 +78,25 @@ class CommandOutput(Progress):
         yield advance
         self.emit_event("done", name=name, seconds=round(time.monotonic() - began, 3))
 
-    def emit_event(self, kind: str, **facts: object) -> None:
-        """One JSON line on stderr; nothing without --json."""
+    def emit_event(self, kind: str, **fields: object) -> None:
+        """Write one JSON line to stderr with --json, else nothing."""
         if self.as_json:
-            print(json.dumps({"event": kind, **facts}), file=sys.stderr, flush=True)
+            print(json.dumps({"event": kind, **fields}), file=sys.stderr, flush=True)
 
     def log(self, message: str) -> None:
-        """A warning or a remark."""
+        """Write a warning or note to stderr."""
         if self.as_json:
             self.emit_event("message", message=message)
         else:
             print(f"kmtalk: {message}", file=sys.stderr)
 
     def print(self, line: str) -> None:
-        """A result's line for people; programs get the summary instead."""
+        """Write a line of results to stdout, unless --json asks for the summary."""
         if not self.as_json:
             print(line, flush=True)
 
     def report_written(self, paths: Sequence[Path]) -> None:
-        """Name the files that were written."""
+        """List the files that were written."""
         self.summary["written"] += [str(p) for p in paths]
         if self.quiet:
             return
@@ -105,36 +109,36 @@ class CommandOutput(Progress):
 
 @contextmanager
 def run_command(quiet: bool = False, as_json: bool = False) -> Iterator[CommandOutput]:
-    """A command's run: what the user gave wrong ends in one line on stderr and exit code 2."""
+    """Run a command; an InputError ends it with one line on stderr and exit code 2."""
     warnings.filterwarnings("ignore")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: tidy up as for Ctrl-C
-    screen = CommandOutput(quiet, as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
+    output = CommandOutput(quiet, as_json)
     try:
-        yield screen
+        yield output
     except InputError as error:
-        _exit_with(screen, " ".join(str(error).split()), 2)
+        _exit_with(output, " ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _exit_with(screen, "stopped", 130)
+        _exit_with(output, "stopped", 130)
     if as_json:
-        print(json.dumps({"ok": screen.exit_code == 0, **screen.summary}))
-    if screen.exit_code:
-        raise typer.Exit(screen.exit_code)
+        print(json.dumps({"ok": output.exit_code == 0, **output.summary}))
+    if output.exit_code:
+        raise typer.Exit(output.exit_code)
 
 
-def _exit_with(screen: CommandOutput, message: str, code: int) -> None:
-    if screen.as_json:
-        screen.emit_event("error", message=message)
-        print(json.dumps({"ok": False, "error": message, **screen.summary}))
+def _exit_with(output: CommandOutput, message: str, code: int) -> None:
+    if output.as_json:
+        output.emit_event("error", message=message)
+        print(json.dumps({"ok": False, "error": message, **output.summary}))
     else:
-        screen.log(message)
+        output.log(message)
     raise typer.Exit(code) from None
 
 
 def check_not_an_input(output: Path, *inputs: Path | str | None) -> None:
-    """Raise InputError where the output would replace what the user gave."""
+    """Raise InputError where the output would replace an input."""
     for given in inputs:
         try:
             if given and output.is_file() and output.samefile(given):
                 raise InputError(f"{output}: is an input; write to another file")
-        except OSError:  # not a file at all: a text, a model's name
+        except OSError:  # not a path: a text, or a model's name
             continue

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from kmtalk.cli.console import Json, Quiet, run_command
+from kmtalk.cli.command import command
+from kmtalk.cli.console import CommandOutput
 
 
-def doctor(quiet: Quiet = False, as_json: Json = False) -> None:
-    """Say which parts are found, and what each missing one would need. Exit code 1 where a face cannot be animated."""
-    with run_command(quiet, as_json) as screen:
-        from rich.console import Console
-        from rich.table import Table
+@command
+def doctor(output: CommandOutput) -> None:
+    """Show which parts are installed, and how to get missing ones. Exit code 1 where no face can be animated."""
+    from rich.console import Console
+    from rich.table import Table
 
-        from kmtalk.doctor import missing_required, run_checks
+    from kmtalk.doctor import missing_required, run_checks
 
-        with screen.stage("examine"):
-            findings = list(run_checks())
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for finding in findings:
-            mark = "[green]✓" if finding.found else "[red]✗" if finding.required else "[dim]–"
-            table.add_row(mark, finding.part, finding.found or f"[dim]{finding.remedy.replace('[', chr(92) + '[')}")
-        lacking = missing_required(findings)
-        if not as_json and not quiet:
-            Console(soft_wrap=True).print(table)
-        for finding in lacking:
-            screen.log(f"{finding.part} is missing: {finding.remedy}")
-        screen.summary = {"parts": [vars(f) for f in findings]}
-        screen.exit_code = 1 if lacking else 0
+    with output.stage("check"):
+        results = list(run_checks())
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for result in results:
+        mark = "[green]✓" if result.found else "[red]✗" if result.required else "[dim]–"
+        remedy = result.remedy.replace("[", chr(92) + "[")
+        table.add_row(mark, result.part, result.found or f"[dim]{remedy}")
+    missing = missing_required(results)
+    if not output.as_json and not output.quiet:
+        Console(soft_wrap=True).print(table)
+    for result in missing:
+        output.log(f"{result.part} is missing: {result.remedy}")
+    output.summary = {"parts": [vars(result) for result in results]}
+    output.exit_code = 1 if missing else 0

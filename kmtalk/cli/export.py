@@ -1,4 +1,4 @@
-"""kmtalk export, view and compare."""
+"""kmtalk export, render, view and compare."""
 
 from __future__ import annotations
 
@@ -8,145 +8,138 @@ from typing import Annotated
 
 import typer
 
-from kmtalk.cli.console import Json, Quiet, check_not_an_input, run_command
-from kmtalk.cli.options import Bake, Formats, Quality, Size, parse_video_size
+from kmtalk.cli.command import command
+from kmtalk.cli.console import CommandOutput, check_not_an_input
+from kmtalk.cli.options import AnimationFile, RequiredOutput
 from kmtalk.errors import InputError
+from kmtalk.settings import ExportSettings
 
-AnimationFile = Annotated[Path, typer.Argument(help="animation.npz that kmtalk wrote.", show_default=False)]
 
-
+@command
 def export(
+    output: CommandOutput,
     animation: AnimationFile,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File, its format by its name's end, or a folder.")],
-    formats: Formats = None,
-    bake: Bake = False,
-    size: Size = "512",
-    quality: Quality = "draft",
-    quiet: Quiet = False,
-    as_json: Json = False,
+    target: RequiredOutput,
+    settings: ExportSettings = ExportSettings(),
 ) -> None:
     """Write an animation in another format: .glb, .usd, .abc, .pc2, .mdd, face.####.obj, .csv and .json (ARKit),
-    .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A folder also gets sound, phones, keys and a script for
-    Blender."""
-    with run_command(quiet, as_json) as screen:
-        from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation
-        from kmtalk.exchange.formats import parse_formats
-        from kmtalk.output import check_writable
+    .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A folder also gets sound, phones, keys and a Blender
+    script, and no video unless --formats names it."""
+    from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation
+    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.output import check_writable
 
-        pixels = parse_video_size(size, quality)
-        check_output_path(output)
-        written = {f.name for f in parse_formats(formats or DEFAULT_FOLDER_FORMATS)}
-        check_not_an_input(output, animation)
-        if "npz" in written:
-            check_not_an_input(output / "animation.npz", animation)
-        check_writable(output)
-        with screen.stage("read"):
-            held = load_animation(animation)
-        screen.report_written(held.save(output, formats, False, pixels, quality, bake, screen))
+    check_output_path(target)
+    formats = settings.formats or DEFAULT_FOLDER_FORMATS
+    written = {f.name for f in parse_formats(formats)}
+    check_not_an_input(target, animation)
+    if "npz" in written:
+        check_not_an_input(target / "animation.npz", animation)
+    check_writable(target)
+    with output.stage("read"):
+        loaded = load_animation(animation)
+    if settings.formats is None:
+        settings = ExportSettings.create(settings, video=False)
+    output.report_written(loaded.save(target, settings, progress=output))
 
 
+@command
 def render(
+    output: CommandOutput,
     motion: Annotated[
         Path,
         typer.Argument(
-            help=".npy of vertices by frame: kmtalk evaluate -o leaves them, and other systems.", show_default=False
+            help="Vertices by frame (.npy), as kmtalk evaluate -o and other systems write them.", show_default=False
         ),
     ],
-    template: Annotated[Path, typer.Option(help="The neutral mesh they are of, in their vertex order.")],
-    speech: Annotated[Path, typer.Option(help="Their sound.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File, its format by its name's end, or a folder.")],
-    fps: Annotated[float | None, typer.Option(help="Frames per second; by default told by the sound's length.")] = None,
-    landmarks: Annotated[Path | None, typer.Option(help="Points on the mesh, where no face is found on it.")] = None,
-    formats: Formats = None,
-    bake: Bake = False,
-    size: Size = "512",
-    quality: Quality = "draft",
-    quiet: Quiet = False,
-    as_json: Json = False,
+    template: Annotated[Path, typer.Option(help="The neutral mesh, in the same vertex order.", show_default=False)],
+    speech: Annotated[Path, typer.Option(help="The sound.", show_default=False)],
+    target: RequiredOutput,
+    fps: Annotated[float | None, typer.Option(help="Frames per second (default: from the sound's length).")] = None,
+    landmarks: Annotated[Path | None, typer.Option(help="Landmarks of the mesh, where no face is detected.")] = None,
+    settings: ExportSettings = ExportSettings(),
 ) -> None:
-    """Film vertices by frame, or write them in any format that export knows."""
-    with run_command(quiet, as_json) as screen:
-        from kmtalk.animation import check_output_path
-        from kmtalk.exchange.formats import parse_formats
-        from kmtalk.output import check_writable
-        from kmtalk.pipeline import KMTalk
+    """Render vertices by frame as a video, or write them in any format of kmtalk export."""
+    from kmtalk.animation import check_output_path
+    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.output import check_writable
+    from kmtalk.pipeline import KMTalk
 
-        pixels = parse_video_size(size, quality)
-        check_output_path(output)
-        parse_formats(formats or "mp4")
-        check_not_an_input(output, motion, template, speech)
-        check_writable(output)
-        held = KMTalk(warn=screen.log, progress=screen).from_vertices(motion, template, speech, fps, landmarks)
-        screen.report_written(held.save(output, formats, True, pixels, quality, bake, screen))
+    check_output_path(target)
+    parse_formats(settings.formats or "mp4")
+    check_not_an_input(target, motion, template, speech)
+    check_writable(target)
+    animation = KMTalk(warn=output.log, progress=output).from_vertices(motion, template, speech, fps, landmarks)
+    output.report_written(animation.save(target, settings, progress=output))
 
 
+@command
 def view(
-    animation: Annotated[Path, typer.Argument(help="animation.npz or any .glb.", show_default=False)],
-    output: Annotated[
+    output: CommandOutput,
+    animation: Annotated[Path, typer.Argument(help="An animation.npz or any .glb.", show_default=False)],
+    target: Annotated[
         Path | None, typer.Option("-o", "--output", help="Page to write (default: beside the animation, .html).")
     ] = None,
-    sound: Annotated[
+    audio: Annotated[
         Path | None, typer.Option(help="Sound of a .glb (default: speech.wav beside it, if there is one).")
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the page, where somebody looks on.")
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser, from a terminal.")
     ] = True,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
-    """Make a page that plays the face with its sound, by itself, with nothing to load: timeline, camera, sliders."""
-    with run_command(quiet, as_json) as screen:
-        from kmtalk.animation import load_animation, write_glb_page
-        from kmtalk.output import atomic_write, check_writable
+    """Write a self-contained web page that plays the face with its sound: timeline, camera, sliders."""
+    from kmtalk.animation import load_animation, write_glb_page
+    from kmtalk.output import atomic_write, check_writable
 
-        target = output or animation.with_suffix(".html")
-        if target.suffix.lower() != ".html":
-            raise InputError(f"{target}: -o takes a file ending in .html")
-        check_not_an_input(target, animation, sound)
-        check_writable(target)
-        if animation.suffix.lower() == ".npz":
-            if sound is not None:
-                raise InputError(f"{animation}: has its own sound; --sound is for a .glb")
-            load_animation(animation).save(target, progress=screen)
-        else:
-            beside = animation.parent / "speech.wav"
-            with atomic_write(target) as temporary:
-                write_glb_page(animation, sound or (beside if beside.is_file() else None), temporary)
-        screen.report_written([target])
-        if browser and not as_json and sys.stdout.isatty():
-            typer.launch(target.resolve().as_uri())
+    target = target or animation.with_suffix(".html")
+    if target.suffix.lower() != ".html":
+        raise InputError(f"{target}: -o takes a file ending in .html")
+    check_not_an_input(target, animation, audio)
+    check_writable(target)
+    if animation.suffix.lower() == ".npz":
+        if audio is not None:
+            raise InputError(f"{animation}: contains its sound; --audio is for a .glb")
+        load_animation(animation).save(target, progress=output)
+    else:
+        beside = animation.parent / "speech.wav"
+        with atomic_write(target) as temporary:
+            write_glb_page(animation, audio or (beside if beside.is_file() else None), temporary)
+    output.report_written([target])
+    if browser and not output.as_json and sys.stdout.isatty():
+        typer.launch(target.resolve().as_uri())
 
 
+@command
 def compare(
+    output: CommandOutput,
     first: AnimationFile,
     second: Annotated[Path, typer.Argument(help="Another animation.npz of the same mesh.", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Video to write (.mp4).")] = Path("compare.mp4"),
-    most: Annotated[float, typer.Option(help="Millimetres that the heat map shows as hottest.")] = 5.0,
-    size: Annotated[str, typer.Option(help="Size of each of the three pictures, in pixels.")] = "400",
-    quality: Quality = "draft",
-    quiet: Quiet = False,
-    as_json: Json = False,
+    target: Annotated[Path, typer.Option("-o", "--output", help="Video to write (.mp4).")] = Path("compare.mp4"),
+    max_distance: Annotated[float, typer.Option(help="Distance in mm of the heat map's hottest colour.")] = 5.0,
+    size: Annotated[str, typer.Option(help="Size of each of the three pictures in pixels.")] = "400",
+    quality: Annotated[str, typer.Option(help="Quality of the video: draft or high.")] = "draft",
 ) -> None:
-    """Film two animations side by side, with a third face coloured by how far apart they are, and say it in mm."""
-    with run_command(quiet, as_json) as screen:
-        from kmtalk.animation import load_animation
-        from kmtalk.output import atomic_write, check_writable
-        from kmtalk.render.comparison import compare_motions, render_comparison
+    """Render two animations side by side with a heat map of their distance, and print the distances in mm."""
+    from kmtalk.animation import load_animation
+    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.render.comparison import compare_motions, render_comparison
 
-        pixels = parse_video_size(size, quality)
-        if output.suffix.lower() != ".mp4":
-            raise InputError(f"{output}: -o takes a file ending in .mp4")
-        if not 0 < most < 1000:
-            raise InputError(f"--most {most:g}: give millimetres, more than 0")
-        check_not_an_input(output, first, second)
-        check_writable(output)
-        with screen.stage("read"):
-            a, b = load_animation(first), load_animation(second)
-        found = compare_motions(a.motion, b.motion, (str(first), str(second)))
-        names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-        with atomic_write(output) as temporary, screen.stage("render", len(a.motion)) as advance:
-            render_comparison(a.motion, b.motion, a.audio, temporary, names, most, pixels, quality, advance)
-        for line in found.summary_lines():
-            screen.print(line)
-        screen.summary |= found.to_dict()
-        screen.report_written([output])
+    video = ExportSettings.create(size=size, quality=quality)
+    if target.suffix.lower() != ".mp4":
+        raise InputError(f"{target}: -o takes a file ending in .mp4")
+    if not 0 < max_distance < 1000:
+        raise InputError(f"--max-distance {max_distance:g}: give millimetres, more than 0")
+    check_not_an_input(target, first, second)
+    check_writable(target)
+    with output.stage("read"):
+        a, b = load_animation(first), load_animation(second)
+    difference = compare_motions(a.motion, b.motion, (str(first), str(second)))
+    names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
+    with atomic_write(target) as temporary, output.stage("render", len(a.motion)) as advance:
+        render_comparison(
+            a.motion, b.motion, a.audio, temporary, names, max_distance, video.size, video.quality, advance
+        )
+    for line in difference.summary_lines():
+        output.print(line)
+    output.summary |= difference.to_dict()
+    output.report_written([target])

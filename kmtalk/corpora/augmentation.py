@@ -1,4 +1,7 @@
-"""The same speech in another voice, room or telephone."""
+"""Audio augmentation: tempo, vocal tract, reverberation, noise and codecs, with the alignment adjusted.
+
+The functions take mono samples (S,) at 16 kHz, their alignment and a random generator, and return both changed.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ AlignedSound = tuple[np.ndarray, Alignment]
 
 
 def stretch_alignment(alignment: Alignment, factor: float, shift: float = 0.0) -> Alignment:
-    """Times multiplied by ``factor`` and moved by ``shift`` s."""
+    """Return the alignment with its times multiplied by `factor` and moved by `shift` s."""
     phones = tuple(replace(p, start=p.start * factor + shift, end=p.end * factor + shift) for p in alignment.phones)
     words = tuple(replace(w, start=w.start * factor + shift, end=w.end * factor + shift) for w in alignment.words)
     return replace(alignment, phones=phones, words=words)
 
 
 def _apply_filters(samples: np.ndarray, *filters: tuple[str, str]) -> np.ndarray:
-    """Samples through FFmpeg's audio filters."""
+    """Run samples through FFmpeg audio filters, given as (name, arguments)."""
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="flt", layout="mono")
     nodes = [source] + [graph.add(name, arguments) for name, arguments in filters]
@@ -41,30 +44,30 @@ def _apply_filters(samples: np.ndarray, *filters: tuple[str, str]) -> np.ndarray
     out = []
     while True:
         try:
-            heard = nodes[-1].pull()
-            assert isinstance(heard, av.AudioFrame)
-            out.append(heard.to_ndarray()[0])
+            filtered = nodes[-1].pull()
+            assert isinstance(filtered, av.AudioFrame)
+            out.append(filtered.to_ndarray()[0])
         except (av.error.EOFError, av.error.BlockingIOError):
             return np.concatenate(out)
 
 
 def change_tempo(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """Faster or slower by up to 15 %, the pitch kept."""
+    """Change the tempo by up to 15 % at constant pitch."""
     factor = float(rng.uniform(0.87, 1.15))
     out = _apply_filters(samples, ("atempo", f"{factor:.4f}"))
     return out, stretch_alignment(alignment, len(out) / len(samples))
 
 
 def shift_vocal_tract(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """A shorter or longer vocal tract, and the pitch with it, at the same tempo: up to 18 %."""
+    """Scale all frequencies (vocal tract length and pitch) by up to 18 % at constant tempo."""
     factor = float(np.exp(rng.uniform(-0.17, 0.17)))
-    shifted = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE)  # played faster: all frequencies rise
+    shifted = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE)  # played at 16 kHz, all frequencies scale
     out = _apply_filters(shifted, ("atempo", f"{1 / factor:.4f}"))
     return out, stretch_alignment(alignment, len(out) / len(samples))
 
 
 def add_noise(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """Coloured noise 10 to 40 dB below the speech."""
+    """Add coloured noise 10 to 40 dB below the speech."""
     spectrum = np.fft.rfft(rng.normal(size=len(samples)))
     slope = rng.uniform(0.0, 1.2)
     colour = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 20) ** (slope / 2), len(samples))
@@ -73,7 +76,8 @@ def add_noise(samples: np.ndarray, alignment: Alignment, rng: np.random.Generato
 
 
 def add_reverberation(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """A simulated room: noise that decays within 0.1 to 0.5 s, 5 to 20 dB below the direct sound."""
+    """Convolve with a simulated room response: noise that decays by 60 dB in 0.1 to 0.5 s, 5 to 20 dB below the direct
+    sound."""
     decay = rng.uniform(0.1, 0.5)
     t = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.normal(size=len(t)) * 10 ** (-3 * t / decay)
@@ -83,18 +87,19 @@ def add_reverberation(samples: np.ndarray, alignment: Alignment, rng: np.random.
 
 
 def apply_telephone_codec(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """8 kHz and a telephone's codec: µ-law, A-law or GSM."""
+    """Resample to 8 kHz and apply a telephone codec: µ-law, A-law or GSM."""
     narrow = soxr.resample(samples, SAMPLE_RATE, 8000)
     return _encode_and_decode(narrow, 8000, "WAV", str(rng.choice(["ULAW", "ALAW", "GSM610"])), len(samples)), alignment
 
 
 def apply_codec(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """MP3, Vorbis or Opus."""
+    """Apply a lossy codec: MP3, Vorbis or Opus."""
     container, kind = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))[int(rng.integers(3))]
     return _encode_and_decode(samples, SAMPLE_RATE, container, kind, len(samples)), alignment
 
 
 def _encode_and_decode(samples: np.ndarray, rate: int, container: str, kind: str, count: int) -> np.ndarray:
+    """Encode samples at `rate` Hz, decode them, and return `count` samples at 16 kHz."""
     file = io.BytesIO()
     peak = max(1.0, float(np.abs(samples).max()) * 1.02)
     soundfile.write(file, samples / peak, rate, format=container, subtype=kind)
@@ -112,21 +117,24 @@ AUGMENTATIONS: dict[str, tuple[Callable[[np.ndarray, Alignment, np.random.Genera
     "telephone": (apply_telephone_codec, 0.2),
     "codec": (apply_codec, 0.15),
 }
-"""What may be done, in this order, and how often."""
+"""Augmentations in the order in which they are applied, each with its probability."""
 
 
 def augment(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> tuple[np.ndarray, Alignment, str]:
-    """Sound and times after a random choice of KINDS, and their names."""
-    done = []
+    """Apply a random choice of `AUGMENTATIONS`.
+
+    Returns the samples (S,) float32, their alignment, and the names of the applied augmentations joined by "+".
+    """
+    applied = []
     for name, (change, chance) in AUGMENTATIONS.items():
         if rng.random() < chance:
             samples, alignment = change(samples, alignment, rng)
-            done.append(name)
-    return samples.astype(np.float32), alignment, "+".join(done)
+            applied.append(name)
+    return samples.astype(np.float32), alignment, "+".join(applied)
 
 
 def make_silence(seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """A muted microphone: faint coloured noise, or nothing at all."""
+    """Make `seconds` of a muted microphone, (S,) float32 at 16 kHz: zeros (20 % of draws) or faint coloured noise."""
     count = max(2, int(seconds * SAMPLE_RATE))
     if rng.random() < 0.2:
         return np.zeros(count, np.float32)
@@ -136,7 +144,7 @@ def make_silence(seconds: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def pad_with_room_tone(samples: np.ndarray, alignment: Alignment, rng: np.random.Generator) -> AlignedSound:
-    """The clip with up to a second of room tone before and after it, at the level of its own floor."""
+    """Add up to one second of room tone before and after the clip, at the level of its own noise floor."""
     floor = float(np.percentile(rms_level(samples), 3))
     before, after = rng.uniform(0.0, 1.0, 2)
     parts = []

@@ -1,9 +1,10 @@
 """BIWI (Fanelli et al. 2010, B3D(AC)²): 14 subjects, 40 sentences, 23370 vertices at 25 fps.
 
-Licensed to each user, who brings it by path: processed, as CodeTalker's scripts leave it (``vertices_npy/F1_e01.npy``
-of (T, 70110), ``wav/``, ``templates.pkl``), or raw (``faces/F1/e01/frame_001.vl``, ``rigid_scans/F1.obj``, ``wav/``
-or ``audio/``). Raw frames are turned half a turn about x, centred, and scaled to an area of one, as those scripts do,
-so that figures compare; a unit is then the root of a face's area, and nobody's millimetre.
+Each user obtains a licence and passes the path of a copy in one of two layouts: processed, as written by CodeTalker's
+scripts (`vertices_npy/F1_e01.npy` of (T, 70110), `wav/`, `templates.pkl`), or raw (`faces/F1/e01/frame_001.vl`,
+`rigid_scans/F1.obj`, `wav/` or `audio/`). Raw frames are rotated by 180° about x, centred, and scaled to a surface area
+of one, as by those scripts, so that figures are comparable; the unit of length is then the square root of the face's
+area and cannot be converted to millimetres.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ UNIT = "units"
 
 @dataclass(frozen=True)
 class VlFrames:
-    """One .vl file a frame: the number of vertices (4 or 8 bytes, as the machine had it), then float32 x y z."""
+    """Frames of one clip, one .vl file per frame.
+
+    A .vl file is the number of vertices (4 or 8 bytes, little-endian), then float32 x y z of each. `faces` (F, 3) are
+    the triangles by which frames are scaled.
+    """
 
     paths: tuple[Path, ...]
     faces: np.ndarray
@@ -49,18 +54,21 @@ class VlFrames:
     def read(self, start: int, stop: int) -> np.ndarray:
         frames = []
         for path in self.paths[start:stop]:
-            held = read_vl(path)
-            if self.faces.max() >= len(held):
-                raise InputError(f"{path}: {len(held)} vertices, fewer than the templates' triangles name")
-            frames.append(normalize_face(held, self.faces))
+            vertices = read_vl(path)
+            if self.faces.max() >= len(vertices):
+                raise InputError(
+                    f"{path}: {len(vertices)} vertices, but the templates' triangles use vertex {self.faces.max()}"
+                )
+            frames.append(normalize_face(vertices, self.faces))
         sizes = {len(f) for f in frames}
         if len(sizes) > 1:
-            raise InputError(f"{self.paths[start].parent}: frames of {sorted(sizes)} vertices")
+            counts = ", ".join(map(str, sorted(sizes)))
+            raise InputError(f"{self.paths[start].parent}: frames differ in their number of vertices ({counts})")
         return np.stack(frames)
 
 
 def read_vl(path: Path) -> np.ndarray:
-    """Vertices (V, 3) float32 of a .vl file."""
+    """Read the vertices (V, 3) float32 of a .vl file; raises InputError where it is not one."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -68,24 +76,35 @@ def read_vl(path: Path) -> np.ndarray:
     for head, kind in ((4, "<u4"), (8, "<u8")):
         if len(data) >= head and len(data) == head + 12 * int(np.frombuffer(data, kind, 1)[0]):
             return np.frombuffer(data, "<f4", offset=head).reshape(-1, 3).astype(np.float32)
-    raise InputError(f"{path}: not a .vl file: its length is not that of the vertices it speaks of")
+    raise InputError(f"{path}: not a .vl file: its length does not match its number of vertices")
 
 
 def normalize_face(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Turned half a turn about x, centred, and scaled to a surface of one square unit (V, 3) float32."""
+    """Rotate a face by 180° about x, centre it, and scale it to a surface area of one; returns (V, 3) float32.
+
+    Raises InputError for a face without area.
+    """
     v = vertices.astype(np.float64) * [1, -1, -1]
     v -= v.mean(0)
     a, b, c = v[faces].transpose(1, 0, 2)
     area = 0.5 * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
     if not area > 0:
-        raise InputError("a face without area cannot be scaled")
+        raise InputError("a face without surface area cannot be scaled")
     return (v / area**0.5).astype(np.float32)
 
 
 def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
-    """BIWI at 25 fps. ``textgrids`` is the folder of alignments (None: ``path``/textgrids).
+    """Load BIWI at 25 fps.
 
-    Raises InputError where ``path`` holds neither layout.
+    Args:
+        path: The corpus' folder, in the raw or the processed layout.
+        textgrids: Folder of alignments; None: `path`/textgrids.
+
+    Returns:
+        The corpus; its unit is "units".
+
+    Raises:
+        InputError: `path` has neither layout, or a file in it cannot be read.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
@@ -107,11 +126,11 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
         for scan in sorted((path / "rigid_scans").glob("[FM]?.obj")):
             template = load_template(scan)
             if faces is not None and not np.array_equal(faces, template.faces):
-                raise InputError(f"{scan}: other triangles than the other templates'; all must be of one topology")
+                raise InputError(f"{scan}: its triangles differ from the other templates'; all must have one topology")
             faces = template.faces
             templates[scan.stem] = normalize_face(template.vertices, template.faces)
         if faces is None:
-            raise InputError(f"{path / 'rigid_scans'}: no templates (F1.obj …); raw BIWI has them")
+            raise InputError(f"{path / 'rigid_scans'}: no templates found; raw BIWI has F1.obj …")
         for folder in sorted((path / "faces").glob("*/*")):
             parts = tuple(sorted(folder.glob("*.vl")))
             name = f"{folder.parent.name}_{folder.name}"
@@ -120,9 +139,9 @@ def load_biwi(path: Path, textgrids: Path | None = None) -> MeshCorpus:
                 numbers[name] = [int(digits[-1]) for p in parts if (digits := re.findall(r"\d+", p.stem))]
                 _add_clip(clips, missing, path, grids, name, frames, templates)
             elif folder.is_dir():
-                missing.append(f"{name}: no .vl frames (unpack its .tar)")
+                missing.append(f"{name}: no .vl frames; unpack its .tar")
     else:
-        raise InputError(f"{path}: not BIWI: neither vertices_npy/ nor faces/ is here")
+        raise InputError(f"{path}: not BIWI: it has neither vertices_npy/ nor faces/")
     rules = load_json(asset_path("biwi/splits.json"))
     kept = tuple(clips)
     return MeshCorpus(
@@ -148,14 +167,15 @@ def _add_clip(
     frames: VertexFrames,
     templates: dict[str, np.ndarray],
 ) -> None:
+    """Append a clip to `clips`, or the reason why it is skipped to `missing`."""
     subject, _, sentence = name.rpartition("_")
     sound = next((p for f in ("wav", "audio") if (p := path / f / f"{name}.wav").is_file()), None)
     if sound is None:
-        missing.append(f"{name}: no sound (wav/{name}.wav)")
+        missing.append(f"{name}: no audio (wav/{name}.wav)")
     elif subject not in templates:
         missing.append(f"{name}: no template of {subject}")
     elif not re.fullmatch(r"e\d\d", sentence):
-        missing.append(f"{name}: not one of the emotional takes e01 to e40, which the field uses")
+        missing.append(f"{name}: not one of the emotional takes e01 to e40, which published splits use")
     else:
         number = int(sentence[1:])
         clips.append(MeshClip(name, subject, number, sound, frames, FPS, grids / f"{name}.TextGrid"))

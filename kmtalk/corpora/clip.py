@@ -1,4 +1,4 @@
-"""Clip: one training example, whatever corpus it comes from."""
+"""Clip: audio with motion on a rig, the training example of corpora with a rig's weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from kmtalk.speech.audio import SAMPLE_RATE, load_audio
 
 @dataclass(frozen=True)
 class Clip:
-    """``audio`` a file, or samples (S,) at SAMPLE_RATE; ``weights`` (N, R) float32 the motion on a named
-    rig, frame n at (n + 0.5) / ``fps`` s; ``style`` names who speaks or how; ``source`` says where the
-    motion comes from ("simulated", "GRID s1, tracked, monocular")."""
+    """One utterance with its motion.
+
+    Attributes:
+        name: Name of the clip.
+        audio: A file, or mono samples (S,) at `SAMPLE_RATE`.
+        alignment: Phones and their times.
+        weights: Weights (N, R) float32 of the rig's R shapes; frame n is at (n + 0.5) / `fps` s.
+        fps: Frames per second.
+        style: Name of the speaker or of the speaking style.
+        source: Where the motion comes from ("simulated", "GRID s1, tracked, monocular").
+    """
 
     name: str
     audio: Path | np.ndarray
@@ -27,9 +35,14 @@ class Clip:
     source: str
 
     def load_samples(self) -> np.ndarray:
-        """Mono samples (S,) at SAMPLE_RATE; raises InputError where sound and motion differ in length."""
+        """Load mono samples (S,) at `SAMPLE_RATE`.
+
+        Raises InputError where audio and motion differ in length by more than 0.25 s.
+        """
         samples = self.audio if isinstance(self.audio, np.ndarray) else load_audio(self.audio).samples
         sound, motion = len(samples) / SAMPLE_RATE, len(self.weights) / self.fps
         if abs(sound - motion) > 0.25:
-            raise InputError(f"{self.name}: {sound:.2f} s of sound but {motion:.2f} s of motion; are they a pair?")
+            raise InputError(
+                f"{self.name}: {sound:.2f} s of audio but {motion:.2f} s of motion; check that they belong together"
+            )
         return samples

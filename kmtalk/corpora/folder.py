@@ -1,4 +1,4 @@
-"""A folder of one's own, described by a manifest.json."""
+"""Corpora in a user's own folder, described by a manifest.json."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ class _Strict(BaseModel):
 
 
 class ManifestClip(_Strict):
-    """One clip; paths are relative to the manifest. ``motion`` is a .npy: vertices (T, V, 3) or (T, 3V), or weights
-    (T, R) of the manifest's ``shapes``. ``textgrid``: None for textgrids/NAME.TextGrid."""
+    """One clip of a manifest; paths are relative to the manifest.
+
+    Attributes:
+        name: Name of the clip.
+        audio: Audio file.
+        motion: A .npy of vertices (T, V, 3) or (T, 3V), or of weights (T, R) of the manifest's `shapes`.
+        fps: Frames per second.
+        identity: Speaker, a key of the manifest's `templates`.
+        sentence: Number of the sentence.
+        textgrid: TextGrid with the alignment; None: textgrids/NAME.TextGrid.
+    """
 
     name: str = Field(pattern=r"^[^/\\\x00]+$")
     audio: str
@@ -37,7 +46,16 @@ class ManifestClip(_Strict):
 
 
 class Manifest(_Strict):
-    """``templates`` are meshes by identity, for vertices; ``shapes`` are names of the rig's shapes, for weights."""
+    """Contents of manifest.json: either `templates`, for vertices, or `shapes`, for weights of a rig.
+
+    Attributes:
+        name: Name of the corpus, the label of all figures.
+        unit: Unit of the vertices; "units" where it is unknown.
+        templates: Neutral meshes by identity.
+        shapes: Names of the rig's shapes, in the order of the weights' columns.
+        splits: Names of clips by split.
+        clips: The clips.
+    """
 
     name: str = Field(min_length=1)
     unit: Literal["m", "cm", "mm", "units"] = "units"
@@ -48,17 +66,17 @@ class Manifest(_Strict):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a folder; raises InputError for what it is not."""
+    """Read a manifest, given as a file or its folder; raises InputError where it is not valid."""
     file = path / MANIFEST_NAME if path.is_dir() else path
     try:
         manifest = Manifest.model_validate(load_json(file))
     except ValidationError as error:
         raise InputError(f"{file}: {describe_validation_error(error)}") from None
     if bool(manifest.templates) == bool(manifest.shapes):
-        raise InputError(f"{file}: give templates for vertices, or shapes for weights of a rig")
+        raise InputError(f"{file}: give either templates (for vertices) or shapes (for weights of a rig)")
     names = [c.name for c in manifest.clips]
     if len(set(names)) < len(names):
-        raise InputError(f"{file}: two clips have one name")
+        raise InputError(f"{file}: two clips have the same name")
     known = set(names)
     for split, members in manifest.splits.items():
         for name in members:
@@ -68,25 +86,37 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def load_folder_corpus(path: Path, textgrids: Path | None = None) -> MeshCorpus:
-    """A folder of vertices by frame. Clips of other rates may stand side by side. Raises InputError where the manifest
-    is wrong, or is of a rig's weights."""
+    """Load a folder of vertices per frame; its clips may differ in frame rate.
+
+    Args:
+        path: The folder, or its manifest.
+        textgrids: Folder of alignments; None: the folder's textgrids/.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        InputError: The manifest is not valid or describes weights of a rig.
+    """
     manifest, folder = read_manifest(path), path if path.is_dir() else path.parent
     if not manifest.templates:
-        raise InputError(f"{path}: holds weights of a rig; give it as kind: rig")
+        raise InputError(f"{path}: has weights of a rig; use kind: rig")
     templates, faces = {}, None
     for identity, file in manifest.templates.items():
         template = load_template(folder / file)
         if faces is not None and not np.array_equal(faces, template.faces):
-            raise InputError(f"{folder / file}: other triangles than the other templates'; all must be of one topology")
+            raise InputError(
+                f"{folder / file}: its triangles differ from the other templates'; all must have one topology"
+            )
         templates[identity], faces = template.vertices, template.faces
     if len({len(v) for v in templates.values()}) > 1:
-        raise InputError(f"{path}: templates of several sizes; all must be of one topology")
+        raise InputError(f"{path}: templates differ in their number of vertices; all must have one topology")
     grids, clips, missing = textgrids or folder / TEXTGRID_DIR, [], []
     for item in manifest.clips:
         motion, audio = folder / item.motion, folder / item.audio
-        gone = next((p for p in (motion, audio) if not p.is_file()), None)
-        if gone is not None or item.identity not in templates:
-            missing.append(f"{item.name}: " + (f"no {gone}" if gone else f"no template of {item.identity}"))
+        absent = next((p for p in (motion, audio) if not p.is_file()), None)
+        if absent is not None or item.identity not in templates:
+            missing.append(f"{item.name}: " + (f"no file {absent}" if absent else f"no template of {item.identity}"))
             continue
         grid = folder / item.textgrid if item.textgrid else grids / f"{item.name}.TextGrid"
         clips.append(MeshClip(item.name, item.identity, item.sentence, audio, NpyFrames(motion), item.fps, grid))
@@ -104,22 +134,25 @@ def load_folder_corpus(path: Path, textgrids: Path | None = None) -> MeshCorpus:
 
 
 def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
-    """A folder of weights by frame, of shapes that ``rig`` has; raises InputError for others."""
+    """Load a folder of weights per frame; raises InputError where `rig` lacks a shape or a file is not valid."""
     manifest, folder = read_manifest(path), path if path.is_dir() else path.parent
     unknown = [n for n in manifest.shapes if n not in rig.index]
     if unknown or not manifest.shapes:
-        raise InputError(f"{path}: shapes: the rig has no {', '.join(unknown[:5]) or 'vertices of yours'}")
+        problem = f"the rig has no {', '.join(unknown[:5])}" if unknown else "none given; for vertices use kind: folder"
+        raise InputError(f"{path}: shapes: {problem}")
     columns, out = [rig.index[n] for n in manifest.shapes], []
     source = source_label(folder, manifest.name)
     for item in manifest.clips:
         try:
-            held = np.load(folder / item.motion, allow_pickle=False)
+            array = np.load(folder / item.motion, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{folder / item.motion}: not a .npy of weights ({str(error)[:80]})") from None
-        if held.ndim != 2 or held.shape[1] != len(columns) or held.dtype.kind != "f" or not np.isfinite(held).all():
-            raise InputError(f"{folder / item.motion}: holds {held.shape}; (T, {len(columns)}) numbers are wanted")
-        weights = np.zeros((len(held), len(rig.names)), np.float32)
-        weights[:, columns] = np.clip(held, 0, 1)
+        if array.ndim != 2 or array.shape[1] != len(columns) or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise InputError(
+                f"{folder / item.motion}: has shape {array.shape}; expected finite numbers (T, {len(columns)})"
+            )
+        weights = np.zeros((len(array), len(rig.names)), np.float32)
+        weights[:, columns] = np.clip(array, 0, 1)
         grid = folder / (item.textgrid or f"{TEXTGRID_DIR}/{item.name}.TextGrid")
         audio = folder / item.audio
         seconds = len(load_audio(audio).samples) / SAMPLE_RATE

@@ -1,7 +1,7 @@
-"""GRID speaker 1: sentences with sound, true phones and tracked lips (CC BY 4.0, Cooke et al. 2006).
+"""GRID speaker 1: sentences with audio, true phones and tracked lips (CC BY 4.0, Cooke et al. 2006).
 
-The corpus is brought by path. Its landmarks are MediaPipe's, from one camera: depth, and so lip
-protrusion, is not in them.
+The user passes the corpus' path. Its landmarks are MediaPipe's from one camera, without depth and therefore without lip
+protrusion.
 """
 
 from __future__ import annotations
@@ -23,18 +23,25 @@ from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
 from kmtalk.speech.audio import load_audio
 
 FPS = 25.0
-EYE_DISTANCE_MM = 90.0  # between the outer eye corners, which sets the scale
+EYE_DISTANCE_MM = 90.0  # distance of the outer eye corners, which sets the scale
 SOURCE = "GRID s1, tracked, monocular"
 STYLE = "natural"
-"""The style that this speaker teaches: a real one."""
+"""Name of this speaker's style, the only one learnt from a real speaker."""
 NOISE_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """One sentence. ``mouth`` (T, 3) mm: aperture of the inner lips, width of the corners and drop of
-    the chin against rest (the median of the last 8 frames); ``speech_mask`` (T,) as
-    ``Alignment.speaking`` has it. Frame n is at (n + 0.5) / 25 s."""
+    """One sentence with its tracked mouth; frame n is at (n + 0.5) / 25 s.
+
+    Attributes:
+        name: Name of the clip.
+        audio: Audio file.
+        alignment: True phones and words.
+        mouth: Channels (T, 3) in mm: aperture of the inner lips; distance of the mouth corners and drop of the chin,
+            both relative to rest (the median of the last 8 frames).
+        speech_mask: Frames of speech (T,), from `Alignment.speech_mask`.
+    """
 
     name: str
     audio: Path
@@ -44,26 +51,27 @@ class TrackedClip:
 
     @property
     def times(self) -> np.ndarray:
+        """Times (T,) of the frames in s."""
         return (np.arange(len(self.mouth)) + 0.5) / FPS
 
 
 def load_grid(folder: Path) -> Iterator[TrackedClip]:
-    """Aligned clips in order of name; raises InputError where ``folder`` is not the corpus."""
+    """Yield the aligned clips in order of name; raises InputError where `folder` is not the corpus."""
     try:
         aligned = json.loads((folder / "alignment.json").read_text())
         with np.load(folder / "landmarks.npz") as file:
             names, points, xyz = file["clip"], file["point"].tolist(), file["xyz"]
-        known, words = aligned["phones"], aligned["words"]
+        phones, words = aligned["phones"], aligned["words"]
     except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise InputError(f"{folder}: not the GRID corpus with tracked lips ({error})") from None
     column = {p: i for i, p in enumerate(points)}
     for row in np.argsort(names):
         name = str(names[row])
-        if name not in known:  # 112 of the 836 have no alignment
+        if name not in phones:  # 112 of the 836 have no alignment
             continue
         try:
             yield _read_clip(
-                folder, name, {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}, known, words
+                folder, name, {p: xyz[row, :, i].astype(float) / 64 for p, i in column.items()}, phones, words
             )
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise InputError(f"{folder}: clip {name} is damaged ({type(error).__name__}: {error})") from None
@@ -84,7 +92,7 @@ def _read_clip(
 
 
 def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
-    """MediaPipe landmarks, each (T, 3), → aperture, width and chin in mm (T, 3)."""
+    """Return aperture, width and chin (T, 3) in mm from MediaPipe landmarks (T, 3) by number; see `TrackedClip`."""
     right, left = landmarks[33], landmarks[263]
     across = left - right
     eyes = np.linalg.norm(across, axis=1)
@@ -100,16 +108,21 @@ def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
 
 
 def rig_clip_from_tracking(clip: TrackedClip, speaker: SimulatedSpeaker) -> Clip:
-    """The tracked mouth on the speaker's rig: channels as measured, contact kept, the rest by rule."""
+    """Fit a tracked mouth with the speaker's rig.
+
+    The weights reproduce the measured channels and keep lip contacts; all other shapes follow the simulated speaker's
+    rules. Raises InputError where audio and motion differ in length by more than 0.25 s.
+    """
     audio = load_audio(clip.audio)
     if abs(audio.duration - len(clip.mouth) / FPS) > 0.25:
         seconds = len(clip.mouth) / FPS
-        raise InputError(f"{clip.audio}: {audio.duration:.2f} s of sound but {seconds:.2f} s of lips; are they a pair?")
+        lengths = f"{audio.duration:.2f} s of audio but {seconds:.2f} s of lips"
+        raise InputError(f"{clip.audio}: {lengths}; check that they belong together")
     weights = speaker.fit_tracked_mouth(clip.alignment, audio, FPS, clip.mouth)
     return Clip(clip.name, clip.audio, clip.alignment, weights.astype(np.float32), FPS, STYLE, SOURCE)
 
 
 def held_out_clips() -> frozenset[str]:
-    """Names of the clips that nothing is trained or calibrated on (data/grid/held_out.txt)."""
+    """Names of the clips that are excluded from training and calibration (data/grid/held_out.txt)."""
     lines = asset_path("grid/held_out.txt").read_text().splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))

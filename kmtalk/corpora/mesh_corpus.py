@@ -1,4 +1,4 @@
-"""Corpora of moving meshes: vertices by frame with sound, read from disk as they are needed."""
+"""Corpora of moving meshes: vertices per frame with audio, read from disk on demand."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
 
 SIMULATED_MARKER = "kmtalk-simulated.json"
-"""A file that marks a corpus as made by the simulated speaker; every figure on it is to be called simulated."""
+"""File that marks a corpus as made by the simulated speaker; every figure on such a corpus is labelled simulated."""
 
 TEXTGRID_DIR = "textgrids"
-"""Folder of a corpus in which its alignments are looked for."""
+"""Default folder of a corpus' alignments."""
 
 
 class VertexFrames(Protocol):
-    """Vertices of one clip, on disk."""
+    """Vertices of one clip, read from disk in parts."""
 
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Frames start…stop: (n, V, 3) float32."""
+        """Read frames `start` to `stop` (exclusive), (n, V, 3) float32."""
         ...
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """A .npy of (T, V, 3) or (T, 3V) numbers, on disk; raises InputError for anything else."""
+    """Memory-map a .npy of floats (T, V, 3) or (T, 3V); raises InputError for anything else."""
     try:
         held: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a whole .npy of vertices ({str(error)[:80]})") from None
+        raise InputError(f"{path}: not a complete .npy of vertices ({str(error)[:80]})") from None
     if held.dtype.kind != "f" or held.ndim not in (2, 3) or (held.size // max(len(held), 1)) % 3:
-        raise InputError(f"{path}: holds {held.dtype} {held.shape}; (T, V, 3) or (T, 3V) numbers are wanted")
+        raise InputError(f"{path}: has {held.dtype} {held.shape}; expected floats (T, V, 3) or (T, 3V)")
     return held
 
 
 @dataclass(frozen=True)
 class NpyFrames:
-    """A .npy of (T, V, 3) or (T, 3V), every ``step``-th frame of it; only what is asked for is read."""
+    """Every `step`-th frame of a .npy (T, V, 3) or (T, 3V); only the requested frames are read."""
 
     path: Path
     step: int = 1
@@ -60,9 +60,19 @@ class NpyFrames:
 
 @dataclass(frozen=True)
 class MeshClip:
-    """One sentence: ``name``, who spoke it, its number, its sound (a file, or samples (S,) at SAMPLE_RATE) and
-    ``frames`` at ``fps``; ``textgrid`` is where its alignment is, or would be. Frame n is at (n + 0.5) / fps s; where
-    it shows an earlier moment of the file, by ``time_offset`` s, sound and alignment are put off by as much."""
+    """One sentence with its vertices; frame n is at (n + 0.5) / `fps` s.
+
+    Attributes:
+        name: Name of the clip.
+        subject: Speaker.
+        sentence: Number of the sentence.
+        audio: A file, or mono samples (S,) at `SAMPLE_RATE`.
+        frames: Vertices per frame.
+        fps: Frames per second.
+        textgrid: File of the alignment; it need not exist.
+        time_offset: Seconds by which frames show an earlier moment of the file than (n + 0.5) / `fps`; audio and
+            alignment are delayed by as much.
+    """
 
     name: str
     subject: str
@@ -74,28 +84,39 @@ class MeshClip:
     time_offset: float = 0.0
 
     def load_file_samples(self) -> np.ndarray:
-        """Mono samples (S,) at SAMPLE_RATE, as the file has them: what is aligned."""
+        """Load mono samples (S,) at `SAMPLE_RATE` on the file's clock, which alignments use."""
         return self.audio if isinstance(self.audio, np.ndarray) else load_audio(self.audio).samples
 
     def load_samples(self) -> np.ndarray:
-        """Mono samples (S,) at SAMPLE_RATE, on the frames' clock."""
+        """Load mono samples (S,) at `SAMPLE_RATE` on the frames' clock (delayed by `time_offset`)."""
         return np.pad(self.load_file_samples(), (round(self.time_offset * SAMPLE_RATE), 0))
 
     def load_alignment(self) -> Alignment:
-        """Its phones, on the frames' clock; raises InputError where nobody aligned it."""
+        """Load the phones on the frames' clock; raises InputError where there is no TextGrid."""
         if not self.textgrid.is_file():
             raise InputError(
-                f"{self.textgrid}: no alignment of {self.name}; kmtalk corpus align makes it, or bring your own"
+                f"{self.textgrid}: no alignment of {self.name}; run kmtalk corpus align, or add the TextGrid"
             )
         return read_textgrid(self.textgrid, len(self.load_file_samples()) / SAMPLE_RATE).shifted(self.time_offset)
 
 
 @dataclass(frozen=True)
 class MeshCorpus:
-    """Clips of one topology. ``unit`` of their vertices: "m", "cm", "mm", or "units" where nobody knows; ``templates``
-    subject → neutral (V, 3); ``faces`` (F, 3) or None; ``splits`` name → names of clips; ``skipped`` are clips that
-    were left out, with the reason, ``frame_gaps`` those whose frames are not numbered through, and so close up (None: its
-    files do not number them); ``source`` is what every figure is labelled with."""
+    """Clips whose meshes share one topology.
+
+    Attributes:
+        kind: Corpus kind, one of `MESH_CORPUS_KINDS`.
+        path: Its folder.
+        source: Label of every figure on the corpus ("VOCASET", "simulated, in the layout of VOCASET").
+        unit: Unit of the vertices: "m", "cm", "mm", or "units" where it is unknown.
+        templates: Neutral vertices (V, 3) by subject.
+        faces: Triangles (F, 3), or None where they are unknown.
+        clips: The clips.
+        splits: Names of clips by split.
+        skipped: Clips that were left out, each with the reason.
+        frame_gaps: Clips with missing frame numbers, whose frames are read as consecutive; None where the corpus' files
+            do not number their frames.
+    """
 
     kind: str
     path: Path
@@ -110,33 +131,34 @@ class MeshCorpus:
 
     @property
     def vertex_count(self) -> int:
-        """V."""
+        """Number of vertices, V."""
         return len(next(iter(self.templates.values())))
 
     def split_clips(self, name: str) -> tuple[MeshClip, ...]:
-        """The clips of one split; raises InputError where there is none of that name, or it is empty."""
+        """The clips of one split; raises InputError where the split does not exist or none of its clips is loaded."""
         if name not in self.splits:
-            raise InputError(f"{self.path}: no split {name}; {', '.join(self.splits) or 'it has none'}")
+            raise InputError(f"{self.path}: no split {name}; it has {', '.join(self.splits) or 'none'}")
         wanted = set(self.splits[name])
         found = tuple(c for c in self.clips if c.name in wanted)
         if not found:
-            raise InputError(f"{self.path}: none of the clips of split {name} is here")
+            raise InputError(f"{self.path}: has none of the clips of split {name}")
         return found
 
 
 def find_frame_gaps(numbers: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """What lacks between each clip's frame numbers, and before them, where others' begin earlier."""
-    first, out = min((min(held) for held in numbers.values() if held), default=0), []
-    for name, held in numbers.items():
-        span = max(held, default=first) - first + 1
-        lacking = sorted(set(range(first, first + span)) - set(held))
-        if held and lacking:
-            out.append(f"{name}: {len(lacking)} of {span} frames lack, the first of them {lacking[0]}")
+    """Describe the frame numbers missing from each clip: between its own, or before its first where other clips begin
+    earlier."""
+    first, out = min((min(present) for present in numbers.values() if present), default=0), []
+    for name, present in numbers.items():
+        span = max(present, default=first) - first + 1
+        missing = sorted(set(range(first, first + span)) - set(present))
+        if present and missing:
+            out.append(f"{name}: {len(missing)} of {span} frames are missing, the first is {missing[0]}")
     return tuple(out)
 
 
 def make_splits(clips: tuple[MeshClip, ...], rules: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Splits by subjects and by the range of sentences, as data/*/splits.json give them."""
+    """Build splits from rules of subjects and a range of sentences, as in data/*/splits.json."""
     out = {}
     for name, rule in rules.items():
         if isinstance(rule, dict):
@@ -146,49 +168,55 @@ def make_splits(clips: tuple[MeshClip, ...], rules: Mapping[str, object]) -> dic
 
 
 def source_label(path: Path, name: str) -> str:
-    """The label of a corpus: what it is, and whether it was simulated."""
+    """Label of a corpus: its name, and whether it is simulated."""
     if (path / SIMULATED_MARKER).is_file():
         return f"simulated, in the layout of {name}"
     return name
 
 
 def load_json(path: Path) -> dict[str, object]:
-    """A JSON object; raises InputError for anything else."""
+    """Read a JSON object; raises InputError for anything else."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({str(error)[:80]})") from None
-    if not isinstance(held, dict):
+    if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
-    return held
+    return value
 
 
 def load_matching_faces(path: Path, templates: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Triangles (F, 3) of a mesh file; raises InputError where it has not the templates' vertices."""
+    """Read the triangles (F, 3) of a mesh file; raises InputError where it and the templates differ in size."""
     mesh, count = load_template(path), len(next(iter(templates.values())))
     if len(mesh.vertices) != count:
-        raise InputError(f"{path}: {len(mesh.vertices)} vertices, the templates have {count}; it is of another mesh")
+        raise InputError(
+            f"{path}: {len(mesh.vertices)} vertices, but the templates have {count}; it is a different mesh"
+        )
     return mesh.faces
 
 
 def parse_templates(held: object, path: Path) -> dict[str, np.ndarray]:
-    """Templates of a pickle, subject → (V, 3), checked to be of one size."""
+    """Convert a pickle's templates to (V, 3) float32 by subject.
+
+    Raises InputError where they are not valid or differ in size.
+    """
     if not isinstance(held, dict) or not held:
-        raise InputError(f"{path}: holds no templates by subject")
+        raise InputError(f"{path}: has no templates by subject")
     out = {}
     for subject, vertices in held.items():
         try:
-            v = np.asarray(vertices, np.float32)
+            array = np.asarray(vertices, np.float32)
         except (TypeError, ValueError):
-            raise InputError(f"{path}: the template of {subject} is no array of vertices") from None
-        if v.size == 0 or v.size % 3:
-            raise InputError(f"{path}: the template of {subject} is {v.shape}, not (V, 3)")
-        if not np.isfinite(v).all() or not np.ptp(v.reshape(-1, 3), axis=0).max() > 0:
-            raise InputError(f"{path}: the template of {subject} has no extent, or numbers that are not finite")
-        out[str(subject)] = v.reshape(-1, 3)
-    sizes = {len(v) for v in out.values()}
+            raise InputError(f"{path}: the template of {subject} is not an array of vertices") from None
+        if array.size == 0 or array.size % 3:
+            raise InputError(f"{path}: the template of {subject} is {array.shape}, not (V, 3)")
+        if not np.isfinite(array).all() or not np.ptp(array.reshape(-1, 3), axis=0).max() > 0:
+            raise InputError(f"{path}: the template of {subject} has no extent or has values that are not finite")
+        out[str(subject)] = array.reshape(-1, 3)
+    sizes = {len(array) for array in out.values()}
     if len(sizes) > 1:
-        raise InputError(f"{path}: templates of {sorted(sizes)} vertices; all must be of one topology")
+        counts = ", ".join(map(str, sorted(sizes)))
+        raise InputError(f"{path}: templates differ in their number of vertices ({counts}); all must have one topology")
     return out

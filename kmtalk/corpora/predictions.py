@@ -1,4 +1,4 @@
-"""What another system predicted for a clip, read from its .npy."""
+"""Predictions of other systems for a clip, read from .npy files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 from kmtalk.corpora.mesh_corpus import MeshClip, open_npy
 from kmtalk.errors import InputError
 
-MAX_MISSING_FRAMES = 3  # frames by which another system's motion may end before the truth
-MAX_LENGTH_RATIO = 1.15  # times the truth that it may go on: beyond, it is of another rate
+MAX_MISSING_FRAMES = 3  # frames by which a prediction may be shorter than the ground truth
+MAX_LENGTH_RATIO = 1.15  # longest prediction relative to the ground truth; beyond it, the frame rate differs
 
 
 @dataclass(frozen=True)
 class PredictedOffsets:
-    """What another system made of a clip, as offsets (N, 3V) float32 from its ``template``, as long as the truth; read from
-    disk where they are wanted. ``absolute``: the file holds positions."""
+    """A prediction for a clip as offsets (N, 3V) float32 from its template; slices are read from disk on demand.
+
+    Attributes:
+        path: The .npy file.
+        count: Number of frames N, that of the clip.
+        template: The subject's neutral vertices (3V,).
+        absolute: Whether the file has positions instead of offsets.
+    """
 
     path: Path
     count: int
@@ -28,27 +34,40 @@ class PredictedOffsets:
         return self.count
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        held = open_npy(self.path)
+        frames = open_npy(self.path)
         start, stop, _ = part.indices(self.count)
-        rows = held[np.minimum(np.arange(start, stop), len(held) - 1)].reshape(stop - start, -1).astype(np.float32)
+        rows = frames[np.minimum(np.arange(start, stop), len(frames) - 1)].reshape(stop - start, -1).astype(np.float32)
         return rows - self.template if self.absolute else rows
 
 
 def load_predicted_offsets(path: Path, clip: MeshClip, template: np.ndarray) -> PredictedOffsets:
-    """A prediction that fits a clip, at the clip's rate: positions or offsets, whichever its mean lies nearer to.
+    """Open a prediction for a clip, at the clip's frame rate.
 
-    One that goes on longer is cut, as the field's scripts do; one that ends up to SHORT frames earlier keeps its last
-    pose. Raises InputError for one that is shorter still, or so much longer that it is of another rate, or of another
-    mesh, or not of numbers.
+    The file has positions where its mean is nearer to the template than to zero, else offsets. A longer prediction is
+    cut, as in FaceFormer's and CodeTalker's scripts; one that is up to `MAX_MISSING_FRAMES` shorter repeats its last
+    frame.
+
+    Args:
+        path: A .npy of (N, V, 3) or (N, 3V).
+        clip: The clip.
+        template: Neutral vertices (V, 3) of its subject.
+
+    Returns:
+        The prediction, as long as the clip.
+
+    Raises:
+        InputError: The file is missing or not valid, or its length or number of vertices does not fit the clip.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    held, count, rest = open_npy(path), len(clip.frames), template.reshape(-1)
-    if not len(held) or held[0].size != rest.size:
-        raise InputError(f"{path}: holds {held.shape}; {clip.name} wants (N, {rest.size}), in its vertex order")
-    if not count - MAX_MISSING_FRAMES <= len(held) <= MAX_LENGTH_RATIO * count + MAX_MISSING_FRAMES:
-        raise InputError(f"{path}: {len(held)} frames, the clip has {count} at {clip.fps:g} fps; of another rate?")
-    mean = np.asarray(held, np.float64).reshape(len(held), -1).mean(0)
+    frames, count, rest = open_npy(path), len(clip.frames), template.reshape(-1)
+    if not len(frames) or frames[0].size != rest.size:
+        raise InputError(f"{path}: has shape {frames.shape}; {clip.name} needs (N, {rest.size}), in its vertex order")
+    if not count - MAX_MISSING_FRAMES <= len(frames) <= MAX_LENGTH_RATIO * count + MAX_MISSING_FRAMES:
+        raise InputError(
+            f"{path}: {len(frames)} frames, but the clip has {count} at {clip.fps:g} fps; check the frame rate"
+        )
+    mean = np.asarray(frames, np.float64).reshape(len(frames), -1).mean(0)
     if not np.isfinite(mean).all():
-        raise InputError(f"{path}: holds numbers that are not finite")
+        raise InputError(f"{path}: has values that are not finite")
     return PredictedOffsets(path, count, rest, bool(np.linalg.norm(mean - rest) < np.linalg.norm(mean)))

@@ -1,4 +1,4 @@
-"""Corpora of moving meshes by their kind, and where on them the lips are."""
+"""Corpora of moving meshes by kind, and the landmarks and regions of their faces."""
 
 from __future__ import annotations
 
@@ -20,33 +20,54 @@ from kmtalk.face.template import Template
 
 MESH_CORPUS_KINDS = ("vocaset", "biwi", "folder")
 DEFAULT_TEST_SPLIT = {"biwi": "test-a"}
-"""The split that is scored where none is named, by kind; "test" where it is not here."""
+"""Default split to score by corpus kind; "test" for kinds that are not listed."""
 
 
 def load_mesh_corpus(kind: str, path: Path, fps: float = 30.0, textgrids: Path | None = None) -> MeshCorpus:
-    """The corpus of a ``kind`` of KINDS; ``fps`` is VOCASET's. Raises InputError where it is none."""
+    """Load a corpus.
+
+    Args:
+        kind: One of `MESH_CORPUS_KINDS`.
+        path: The corpus' folder.
+        fps: Frame rate of VOCASET, 30 or 60; other kinds have their own.
+        textgrids: Folder of alignments; None: the corpus' own.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        InputError: The kind is unknown or the folder is not such a corpus.
+    """
     if kind == "vocaset":
         return load_vocaset(path, fps, textgrids)
     if kind == "biwi":
         return load_biwi(path, textgrids)
     if kind == "folder":
         return load_folder_corpus(path, textgrids)
-    raise InputError(f"{kind}: no such corpus of vertices; one of {', '.join(MESH_CORPUS_KINDS)}")
+    raise InputError(f"{kind}: unknown corpus of vertices; use one of {', '.join(MESH_CORPUS_KINDS)}")
 
 
 def locate_corpus_face(corpus: MeshCorpus, landmarks: Path | None = None) -> tuple[Template, tuple[str, ...]]:
-    """The corpus' first neutral face with its regions and landmarks, found as on any mesh (face.fit), or helped by a
-    file of ``landmarks``; and what leaves doubts of it.
+    """Find regions and landmarks on the neutral face of a corpus' first subject.
 
-    Raises InputError where the corpus has no triangles, or no face is found, or none that can be trusted.
+    Args:
+        corpus: The corpus.
+        landmarks: File of landmarks; None: they are detected, as on any mesh (`kmtalk.face.fit`).
+
+    Returns:
+        The template in the corpus' vertex order, and warnings about the fit.
+
+    Raises:
+        InputError: The corpus' triangles are unknown, no face is found, or confidence in the fit is low.
     """
     subject, vertices = next(iter(corpus.templates.items()))
     if corpus.faces is None:
-        where = {"vocaset": "FLAME_sample.ply", "biwi": "BIWI.ply"}.get(corpus.kind, "a template with faces")
-        raise InputError(f"{corpus.path}: its triangles are unknown, so no face can be found; add {where}")
+        file_name = {"vocaset": "FLAME_sample.ply", "biwi": "BIWI.ply"}.get(corpus.kind, "a template with faces")
+        raise InputError(f"{corpus.path}: its triangles are unknown, so the face cannot be located; add {file_name}")
     template = Template(vertices.astype(np.float32), corpus.faces, units=corpus.unit, name=subject)
-    points = None if landmarks is None else load_landmarks(landmarks, template.vertices)
-    found = rig_template(template, load_source_head(load_rig(asset_path("head.safetensors"))), points)
-    if found.report.confidence == "low":
-        raise InputError(f"{corpus.path}: the face of {subject} was found badly ({'; '.join(found.report.warnings)})")
-    return found.rig.template, found.report.warnings
+    given_landmarks = None if landmarks is None else load_landmarks(landmarks, template.vertices)
+    fit = rig_template(template, load_source_head(load_rig(asset_path("head.safetensors"))), given_landmarks)
+    if fit.report.confidence == "low":
+        reasons = "; ".join(fit.report.warnings)
+        raise InputError(f"{corpus.path}: the face of {subject} was found with low confidence ({reasons})")
+    return fit.rig.template, fit.report.warnings

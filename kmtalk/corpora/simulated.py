@@ -1,7 +1,7 @@
-"""The simulated corpus: speech of many voices with the simulated speaker's motion.
+"""The simulated corpus: speech of many voices with the motion of the simulated speaker.
 
-Sound and phones come from synthetic voices, which tell their own phones, and from human prompts of
-Debian, which are aligned; the motion is articulation/'s. Every figure on it is to be called simulated.
+Audio comes from synthetic voices, which report their own phones, and from recorded prompts in Debian packages, which
+are aligned; motion comes from `kmtalk.articulation`. Every figure on this corpus is labelled simulated.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SOURCE = "simulated"
 MANIFEST_NAME = "corpus.json"
 VERSION = 1
 FRAME_RATES = (25.0, 30.0)
-MAX_SECONDS = 9.0  # seconds of one clip
-SILENT_SHARE = 0.04  # of the clips are a muted microphone
-UNAUGMENTED_SHARE = 0.35  # are left as they were spoken
-NAMED_STYLE_SHARE = 0.6  # are in a style that has a name; the others are speakers drawn at random
+MAX_SECONDS = 9.0  # longest clip, in s
+SILENT_SHARE = 0.04  # share of clips that are a muted microphone
+UNAUGMENTED_SHARE = 0.35  # share of spoken clips without augmentation
+NAMED_STYLE_SHARE = 0.6  # share of clips in a named style; the others are speakers drawn at random
 POPULATION_STYLE = "population"
-"""Style of speakers drawn at random: to the network one style, the average of many."""
+"""Style name of all speakers drawn at random; the network learns one style for them, their average."""
 
 PROMPT_VOICES: dict[str, tuple[str, str]] = {
     "fr_CA_f_June": ("fr", "asterisk-core-sounds-fr"),
@@ -50,8 +50,10 @@ PROMPT_VOICES: dict[str, tuple[str, str]] = {
     "it_IT_f_Menardi": ("it", "asterisk-core-sounds-it"),
     "ru_RU_f_IvrvoiceRU": ("ru", "asterisk-core-sounds-ru"),
 }
-"""Human voices by folder of sounds, with their language and the Debian package that has the words. Allison
-Smith's are not among them: hers are the voice never seen, on which benchmarks measure."""
+"""Recorded voices by folder of sounds, with their language and the Debian package that has the texts.
+
+Allison Smith's recordings are excluded: the benchmarks use them as an unseen voice.
+"""
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FORTUNES_DIR = Path("/usr/share/games/fortunes")
@@ -61,7 +63,7 @@ DOC_DIR = Path("/usr/share/doc")
 
 @dataclass(frozen=True)
 class _Utterance:
-    """One utterance as it was spoken: samples at SAMPLE_RATE, its phones, who said it."""
+    """One utterance before augmentation: samples (S,) at `SAMPLE_RATE`, its phones, and the name of its voice."""
 
     samples: np.ndarray
     alignment: Alignment
@@ -69,36 +71,48 @@ class _Utterance:
 
 
 def make_sentences(language: str, count: int, rng: random.Random) -> list[str]:
-    """Sentences to speak: our own (data/simulated), Debian's fortunes where installed, spelling and numbers."""
+    """Return `count` sentences to synthesize, repeated where there are too few.
+
+    They are those of data/simulated and, for English, spelled letters with digits and the sentences of Debian's
+    fortunes packages where installed.
+
+    Args:
+        language: ISO 639-1 code.
+        count: Number of sentences.
+        rng: Random generator.
+
+    Returns:
+        The sentences.
+    """
     rows = [
         line.split("\t") for line in asset_path("simulated/sentences.txt").read_text().splitlines() if line[:1] != "#"
     ]
-    own = [text for tongue, text in rows if tongue == language]
+    own = [text for row_language, text in rows if row_language == language]
     if language != "en":
         return [own[i % len(own)] for i in range(count)]
-    found: set[str] = set()
+    sentences: set[str] = set()
     for path in sorted(FORTUNES_DIR.glob("*")) if FORTUNES_DIR.is_dir() else []:
         if path.suffix in (".dat", ".u8") or path.is_dir():
             continue
-        for saying in path.read_text("utf-8", "ignore").split("\n%\n"):
-            for sentence in re.split(r"(?<=[.!?])\s+", " ".join(saying.split())):
+        for fortune in path.read_text("utf-8", "ignore").split("\n%\n"):
+            for sentence in re.split(r"(?<=[.!?])\s+", " ".join(fortune.split())):
                 if 25 < len(sentence) < 110 and re.fullmatch(r"[A-Za-z ,.'!?;-]+", sentence):
-                    found.add(sentence)
-    sayings = sorted(found)
-    rng.shuffle(sayings)
+                    sentences.add(sentence)
+    fortunes = sorted(sentences)
+    rng.shuffle(fortunes)
     spelled = []
     for _ in range(count // 8):
         letters = rng.sample("abcdefghijklmnopqrstuvwxyz", 3)
         digits = rng.sample(DIGITS, 4)
         spelled.append(f"{', '.join(letters).upper()}, {' '.join(digits)}, {rng.choice(['now', 'please', 'again'])}.")
     pool = own + spelled
-    pool += sayings[: max(0, count - len(pool))]
+    pool += fortunes[: max(0, count - len(pool))]
     rng.shuffle(pool)
     return [pool[i % len(pool)] for i in range(count)]
 
 
 def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[str], None]) -> Iterator[_Utterance]:
-    """A human voice's prompts, aligned by espeak-ng's phones of their words; those that fit."""
+    """Yield up to `count` prompts of a recorded voice, aligned with the phones that espeak-ng gives for their texts."""
     language, package = PROMPT_VOICES[folder]
     document = DOC_DIR / package / f"core-sounds-{language}.txt.gz"
     needed = missing_requirement(Voice("espeak", ""))
@@ -113,13 +127,15 @@ def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[
         name, colon, text = line.partition(":")
         if colon and not line.startswith(";"):
             texts[name.strip()] = text.strip()
-    fit = [n for n, t in sorted(texts.items()) if 15 < len(t) < 200 and not any(c.isdigit() or c in "([*#" for c in t)]
-    rng.shuffle(fit)
+    suitable = [
+        n for n, t in sorted(texts.items()) if 15 < len(t) < 200 and not any(c.isdigit() or c in "([*#" for c in t)
+    ]
+    rng.shuffle(suitable)
     aligner = PocketSphinxAligner()
-    made = 0
-    for name in fit:
+    aligned = 0
+    for name in suitable:
         path = PROMPTS_DIR / folder / f"{name}.wav"
-        if not path.is_file() or made >= count:
+        if not path.is_file() or aligned >= count:
             continue
         audio = load_audio(path)
         phones = [[canonical_phone(p) for p in _split_ipa(word)] for word in ipa_words(language, texts[name])]
@@ -127,18 +143,19 @@ def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[
             alignment = aligner.align_phones(audio, [p for p in phones if p])
         except AlignmentError:
             continue
-        made += 1
+        aligned += 1
         yield _Utterance(audio.samples, alignment, folder)
 
 
 def _split_ipa(word: str) -> list[str]:
-    """One IPA word → its phones: affricates and diphthongs whole, marks with the letter before."""
+    """Split an IPA word into phones: affricates and diphthongs as one, length marks with the letter before."""
     return re.findall(r"(?:aɪ|aʊ|eɪ|oʊ|ɔɪ|tʃ|dʒ|tɕ|ts|[^\W\d_ˈˌːˑʲʰ])[ːˑʲʰ\u0303]*", word)
 
 
 def _synthesize_utterances(
     voice: Voice, count: int, rng: random.Random, warn: Callable[[str], None]
 ) -> Iterator[_Utterance]:
+    """Yield `count` sentences of a synthetic voice with random rate and pitch."""
     for text in make_sentences(voice.language, count, rng):
         varied = Voice(voice.engine, voice.name, voice.language, rng.uniform(0.85, 1.15), rng.uniform(0.7, 1.3))
         try:
@@ -157,11 +174,24 @@ def build_simulated_corpus(
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Make the corpus in ``folder`` with about ``clips`` clips of every voice that is installed.
+    """Build the simulated corpus from all installed voices.
 
-    In a new process the same seed and the same installed voices give the same clips (synthesizers carry
-    state from one sentence to the next). Returns how many clips there are;
-    raises InputError where no voice is installed.
+    In a new process the same seed and the same installed voices give the same clips (synthesizers keep state from one
+    sentence to the next).
+
+    Args:
+        folder: Folder of the corpus.
+        rig: Rig to animate.
+        clips: Approximate number of clips, over all voices.
+        seed: Random seed.
+        progress: Progress display.
+        warn: Receives warnings, such as voices that are not installed.
+
+    Returns:
+        The number of clips.
+
+    Raises:
+        InputError: No synthetic voice is installed.
     """
     progress = progress or Progress()
     voices = []
@@ -172,50 +202,51 @@ def build_simulated_corpus(
         else:
             voices.append(voice)
     if not voices:
-        raise InputError("no synthetic voice is installed: pip install espeakng-loader")
+        raise InputError("no synthetic voice is installed; run pip install espeakng-loader")
     speaker, rng = SimulatedSpeaker(rig), random.Random(seed)
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     (folder / "motion").mkdir(exist_ok=True)
-    # a voice's share: recorded people speak more truly than formants
+    # relative number of clips by engine: voices built from recordings are more natural than formant synthesis
     share = {"piper": 5.0, "flite": 2.0, "festival": 1.5, "espeak": 0.7}
-    human = [f for f in PROMPT_VOICES if (PROMPTS_DIR / f).is_dir()]
-    total = sum(share[v.engine] for v in voices) + 2.0 * len(human)
+    recorded = [f for f in PROMPT_VOICES if (PROMPTS_DIR / f).is_dir()]
+    total = sum(share[v.engine] for v in voices) + 2.0 * len(recorded)
     streams = [
         _synthesize_utterances(v, max(1, round(clips * share[v.engine] / total)), random.Random(rng.random()), warn)
         for v in voices
     ]
     streams += [_align_prompts(f, round(clips * 2.0 / total), random.Random(rng.random()), warn) for f in PROMPT_VOICES]
     rows: list[dict[str, object]] = []
-    with progress.stage("corpus", clips) as told:
+    with progress.stage("corpus", clips) as advance:
         for stream in streams:
-            for said in stream:
-                rows.append(_write_clip(folder, len(rows), said, speaker, seed))
-                told(len(rows))
+            for utterance in stream:
+                rows.append(_write_clip(folder, len(rows), utterance, speaker, seed))
+                advance(len(rows))
         for _ in range(max(1, round(SILENT_SHARE * len(rows)))):
             rows.append(_write_clip(folder, len(rows), None, speaker, seed))
     temporary = folder / (MANIFEST_NAME + ".part")
-    facts = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.names), "clips": rows}
-    temporary.write_text(json.dumps(facts) + "\n")
+    manifest = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.names), "clips": rows}
+    temporary.write_text(json.dumps(manifest) + "\n")
     temporary.replace(folder / MANIFEST_NAME)
     return len(rows)
 
 
 def _write_clip(
-    folder: Path, number: int, said: _Utterance | None, speaker: SimulatedSpeaker, seed: int
+    folder: Path, number: int, utterance: _Utterance | None, speaker: SimulatedSpeaker, seed: int
 ) -> dict[str, object]:
+    """Write one clip (None: silence) and return its row of the manifest."""
     rng = np.random.default_rng([seed, number])
-    done = "muted"
-    if said is None:
+    changes = "muted"
+    if utterance is None:
         samples, alignment = make_silence(float(rng.uniform(2, 5)), rng), Alignment(status="silent")
     elif rng.random() < UNAUGMENTED_SHARE:
-        samples, alignment, done = said.samples, said.alignment, ""
+        samples, alignment, changes = utterance.samples, utterance.alignment, ""
     else:
-        samples, alignment, done = augment(said.samples, said.alignment, rng)
+        samples, alignment, changes = augment(utterance.samples, utterance.alignment, rng)
         if rng.random() < 0.5:
             samples, alignment = pad_with_room_tone(samples, alignment, rng)
-    most = int(MAX_SECONDS * SAMPLE_RATE)
-    if len(samples) > most:
-        samples = samples[:most]
+    max_samples = int(MAX_SECONDS * SAMPLE_RATE)
+    if len(samples) > max_samples:
+        samples = samples[:max_samples]
         kept = tuple(p for p in alignment.phones if p.end <= MAX_SECONDS)
         alignment = Alignment(kept, status=alignment.status, aligner=alignment.aligner)
     samples = (samples / max(1.0, float(np.abs(samples).max(initial=0)))).astype(np.float32)
@@ -226,29 +257,32 @@ def _write_clip(
         style = SPEAKING_STYLES[name]
     audio = audio_from_samples(samples, SAMPLE_RATE)
     weights = np.zeros((max(1, round(audio.duration * fps)), len(speaker.rig.names)), np.float32)
-    if said is not None:
+    if utterance is not None:
         weights = speaker.mouth_weights(alignment, audio, fps, style, number).astype(np.float32)
     stem = f"{number:05d}"
     soundfile.write(folder / "audio" / f"{stem}.flac", samples, SAMPLE_RATE)
     np.savez_compressed(folder / "motion" / f"{stem}.npz", weights=np.round(weights * 65535).astype(np.uint16))
     return {
         "name": stem,
-        "voice": said.voice if said else "none",
+        "voice": utterance.voice if utterance else "none",
         "style": name,
         "fps": fps,
-        "changes": done,
+        "changes": changes,
         "phones": [[p.label, round(p.start, 4), round(p.end, 4)] for p in alignment.phones],
     }
 
 
 def load_simulated_corpus(folder: Path, rig: Rig) -> list[Clip]:
-    """Clips of a corpus made by ``build_simulated_corpus``; raises InputError where it is none, is torn, or has another rig."""
+    """Load the clips of a corpus made by `build_simulated_corpus`.
+
+    Raises InputError where the folder has none, a clip is damaged, or it was made for another rig.
+    """
     try:
-        facts = json.loads((folder / MANIFEST_NAME).read_text())
-        version, names, rows = facts["version"], tuple(facts["names"]), facts["clips"]
+        manifest = json.loads((folder / MANIFEST_NAME).read_text())
+        version, names, rows = manifest["version"], tuple(manifest["names"]), manifest["clips"]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{folder}: not a simulated corpus ({error}); kmtalk corpus build simulated makes one"
+            f"{folder}: not a simulated corpus ({error}); make one with kmtalk corpus build simulated"
         ) from None
     if version != VERSION or names != rig.names:
         raise InputError(f"{folder}: was made for another rig or version of kmtalk; build it again")
@@ -267,7 +301,9 @@ def _read_clip(folder: Path, row: dict[str, Any], shapes: int) -> Clip:
     name = str(row["name"])
     audio, motion = folder / "audio" / f"{name}.flac", folder / "motion" / f"{name}.npz"
     if not audio.is_file() or not motion.is_file():
-        raise InputError(f"{folder}: clip {name} lacks its {'sound' if motion.is_file() else 'motion'}")
+        raise InputError(
+            f"{folder}: the {'audio' if motion.is_file() else 'motion'} of clip {name} is missing; build it again"
+        )
     with np.load(motion) as file:
         weights = file["weights"].astype(np.float32) / 65535
     if weights.ndim != 2 or weights.shape[1] != shapes:

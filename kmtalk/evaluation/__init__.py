@@ -1,1 +1,1 @@
-"""What researchers do with corpora: align, score, compare with the paper."""
+"""Research tools: alignment of corpora, evaluation, and reproduction of the paper's tables."""

@@ -1,4 +1,4 @@
-"""Alignments of a whole corpus: as the paper makes them, by Whisper and an aligner."""
+"""Alignment of a whole corpus as in the paper: Whisper transcribes, an aligner times the phones."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ def align_corpus(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, int]:
-    """Write the TextGrids that are missing; returns how many were made, and in how many no phones were found.
+    """Write the missing TextGrids of a corpus.
 
-    A clip without phones is left without a TextGrid, and said. Goes on where it was stopped.
+    A clip without phones gets no TextGrid; it is reported. An interrupted run is continued by running it again.
+
+    Args:
+        corpus: The corpus.
+        talk: Pipeline that transcribes and aligns.
+        progress: Progress display.
+        say: Receives log lines.
+
+    Returns:
+        The number of TextGrids written, and the number of clips in which no phones were found.
     """
-    progress, made, empty = progress or Progress(), 0, 0
-    left = [clip for clip in corpus.clips if not clip.textgrid.is_file()]
-    with progress.stage("align corpus", len(left)) as told:
-        for i, clip in enumerate(left):
-            told(i)
+    progress, written, empty = progress or Progress(), 0, 0
+    pending = [clip for clip in corpus.clips if not clip.textgrid.is_file()]
+    with progress.stage("align corpus", len(pending)) as advance:
+        for i, clip in enumerate(pending):
+            advance(i)
             samples = clip.load_file_samples()
             _, alignment = talk.align(audio_from_samples(samples, SAMPLE_RATE, clip.name))
             if not alignment.phones:
-                say(f"{clip.name}: no phones found ({alignment.status}); give it a TextGrid by hand")
+                say(f"{clip.name}: no phones found ({alignment.status}); add a TextGrid by hand")
                 empty += 1
                 continue
             clip.textgrid.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(clip.textgrid) as temporary:
                 write_textgrid(alignment, temporary, len(samples) / SAMPLE_RATE)
-            made += 1
-    return made, empty
+            written += 1
+    return written, empty

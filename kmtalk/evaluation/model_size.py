@@ -1,4 +1,4 @@
-"""How large a config's network is, and what a second of sound costs it."""
+"""Size of a config's network and its cost per second of audio."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ from kmtalk.speech.encoders import load_encoder
 from kmtalk.training.config import TrainingConfig, load_config
 
 MESH_SIZES = {"vocaset": (5023, 30.0), "biwi": (23370, 25.0)}
-"""Vertices and rate of the licensed corpora."""
+"""Number of vertices and frame rate of the licensed corpora."""
 
-CLIP_SECONDS = 4.0
-KEY_SHARE = 0.33  # of the frames; the paper counts 32.5 % on BIWI
+CLIP_SECONDS = 4.0  # length of the clip on which operations are counted
+KEY_SHARE = 0.33  # share of key frames; the paper reports 32.5 % on BIWI
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters of the parts, without the speech encoder, and floating-point operations a second of sound."""
+    """Size of a network, without the speech encoder.
+
+    Attributes:
+        vertices: Number of vertices of the mesh.
+        key_motion: Parameters of LKMA's key motion decoder.
+        flow_encoder: Parameters of the motion flow encoder.
+        completion: Parameters of CMC's fusion and motion decoder.
+        flops: Floating-point operations per second of audio.
+    """
 
     vertices: int
     key_motion: int
@@ -37,14 +45,26 @@ class ModelSize:
 
     @property
     def total(self) -> int:
+        """Parameters in all."""
         return self.key_motion + self.flow_encoder + self.completion
 
 
 def measure_model_size(
     config: TrainingConfig, dimension: int, vertices: int, names: Sequence[str], fps: float
 ) -> ModelSize:
-    """Counted on the network itself: parameters, and the operations of a forward pass over SECONDS at ``fps``."""
-    shape = NetworkConfig(
+    """Count parameters, and the operations of a forward pass over `CLIP_SECONDS`, on the network itself.
+
+    Args:
+        config: Training config.
+        dimension: Dimension d of the audio features.
+        vertices: Number of vertices of the mesh.
+        names: Names of the rig's shapes; empty for vertices.
+        fps: Frames per second.
+
+    Returns:
+        The size.
+    """
+    network_config = NetworkConfig(
         encoder=config.encoder,
         audio_dim=dimension,
         shape_names=tuple(names),
@@ -53,16 +73,16 @@ def measure_model_size(
         **config.network.model_dump(),
     )
     count = round(CLIP_SECONDS * fps)
-    at = np.unique(np.linspace(0, count - 1, round(KEY_SHARE * count)).round().astype(int))
+    key_frames = np.unique(np.linspace(0, count - 1, round(KEY_SHARE * count)).round().astype(int))
     with torch.device("meta"):
-        network = KMTalkNetwork(shape)
+        network = KMTalkNetwork(network_config)
         batch = Batch(
             torch.zeros(1, count, dimension),
             torch.zeros(1, count),
             torch.ones(1, count, dtype=torch.bool),
-            torch.zeros(1, len(at), dtype=torch.int64),
-            torch.ones(1, len(at), dtype=torch.bool),
-            torch.zeros(1, len(shape.styles)),
+            torch.zeros(1, len(key_frames), dtype=torch.int64),
+            torch.ones(1, len(key_frames), dtype=torch.bool),
+            torch.zeros(1, len(network_config.styles)),
         )
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network.eval()(batch)
@@ -81,15 +101,20 @@ def measure_model_size(
 
 
 def _encoder_dim(encoder: str) -> int:
-    """d of an encoder; of wav2vec 2.0 by its name, so that nothing need be downloaded for a table."""
+    """Dimension d of an encoder's features; wav2vec 2.0's is derived from its name to avoid a download."""
     if encoder.startswith("wav2vec2"):
         return 1024 if "large" in encoder else 768
     return load_encoder(encoder).dimension
 
 
 def format_size_table(paths: Sequence[Path]) -> Iterator[str]:
-    """A table: one line a config, counted for its corpus' mesh (VOCASET's 5023 vertices, BIWI's 23370, ours)."""
-    yield f"{'config':16s} {'out':>7s} {'LKMA':>12s} {'flow':>12s} {'CMC':>12s} {'whole':>12s}  GFLOP a second of sound"
+    """Yield the lines of a size table, one per config.
+
+    Each config is counted for its corpus' mesh: VOCASET's 5023 vertices, BIWI's 23370, or kmtalk's own head. Raises
+    InputError for a config whose corpus has no known mesh.
+    """
+    columns = f"{'config':16s} {'out':>7s} {'LKMA':>12s} {'flow':>12s} {'CMC':>12s} {'whole':>12s}"
+    yield f"{columns}  GFLOP per second of audio"
     for path in paths:
         config = load_config(path)
         kind = config.corpora[0].kind
@@ -99,11 +124,13 @@ def format_size_table(paths: Sequence[Path]) -> Iterator[str]:
             rig = load_rig(asset_path("head.safetensors"))
             vertices, names = len(rig.template.vertices), load_network(asset_path(NETWORK_FILE)).config.shape_names
         if not vertices:
-            raise InputError(f"{path}: how many vertices a {kind} has is not known; size is for vocaset and biwi")
-        found = measure_model_size(config, _encoder_dim(config.encoder), vertices, names, fps)
-        out = len(names) if config.network.head == "rig" else 3 * vertices
+            raise InputError(
+                f"{path}: the number of vertices of a {kind} corpus is unknown; sizes are for vocaset and biwi"
+            )
+        size = measure_model_size(config, _encoder_dim(config.encoder), vertices, names, fps)
+        outputs = len(names) if config.network.head == "rig" else 3 * vertices
         yield (
-            f"{path.stem:16s} {out:7d} {found.key_motion:12,d} {found.flow_encoder:12,d} {found.completion:12,d} "
-            f"{found.total:12,d}  {found.flops / 1e9:.2f} at {fps:g} fps"
+            f"{path.stem:16s} {outputs:7d} {size.key_motion:12,d} {size.flow_encoder:12,d} {size.completion:12,d} "
+            f"{size.total:12,d}  {size.flops / 1e9:.2f} at {fps:g} fps"
         )
-    yield "parameters without the speech encoder; operations of matrix products, forward, without the encoder"
+    yield "parameters, and operations of matrix products in the forward pass, both without the speech encoder"

@@ -1,4 +1,4 @@
-"""Predictions on corpora of vertices: a network's, or what another system left as .npy."""
+"""Predictions on corpora of vertices: of a network, or of other systems as .npy files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from kmtalk.motion.inference import (
     predict_without_completion,
     select_key_frames,
 )
-from kmtalk.motion.model import KMTalkNetwork, style_mixture
+from kmtalk.motion.model import KMTalkNetwork
+from kmtalk.motion.styles import style_mixture
 from kmtalk.output import atomic_write
 from kmtalk.progress import Progress
 from kmtalk.speech.encoders import SpeechEncoder, encode_cached
@@ -29,7 +30,13 @@ from kmtalk.speech.encoders import SpeechEncoder, encode_cached
 
 @dataclass(frozen=True)
 class Prediction:
-    """One clip's prediction (N, V, 3), positions in the corpus' unit, and whose identity it was conditioned on."""
+    """Prediction for one clip.
+
+    Attributes:
+        clip: The clip.
+        vertices: Positions (N, V, 3) in the corpus' unit.
+        identity: Identity that the prediction was conditioned on.
+    """
 
     clip: MeshClip
     vertices: np.ndarray
@@ -37,9 +44,18 @@ class Prediction:
 
 
 class CorpusPredictor:
-    """A network that makes the vertices of a corpus; ``keys_from`` is a folder of another system's predictions, whose
-    poses at the key frames its CMC completes; with ``without_completion`` straight lines join LKMA's keys and CMC is not asked.
-    Raises InputError for a network of another mesh."""
+    """Predicts the vertices of a corpus' clips with a network.
+
+    Args:
+        network: The network.
+        corpus: The corpus.
+        cache: Folder for audio features; None: they are not stored.
+        keys_from: Folder of another system's predictions; CMC completes its poses at the key frames.
+        without_completion: Join LKMA's key motions by straight lines instead of running CMC.
+
+    Raises:
+        InputError: The network is for a rig, another mesh or another unit.
+    """
 
     def __init__(
         self,
@@ -49,47 +65,61 @@ class CorpusPredictor:
         keys_from: Path | None = None,
         without_completion: bool = False,
     ) -> None:
-        shape = network.config
-        if shape.head == "rig" or shape.vertices != corpus.vertex_count:
-            made = "weights of a rig" if shape.head == "rig" else f"{shape.vertices} vertices"
-            raise InputError(f"these weights make {made}; {corpus.path} has {corpus.vertex_count} vertices")
-        known = network.metadata.get("unit")
-        if known not in (None, corpus.unit):
-            raise InputError(f"these weights make vertices in {known}; {corpus.path} is in {corpus.unit}")
+        network_config = network.config
+        if network_config.head == "rig" or network_config.vertices != corpus.vertex_count:
+            predicted = "weights of a rig" if network_config.head == "rig" else f"{network_config.vertices} vertices"
+            raise InputError(f"the network predicts {predicted}, but {corpus.path} has {corpus.vertex_count} vertices")
+        unit = network.metadata.get("unit")
+        if unit not in (None, corpus.unit):
+            raise InputError(f"the network predicts vertices in {unit}, but {corpus.path} is in {corpus.unit}")
         self._network, self.corpus, self._cache, self._keys_from = network, corpus, cache, keys_from
         self._keys_alone = without_completion
         self._encoder: SpeechEncoder = load_network_encoder(network)
 
     @property
     def styles(self) -> tuple[str, ...]:
-        """The identities that the network knows."""
+        """Identities that the network was trained on."""
         return self._network.config.styles
 
     def __call__(self, clip: MeshClip, identity: str | None = None) -> Prediction:
-        """The clip's prediction, as long as its truth; ``identity`` is one of the network's styles (None: the clip's
-        own subject where the network knows it, else the mean of those it knows)."""
+        """Predict a clip.
+
+        Args:
+            clip: The clip.
+            identity: One of `styles`; None: the clip's subject where the network was trained on it, else the mean of
+                the training subjects.
+
+        Returns:
+            The prediction, with as many frames as the clip.
+
+        Raises:
+            InputError: The clip has no alignment, the identity is unknown, or there is no valid prediction in
+                `keys_from`.
+        """
         styles = self._network.config.styles
         wanted = identity or (clip.subject if clip.subject in styles else None)
         features = encode_cached(self._encoder, clip.load_samples(), self._cache)
-        count, known = len(clip.frames), self._network.metadata.get("fps") or ()
-        fps = clip.fps if clip.fps in known else network_frame_rate(clip.fps)
+        count, trained_fps = len(clip.frames), self._network.metadata.get("fps") or ()
+        fps = clip.fps if clip.fps in trained_fps else network_frame_rate(clip.fps)
         if fps != clip.fps and self._keys_from is not None:
-            raise InputError(f"{clip.name}: {clip.fps:g} fps; other systems' keys are completed at 23 to 31")
-        inner = count if fps == clip.fps else round(count / clip.fps * fps)
-        keys = select_key_frames(clip.load_alignment(), inner, fps, self._network.config.key_placement)
-        shares = style_mixture(self._network.config, wanted)
-        template, given = self.corpus.templates[clip.subject], None
+            raise InputError(
+                f"{clip.name}: {clip.fps:g} fps, but key motions of other systems can only be completed at 23 to 31 fps"
+            )
+        network_frames = count if fps == clip.fps else round(count / clip.fps * fps)
+        keys = select_key_frames(clip.load_alignment(), network_frames, fps, self._network.config.key_placement)
+        style = style_mixture(self._network.config, wanted)
+        template, given_keys = self.corpus.templates[clip.subject], None
         if self._keys_from is not None:
-            given = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
+            given_keys = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
         if self._keys_alone:
-            made = predict_without_completion(self._network, features, keys, inner, fps, shares)
+            motion = predict_without_completion(self._network, features, keys, network_frames, fps, style)
         else:
-            made = predict_motion(self._network, features, keys, inner, fps, shares, given_keys=given)
-        if inner != count:
-            made = resample_motion(made, fps, frame_times(count, clip.fps))
-        offsets = made.reshape(count, -1, 3)
-        told = (wanted or "mean of the training subjects") if len(styles) > 1 else "none"
-        return Prediction(clip, template + offsets, told)
+            motion = predict_motion(self._network, features, keys, network_frames, fps, style, given_keys=given_keys)
+        if network_frames != count:
+            motion = resample_motion(motion, fps, frame_times(count, clip.fps))
+        offsets = motion.reshape(count, -1, 3)
+        label = (wanted or "mean of the training subjects") if len(styles) > 1 else "none"
+        return Prediction(clip, template + offsets, label)
 
 
 def predict_clips(
@@ -99,45 +129,70 @@ def predict_clips(
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions of clips under each of ``identities``, left in ``output`` as NAME.npy, or NAME_condition_IDENTITY.npy
-    (N, 3V), where given, beside SUBJECT.obj, the neutral mesh that ``kmtalk render`` wants, where the corpus'
-    triangles are known."""
+    """Predict clips under each identity.
+
+    Args:
+        predictor: The predictor.
+        clips: The clips.
+        identities: Identities, see `CorpusPredictor.__call__`.
+        output: Folder for NAME.npy, or NAME_condition_IDENTITY.npy, of (N, 3V), and for SUBJECT.obj, the neutral mesh
+            that `kmtalk render` needs, where the corpus' triangles are known; None: nothing is written.
+        progress: Progress display.
+
+    Yields:
+        The predictions, those of one clip after another.
+    """
     progress = progress or Progress()
-    with progress.stage("predict", len(clips)) as told:
+    with progress.stage("predict", len(clips)) as advance:
         for i, clip in enumerate(clips):
-            told(i)
+            advance(i)
             for identity in identities:
-                made = predictor(clip, identity)
+                prediction = predictor(clip, identity)
                 if output is not None:
                     _write_template(output, predictor.corpus, clip.subject)
                     name = clip.name if identity is None else f"{clip.name}_condition_{identity}"
                     with atomic_write(output / f"{name}.npy") as temporary:
-                        np.save(temporary, made.vertices.reshape(len(made.vertices), -1).astype(np.float32))
-                yield made
+                        np.save(temporary, prediction.vertices.reshape(len(prediction.vertices), -1).astype(np.float32))
+                yield prediction
 
 
 def load_predictions(folder: Path, corpus: MeshCorpus, clips: Sequence[MeshClip]) -> Iterator[Prediction]:
-    """What another system left: NAME.npy of each clip, positions or offsets, (N, V, 3) or (N, 3V), at the clip's rate;
-    FaceFormer, CodeTalker and SelfTalk add "_condition_SUBJECT" to the name, which is kept as the identity. Every one
-    of them is given. Raises InputError where a clip has none, or one of another length (``predicted_offsets``)."""
+    """Load another system's predictions.
+
+    They are NAME.npy of each clip, positions or offsets (N, V, 3) or (N, 3V) at the clip's frame rate. FaceFormer,
+    CodeTalker and SelfTalk append "_condition_SUBJECT" to the name; SUBJECT becomes the identity, and all of a clip's
+    files are used.
+
+    Args:
+        folder: Folder of the files.
+        corpus: The corpus.
+        clips: The clips.
+
+    Yields:
+        The predictions, those of one clip after another.
+
+    Raises:
+        InputError: A clip has no prediction, or one that does not fit (see `load_predicted_offsets`).
+    """
     for clip in clips:
-        plain, several = folder / f"{clip.name}.npy", f"{escape(clip.name)}_condition_*.npy"
-        found = [p for p in (plain,) if p.is_file()] + sorted(folder.glob(several))
-        if not found:
+        plain, pattern = folder / f"{clip.name}.npy", f"{escape(clip.name)}_condition_*.npy"
+        paths = [p for p in (plain,) if p.is_file()] + sorted(folder.glob(pattern))
+        if not paths:
             raise InputError(f"{folder}: no prediction of {clip.name} ({clip.name}.npy)")
         template = corpus.templates[clip.subject]
-        for path in found:
+        for path in paths:
             offsets = load_predicted_offsets(path, clip, template)[:].reshape(-1, *template.shape)
-            yield Prediction(clip, template + offsets, path.stem.partition("_condition_")[2] or "not said")
+            yield Prediction(clip, template + offsets, path.stem.partition("_condition_")[2] or "not stated")
 
 
 def predict_rest(corpus: MeshCorpus, clips: Sequence[MeshClip]) -> Iterator[Prediction]:
-    """The baseline that nothing moves: each subject's template."""
+    """Yield the baseline without motion: each subject's template in all frames."""
     for c in clips:
         yield Prediction(c, np.repeat(corpus.templates[c.subject][None], len(c.frames), axis=0), "none")
 
 
 def _write_template(output: Path, corpus: MeshCorpus, subject: str) -> None:
+    """Write SUBJECT.obj unless it exists or the corpus' triangles are unknown."""
     target = output / f"{subject}.obj"
     if corpus.faces is None or target.is_file():
         return

@@ -1,4 +1,4 @@
-"""Every metric of a split, pooled over its clips, a clip's predictions in memory at a time."""
+"""All metrics of a split, pooled over its clips; only one clip's predictions are in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from kmtalk.face.mouth import MouthMeasurer
 from kmtalk.metrics import Mask, MetricResult, MouthComparison
 from kmtalk.speech.alignment import Alignment
 
-CLIP_SPACING = 1000.0  # seconds from clip to clip
-MIN_MOTION_MM = 1e-3  # mm of aperture: less is no motion
+CLIP_SPACING = 1000.0  # seconds between the beats of two clips when all clips are put on one clock
+MIN_MOTION_MM = 1e-3  # mm of aperture, least range that counts as motion
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What is scored, and by what: a ``split`` of a ``corpus``, ``clips`` of it, masks of ``lip_mask`` and ``upper_face_mask`` face
-    (None: no FDD), and ``mouth_measurers`` of the subjects' mouths, with ``mouth_mask`` for their mask (None: mouths are not
-    measured); ``warnings`` say why, or what was found with doubts."""
+    """Clips to score, and the masks to score them with.
+
+    Attributes:
+        corpus: The corpus.
+        split: Name of the split.
+        clips: Clips of the split.
+        lip_mask: Mask of the lips.
+        upper_face_mask: Mask of the upper face; None: no FDD.
+        mouth_measurers: Mouth measurers by subject; None: no mouth metrics.
+        mouth_mask: Vertices that the mouth measurers use.
+        warnings: Why something cannot be measured, or why the located face is uncertain.
+    """
 
     corpus: MeshCorpus
     split: str
@@ -38,7 +47,7 @@ class EvaluationSet:
 
 
 class _WeightedMean:
-    """A metric pooled over clips: the mean of theirs, weighted by what each pooled."""
+    """Mean of a metric over clips, weighted by what each clip pools (such as its frames)."""
 
     def __init__(self) -> None:
         self.first: MetricResult | None = None
@@ -55,9 +64,19 @@ class _WeightedMean:
 
 
 def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> list[MetricResult]:
-    """LVE, its like and FDD; MEE, CE and diversity where clips were predicted several times, one after another; what
-    the mouth does, where it can be measured: all on the clips' own frames. Raises InputError for predictions that are
-    not numbers."""
+    """Score predictions on the clips' own frames.
+
+    Args:
+        predicted: Predictions, those of one clip after another.
+        bench: Clips and masks.
+
+    Returns:
+        LVE, lip maximum, MVE, velocity error and FDD; MEE, CE and diversity where clips have several predictions; mouth
+        metrics where mouths can be measured.
+
+    Raises:
+        InputError: There are no predictions, or one has values that are not finite.
+    """
     corpus, lips, unit = bench.corpus, bench.lip_mask, bench.corpus.unit
     names = ("LVE", "lip max", "MVE", "velocity", "FDD", "absolute FDD", "MEE", "CE", "diversity")
     pools = {name: _WeightedMean() for name in names}
@@ -66,40 +85,42 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
     mouths: list[MouthComparison] = []
     frames = 0
     for _, group in groupby(predicted, key=lambda p: p.clip.name):
-        several = list(group)
-        clip = several[0].clip
-        n = len(several[0].vertices)
-        true = clip.frames.read(0, n)
-        sound = _load_sound(clip) if bench.mouth_measurers is not None else None
-        for p in several:
-            if not (np.isfinite(p.vertices).all() and np.isfinite(true).all()):
-                raise InputError(f"{clip.name}: holds numbers that are not finite (kmtalk corpus check)")
-            pools["LVE"].add(metrics.lve(p.vertices, true, lips, unit), n)
-            pools["lip max"].add(metrics.lip_max(p.vertices, true, lips, unit), n)
-            pools["MVE"].add(metrics.mve(p.vertices, true, None, unit), n)
+        predictions = list(group)
+        clip = predictions[0].clip
+        n = len(predictions[0].vertices)
+        truth = clip.frames.read(0, n)
+        audio = _load_sound(clip) if bench.mouth_measurers is not None else None
+        for p in predictions:
+            if not (np.isfinite(p.vertices).all() and np.isfinite(truth).all()):
+                raise InputError(
+                    f"{clip.name}: prediction or ground truth has values that are not finite; run kmtalk corpus check"
+                )
+            pools["LVE"].add(metrics.lve(p.vertices, truth, lips, unit), n)
+            pools["lip max"].add(metrics.lip_max(p.vertices, truth, lips, unit), n)
+            pools["MVE"].add(metrics.mve(p.vertices, truth, None, unit), n)
             if n > 1:
-                pools["velocity"].add(metrics.velocity_error(p.vertices, true, clip.fps, lips, unit), n - 1)
+                pools["velocity"].add(metrics.velocity_error(p.vertices, truth, clip.fps, lips, unit), n - 1)
             if bench.upper_face_mask is not None:
                 rest = corpus.templates[clip.subject]
                 for name, absolute in (("FDD", False), ("absolute FDD", True)):
-                    pools[name].add(metrics.fdd(p.vertices, true, rest, bench.upper_face_mask, unit, absolute), 1)
-            if sound is not None and bench.mouth_measurers is not None and n > 1:
-                mouths.append(_compare_mouths(p, true, bench.mouth_measurers[clip.subject], sound))
+                    pools[name].add(metrics.fdd(p.vertices, truth, rest, bench.upper_face_mask, unit, absolute), 1)
+            if audio is not None and bench.mouth_measurers is not None and n > 1:
+                mouths.append(_compare_mouths(p, truth, bench.mouth_measurers[clip.subject], audio))
             identities.add(p.identity)
-        if len(several) > 1:
-            samples = [np.stack([p.vertices for p in several])]
-            pools["MEE"].add(metrics.mean_estimate_error(samples, true, lips, unit), n)
-            pools["CE"].add(metrics.coverage_error(samples, true, lips, unit), n)
+        if len(predictions) > 1:
+            samples = [np.stack([p.vertices for p in predictions])]
+            pools["MEE"].add(metrics.mean_estimate_error(samples, truth, lips, unit), n)
+            pools["CE"].add(metrics.coverage_error(samples, truth, lips, unit), n)
             pools["diversity"].add(metrics.diversity(samples, lips, unit), 1)
         rates.add(clip.fps)
-        frames += n * len(several)
+        frames += n * len(predictions)
     if not frames:
-        raise InputError(f"{corpus.path}: nothing to score")
+        raise InputError(f"{corpus.path}: there are no predictions to score")
     count = pools["LVE"].clips
-    of_frames, several_clips = f"mean of {frames} frames of max", f"mean of {pools['MEE'].clips} clips"
+    over_frames, several_clips = f"mean of {frames} frames of max", f"mean of {pools['MEE'].clips} clips"
     pooled = {
-        "LVE": of_frames,
-        "lip max": of_frames,
+        "LVE": over_frames,
+        "lip max": over_frames,
         "MVE": f"mean of {frames} frames x {corpus.vertex_count} vertices",
         "velocity": f"mean of {pools['velocity'].weight} steps",
         "FDD": f"mean of {count} predictions",
@@ -108,27 +129,32 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
         "CE": f"mean of {pools['CE'].weight} frames of max, best sample",
         "diversity": several_clips,
     }
-    told = next(iter(identities)) if len(identities) == 1 else f"{len(identities)} of them"
+    identity = next(iter(identities)) if len(identities) == 1 else f"{len(identities)} of them"
     rate = "/".join(f"{r:g}" for r in sorted(rates))
-    where = f"{corpus.source}, split {bench.split}"
-    found = [pools[name].result(how) for name, how in pooled.items() if pools[name].clips]
-    out = [r.with_source(f"{where}, {count} predictions at {rate} fps", told) for r in found]
-    aligned = f"{where}, {len(mouths)} predictions at {rate} fps" + (" of aligned clips" if len(mouths) < count else "")
+    data = f"{corpus.source}, split {bench.split}"
+    results = [pools[name].result(how) for name, how in pooled.items() if pools[name].clips]
+    labelled = [r.with_source(f"{data}, {count} predictions at {rate} fps", identity) for r in results]
+    aligned = f"{data}, {len(mouths)} predictions at {rate} fps" + (" of aligned clips" if len(mouths) < count else "")
     for r in _mouth_metrics(mouths, bench.mouth_mask, compared=True):
-        out.append(replace(r, pooling=r.pooling.replace("clips", "predictions")).with_source(aligned, told))
-    return out
+        labelled.append(replace(r, pooling=r.pooling.replace("clips", "predictions")).with_source(aligned, identity))
+    return labelled
 
 
 def score_reference(bench: EvaluationSet) -> list[MetricResult]:
-    """What the mouth does in the corpus itself, to set beside what was predicted: its own closures, speed and lead."""
+    """Mouth metrics of the corpus' own motion (closures, speed, lead), a reference for the predictions'.
+
+    Empty where mouths cannot be measured.
+    """
     if bench.mouth_measurers is None:
         return []
     mouths = []
     for clip in bench.clips:
-        sound = _load_sound(clip)
-        if sound is not None and len(clip.frames) > 1:
-            true = clip.frames.read(0, len(clip.frames))
-            mouths.append(_compare_mouths(Prediction(clip, true, ""), true, bench.mouth_measurers[clip.subject], sound))
+        audio = _load_sound(clip)
+        if audio is not None and len(clip.frames) > 1:
+            truth = clip.frames.read(0, len(clip.frames))
+            mouths.append(
+                _compare_mouths(Prediction(clip, truth, ""), truth, bench.mouth_measurers[clip.subject], audio)
+            )
     rate = "/".join(f"{r:g}" for r in sorted({m.fps for m in mouths}))
     data = f"{bench.corpus.source}, split {bench.split}, {len(mouths)} clips at {rate} fps"
     return [r.with_source(data) for r in _mouth_metrics(mouths, bench.mouth_mask, compared=False)]
@@ -138,40 +164,45 @@ _Sound = tuple[np.ndarray, Alignment]
 
 
 def _load_sound(clip: MeshClip) -> _Sound | None:
-    """Samples and phones of a clip; None where nobody aligned it."""
+    """Samples and alignment of a clip; None where there is no TextGrid."""
     return (clip.load_samples(), clip.load_alignment()) if clip.textgrid.is_file() else None
 
 
-def _compare_mouths(p: Prediction, true: np.ndarray, ruler: MouthMeasurer, sound: _Sound) -> MouthComparison:
-    samples, alignment = sound
-    times = frame_times(len(true), p.clip.fps)
-    real, made = (ruler.measure(v[:, ruler.vertex_indices]).frontal_channels for v in (true, p.vertices))
-    return MouthComparison(real, made, alignment.speech_mask(times), alignment, samples, p.clip.fps)
+def _compare_mouths(
+    prediction: Prediction, truth: np.ndarray, measurer: MouthMeasurer, audio: _Sound
+) -> MouthComparison:
+    """Measure the true and the predicted mouth of a clip."""
+    samples, alignment = audio
+    times = frame_times(len(truth), prediction.clip.fps)
+    reference, predicted = (
+        measurer.measure(v[:, measurer.vertex_indices]).frontal_channels for v in (truth, prediction.vertices)
+    )
+    return MouthComparison(reference, predicted, alignment.speech_mask(times), alignment, samples, prediction.clip.fps)
 
 
 def _mouth_metrics(mouths: list[MouthComparison], landmarks: Mask | None, compared: bool) -> list[MetricResult]:
-    """Metrics of mouths; those that compare with the truth where ``compared``, those of motion where any moves."""
-    out: list[MetricResult] = []
+    """Mouth metrics: errors where `compared`, and metrics of motion where any mouth moves."""
+    results: list[MetricResult] = []
     if not mouths:
-        return out
+        return results
     moving = [m for m in mouths if np.ptp(m.predicted[:, 0]) > MIN_MOTION_MM]
     if compared and any(m.speech_mask.any() for m in mouths):
-        out += [*(metrics.correlation(mouths) if moving else ()), *metrics.rmse(mouths)]
+        results += [*(metrics.correlation(mouths) if moving else ()), *metrics.rmse(mouths)]
     if compared:
-        out.append(metrics.ldtw([m.predicted[:, 0] for m in mouths], [m.reference[:, 0] for m in mouths]))
+        results.append(metrics.ldtw([m.predicted[:, 0] for m in mouths], [m.reference[:, 0] for m in mouths]))
     if moving:
-        spoken = [(m.predicted, m.alignment, m.fps) for m in mouths]
-        out += [metrics.closure_rate(spoken), metrics.labiodental_rate(spoken), metrics.stillness(spoken)]
-        seen = [(m.predicted, m.fps) for m in mouths]
-        out += [metrics.speed_percentile(seen), metrics.band_power(seen)]
-        out.append(metrics.audiovisual_lead([(m.predicted, m.samples, m.fps) for m in moving]))
-        moves = _concatenate_beats([metrics.motion_beats(m.predicted[:, :1], m.fps) for m in mouths])
-        heard = _concatenate_beats([metrics.audio_beats(m.samples) for m in mouths])
-        if len(moves) and len(heard):
-            out.append(metrics.beat_consistency(moves, heard))
-    return [replace(r, mask=landmarks) for r in out if np.isfinite(r.value)]
+        aligned = [(m.predicted, m.alignment, m.fps) for m in mouths]
+        results += [metrics.closure_rate(aligned), metrics.labiodental_rate(aligned), metrics.stillness(aligned)]
+        timed = [(m.predicted, m.fps) for m in mouths]
+        results += [metrics.speed_percentile(timed), metrics.band_power(timed)]
+        results.append(metrics.audiovisual_lead([(m.predicted, m.samples, m.fps) for m in moving]))
+        motion_beats = _concatenate_beats([metrics.motion_beats(m.predicted[:, :1], m.fps) for m in mouths])
+        audio_beats = _concatenate_beats([metrics.audio_beats(m.samples) for m in mouths])
+        if len(motion_beats) and len(audio_beats):
+            results.append(metrics.beat_consistency(motion_beats, audio_beats))
+    return [replace(r, mask=landmarks) for r in results if np.isfinite(r.value)]
 
 
 def _concatenate_beats(beats: list[np.ndarray]) -> np.ndarray:
-    """Beats of clips on one clock, so far apart that none is met by another clip's."""
+    """Put the beats of clips on one clock, so far apart that no clip's beats are near another's."""
     return np.concatenate([CLIP_SPACING * i + b for i, b in enumerate(beats)])

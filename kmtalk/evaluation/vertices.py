@@ -1,4 +1,4 @@
-"""``kmtalk evaluate`` on corpora of vertices: rows of networks, of other systems, and what to read them against."""
+"""`kmtalk evaluate` on corpora of vertices: scores of networks and other systems, with baseline and reference."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ from kmtalk.output import check_writable
 from kmtalk.progress import Progress
 
 REST_ROW = "rest (nothing moves)"
+"""Title of the baseline without motion."""
 REFERENCE_ROW = "truth (the corpus itself)"
+"""Title of the corpus' own mouth metrics."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What speaks: ``networks`` and other systems' ``predictions``, each by name. ``keys_from`` is a folder of another
-    system's predictions whose keys the networks complete; ``identity`` a training subject that they speak as, or
-    "each" of them (FaceFormer's protocol), or None for the clip's own where it is known, else their mean; ``output``
-    a folder for what they predict, ``cache`` one for features."""
+    """Networks and other systems' predictions to score.
+
+    Attributes:
+        networks: Names and files of networks.
+        predictions: Names and folders of other systems' predictions.
+        keys_from: Folder of another system's predictions, whose key motions the networks complete.
+        identity: Training subject that the networks are conditioned on; "each" of them (FaceFormer's protocol); None:
+            the clip's subject where the network was trained on it, else the mean of the training subjects.
+        output: Folder for the networks' predictions.
+        cache: Folder for audio features.
+    """
 
     networks: Sequence[tuple[str, Path]] = ()
     predictions: Sequence[tuple[str, Path]] = ()
@@ -46,80 +55,105 @@ def make_evaluation_set(
     count: int | None = None,
     mouths: bool = True,
 ) -> EvaluationSet:
-    """A bench on ``count`` clips of a split. Masks of ``lips`` and ``upper`` face are files (FILE or FILE:PART) or
-    None, found on the template, as the mouth's ``landmarks`` are where no file of them is given. Where nothing can be
-    found, the upper face and the mouth are left out. Raises InputError for masks that cannot be read, and lips that are
-    neither given nor found."""
+    """Select clips and masks to score with.
+
+    Masks and landmarks that are not given are found on the template. Where that fails, FDD and mouth metrics are left
+    out.
+
+    Args:
+        corpus: The corpus.
+        split: Name of the split.
+        lips: Lip mask, FILE or FILE:PART.
+        upper: Mask of the upper face, the same.
+        landmarks: File of landmarks of the first subject's neutral face.
+        count: Number of clips; None: all.
+        mouths: Whether to measure mouths.
+
+    Returns:
+        The evaluation set.
+
+    Raises:
+        InputError: A mask cannot be read, the split has no clips, or lips are neither given nor found.
+    """
     clips, template = corpus.split_clips(split)[:count], None
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if lips is None or upper is None or mouths:
         try:
-            template, doubts = locate_corpus_face(corpus, landmarks)
+            template, warnings = locate_corpus_face(corpus, landmarks)
         except InputError as error:
             if lips is None or landmarks is not None:
-                raise InputError(f"{error}; or give --lips FILE" if lips is None else str(error)) from None
-            doubts = (str(error),)
+                raise InputError(f"{error}; pass --lips FILE" if lips is None else str(error)) from None
+            warnings = (str(error),)
     if lips is not None:
-        own = metrics.load_mask(lips)
+        lip_mask = metrics.load_mask(lips)
     else:
         assert template is not None
-        own = metrics.mask_from_template(template, "lips")
+        lip_mask = metrics.mask_from_template(template, "lips")
     if upper is not None:
-        face: Mask | None = metrics.load_mask(upper)
+        upper_face_mask: Mask | None = metrics.load_mask(upper)
     else:
-        face = None if template is None else metrics.mask_from_template(template, "upper")
+        upper_face_mask = None if template is None else metrics.mask_from_template(template, "upper")
     if template is None or not mouths:
-        return EvaluationSet(corpus, split, clips, own, face, warnings=doubts)
+        return EvaluationSet(corpus, split, clips, lip_mask, upper_face_mask, warnings=warnings)
     scale = "" if corpus.unit in MM_PER_UNIT else ", outer eye corners 90 mm apart"
-    rulers = {
+    measurers = {
         subject: MouthMeasurer.from_template(replace(template, vertices=vertices), MM_PER_UNIT.get(corpus.unit))
         for subject, vertices in corpus.templates.items()
     }
-    points = Mask(f"{template.name} mouth landmarks{scale}", next(iter(rulers.values())).vertex_indices)
-    return EvaluationSet(corpus, split, clips, own, face, rulers, points, doubts)
+    mouth_mask = Mask(f"{template.name} mouth landmarks{scale}", next(iter(measurers.values())).vertex_indices)
+    return EvaluationSet(corpus, split, clips, lip_mask, upper_face_mask, measurers, mouth_mask, warnings)
 
 
 def evaluate_vertices(
     bench: EvaluationSet, asked: EvaluationRequest, progress: Progress | None = None
 ) -> Iterator[str]:
-    """Lines: the baseline at rest, what the corpus' own mouths do, then each network and other system."""
+    """Yield the lines of an evaluation: the baseline at rest, the corpus' own mouths, then each network and system.
+
+    Raises InputError for a network or predictions that do not fit the corpus, names with slashes, and options that
+    need a network where there is none.
+    """
     corpus, clips = bench.corpus, bench.clips
     for name, _ in (*asked.networks, *asked.predictions):
         if set(name) & set("/\\\0") or name in (".", ".."):
-            raise InputError(f"{name}: give a name without slashes")
-    idle = {"-o": asked.output, "--keys-from": asked.keys_from, "--identity": asked.identity}
-    if not asked.networks and any(idle.values()):
-        options = ", ".join(option for option, given in idle.items() if given)
-        raise InputError(f"{options}: is for what networks predict; give --network NAME=FILE")
-    made = [(n, CorpusPredictor(load_network(p), corpus, asked.cache, asked.keys_from)) for n, p in asked.networks]
+            raise InputError(f"{name}: names must not contain slashes")
+    network_options = {"-o": asked.output, "--keys-from": asked.keys_from, "--identity": asked.identity}
+    if not asked.networks and any(network_options.values()):
+        options = ", ".join(option for option, value in network_options.items() if value)
+        raise InputError(f"{options}: applies to predictions of networks; pass --network NAME=FILE")
+    predictors = [
+        (n, CorpusPredictor(load_network(p), corpus, asked.cache, asked.keys_from)) for n, p in asked.networks
+    ]
     if asked.output is not None:
         check_writable(asked.output / "x.npy")
     yield from format_warnings(bench, mouths=True)
     yield from _rows(REST_ROW, score_predictions(predict_rest(corpus, clips), bench))
-    if own := score_reference(bench):
-        yield from _rows(REFERENCE_ROW, own)
+    if reference := score_reference(bench):
+        yield from _rows(REFERENCE_ROW, reference)
     elif bench.mouth_measurers is not None and not any(c.textgrid.is_file() for c in clips):
-        yield "not measured: mouths: no clip is aligned (kmtalk corpus align)"
-    for name, by in made:
-        wanted: Sequence[str | None] = by.styles if asked.identity == "each" else (asked.identity,)
-        found = predict_clips(by, clips, wanted, asked.output / name if asked.output else None, progress)
-        yield from _rows(name, score_predictions(found, bench))
+        yield "not measured: mouths: no clip is aligned; run kmtalk corpus align"
+    for name, predictor in predictors:
+        identities: Sequence[str | None] = predictor.styles if asked.identity == "each" else (asked.identity,)
+        predictions = predict_clips(
+            predictor, clips, identities, asked.output / name if asked.output else None, progress
+        )
+        yield from _rows(name, score_predictions(predictions, bench))
     for name, folder in asked.predictions:
         yield from _rows(name, score_predictions(load_predictions(folder, corpus, clips), bench))
 
 
 def format_warnings(bench: EvaluationSet, mouths: bool) -> Iterator[str]:
-    """What could not be found on the corpus' face, or only with doubts."""
-    lacking = ["mouths"] * (mouths and bench.mouth_measurers is None) + ["the upper face"] * (
+    """Yield a line on what is not measured, or on a face that was located with warnings."""
+    missing = ["mouths"] * (mouths and bench.mouth_measurers is None) + ["the upper face"] * (
         bench.upper_face_mask is None
     )
-    if lacking:
-        yield f"not measured: {' and '.join(lacking)}: {'; '.join(bench.warnings)}"
+    if missing:
+        yield f"not measured: {' and '.join(missing)}: {'; '.join(bench.warnings)}"
     elif bench.warnings:
-        yield f"the face was found with doubts: {'; '.join(bench.warnings)}"
+        yield f"the face was located with warnings: {'; '.join(bench.warnings)}"
 
 
 def _rows(name: str, results: Sequence[MetricResult]) -> Iterator[str]:
+    """A title, and the results indented beneath it."""
     yield name
     for result in results:
         yield f"  {result}"

@@ -1,10 +1,11 @@
 """Write one animated triangle mesh as an Alembic file (.abc) in the Ogawa container, with numpy alone.
 
-An Ogawa file is a tree. A group is a u64 count and that many u64 child offsets, a data block is a u64 size and
-its bytes; the top bit of a child's offset tells data from groups. Offsets may point anywhere, so the samples are
-streamed to disk as they come and the groups that name them follow at the end. All numbers are little-endian.
+An Ogawa file is a tree of groups and data blocks. A group is a u64 count and that many u64 child offsets; a data
+block is a u64 size and its bytes. The top bit of a child's offset is set for data and clear for groups. Offsets may
+point anywhere, so samples are streamed to disk first and the groups that reference them are written at the end. All
+numbers are little-endian.
 
-Alembic lays objects and properties over that tree:
+Alembic stores objects and properties in that tree:
 
     archive         [layout version, library version, top object, archive metadata, time samplings, metadata table]
     object          [compound of its properties, child objects..., child headers + 32 bytes of hashes]
@@ -12,7 +13,7 @@ Alembic lays objects and properties over that tree:
     scalar property [sample, sample...]
     array property  [sample, its dimensions, sample, its dimensions...]
 
-A sample is a 16 byte key (a hash of the values) and the values.
+A sample is a 16-byte key (a hash of the values) followed by the values.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ _EMPTY_GROUP = 0
 _EMPTY_DATA = _DATA_BIT
 
 _LAYOUT_VERSION = 0
-_LIBRARY_VERSION = 10803  # the layout below is that of Alembic 1.8.3
+_LIBRARY_VERSION = 10803  # the layout is that of Alembic 1.8.3
 _APPLICATION = "kmtalk"
 
 _POD_CODES = {"|b1": 0, "|u1": 1, "<i4": 6, "<f4": 10, "<f8": 11}
@@ -43,7 +44,7 @@ _SCALAR, _ARRAY = 1, 2
 _HAS_TIME_SAMPLING, _SAME_SIZE, _CONSTANT = 0x100, 0x400, 0x800
 _SIZE_HINT_SHIFT, _POD_SHIFT, _EXTENT_SHIFT, _METADATA_SHIFT = 2, 4, 12, 20
 
-# Slot 0 is Alembic's own identity sampling, which every archive has.
+# Time sampling 0 is Alembic's identity sampling, which every archive has.
 _FRAME_SAMPLING = 1
 _MATRIX_OPERATION = 0x30
 
@@ -53,16 +54,16 @@ _XFORM = "schema=AbcGeom_Xform_v3"
 _XFORM_OBJECT = f"{_XFORM};schemaObjTitle=AbcGeom_Xform_v3:.xform"
 _MESH = "schema=AbcGeom_PolyMesh_v1;schemaBaseType=AbcGeom_GeomBase_v1"
 _MESH_OBJECT = f"{_MESH};schemaObjTitle=AbcGeom_PolyMesh_v1:.geom"
-# Headers name their metadata by its place here; place 0 stands for none and is not stored.
+# Headers refer to their metadata by its index in this table; index 0 means none and is not stored.
 _METADATA = ("", _BOX, _POINTS, _XFORM, _XFORM_OBJECT, _MESH, _MESH_OBJECT)
 
-# Readers use the hashes as keys only, so any hash of Alembic's 16 bytes will do.
+# Readers use the hashes only as keys, so any 16-byte hash works.
 _hash = partial(hashlib.blake2b, digest_size=16)
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A property or object already on disk: its header, the offset of its group and a hash of all it holds."""
+    """A property or object already on disk: its header, the offset of its group and a hash of its contents."""
 
     header: bytes
     group: int
@@ -70,14 +71,14 @@ class _Node:
 
 
 class _OgawaFile:
-    """The container: appends data blocks and groups, each answered by the offset under which a parent names it."""
+    """The Ogawa container: appends data blocks and groups and returns the offset that a parent group stores."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         stream.write(_MAGIC + _UNFINISHED + _CONTAINER_VERSION + struct.pack("<Q", _EMPTY_GROUP))
 
     def data(self, *parts: bytes) -> int:
-        """Append one data block made of `parts`."""
+        """Append one data block of the concatenated `parts`; returns its offset with the data bit set."""
         offset = self._stream.tell()
         self._stream.write(struct.pack("<Q", sum(map(len, parts))))
         for part in parts:
@@ -85,23 +86,23 @@ class _OgawaFile:
         return offset | _DATA_BIT
 
     def group(self, children: Sequence[int]) -> int:
-        """Append one group over children that are already written."""
+        """Append one group of children that are already written; returns its offset."""
         offset = self._stream.tell()
         self._stream.write(struct.pack("<Q", len(children)))
         self._stream.write(np.asarray(children, dtype="<u8").tobytes())
         return offset
 
     def finish(self, root: int) -> None:
-        """Name the root group and mark the file as whole; readers refuse it before that."""
+        """Write the offset of the root group and mark the file as finished; readers refuse an unfinished file."""
         self._stream.seek(len(_MAGIC))
         self._stream.write(_FINISHED + _CONTAINER_VERSION + struct.pack("<Q", root))
 
 
 class _Property:
-    """A scalar or array property whose samples go to disk at once; only their offsets (8 bytes each) are kept."""
+    """A scalar or array property. Samples are written to disk at once; only their offsets (8 bytes each) are kept."""
 
     def __init__(self, file: _OgawaFile, name: str, kind: int, dtype: str, extent: int = 1, metadata: str = "") -> None:
-        """`kind` is _SCALAR or _ARRAY; each value is `extent` numbers of `dtype`."""
+        """`kind` is `_SCALAR` or `_ARRAY`; each value has `extent` numbers of `dtype`."""
         self._file, self._name, self._dtype, self._kind, self._metadata = file, name, dtype, kind, metadata
         self._info = kind | _SAME_SIZE | _POD_CODES[dtype] << _POD_SHIFT | extent << _EXTENT_SHIFT
         self._offsets = array("Q")
@@ -109,25 +110,25 @@ class _Property:
         self._digest = _hash()
 
     def add(self, values: NDArray[Any]) -> None:
-        """Write the next sample: (extent,) values of a scalar, (n, extent) of an array."""
+        """Write the next sample: values (extent,) for a scalar property, (n, extent) for an array property."""
         payload = np.asarray(values, dtype=self._dtype).tobytes()
         key = _hash(payload).digest()
         self._offsets.append(self._file.data(key, payload))
         if self._kind == _ARRAY:
-            # Readers work out the length of a list from the size of its data.
+            # Empty dimensions: readers derive the length of an array from the size of its data.
             self._offsets.append(_EMPTY_DATA)
         self._digest.update(key)
         self._count += 1
 
     def close(self) -> _Node:
-        """Write the group of all samples."""
+        """Write the group of all samples and return the finished property."""
         constant = _CONSTANT if self._count == 1 else 0
         header = _property_header(self._name, self._info | constant, self._metadata, self._count)
         return _Node(header, self._file.group(self._offsets), self._digest.digest())
 
 
 def _property_header(name: str, info: int, metadata: str, count: int | None = None) -> bytes:
-    """Header of a property; `count` is its number of samples, none for a compound."""
+    """Header of a property; `count` is its number of samples, None for a compound."""
     encoded = name.encode()
     numbers = [len(encoded)] if count is None else [count, _FRAME_SAMPLING, len(encoded)]
     size_hint = 0 if max(numbers) < 1 << 8 else 1 if max(numbers) < 1 << 16 else 2
@@ -138,14 +139,14 @@ def _property_header(name: str, info: int, metadata: str, count: int | None = No
 
 
 def _compound(file: _OgawaFile, name: str, metadata: str, properties: Sequence[_Node]) -> _Node:
-    """Write a compound property over `properties`."""
+    """Write a compound property with the given child properties."""
     headers = b"".join(node.header for node in properties)
     group = file.group([*(node.group for node in properties), file.data(headers)])
     return _Node(_property_header(name, 0, metadata), group, _digest_of(properties))
 
 
 def _object(file: _OgawaFile, name: str, metadata: str, schema: _Node | None, children: Sequence[_Node]) -> _Node:
-    """Write an object with at most one property, the compound `schema` of its type, and its child objects."""
+    """Write an object with its child objects and at most one property, the compound `schema`."""
     properties = [] if schema is None else [schema]
     hashes = _digest_of(properties), _digest_of(children)
     headers = file.data(*(node.header for node in children), *hashes)
@@ -157,12 +158,12 @@ def _object(file: _OgawaFile, name: str, metadata: str, schema: _Node | None, ch
 
 
 def _digest_of(nodes: Sequence[_Node]) -> bytes:
-    """16 byte hash over the headers and the contents of `nodes`."""
+    """16-byte hash of the headers and contents of `nodes`."""
     return _hash(b"".join(node.header + node.digest for node in nodes)).digest()
 
 
 def _identity_schema(file: _OgawaFile) -> _Node:
-    """Write the schema of a transform that inherits its parent's and adds the identity matrix."""
+    """Write the schema of a transform that inherits its parent's transform; its own matrix is the identity."""
     inherits = _Property(file, ".inherits", _SCALAR, "|b1")
     inherits.add(np.array([True]))
     operations = _Property(file, ".ops", _SCALAR, "|u1")
@@ -173,12 +174,12 @@ def _identity_schema(file: _OgawaFile) -> _Node:
 
 
 def _mesh_schema(file: _OgawaFile, frames: Iterable[NDArray[np.float32]], count: int, faces: NDArray[Any]) -> _Node:
-    """Write the schema of a mesh of constant topology: positions and bounds per frame, the faces once."""
+    """Write the schema of a mesh with constant topology: positions and bounds per frame, faces once."""
     bounds = _Property(file, ".selfBnds", _SCALAR, "<f8", 6, _BOX)
     points = _Property(file, "P", _ARRAY, "<f4", 3, _POINTS)
     indices = _Property(file, ".faceIndices", _ARRAY, "<i4")
     counts = _Property(file, ".faceCounts", _ARRAY, "<i4")
-    # Alembic winds its faces clockwise.
+    # Alembic winds faces clockwise.
     indices.add(faces[:, ::-1])
     counts.add(np.full(len(faces), faces.shape[1]))
 
@@ -188,38 +189,50 @@ def _mesh_schema(file: _OgawaFile, frames: Iterable[NDArray[np.float32]], count:
         for positions in chunk:
             shape = shape or positions.shape
             if positions.shape != shape or shape != (len(positions), 3):
-                raise ValueError(f"frame {written} has the shape {positions.shape}, not (V, 3) as frame 0 has")
+                raise ValueError(
+                    f"frame {written} has shape {positions.shape}; all frames must have the shape (V, 3) of frame 0"
+                )
             points.add(positions)
             bounds.add(np.concatenate([positions.min(axis=0), positions.max(axis=0)]))
             written += 1
     if written != count or not written:
-        raise ValueError(f"{count} frames were announced, {written} came")
+        raise ValueError(f"expected {count} frames, got {written}")
     return _compound(file, ".geom", _MESH, [node.close() for node in (bounds, points, indices, counts)])
 
 
 def write_alembic(
     path: Path, frames: Iterable[NDArray[np.float32]], count: int, faces: NDArray[Any], fps: float, name: str
 ) -> None:
-    """Write an animated mesh of constant topology to `path`, as a PolyMesh `nameShape` under an Xform `name`.
+    """Write an animated mesh with constant topology as an Alembic file, a PolyMesh under an Xform.
 
-    `frames` yields chunks (n, V, 3) of float32 positions in the user's units, `count` frames in all; frame n stands
-    at n / fps seconds. `faces` (F, 3) are counter-clockwise triangles. Memory does not grow with the positions: one
-    chunk is held at a time. If `frames` fails or falls short, the file stays marked as unfinished.
+    One chunk of positions is in memory at a time. If `frames` fails or yields too few frames, the file stays marked
+    as unfinished.
+
+    Args:
+        path: The .abc file.
+        frames: Chunks (n, V, 3) of float32 positions in the template's units. Frame n is stored at n / fps seconds.
+        count: Number of frames in all chunks.
+        faces: Counter-clockwise triangles (F, 3).
+        fps: Frames per second.
+        name: Name of the Xform; the PolyMesh below it is called `name` + "Shape".
+
+    Raises:
+        ValueError: `name` is empty or contains a slash, frames differ in shape, or their number is not `count`.
     """
     if not name or "/" in name:
-        raise ValueError(f"an Alembic object cannot be named {name!r}")
+        raise ValueError(f"{name!r} is not a valid name for an Alembic object: it must not be empty or contain '/'")
     with path.open("wb") as stream:
         file = _OgawaFile(stream)
         mesh = _object(file, f"{name}Shape", _MESH_OBJECT, _mesh_schema(file, frames, count, faces), [])
         xform = _object(file, name, _XFORM_OBJECT, _identity_schema(file), [mesh])
         top = _object(file, "ABC", "", None, [xform])
-        samplings = [(0, 1.0), (count, 1 / fps)]  # number of samples, seconds from one to the next
+        samplings = [(0, 1.0), (count, 1 / fps)]  # (number of samples, seconds between samples)
         root = [
             file.data(struct.pack("<i", _LAYOUT_VERSION)),
             file.data(struct.pack("<i", _LIBRARY_VERSION)),
             top.group,
             file.data(f"FramesPerTimeUnit={fps:.6f};_ai_Application={_APPLICATION}".encode()),
-            # One stored time each, second 0, from which the uniform sampling starts.
+            # Each uniform sampling stores one time, its start at 0 s.
             file.data(b"".join(struct.pack("<IdId", samples, period, 1, 0.0) for samples, period in samplings)),
             file.data(b"".join(bytes([len(text)]) + text.encode() for text in _METADATA[1:])),
         ]

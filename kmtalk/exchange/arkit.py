@@ -1,4 +1,4 @@
-"""ARKit curves: the 52 shapes by frame, as a Live Link Face take (CSV) or JSON."""
+"""ARKit blendshape curves: the weights of the 52 shapes per frame, as Live Link Face CSV or as JSON."""
 
 from __future__ import annotations
 
@@ -34,41 +34,51 @@ LIVE_LINK_ORDER: tuple[str, ...] = (
     *_left_and_right("cheekSquint", "noseSneer"),
     "tongueOut",
 )
-"""ARKit's 52 shapes in the order of Live Link Face."""
+"""The 52 ARKit shapes in the column order of Live Link Face."""
 
 LIVE_LINK_ROTATIONS = tuple(
     f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll")
 )
-"""Its nine rotations, radians."""
+"""The nine rotation columns of Live Link Face, in radians."""
 
-HEAD_ANGLE = np.radians(10.0)  # what weight 1 of a head shape turns
-EYE_ANGLE = np.radians(30.0)  # what weight 1 of an eyeLook shape turns an eye, about
+HEAD_ANGLE = np.radians(10.0)  # head rotation at weight 1 of a head shape
+EYE_ANGLE = np.radians(30.0)  # approximate eye rotation at weight 1 of an eyeLook shape
 
 
 def arkit_curves(motion: Motion) -> np.ndarray:
-    """Weights (N, 52) of LIVE_LINK_ORDER in [0, 1] for *any* ARKit face: the mouth's gain, which is this mesh's own,
-    is taken out, and shapes that ARKit lacks (labiodental, protrusion, tongue) become the ARKit shapes that come
-    nearest to them on this rig, by non-negative least squares."""
+    """Convert a motion to weights that drive any face with ARKit shapes.
+
+    The per-mesh gain of the mouth shapes is divided out. Shapes that ARKit lacks (labiodental, protrusion, tongue)
+    are replaced by the mixture of ARKit shapes that is nearest to them on this rig, by non-negative least squares.
+
+    Returns:
+        Weights (N, 52) float32 in [0, 1], in the order of `LIVE_LINK_ORDER`.
+    """
     rig = motion.rig
-    plain = motion.weights / rig.shape_gains(rig.names)
-    out: np.ndarray = plain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + plain[
+    without_gain = motion.weights / rig.shape_gains(rig.names)
+    weights: np.ndarray = without_gain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + without_gain[
         :, [rig.index[n] for n in SPEECH_NAMES]
     ] @ _speech_shapes_as_arkit(rig)
-    return np.clip(out, 0, 1).astype(np.float32)
+    return np.clip(weights, 0, 1).astype(np.float32)
 
 
 def _speech_shapes_as_arkit(rig: Rig) -> np.ndarray:
-    """What of ARKit's shapes each of SPEECH_NAMES is (5, 52)."""
+    """Weights (5, 52) of the ARKit shapes that approximate each of `SPEECH_NAMES` on the rig."""
     mouth = [i for i, n in enumerate(LIVE_LINK_ORDER) if n.startswith(("mouth", "jaw", "tongue")) and n != "mouthClose"]
     basis = rig.offsets[[rig.index[LIVE_LINK_ORDER[i]] for i in mouth]]
-    out = np.zeros((len(SPEECH_NAMES), len(LIVE_LINK_ORDER)))
+    weights = np.zeros((len(SPEECH_NAMES), len(LIVE_LINK_ORDER)))
     for row, name in enumerate(SPEECH_NAMES):
-        out[row, mouth], _ = solve_shape_mixture(basis, rig.offsets[rig.index[name]], rig.template.regions["lip_pairs"])
-    return out
+        weights[row, mouth], _ = solve_shape_mixture(
+            basis, rig.offsets[rig.index[name]], rig.template.regions["lip_pairs"]
+        )
+    return weights
 
 
 def head_and_eye_rotations(motion: Motion) -> np.ndarray:
-    """ROTATIONS (N, 9), radians: yaw to the face's own left, pitch up and roll to its left are positive."""
+    """Rotations (N, 9) in radians, in the order of `LIVE_LINK_ROTATIONS`.
+
+    Yaw and roll to the face's own left and pitch up are positive.
+    """
     w, index = motion.weights, motion.rig.index
 
     def turn(plus: str, minus: str, scale: float) -> np.ndarray:
@@ -93,10 +103,10 @@ def head_and_eye_rotations(motion: Motion) -> np.ndarray:
 
 
 def timecode(frame: int, fps: float) -> str:
-    """HH:MM:SS:FF.mmm of frame n at n / fps s; frames are counted within each second, not dropped."""
+    """Timecode HH:MM:SS:FF.mmm of a frame at frame / fps seconds; non-drop-frame."""
     if abs(fps - round(fps)) < 1e-9:
         whole, thousandths = frame // round(fps), frame % round(fps) * 1000
-    else:  # no whole number of frames in a second: the frame within it has a fraction
+    else:  # fractional frame rate: the frame number within a second has a fraction
         whole = int(frame / fps + 1e-9)
         thousandths = max(0, round((frame - whole * fps) * 1000))
     minutes, second = divmod(whole, 60)
@@ -105,7 +115,7 @@ def timecode(frame: int, fps: float) -> str:
 
 
 def write_live_link_csv(path: Path, motion: Motion) -> None:
-    """Write the CSV of Live Link Face: Timecode, BlendShapeCount and 61 columns, one row a frame."""
+    """Write a Live Link Face CSV: Timecode, BlendShapeCount and 61 value columns, one row per frame."""
     columns = [name[0].upper() + name[1:] for name in LIVE_LINK_ORDER] + list(LIVE_LINK_ROTATIONS)
     values = np.concatenate([arkit_curves(motion), head_and_eye_rotations(motion)], axis=1)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -116,8 +126,10 @@ def write_live_link_csv(path: Path, motion: Motion) -> None:
 
 
 def write_arkit_json(path: Path, motion: Motion) -> None:
-    """Write ``fps``, ``names`` (ARKit's spelling) and ``frames``: time in seconds of each frame's middle and its
-    weights."""
+    """Write JSON with `fps`, `names` (ARKit's spelling) and `frames`.
+
+    Each frame has its `time`, (n + 0.5) / fps seconds, and its `weights` in the order of `names`.
+    """
     names = sorted(ARKIT_NAMES)
     curves = arkit_curves(motion)[:, [LIVE_LINK_ORDER.index(n) for n in names]]
     frames = [

@@ -1,5 +1,7 @@
-"""import_blender.py: a script that lies beside an export and brings it into Blender, with its frame rate, range
-and sound, none of which travels in the formats themselves."""
+"""Writes import_blender.py, a script beside an export that imports it into Blender.
+
+The script also sets the frame rate, the frame range and the sound, which the model formats do not carry.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from pathlib import Path
 from kmtalk.face.motion import Motion
 
 IMPORTABLE_SUFFIXES = (".glb", ".usd", ".usdc", ".usda", ".abc", ".pc2", ".mdd")
-"""What the script can bring in, best first."""
+"""Suffixes of the formats that the script can import, best first."""
 
-_SCRIPT = '''"""Bring this animation into Blender (4.2 or newer): open in the Text Editor and press Run, or
+_SCRIPT = '''"""Import this animation into Blender 4.2 or newer: open this file in the Text Editor and press Run, or
 
     blender --python {name}
 
-Made by kmtalk. Sets the frame rate, the range and the sound, and imports {model}.
+Written by kmtalk. Sets the frame rate, the frame range and the sound, and imports {model}.
 """
 
 import math
@@ -40,7 +42,7 @@ def model():
     if kind == ".glb":
         before = set(bpy.data.actions)
         bpy.ops.import_scene.gltf(filepath=path)
-        for action in set(bpy.data.actions) - before:  # the importer reckons in whole frames a second
+        for action in set(bpy.data.actions) - before:  # the importer assumes an integer frame rate
             for point in (p for curve in curves(action) for p in curve.keyframe_points):
                 point.co.x = round(point.co.x * FPS / scene.render.fps)
     elif kind.startswith(".usd"):
@@ -69,7 +71,15 @@ scene.frame_set(0)
 
 
 def write_blender_script(path: Path, motion: Motion, model: str, neutral: str = "", sound: str = "") -> None:
-    """Write the script; ``model``, ``neutral`` and ``sound`` are names of files beside it."""
+    """Write the script to `path`.
+
+    Args:
+        path: The script, in the folder of the exported files.
+        motion: The motion; its frame rate and length set the scene.
+        model: Name of the exported model file in the same folder.
+        neutral: Name of the neutral OBJ in the same folder; needed for .pc2 and .mdd.
+        sound: Name of the sound file in the same folder; empty for none.
+    """
     script = _SCRIPT.format(
         name=path.name, model=model, neutral=neutral, sound=sound, fps=motion.fps, frames=len(motion)
     )

@@ -1,4 +1,4 @@
-"""animation.glb: one mesh, the rig's shapes as named morph targets, one animation of their weights."""
+"""animation.glb: one mesh, the rig's shapes as named morph targets, and one animation of their weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import vertex_normals
 
-MIN_OFFSET_MM = 2e-4  # mm: what a shape moves less is left out; of all shapes together it is 0.013 mm at most
-MAX_GLB_BYTES = 2_000_000_000  # of 4 GB that the format can address
+MIN_OFFSET_MM = 2e-4  # mm: smaller offsets of a shape are dropped; summed over all shapes the error is at most 0.013 mm
+MAX_GLB_BYTES = 2_000_000_000  # the format can address 4 GB
 
 
 @dataclass
 class _BinaryChunk:
-    """The binary chunk while it grows, with its views and accessors."""
+    """Builds the binary chunk and adds its buffer views and accessors to `document`."""
 
     document: gl.GLTF2
     data: bytearray = field(default_factory=bytearray)
@@ -40,7 +40,7 @@ class _BinaryChunk:
         component: int,
         target: int | None = None,
         bounds: bool = False,
-        **more: bool,
+        **options: bool,
     ) -> int:
         flat = array.reshape(len(array), -1)
         self.document.accessors.append(
@@ -51,20 +51,20 @@ class _BinaryChunk:
                 type=kind,
                 min=flat.min(0).tolist() if bounds else None,
                 max=flat.max(0).tolist() if bounds else None,
-                **more,
+                **options,
             )
         )
         return len(self.document.accessors) - 1
 
-    def add_sparse_accessor(self, offsets: np.ndarray, least: float = 0.0) -> int:
-        """Offsets (V, 3), of which only those of more than ``least`` are stored."""
-        moved = np.flatnonzero(np.abs(offsets).max(1) > least)
-        short = len(offsets) < 65536
-        if not len(moved):
-            moved = np.array([0])  # a sparse accessor must hold one element
-        stored = offsets[moved].astype(np.float32)
+    def add_sparse_accessor(self, offsets: np.ndarray, threshold: float = 0.0) -> int:
+        """Add offsets (V, 3) as a sparse accessor; only offsets above `threshold` are stored."""
+        stored_indices = np.flatnonzero(np.abs(offsets).max(1) > threshold)
+        use_uint16 = len(offsets) < 65536
+        if not len(stored_indices):
+            stored_indices = np.array([0])  # a sparse accessor must hold one element
+        stored = offsets[stored_indices].astype(np.float32)
         low, high = stored.min(0), stored.max(0)
-        if len(moved) < len(offsets):  # the others are zero
+        if len(stored_indices) < len(offsets):  # the others are zero
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         accessor = gl.Accessor(
             componentType=gl.FLOAT,
@@ -73,10 +73,10 @@ class _BinaryChunk:
             min=low.tolist(),
             max=high.tolist(),
             sparse=gl.Sparse(
-                count=len(moved),
+                count=len(stored_indices),
                 indices=gl.AccessorSparseIndices(
-                    bufferView=self.add_buffer_view(moved.astype(np.uint16 if short else np.uint32)),
-                    componentType=gl.UNSIGNED_SHORT if short else gl.UNSIGNED_INT,
+                    bufferView=self.add_buffer_view(stored_indices.astype(np.uint16 if use_uint16 else np.uint32)),
+                    componentType=gl.UNSIGNED_SHORT if use_uint16 else gl.UNSIGNED_INT,
                 ),
                 values=gl.AccessorSparseValues(bufferView=self.add_buffer_view(stored)),
             ),
@@ -86,18 +86,25 @@ class _BinaryChunk:
 
 
 def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[str, object] | None = None) -> None:
-    """Write a GLB that Blender and three.js open: the rig's shapes, or the user's own where the mesh brought them.
+    """Write a binary glTF with morph targets: the rig's shapes, or the mesh's own shapes where it has some.
 
-    With ``bake`` there is one morph target a frame instead, for programs that know no named shapes: exact, and large.
-    The template's units are kept. Key n stands at n / fps seconds, where frame-based programs show
-    frame n; it is the pose of time (n + 0.5) / fps, the middle of what that frame covers. ``extras`` (words, phones,
-    keys …) go into the animation's extras, for ``kmtalk view``.
+    Keyframe n is stored at n / fps seconds, where frame-based programs show frame n; its pose is that of time
+    (n + 0.5) / fps, the middle of the frame.
+
+    Args:
+        path: The .glb file.
+        motion: The motion, in the template's units.
+        bake: Write one morph target per frame instead of the named shapes: exact, but large.
+        extras: Words, phones and key frames to store in the animation's extras, for `kmtalk view`.
+
+    Raises:
+        InputError: The baked frames exceed the size that a .glb can hold.
     """
     template = motion.rig.template
-    size = len(motion) * (template.vertices.size * 16 // 3 + 8 * len(motion))  # bytes: sparse offsets, and weights
+    size = len(motion) * (template.vertices.size * 16 // 3 + 8 * len(motion))  # bytes: sparse offsets and weights
     if bake and size > MAX_GLB_BYTES:
         raise InputError(
-            f"{path.name}: {len(motion)} baked frames are more than a .glb holds; write .abc or .usd --bake"
+            f"{path.name}: {len(motion)} baked frames do not fit in a .glb; write .abc or .usd with --bake"
         )
     document = gl.GLTF2(
         asset=gl.Asset(version="2.0", generator="kmtalk"),
@@ -109,11 +116,13 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
     if bake:
         names: Sequence[str] = [f"frame{n:05d}" for n in range(len(motion))]
         targets = [
-            buffer.add_sparse_accessor(posed - template.vertices) for chunk in motion.vertex_chunks() for posed in chunk
+            buffer.add_sparse_accessor(positions - template.vertices)
+            for chunk in motion.vertex_chunks()
+            for positions in chunk
         ]
-        played = np.eye(len(motion), dtype=np.float32)
+        target_weights = np.eye(len(motion), dtype=np.float32)
     else:
-        names, shapes, played = motion.rig.morph_targets(motion.weights)
+        names, shapes, target_weights = motion.rig.morph_targets(motion.weights)
         targets = [buffer.add_sparse_accessor(offsets, MIN_OFFSET_MM / template.mm_per_unit) for offsets in shapes]
     vertices = template.vertices.astype(np.float32)
     normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
@@ -133,9 +142,11 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
         material=0,
         targets=[{"POSITION": target} for target in targets],
     )
-    first = played[0].astype(float).tolist()
+    initial_weights = target_weights[0].astype(float).tolist()
     document.meshes.append(
-        gl.Mesh(primitives=[primitive], name=template.name, weights=first, extras={"targetNames": list(names)})
+        gl.Mesh(
+            primitives=[primitive], name=template.name, weights=initial_weights, extras={"targetNames": list(names)}
+        )
     )
     document.materials.append(
         gl.Material(
@@ -145,7 +156,7 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
         )
     )
     times = (np.arange(len(motion)) / motion.fps).astype(np.float32)
-    weights = np.clip(played, 0, 1).astype(np.float32).reshape(-1)
+    weights = np.clip(target_weights, 0, 1).astype(np.float32).reshape(-1)
     sampler = gl.AnimationSampler(
         input=buffer.add_accessor(times, gl.SCALAR, gl.FLOAT, bounds=True),
         output=buffer.add_accessor(weights, gl.SCALAR, gl.FLOAT),
@@ -161,7 +172,13 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
 
 @dataclass(frozen=True)
 class GlbInfo:
-    """What a GLB says of its time: ``frames`` at ``fps`` (30 where it does not say), and kmtalk's ``extras``."""
+    """Timing and extras of a GLB.
+
+    Attributes:
+        fps: Frames per second; 30 where the file does not state it.
+        frames: Number of frames of the first animation.
+        extras: The extras that kmtalk stores with the animation.
+    """
 
     fps: float
     frames: int
@@ -169,13 +186,13 @@ class GlbInfo:
 
 
 def read_glb_info(path: Path) -> GlbInfo:
-    """Read a GLB's clock and extras; raises InputError where the file is none."""
+    """Read the frame rate, length and extras of a GLB; raises InputError for any other file."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the .glb or animation.npz in it")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.read_bytes()[:4] != b"glTF":
-        raise InputError(f"{path}: not a .glb, nor an animation.npz; kmtalk animate writes both")
+        raise InputError(f"{path}: neither a .glb nor an animation.npz; kmtalk animate writes both")
     try:
         document = gl.GLTF2().load_binary(str(path))
         extras = dict(document.animations[0].extras or {}) if document.animations else {}
@@ -185,5 +202,5 @@ def read_glb_info(path: Path) -> GlbInfo:
         if not 0 < fps < 10_000:
             raise ValueError(f"fps {fps}")
     except Exception as error:
-        raise InputError(f"{path}: a damaged .glb ({(str(error).splitlines() or ['?'])[0][:80]})") from None
+        raise InputError(f"{path}: damaged .glb ({(str(error).splitlines() or ['?'])[0][:80]})") from None
     return GlbInfo(fps, round(end * fps) + 1, extras)

@@ -1,4 +1,4 @@
-"""keys.json: the key frames with their poses by shape name, to be edited and completed."""
+"""keys.json: key frames with their poses by shape name, for editing and completion."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames, unknown_shape_message
+from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio
 
@@ -24,32 +25,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Provenance(_Strict):
-    """How a motion was made: what ``KMTalk.animate`` was told, or that it was brought as vertices."""
-
-    motion: Literal["network", "rules", "vertices"] = "network"
-    style: str | int | None = None
-    jaw: float = Field(default=1.0, ge=0, le=3)
-    lips: float = Field(default=1.0, ge=0, le=3)
-    expression: bool = True
-    seed: int = Field(default=0, ge=0)
-    network: str = ""
-    """Beginning of the sha256 of the weights, where they were not those shipped."""
-
-
 class KeyEntry(_Strict):
-    """One key: ``frame`` counts, ``time`` (seconds) is for reading. Shapes that ``weights`` does not name are 0.
-    ``pinned`` is held exactly even where its pose is as it was found."""
+    """One key frame."""
 
-    frame: int = Field(ge=0)
-    time: float | None = None
-    phone: str = "sil"
-    weights: dict[str, Weight] = {}
-    pinned: bool = False
+    frame: int = Field(ge=0, description="Frame index from 0; it decides where the key stands.")
+    time: float | None = Field(default=None, description="(frame + 0.5) / fps in seconds; for reading only.")
+    phone: str = Field(default="sil", description="Phone that begins at the key.")
+    weights: dict[str, Weight] = Field(default={}, description="Weight in [0, 1] by shape name; all others are 0.")
+    pinned: bool = Field(default=False, description="Completion meets the pose exactly even where it was not edited.")
 
 
 Span = tuple[str, Annotated[float, Field(ge=0)], float]
-"""A phone or word with its start and end in seconds."""
+"""Label, start and end in seconds of a phone or word."""
 
 
 _ERROR_TEXT = {
@@ -62,37 +49,38 @@ _ERROR_TEXT = {
 
 
 class KeyFile(_Strict):
-    """The whole file. ``mesh`` and ``sound`` say which they were (``content_digest``), ``found`` which frames were keys when
-    the motion was made."""
+    """Contents of a keys.json."""
 
-    kmtalk: Literal["keys"] = "keys"
-    fps: float = Field(gt=0, lt=10_000)
-    frames: int = Field(ge=1)
-    made: Provenance = Provenance()
-    template: str = ""
-    mesh: str = ""
-    sound: str = ""
-    found: list[int] = []
-    status: str = "given"
-    phones: list[Span] = []
-    words: list[Span] = []
-    unaligned: list[tuple[float, float]] = []
-    keys: list[KeyEntry] = Field(min_length=1)
+    kmtalk: Literal["keys"] = Field(default="keys", description="Marks the kind of the file.")
+    fps: float = Field(gt=0, lt=10_000, description="Frames per second of the clip.")
+    frames: int = Field(ge=1, description="Number of frames of the clip, N.")
+    provenance: Provenance = Field(default=Provenance(), description="How the animation was made.")
+    template: str = Field(default="", description="Name of the mesh.")
+    mesh_digest: str = Field(default="", description="Digest of the mesh's vertices.")
+    audio_digest: str = Field(default="", description="Digest of the sound's samples.")
+    original_frames: list[int] = Field(default=[], description="Frames that were keys before any edit.")
+    alignment_status: str = Field(default="given", description="aligned, given, uniform or silent.")
+    phones: list[Span] = Field(default=[], description="Phones: label, start, end in seconds.")
+    words: list[Span] = Field(default=[], description="Words: text, start, end in seconds.")
+    unaligned: list[tuple[float, float]] = Field(
+        default=[], description="Spans (start, end) in seconds whose phones are unknown."
+    )
+    keys: list[KeyEntry] = Field(min_length=1, description="The key frames.")
 
     @property
     def alignment(self) -> Alignment:
-        """The phones by which the keys were found."""
+        """The alignment whose phone boundaries the keys stand at."""
         return Alignment(
             tuple(Phone(*span) for span in self.phones),
             tuple(Word(*span) for span in self.words),
-            self.status,
+            self.alignment_status,
             aligner="keys.json",
             unaligned=tuple(self.unaligned),
         )
 
 
 def content_digest(values: np.ndarray) -> str:
-    """A name for a mesh's vertices or a sound's samples, by their content at 16 bits."""
+    """Digest of a mesh's vertices or a sound's samples, quantised to 16 bits: 16 hexadecimal digits."""
     whole = np.round(np.asarray(values, np.float64) / max(float(np.abs(values).max(initial=0)), 1e-12) * 30000)
     return hashlib.sha256(whole.astype(np.int16).tobytes()).hexdigest()[:16]
 
@@ -100,8 +88,8 @@ def content_digest(values: np.ndarray) -> str:
 def write_keys(
     path: Path, motion: Motion, keys: KeyMotions, alignment: Alignment, provenance: Provenance, audio: Audio
 ) -> None:
-    """Write every key frame with its time in seconds, its phone and the weights that are not zero; and what
-    ``kmtalk complete`` needs to know of the rest."""
+    """Write every key frame with its time in seconds, phone and non-zero weights, and the fields by which
+    `kmtalk complete` recognises the clip."""
     entries = [
         KeyEntry(
             frame=frame,
@@ -118,25 +106,25 @@ def write_keys(
         "kmtalk": "keys",
         "fps": motion.fps,
         "frames": len(motion),
-        "made": provenance.model_dump(),
+        "provenance": provenance.model_dump(mode="json"),
         "template": motion.rig.template.name,
-        "mesh": content_digest(motion.rig.template.vertices),
-        "sound": content_digest(audio.original),
-        "found": keys.original_frames.tolist(),
-        "status": alignment.status,
+        "mesh_digest": content_digest(motion.rig.template.vertices),
+        "audio_digest": content_digest(audio.original),
+        "original_frames": keys.original_frames.tolist(),
+        "alignment_status": alignment.status,
         "phones": [(p.label, p.start, p.end) for p in alignment.phones],
         "words": [(w.text, w.start, w.end) for w in alignment.words],
         "unaligned": alignment.unaligned,
         "keys": entries,
     }
-    # a line for each key: that is what people look for and change
+    # one line per key, which people edit
     lines = ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in document.pop("keys"))
     head = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in document.items())
     path.write_text(f'{{\n{head},\n "keys": [\n{lines}\n ]\n}}\n', encoding="utf-8")
 
 
 def read_keys(path: Path) -> KeyFile:
-    """Read and check; raises InputError that names the key and what is wrong with it."""
+    """Read and check a keys.json; raises InputError that names the key and its fault."""
     try:
         file = KeyFile.model_validate_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -156,7 +144,7 @@ def read_keys(path: Path) -> KeyFile:
             raise InputError(f"{path}: two keys at frame {entry.frame}; remove one")
         seen.add(entry.frame)
         off = entry.time is not None and abs(entry.time - (entry.frame + 0.5) / file.fps) > 0.51 / file.fps
-        if off and entry.frame in file.found:  # else the frame was changed and the time left as it was: a key moved
+        if off and entry.frame in file.original_frames:  # a moved key may keep its old time
             raise InputError(
                 f"{path}: key at frame {entry.frame}: its time {entry.time:g} s is another frame's; to move a key "
                 "change its frame (the time may stay, or go), and leave fps as it is"
@@ -176,8 +164,8 @@ def _check_spans(path: Path, file: KeyFile) -> None:
                     f"{path}: {kind}: {label} from {start:g} to {end:g} s runs backwards, overlaps or ends late"
                 )
             last = end
-    if any(not 0 <= frame < file.frames for frame in file.found):
-        raise InputError(f"{path}: found: the clip has frames 0 to {file.frames - 1}")
+    if any(not 0 <= frame < file.frames for frame in file.original_frames):
+        raise InputError(f"{path}: original_frames: the clip has frames 0 to {file.frames - 1}")
 
 
 def _describe_location(path: Path, where: Sequence[int | str]) -> str:
@@ -192,13 +180,13 @@ def _describe_location(path: Path, where: Sequence[int | str]) -> str:
 
 
 def apply_key_edits(file: KeyFile, path: Path, motion: Motion) -> KeyMotions:
-    """The file's keys over the motion ``motion`` that it was made of: those that differ from it are pinned. Raises
-    InputError for shapes that the rig lacks."""
-    found = np.unique(file.found) if file.found else None
-    keys, index = (
-        KeyMotions(locate_key_frames(file.alignment, len(motion), motion.fps), motion, found),
-        motion.rig.index,
-    )
+    """The file's keys on the motion that it was written for; keys that differ from the motion are pinned.
+
+    Raises InputError for shapes that the rig lacks.
+    """
+    original = np.unique(file.original_frames) if file.original_frames else None
+    keys = KeyMotions(locate_key_frames(file.alignment, len(motion), motion.fps), motion, original)
+    index = motion.rig.index
     for frame in set(keys.frames[1:-1].tolist()) - {entry.frame for entry in file.keys}:
         keys.remove(frame)
     for entry in file.keys:
@@ -207,7 +195,7 @@ def apply_key_edits(file: KeyFile, path: Path, motion: Motion) -> KeyMotions:
             if name not in index:
                 raise InputError(f"{path}: key at frame {entry.frame}: {unknown_shape_message(name, index)}")
             pose[index[name]] = weight
-        was = motion.weights[entry.frame]
-        differs = bool(np.abs(pose - was).max() > POSE_TOLERANCE)
-        keys.set_pose(entry.frame, entry.phone, pose if differs else was, entry.pinned or differs)
+        unedited = motion.weights[entry.frame]
+        differs = bool(np.abs(pose - unedited).max() > POSE_TOLERANCE)
+        keys.set_pose(entry.frame, entry.phone, pose if differs else unedited, entry.pinned or differs)
     return keys

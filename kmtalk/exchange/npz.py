@@ -1,4 +1,4 @@
-"""animation.npz: a whole animation as arrays, which numpy reads without pickle and ``read_npz`` takes back."""
+"""animation.npz: a whole animation as arrays that numpy reads without pickle."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.exchange.keys_json import Provenance
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
 from kmtalk.keys import KeyFrames, KeyMotions
+from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio, audio_from_samples
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class AnimationArchive:
-    """What an animation.npz holds."""
+    """Contents of an animation.npz."""
 
     motion: Motion
     alignment: Alignment
@@ -41,23 +41,28 @@ def write_npz(
     provenance: Provenance,
     float16: bool = False,
 ) -> None:
-    """Write an uncompressed npz that numpy opens without pickle.
+    """Write an uncompressed npz. Memory does not grow with the clip's length.
 
-    ``vertices`` (N, V, 3) float32 in the template's units and order; ``faces`` (F, 3); ``fps``;
-    ``weights`` (N, R), ``names`` (R,); ``key_frames``, ``key_labels``, ``key_pinned`` (m,); ``phones`` (P,),
-    ``phone_times`` (P, 2) seconds, ``words``, ``word_times``; ``landmark_names`` (L,), ``landmark_vertices`` (L,);
-    ``sound`` (S, C), ``sound_rate`` Hz; the rig (face.rigarrays: ``template`` (V, 3), ``offsets`` …). Memory does
-    not grow with length. With ``float16`` the motion is ``vertex_offsets`` (N, V, 3) float16 from ``template``
-    instead of ``vertices``: half the size, within a 2,000th of each vertex's motion.
+    The documentation's page on file formats lists every array.
+
+    Args:
+        path: File to write.
+        motion: Weights (N, R) of the rig's shapes.
+        keys: The m key motions.
+        alignment: The P phones and the words.
+        audio: The sound.
+        provenance: How the animation was made.
+        float16: Write `vertex_offsets` (N, V, 3) float16 from the neutral instead of `vertices` float32: half the
+            size, accurate to a 2,000th of each vertex's motion.
     """
     template = motion.rig.template
-    facts = {
+    metadata = {
         "version": VERSION,
-        "status": alignment.status,
-        "score": alignment.score,
+        "alignment_status": alignment.status,
+        "alignment_score": alignment.score,
         "aligner": alignment.aligner,
-        "source": audio.source,
-        "made": provenance.model_dump(),
+        "audio_source": audio.source,
+        "provenance": provenance.model_dump(mode="json"),
     }
     arrays: Mapping[str, np.ndarray] = rig_to_arrays(motion.rig) | {
         "faces": template.faces.astype(np.int32),
@@ -67,7 +72,7 @@ def write_npz(
         "key_labels": np.array(keys.labels, np.str_),
         "key_poses": keys.poses,
         "key_pinned": keys.pinned,
-        "key_found": keys.original_frames,
+        "key_original_frames": keys.original_frames,
         "phones": np.array([p.label for p in alignment.phones], np.str_),
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
         "words": np.array([w.text for w in alignment.words], np.str_),
@@ -75,9 +80,9 @@ def write_npz(
         "unaligned": np.array(alignment.unaligned, np.float64).reshape(-1, 2),
         "landmark_names": np.array(list(template.landmarks), np.str_),
         "landmark_vertices": np.array(list(template.landmarks.values()), np.int64),
-        "sound": _to_int16_if_exact(audio.original),
-        "sound_rate": np.array(audio.original_rate, np.int64),
-        "facts": np.array(json.dumps(facts)),
+        "audio": _to_int16_if_exact(audio.original),
+        "audio_rate": np.array(audio.original_rate, np.int64),
+        "metadata": np.array(json.dumps(metadata)),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         name, kind = ("vertex_offsets", "<f2") if float16 else ("vertices", "<f4")
@@ -102,35 +107,35 @@ def read_npz(path: Path) -> AnimationArchive:
         raise InputError(f"{path}: not an animation.npz; kmtalk animate writes one")
     try:
         with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files if name not in ("vertices", "vertex_offsets")}
-        if "key_poses" not in held:
+            arrays = {name: file[name] for name in file.files if name not in ("vertices", "vertex_offsets")}
+        if "key_poses" not in arrays:
             raise ValueError("no key frames")
-        facts = json.loads(str(held["facts"]))
-        if facts["version"] != VERSION:
+        metadata = json.loads(str(arrays["metadata"]))
+        if metadata["version"] != VERSION:
             raise ValueError("made by another version of kmtalk")
-        rig, weights = rig_from_arrays(held), held["weights"].astype(np.float32)
+        rig, weights = rig_from_arrays(arrays), arrays["weights"].astype(np.float32)
         if weights.shape[1:] != (len(rig.names),) or not len(weights) or not np.isfinite(weights).all():
             raise ValueError("its weights are not its rig's")
-        motion = Motion(rig, weights, float(held["fps"]))
+        motion = Motion(rig, weights, float(arrays["fps"]))
         alignment = Alignment(
-            tuple(Phone(str(n), float(a), float(b)) for n, (a, b) in _spans(held["phones"], held["phone_times"])),
-            tuple(Word(str(n), float(a), float(b)) for n, (a, b) in _spans(held["words"], held["word_times"])),
-            facts["status"],
-            facts["score"],
-            facts["aligner"],
-            tuple((float(a), float(b)) for a, b in held["unaligned"]),
+            tuple(Phone(*span) for span in _spans(arrays["phones"], arrays["phone_times"])),
+            tuple(Word(*span) for span in _spans(arrays["words"], arrays["word_times"])),
+            metadata["alignment_status"],
+            metadata["alignment_score"],
+            metadata["aligner"],
+            tuple((float(start), float(end)) for start, end in arrays["unaligned"]),
         )
-        located = KeyFrames(held["key_frames"], tuple(held["key_labels"].tolist()), motion.fps)
-        _check(held, motion, alignment)
-        keys = KeyMotions(located, motion, held["key_found"])
+        key_frames = KeyFrames(arrays["key_frames"], tuple(arrays["key_labels"].tolist()), motion.fps)
+        _check(arrays, motion, alignment)
+        keys = KeyMotions(key_frames, motion, arrays["key_original_frames"])
         for frame, label, pose, pinned in zip(
-            located.frames.tolist(), located.labels, held["key_poses"], held["key_pinned"], strict=True
+            key_frames.frames.tolist(), key_frames.labels, arrays["key_poses"], arrays["key_pinned"], strict=True
         ):
             keys.set_pose(frame, label, pose, bool(pinned))
-        sound = held["sound"]
-        samples = sound / np.float32(32768) if sound.dtype == np.int16 else sound
-        audio = audio_from_samples(samples, int(held["sound_rate"]), str(facts["source"]))
-        return AnimationArchive(motion, alignment, keys, audio, Provenance(**facts["made"]))
+        samples = arrays["audio"]
+        samples = samples / np.float32(32768) if samples.dtype == np.int16 else samples
+        audio = audio_from_samples(samples, int(arrays["audio_rate"]), str(metadata["audio_source"]))
+        return AnimationArchive(motion, alignment, keys, audio, Provenance(**metadata["provenance"]))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -138,30 +143,30 @@ def read_npz(path: Path) -> AnimationArchive:
         ) from None
 
 
-def _check(held: Mapping[str, np.ndarray], motion: Motion, alignment: Alignment) -> None:
+def _check(arrays: Mapping[str, np.ndarray], motion: Motion, alignment: Alignment) -> None:
     """Raise ValueError where the arrays contradict one another."""
-    last, frames = len(motion) - 1, held["key_frames"]
+    last, frames = len(motion) - 1, arrays["key_frames"]
     spans = [(s.start, s.end) for group in (alignment.phones, alignment.words) for s in group]
     times = np.array([*spans, *alignment.unaligned], np.float64).reshape(-1, 2)
-    every = np.concatenate([frames, held["key_found"]])
-    sound = (
+    all_frames = np.concatenate([frames, arrays["key_original_frames"]])
+    consistent = (
         0 < motion.fps < 10_000
         and motion.weights.min() >= 0
         and motion.weights.max() <= 1
         and np.isfinite(times).all()
         and (times[:, 0] < times[:, 1]).all()
-        and every.dtype.kind in "iu"
-        and every.min() >= 0
-        and every.max() <= last
+        and all_frames.dtype.kind in "iu"
+        and all_frames.min() >= 0
+        and all_frames.max() <= last
         and {0, last} <= set(frames.tolist())
         and (np.diff(frames) > 0).all()
-        and held["key_poses"].shape == (len(frames), motion.weights.shape[1])
-        and bool(((held["key_poses"] >= 0) & (held["key_poses"] <= 1)).all())
-        and held["sound"].ndim == 2
-        and held["sound_rate"] > 0
+        and arrays["key_poses"].shape == (len(frames), motion.weights.shape[1])
+        and bool(((arrays["key_poses"] >= 0) & (arrays["key_poses"] <= 1)).all())
+        and arrays["audio"].ndim == 2
+        and arrays["audio_rate"] > 0
     )
-    if not sound:
-        raise ValueError("its parts contradict one another")
+    if not consistent:
+        raise ValueError("its arrays contradict one another")
 
 
 def _to_int16_if_exact(samples: np.ndarray) -> np.ndarray:
@@ -171,5 +176,5 @@ def _to_int16_if_exact(samples: np.ndarray) -> np.ndarray:
     return whole.astype(np.int16) if fits else samples
 
 
-def _spans(names: np.ndarray, times: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return list(zip(names.tolist(), times, strict=True))
+def _spans(names: np.ndarray, times: np.ndarray) -> list[tuple[str, float, float]]:
+    return [(str(name), float(start), float(end)) for name, (start, end) in zip(names.tolist(), times, strict=True)]

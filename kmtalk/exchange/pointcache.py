@@ -1,5 +1,7 @@
-"""Vertex caches: PC2 (3ds Max, Blender), MDD (LightWave, Maya, Blender), OBJ sequences. Each goes with the neutral
-mesh as OBJ, in the same vertex order."""
+"""Point caches: PC2 (3ds Max, Blender), MDD (LightWave, Maya, Blender) and OBJ sequences.
+
+PC2 and MDD hold positions only; each is written with the neutral mesh as OBJ, in the same vertex order.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from kmtalk.face.template import write_obj
 
 
 def write_pc2(path: Path, motion: Motion) -> None:
-    """Write PC2 version 1: little-endian float32, one sample a frame, sample n on frame n."""
+    """Write PC2 version 1: little-endian float32 positions, one sample per frame, sample n on frame n."""
     with path.open("wb") as file:
         vertices = len(motion.rig.template.vertices)
         file.write(struct.pack("<12siiffi", b"POINTCACHE2\0", 1, vertices, 0.0, 1.0, len(motion)))
@@ -24,7 +26,7 @@ def write_pc2(path: Path, motion: Motion) -> None:
 
 
 def write_mdd(path: Path, motion: Motion) -> None:
-    """Write MDD: big-endian, the times n / fps in seconds, then float32 positions by frame."""
+    """Write MDD: big-endian, the times n / fps in seconds, then float32 positions per frame."""
     with path.open("wb") as file:
         file.write(struct.pack(">ii", len(motion), len(motion.rig.template.vertices)))
         file.write((np.arange(len(motion)) / motion.fps).astype(">f4").tobytes())
@@ -33,20 +35,24 @@ def write_mdd(path: Path, motion: Motion) -> None:
 
 
 def write_neutral_obj(path: Path, motion: Motion) -> None:
-    """Write the mesh that a cache moves."""
+    """Write the neutral mesh that a point cache deforms, as OBJ."""
     write_obj(path, motion.rig.template, comment="neutral; kmtalk")
 
 
 def sequence_path(path: Path, frame: int) -> Path:
-    """ "face.####.obj" and 7 → "face.0007.obj"; raises InputError where the name has no ####."""
-    marks = re.search(r"#+", path.name)
-    if marks is None:
-        raise InputError(f"{path}: an OBJ sequence is named with #### for the frame, as {path.stem}.####.obj")
-    return path.with_name(f"{path.name[: marks.start()]}{frame:0{len(marks[0])}d}{path.name[marks.end() :]}")
+    """Insert a frame number: face.####.obj and 7 give face.0007.obj. Raises InputError for a name without #."""
+    placeholder = re.search(r"#+", path.name)
+    if placeholder is None:
+        raise InputError(
+            f"{path}: the name of an OBJ sequence needs #### for the frame number, such as {path.stem}.####.obj"
+        )
+    return path.with_name(
+        f"{path.name[: placeholder.start()]}{frame:0{len(placeholder[0])}d}{path.name[placeholder.end() :]}"
+    )
 
 
 def write_obj_sequence(path: Path, motion: Motion) -> None:
-    """Write one OBJ a frame, from 0, into the folder of ``path``, whose name holds ####."""
+    """Write one OBJ per frame, numbered from 0; the name of `path` contains #### for the frame number."""
     template, frame = motion.rig.template, 0
     lines = "".join(f"f {a} {b} {c}\n" for a, b, c in template.faces + 1)
     for chunk in motion.vertex_chunks():

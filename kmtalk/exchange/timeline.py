@@ -1,4 +1,4 @@
-"""What lies along a clip's time, as JSON: words, phones, key frames and the lips' opening, for pages and extras."""
+"""Timeline of a clip as JSON data: words, phones, key frames and lip aperture, for the web page and GLB extras."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from kmtalk.speech.alignment import Alignment
 
 
 def lip_aperture(motion: Motion) -> np.ndarray:
-    """Distance of the middle of the inner lips (N,) in mm, by the convention of ``Template.mm_per_unit``."""
-    t = motion.rig.template
-    pair = [t.landmarks["lip_inner_upper"], t.landmarks["lip_inner_lower"]]
+    """Distance (N,) in mm between the midpoints of the inner lips per frame, scaled by `Template.mm_per_unit`."""
+    template = motion.rig.template
+    pair = [template.landmarks["lip_inner_upper"], template.landmarks["lip_inner_lower"]]
     _, offsets, weights = motion.rig.morph_targets(motion.weights)
-    out = np.empty(len(motion))
+    aperture = np.empty(len(motion))
     for start in range(0, len(motion), FRAMES_PER_CHUNK):
-        part = slice(start, start + FRAMES_PER_CHUNK)
-        lips = t.vertices[pair] + np.einsum("nr,rvx->nvx", weights[part], offsets[:, pair])
-        out[part] = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1)
-    return out * t.mm_per_unit
+        chunk = slice(start, start + FRAMES_PER_CHUNK)
+        lips = template.vertices[pair] + np.einsum("nr,rvx->nvx", weights[chunk], offsets[:, pair])
+        aperture[chunk] = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=1)
+    return aperture * template.mm_per_unit
 
 
 def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions) -> dict[str, object]:
-    """``words`` and ``phones`` [label, start, end] in seconds, ``keys`` [frame, label, pinned], ``lip_aperture`` in mm by
-    frame."""
+    """Timeline of a clip as JSON-serialisable data.
+
+    Returns:
+        A dict with `words` and `phones` as [label, start, end] in seconds, `keys` as [frame, label, pinned], and
+        `aperture`, the lip aperture in mm per frame.
+    """
     return {
         "words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in alignment.words],
         "phones": [[p.label, round(p.start, 4), round(p.end, 4)] for p in alignment.phones],

@@ -1,4 +1,4 @@
-"""animation.usd: one mesh with its vertices by frame, or with blend shapes and their weights."""
+"""animation.usd: one mesh with blend shapes and their weights, or with vertex positions per frame."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from kmtalk.face.template import vertex_normals
 
 
 def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
-    """Write USD (binary or text, by suffix) with y up, timeCodesPerSecond and framesPerSecond of ``motion``.
+    """Write USD, binary or text by the suffix, y up; time code n is frame n.
 
-    Time code n is frame n. Blend shapes go through UsdSkel, as named as the rig's (or the user's own), with the
-    weights as animation; with ``bake`` the points themselves are sampled, which every program reads. Units are the
-    template's, metersPerUnit from its landmarks. Raises InputError where usd-core is missing.
+    Positions are in the template's units; metersPerUnit is estimated from the template's landmarks.
+
+    Args:
+        path: The .usd, .usdc or .usda file.
+        motion: The motion; its frame rate sets timeCodesPerSecond and framesPerSecond.
+        bake: Write point positions per frame, which every program reads, instead of UsdSkel blend shapes (the
+            rig's, or the mesh's own) with animated weights.
+
+    Raises:
+        InputError: usd-core is not installed.
     """
     try:
         from pxr import Gf, Usd, UsdGeom, Vt
     except ImportError:
-        raise InputError(f"{path.name}: USD needs usd-core: pip install 'kmtalk[usd]'") from None
+        raise InputError(f"{path.name}: USD needs usd-core; pip install 'kmtalk[usd]'") from None
 
     template = motion.rig.template
     stage = Usd.Stage.CreateNew(str(path))
@@ -55,7 +62,7 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
         colors.Set(points((template.colors / 255.0) ** 2.2))
     low, high = neutral.min(0), neutral.max(0)
     if bake:
-        mesh.GetNormalsAttr().Clear()  # of the neutral: programs reckon those of each frame
+        mesh.GetNormalsAttr().Clear()  # they are those of the neutral; programs compute normals per frame
         frame = 0
         for chunk in motion.vertex_chunks():
             low, high = np.minimum(low, chunk.min((0, 1))), np.maximum(high, chunk.max((0, 1)))
@@ -79,10 +86,10 @@ def _define_root(stage: Any, name: str, bake: bool) -> Any:
 
 
 def _bind_blend_shapes(stage: Any, name: str, mesh: Any, motion: Motion, points: Callable[[np.ndarray], Any]) -> None:
-    """Blend shapes bound through a skeleton of one joint, which importers ask for."""
+    """Add the blend shapes and bind them through a skeleton with one joint, which importers require."""
     from pxr import Gf, Sdf, UsdSkel, Vt
 
-    names, shapes, played = motion.rig.morph_targets(motion.weights)
+    names, shapes, target_weights = motion.rig.morph_targets(motion.weights)
     tokens = _unique_prim_names(names)
     skeleton = UsdSkel.Skeleton.Define(stage, f"/{name}/skeleton")
     skeleton.CreateJointsAttr(["root"])
@@ -92,7 +99,7 @@ def _bind_blend_shapes(stage: Any, name: str, mesh: Any, motion: Motion, points:
     animation = UsdSkel.Animation.Define(stage, f"/{name}/skeleton/animation")
     animation.CreateBlendShapesAttr(tokens)
     weights = animation.CreateBlendShapeWeightsAttr()
-    for frame, row in enumerate(np.clip(played, 0, 1).astype(np.float32)):
+    for frame, row in enumerate(np.clip(target_weights, 0, 1).astype(np.float32)):
         weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(row)), frame)
     UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
     binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
@@ -107,30 +114,30 @@ def _bind_blend_shapes(stage: Any, name: str, mesh: Any, motion: Motion, points:
     paths = []
     for token, offsets in zip(tokens, shapes, strict=True):
         shape = UsdSkel.BlendShape.Define(stage, f"/{name}/mesh/{token}")
-        moved = np.flatnonzero(np.abs(offsets).max(1) > 0)
-        shape.CreateOffsetsAttr(points(offsets[moved]))
-        shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(moved, np.int32)))
+        moved_indices = np.flatnonzero(np.abs(offsets).max(1) > 0)
+        shape.CreateOffsetsAttr(points(offsets[moved_indices]))
+        shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(moved_indices, np.int32)))
         paths.append(Sdf.Path(f"/{name}/mesh/{token}"))
     binding.CreateBlendShapeTargetsRel().SetTargets(paths)
 
 
 def _meters_per_unit(estimate: float) -> float:
-    """Metres in a unit: the usual one that a face of about human size speaks for, else the estimate itself."""
-    usual = min((1.0, 0.1, 0.01, 0.001, 0.0254, 0.3048), key=lambda unit: abs(np.log(unit / estimate)))
-    return usual if abs(np.log(usual / estimate)) < np.log(1.35) else estimate
+    """Metres per unit: the common unit nearest to `estimate` if within 35 %, else `estimate` itself."""
+    common = min((1.0, 0.1, 0.01, 0.001, 0.0254, 0.3048), key=lambda unit: abs(np.log(unit / estimate)))
+    return common if abs(np.log(common / estimate)) < np.log(1.35) else estimate
 
 
 def _prim_name(name: str) -> str:
-    word = re.sub(r"[^A-Za-z0-9_]", "_", name) or "face"
-    return word if not word[0].isdigit() else f"_{word}"
+    identifier = re.sub(r"[^A-Za-z0-9_]", "_", name) or "face"
+    return identifier if not identifier[0].isdigit() else f"_{identifier}"
 
 
 def _unique_prim_names(names: Sequence[str]) -> list[str]:
-    """USD's own names of the shapes, each once."""
-    out: list[str] = []
+    """Valid USD prim names for the shapes, made unique by a numeric suffix."""
+    unique: list[str] = []
     for name in names:
-        word, n = _prim_name(name), 2
-        while word in out:
-            word, n = f"{_prim_name(name)}_{n}", n + 1
-        out.append(word)
-    return out
+        prim_name, n = _prim_name(name), 2
+        while prim_name in unique:
+            prim_name, n = f"{_prim_name(name)}_{n}", n + 1
+        unique.append(prim_name)
+    return unique

@@ -1,4 +1,4 @@
-"""Motion that other systems leave as .npy: vertices by frame, on the same mesh."""
+"""Vertex motion that other systems write as .npy: vertices per frame, on the template's mesh."""
 
 from __future__ import annotations
 
@@ -15,50 +15,65 @@ COMMON_FRAME_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
 
 @dataclass(frozen=True)
 class VertexMotion:
-    """``offsets`` (N, V, 3) from the neutral in the template's units, at ``fps``."""
+    """Vertex offsets of another system.
+
+    Attributes:
+        offsets: Offsets from the neutral (N, V, 3) float32, in the template's units.
+        fps: Frames per second.
+    """
 
     offsets: np.ndarray
     fps: float
 
     def interpolate(self, times: np.ndarray) -> np.ndarray:
-        """Offsets (M, V, 3) at times (M,) s, between frames by straight lines."""
-        place = np.clip(times * self.fps - 0.5, 0, len(self.offsets) - 1)
-        low = np.floor(place).astype(int)
+        """Offsets (M, V, 3) at `times` (M,) in seconds, linearly interpolated between frames."""
+        position = np.clip(times * self.fps - 0.5, 0, len(self.offsets) - 1)
+        low = np.floor(position).astype(int)
         high = np.minimum(low + 1, len(self.offsets) - 1)
-        share = (place - low)[:, None, None]
-        out: np.ndarray = (1 - share) * self.offsets[low] + share * self.offsets[high]
-        return out
+        fraction = (position - low)[:, None, None]
+        offsets: np.ndarray = (1 - fraction) * self.offsets[low] + fraction * self.offsets[high]
+        return offsets
 
 
 def read_vertex_motion(path: Path, template: Template, duration: float, fps: float | None) -> VertexMotion:
-    """Read (N, V, 3) or (N, 3V), positions or offsets from the neutral, whichever they lie nearer to.
+    """Read vertex motion of shape (N, V, 3) or (N, 3V) from a .npy file.
 
-    Without ``fps`` the rate of RATES is taken that fits ``duration`` s of sound within 2 %. Raises InputError for
-    another mesh, a rate that fits none, or numbers that are not finite.
+    The values are taken as positions if their mean over frames is nearer to the neutral than to zero, else as offsets
+    from the neutral.
+
+    Args:
+        path: The .npy file.
+        template: The mesh of the motion; V vertices in its order.
+        duration: Length of the sound in seconds.
+        fps: Frames per second; None chooses the rate of `COMMON_FRAME_RATES` that fits `duration` best.
+
+    Raises:
+        InputError: The file is missing or no .npy of numbers, belongs to another mesh, holds numbers that are not
+            finite, or its length differs from `duration` by more than 2 % and one frame.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        held = np.load(path, allow_pickle=False)
-        if not isinstance(held, np.ndarray) or held.dtype.kind != "f":
-            raise ValueError("no array of numbers")
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            raise ValueError("not an array of floating-point numbers")
     except Exception as error:
-        raise InputError(f"{path}: not a .npy of vertices by frame ({str(error)[:80]})") from None
+        raise InputError(f"{path}: not a .npy of vertices per frame ({str(error)[:80]})") from None
     count = len(template.vertices)
-    if held.ndim not in (2, 3) or not len(held) or held[0].size != 3 * count:
+    if array.ndim not in (2, 3) or not len(array) or array[0].size != 3 * count:
         raise InputError(
-            f"{path}: holds {held.shape}; {template.display_name} wants (N, {count}, 3), in its vertex order"
+            f"{path}: has shape {array.shape}; {template.display_name} needs (N, {count}, 3), in its vertex order"
         )
-    values = held.reshape(len(held), count, 3)
+    values = array.reshape(len(array), count, 3)
     if not np.isfinite(values).all():
-        raise InputError(f"{path}: holds numbers that are not finite")
+        raise InputError(f"{path}: contains numbers that are not finite")
     mean = values.mean(0)
     if np.linalg.norm(mean - template.vertices) < np.linalg.norm(mean):
         values = values - template.vertices
     if fps is not None and not 0 < fps < 10_000:
-        raise InputError(f"--motion-fps {fps:g}: must be more than 0")
-    rate = min(COMMON_FRAME_RATES, key=lambda r: abs(len(held) / r - duration)) if fps is None else fps
-    if abs(len(held) / rate - duration) > 0.02 * duration + 1 / rate:
-        remedy = "give --motion-fps" if fps is None else f"they last {len(held) / rate:.2f} s at {rate:g} fps"
-        raise InputError(f"{path}: {len(held)} frames for {duration:.2f} s of sound: {remedy}")
+        raise InputError(f"--motion-fps {fps:g}: must be above 0 and below 10000")
+    rate = min(COMMON_FRAME_RATES, key=lambda r: abs(len(array) / r - duration)) if fps is None else fps
+    if abs(len(array) / rate - duration) > 0.02 * duration + 1 / rate:
+        remedy = "pass --motion-fps" if fps is None else f"they last {len(array) / rate:.2f} s at {rate:g} fps"
+        raise InputError(f"{path}: {len(array)} frames for {duration:.2f} s of sound: {remedy}")
     return VertexMotion(values.astype(np.float32), float(rate))

@@ -1,4 +1,4 @@
-"""Viseme cues from the alignment, for engines and sprites that show mouths by name: OVR's 15, Rhubarb's letters."""
+"""Viseme cues from the alignment: the 15 visemes of OVR LipSync and the mouth letters of Rhubarb Lip Sync."""
 
 from __future__ import annotations
 
@@ -34,53 +34,66 @@ _RHUBARB = {
     "G": "F V",
     "H": "L",
 }
-OVR_SILENCE, RHUBARB_SILENCE = "sil", "X"
+OVR_SILENCE, RHUBARB_SILENCE = "sil", "X"  # the cues for silence
 
 
 def _by_phone(table: dict[str, str]) -> dict[str, str]:
+    """Invert a table: cue by phone."""
     return {phone: cue for cue, phones in table.items() for phone in phones.split()}
 
 
 def visemes_from_phones(
     alignment: Alignment, duration: float, table: dict[str, str], silence: str
 ) -> list[tuple[float, float, str]]:
-    """(start, end, name) in seconds without gaps from 0 to ``duration``; neighbours of one name are one cue."""
-    known = _by_phone(table)
-    out: list[tuple[float, float, str]] = []
+    """Convert phones to viseme cues that cover the clip without gaps.
 
-    def show(name: str, end: float) -> None:
-        start = out[-1][1] if out else 0.0
-        if end - start < 1e-3:  # no eye sees it
+    Equal neighbouring cues are merged; cues shorter than 1 ms are dropped.
+
+    Args:
+        alignment: The phones.
+        duration: Length of the clip in seconds.
+        table: The phones of each cue, separated by spaces.
+        silence: The cue for silence.
+
+    Returns:
+        Cues (start, end, name) in seconds, from 0 to `duration`.
+    """
+    cue_of = _by_phone(table)
+    cues: list[tuple[float, float, str]] = []
+
+    def add(name: str, end: float) -> None:
+        start = cues[-1][1] if cues else 0.0
+        if end - start < 1e-3:  # shorter than 1 ms: not visible
             return
-        if out and out[-1][2] == name:
-            out[-1] = (out[-1][0], end, name)
+        if cues and cues[-1][2] == name:
+            cues[-1] = (cues[-1][0], end, name)
         else:
-            out.append((start, end, name))
+            cues.append((start, end, name))
 
     for phone in alignment.phones:
-        show(silence, min(phone.start, duration))
-        show(known[canonical_phone(phone.label)], min(phone.end, duration))
-    show(silence, duration)
-    return out
+        add(silence, min(phone.start, duration))
+        add(cue_of[canonical_phone(phone.label)], min(phone.end, duration))
+    add(silence, duration)
+    return cues
 
 
 def write_ovr(path: Path, alignment: Alignment, duration: float) -> None:
-    """Write JSON: ``visemes`` of OVR LipSync with ``start`` and ``end`` in seconds."""
-    found = visemes_from_phones(alignment, duration, _OVR, OVR_SILENCE)
-    entries = [{"start": round(a, 3), "end": round(b, 3), "viseme": name} for a, b, name in found]
+    """Write the visemes of OVR LipSync as JSON: `visemes` with `start` and `end` in seconds."""
+    cues = visemes_from_phones(alignment, duration, _OVR, OVR_SILENCE)
+    entries = [{"start": round(a, 3), "end": round(b, 3), "viseme": name} for a, b, name in cues]
     path.write_text(json.dumps({"duration": round(duration, 3), "visemes": entries}, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rhubarb_json(path: Path, alignment: Alignment, duration: float) -> None:
-    """Write JSON as Rhubarb Lip Sync does: ``metadata`` and ``mouthCues``, A to H and X."""
-    found = visemes_from_phones(alignment, duration, _RHUBARB, RHUBARB_SILENCE)
-    entries = [{"start": round(a, 2), "end": round(b, 2), "value": name} for a, b, name in found]
+    """Write mouth cues in the JSON format of Rhubarb Lip Sync: `metadata` and `mouthCues`, A to H and X."""
+    cues = visemes_from_phones(alignment, duration, _RHUBARB, RHUBARB_SILENCE)
+    entries = [{"start": round(a, 2), "end": round(b, 2), "value": name} for a, b, name in cues]
     document = {"metadata": {"soundFile": "speech.wav", "duration": round(duration, 2)}, "mouthCues": entries}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def write_rhubarb_tsv(path: Path, alignment: Alignment, duration: float) -> None:
-    """Write TSV as Rhubarb does: seconds and letter where each cue begins, closed by X at the end."""
-    found = visemes_from_phones(alignment, duration, _RHUBARB, RHUBARB_SILENCE)
-    lines = [f"{a:.2f}\t{name}" for a, _, name in found] + [f"{duration:.2f}\t{RHUBARB_SILENCE}"]
+    """Write mouth cues in the TSV format of Rhubarb: start in seconds and letter of each cue, and a final X."""
+    cues = visemes_from_phones(alignment, duration, _RHUBARB, RHUBARB_SILENCE)
+    lines = [f"{a:.2f}\t{name}" for a, _, name in cues] + [f"{duration:.2f}\t{RHUBARB_SILENCE}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

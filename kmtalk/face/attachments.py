@@ -1,4 +1,4 @@
-"""What is not skin: teeth and tongue that ride on the jaw, eyes that turn, lashes and hair that are carried."""
+"""Parts of a head that are not skin: teeth, tongue, eyes, lashes, hair; classify them and give them blendshapes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kmtalk.face.registration import SimilarityTransform
 from kmtalk.face.rig import HEAD_NAMES
 from kmtalk.face.source_head import SourceHead
 
+# "carried" follows the skin that it grows from (lashes, hair); "apart" only turns with the head
 PART_KINDS = ("eye_left", "eye_right", "upper_teeth", "lower_teeth", "tongue", "inner_mouth", "carried", "apart")
 PART_NAME_PATTERNS = {
     "tongue": r"tongue|zunge|langue",
@@ -22,18 +23,26 @@ PART_NAME_PATTERNS = {
     "lower_teeth": r"(lower|bottom).*(teeth|tooth|gum|dent)|(teeth|tooth|gum|dent).*(lower|bottom|_l\b|low\b|down\b)",
     "carried": r"lash|brow|beard|mustache|moustache|stubble|tear|occlusion|caruncle",
 }
-"""What files call their parts, where they call them anything."""
+"""Part kind → regular expression for the object names that files use."""
 
-MIN_DEPTH_BEHIND_LIPS = (
-    0.002  # metres behind where the lips meet: what is nearer to the front, such as a moustache, is not in the mouth
-)
+# metres; pieces whose centre is less far behind the lip contact, such as a moustache, are not in the mouth
+MIN_DEPTH_BEHIND_LIPS = 0.002
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight", "mouthClose")
 
 
 @dataclass(frozen=True)
 class MouthFrame:
-    """Target points as the atlas would have them: its similarity undone, then the mouth laid on the
-    atlas's and scaled to its width."""
+    """Map between the target and the source head's mouth.
+
+    Target points are brought into the source head's axes and units by the inverse similarity; then the mouth
+    centre is moved to the source's and the mouth is scaled to the source's width.
+
+    Attributes:
+        similarity: Maps source points to target points.
+        mouth: Centre (3,) of the target's mouth, in the source head's axes and metres.
+        own_mouth: Centre (3,) of the source head's mouth, metres.
+        width_ratio: Width of the target's mouth, after the inverse similarity, divided by the source's.
+    """
 
     similarity: SimilarityTransform
     mouth: np.ndarray
@@ -41,100 +50,134 @@ class MouthFrame:
     width_ratio: float
 
     def to_source(self, points: np.ndarray) -> np.ndarray:
-        out: np.ndarray = (self.similarity.inverse(points) - self.mouth) / self.width_ratio + self.own_mouth
-        return out
+        """Target points (P, 3) → points in the source head's mouth (P, 3), metres."""
+        aligned: np.ndarray = (self.similarity.inverse(points) - self.mouth) / self.width_ratio + self.own_mouth
+        return aligned
 
     def to_target(self, offsets: np.ndarray) -> np.ndarray:
-        """Displacements in the atlas's axes → the target's."""
-        out: np.ndarray = self.similarity.scale * offsets @ self.similarity.rotation.T
-        return out
+        """Displacements (P, 3) in the source head's axes, metres → in the target's axes and units."""
+        rotated: np.ndarray = self.similarity.scale * offsets @ self.similarity.rotation.T
+        return rotated
 
 
-def make_mouth_frame(atlas: SourceHead, warped: np.ndarray, similarity: SimilarityTransform) -> MouthFrame:
-    ends = atlas.nearest_skin_vertex(np.array([atlas.landmarks["mouth_left"], atlas.landmarks["mouth_right"]]))
-    own = atlas.vertices[atlas.lip_pairs].mean((0, 1))
-    there = similarity.inverse(warped[atlas.lip_pairs].mean((0, 1)))
-    width = np.linalg.norm(np.subtract(*similarity.inverse(warped[ends])))
-    grown = float(width / np.linalg.norm(np.subtract(*atlas.vertices[ends])))
-    return MouthFrame(similarity, there, own, grown)
+def make_mouth_frame(source_head: SourceHead, warped: np.ndarray, similarity: SimilarityTransform) -> MouthFrame:
+    """The mouth frame of a target over which the source skin lies `warped` (S, 3)."""
+    corners = source_head.nearest_skin_vertex(
+        np.array([source_head.landmarks["mouth_left"], source_head.landmarks["mouth_right"]])
+    )
+    source_mouth = source_head.vertices[source_head.lip_pairs].mean((0, 1))
+    target_mouth = similarity.inverse(warped[source_head.lip_pairs].mean((0, 1)))
+    width = np.linalg.norm(np.subtract(*similarity.inverse(warped[corners])))
+    width_ratio = float(width / np.linalg.norm(np.subtract(*source_head.vertices[corners])))
+    return MouthFrame(similarity, target_mouth, source_mouth, width_ratio)
 
 
 def classify_parts(
-    atlas: SourceHead,
+    source_head: SourceHead,
     frame: MouthFrame,
     vertices: np.ndarray,
     piece: np.ndarray,
     skin: np.ndarray,
     names: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Kind → vertices of everything but ``skin``. ``piece`` (V,) numbers connected pieces; ``names`` are the
-    file's own: object name → vertices."""
-    template = atlas.rig.template
-    rest = np.setdiff1d(np.arange(len(vertices)), skin)
-    if not len(rest):
+    """Classify all connected pieces of a mesh that are not skin, by object name, else by position and form.
+
+    Args:
+        source_head: The source head.
+        frame: The target's mouth frame.
+        vertices: Vertices (V, 3) of the whole mesh, in target units.
+        piece: Label (V,) of each vertex's connected component.
+        skin: Indices of the skin's vertices.
+        names: Object name in the file → vertex indices.
+
+    Returns:
+        Kind (one of `PART_KINDS`) → sorted vertex indices; kinds without vertices are left out.
+    """
+    template = source_head.rig.template
+    non_skin = np.setdiff1d(np.arange(len(vertices)), skin)
+    if not len(non_skin):
         return {}
-    called = np.full(len(vertices), "", object)
+    part_names = np.full(len(vertices), "", object)
     for name, index in names.items():
-        called[index] = name.lower()
-    inside = frame.to_source(vertices)
-    plain = frame.similarity.inverse(vertices)
+        part_names[index] = name.lower()
+    mouth_points = frame.to_source(vertices)
+    head_points = frame.similarity.inverse(vertices)
     eyes = {side: template.vertices[template.regions[side]].astype(float) for side in ("eye_left", "eye_right")}
     skin_tree = cKDTree(vertices[skin])
-    out: dict[str, list[np.ndarray]] = {kind: [] for kind in PART_KINDS}
-    order = rest[np.argsort(piece[rest], kind="stable")]
+    parts: dict[str, list[np.ndarray]] = {kind: [] for kind in PART_KINDS}
+    order = non_skin[np.argsort(piece[non_skin], kind="stable")]
     for index in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1):
-        kind = next((k for k, pattern in PART_NAME_PATTERNS.items() if re.search(pattern, str(called[index[0]]))), "")
-        out[
-            kind or _classify_piece(atlas, inside[index], plain[index], vertices[index], skin_tree, eyes, frame)
+        kind = next(
+            (k for k, pattern in PART_NAME_PATTERNS.items() if re.search(pattern, str(part_names[index[0]]))), ""
+        )
+        parts[
+            kind
+            or _classify_piece(
+                source_head, mouth_points[index], head_points[index], vertices[index], skin_tree, eyes, frame
+            )
         ].append(index)
-    return {kind: np.sort(np.concatenate(found)) for kind, found in out.items() if found}
+    return {kind: np.sort(np.concatenate(pieces)) for kind, pieces in parts.items() if pieces}
 
 
 def _classify_piece(
-    atlas: SourceHead,
-    inside: np.ndarray,
-    plain: np.ndarray,
+    source_head: SourceHead,
+    mouth_points: np.ndarray,
+    head_points: np.ndarray,
     points: np.ndarray,
     skin: cKDTree,
     eyes: Mapping[str, np.ndarray],
     frame: MouthFrame,
 ) -> str:
-    """What a piece is, by where it lies and how it is made."""
+    """The kind of one connected piece (P, 3), by its position and form.
+
+    `mouth_points` and `head_points` (P, 3) are its vertices in the source head's mouth and in its axes.
+    """
     for side, eye in eyes.items():
         centre, radius = eye.mean(0), np.linalg.norm(eye - eye.mean(0), axis=1).max()
-        middle = (plain.min(0) + plain.max(0)) / 2
-        reach = np.linalg.norm(plain - middle, axis=1).max()
-        if np.linalg.norm(middle - centre) < 1.2 * radius and 0.4 * radius < reach < 1.7 * radius:
-            flat = np.ptp(plain, axis=0)
+        middle = (head_points.min(0) + head_points.max(0)) / 2
+        piece_radius = np.linalg.norm(head_points - middle, axis=1).max()
+        if np.linalg.norm(middle - centre) < 1.2 * radius and 0.4 * radius < piece_radius < 1.7 * radius:
+            extent = np.ptp(head_points, axis=0)
             # lashes and lid rims are wide and thin; an eyeball, its cornea or its iris is as tall as wide
-            return side if flat[1] > 0.6 * flat[0] else "carried"
+            return side if extent[1] > 0.6 * extent[0] else "carried"
     teeth = np.concatenate(
-        [atlas.rig.template.vertices[atlas.rig.template.regions[p]] for p in ("upper_teeth", "lower_teeth", "tongue")]
+        [
+            source_head.rig.template.vertices[source_head.rig.template.regions[p]]
+            for p in ("upper_teeth", "lower_teeth", "tongue")
+        ]
     )
     low, high = teeth.min(0), teeth.max(0)
-    room = 0.6 * (high - low)
-    middle = inside.mean(0)
-    within = ((middle > low - room) & (middle < high + room)).all() and middle[2] < frame.own_mouth[
+    margin = 0.6 * (high - low)
+    middle = mouth_points.mean(0)
+    in_mouth = ((middle > low - margin) & (middle < high + margin)).all() and middle[2] < frame.own_mouth[
         2
     ] - MIN_DEPTH_BEHIND_LIPS
-    if within and (np.ptp(inside, axis=0) < 2.2 * (high - low)).all():
-        bite = frame.own_mouth[1]
-        above, below = inside[:, 1].max() - bite, bite - inside[:, 1].min()
-        rear = inside[inside[:, 2] < (inside[:, 2].min() + inside[:, 2].max()) / 2]
-        half = np.abs(inside[:, 0] - middle[0]).max()
-        filled = len(rear) and np.abs(rear[:, 0] - middle[0]).min() < 0.25 * half and half < 0.9 * (high - low)[0] / 2
-        if filled and np.ptp(inside[:, 2]) > 0.4 * (high - low)[2] and above < 0.6 * (above + below):
+    if in_mouth and (np.ptp(mouth_points, axis=0) < 2.2 * (high - low)).all():
+        lip_height = frame.own_mouth[1]
+        above, below = mouth_points[:, 1].max() - lip_height, lip_height - mouth_points[:, 1].min()
+        rear = mouth_points[mouth_points[:, 2] < (mouth_points[:, 2].min() + mouth_points[:, 2].max()) / 2]
+        half_width = np.abs(mouth_points[:, 0] - middle[0]).max()
+        is_solid = (
+            len(rear)
+            and np.abs(rear[:, 0] - middle[0]).min() < 0.25 * half_width
+            and half_width < 0.9 * (high - low)[0] / 2
+        )
+        if is_solid and np.ptp(mouth_points[:, 2]) > 0.4 * (high - low)[2] and above < 0.6 * (above + below):
             return "tongue"
         if min(above, below) > 0.3 * (above + below) and above + below > 0.6 * (high - low)[1]:
             return "inner_mouth"
         return "upper_teeth" if above > below else "lower_teeth"
-    close, _ = skin.query(points)
+    skin_distance, _ = skin.query(points)
     size = frame.similarity.scale * 0.2
-    return "carried" if np.percentile(close, 25) < 0.08 * size and np.ptp(plain, axis=0).max() < 0.35 else "apart"
+    return (
+        "carried"
+        if np.percentile(skin_distance, 25) < 0.08 * size and np.ptp(head_points, axis=0).max() < 0.35
+        else "apart"
+    )
 
 
 def attach_parts(
-    atlas: SourceHead,
+    source_head: SourceHead,
     frame: MouthFrame,
     vertices: np.ndarray,
     faces: np.ndarray,
@@ -142,121 +185,135 @@ def attach_parts(
     parts: Mapping[str, np.ndarray],
     offsets: np.ndarray,
 ) -> None:
-    """Fill in ``offsets`` (R, V, 3) of what is not skin, whose own are there already."""
-    rig, template = atlas.rig, atlas.rig.template
-    bite = frame.own_mouth[1]
+    """Write the blendshapes of all parts, and the head rotations of the whole mesh, into `offsets`.
+
+    Args:
+        source_head: The source head.
+        frame: The target's mouth frame.
+        vertices: Vertices (V, 3) of the whole mesh, in target units.
+        faces: Triangles (F, 3).
+        skin: Indices of the skin's vertices.
+        parts: Kind → vertex indices, from `classify_parts`.
+        offsets: Blendshapes (R, V, 3) in target units, changed in place; the skin's must be filled in already.
+    """
+    rig, template = source_head.rig, source_head.rig.template
+    lip_height = frame.own_mouth[1]
     lower = template.regions["lower_teeth"]
     for kind, index in parts.items():
-        inside = frame.to_source(vertices[index])
+        mouth_points = frame.to_source(vertices[index])
         if kind in ("lower_teeth", "inner_mouth", "tongue"):
             share = np.ones(len(index))
             if kind == "inner_mouth":
-                share = np.clip(0.5 + (bite - inside[:, 1]) / 0.015, 0, 1)
+                share = np.clip(0.5 + (lip_height - mouth_points[:, 1]) / 0.015, 0, 1)
             for name in JAW_SHAPES:
-                ride = _fit_affine(template.vertices[lower], rig.offsets[rig.index[name]][lower], inside)
-                offsets[rig.index[name], index] = share[:, None] * frame.to_target(ride)
+                jaw_offsets = _fit_affine(template.vertices[lower], rig.offsets[rig.index[name]][lower], mouth_points)
+                offsets[rig.index[name], index] = share[:, None] * frame.to_target(jaw_offsets)
         if kind == "tongue":
-            _attach_tongue(atlas, frame, inside, index, offsets)
+            _attach_tongue(source_head, frame, mouth_points, index, offsets)
         if kind.startswith("eye"):
-            _attach_eye(atlas, frame, kind, vertices, index, offsets)
+            _attach_eye(source_head, frame, kind, vertices, index, offsets)
         if kind == "carried":
-            bound, weights = _bind_to_roots(vertices, faces, skin, index)
+            roots, weights = _bind_to_roots(vertices, faces, skin, index)
             for shape in offsets:
-                shape[index] = np.einsum("pk,pkx->px", weights, shape[bound])
-    add_head_rotations(atlas, frame.similarity, vertices, offsets)
+                shape[index] = np.einsum("pk,pkx->px", weights, shape[roots])
+    add_head_rotations(source_head, frame.similarity, vertices, offsets)
 
 
-def _fit_affine(places: np.ndarray, moved: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The affine map that takes ``places`` (P, 3) to displacements ``moved`` (P, 3), at other points."""
-    system = np.column_stack([places, np.ones(len(places))]).astype(np.float64)
-    answer, *_ = np.linalg.lstsq(system, moved.astype(np.float64), rcond=1e-6)
-    return np.column_stack([at, np.ones(len(at))]) @ answer
+def _fit_affine(positions: np.ndarray, displacements: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Fit an affine map from `positions` (P, 3) to `displacements` (P, 3); evaluate it at `points` (Q, 3)."""
+    system = np.column_stack([positions, np.ones(len(positions))]).astype(np.float64)
+    affine, *_ = np.linalg.lstsq(system, displacements.astype(np.float64), rcond=1e-6)
+    return np.column_stack([points, np.ones(len(points))]) @ affine
 
 
 def _attach_tongue(
-    atlas: SourceHead, frame: MouthFrame, inside: np.ndarray, index: np.ndarray, offsets: np.ndarray
+    source_head: SourceHead, frame: MouthFrame, mouth_points: np.ndarray, index: np.ndarray, offsets: np.ndarray
 ) -> None:
-    """The atlas's tongue laid into the target's by their boxes; its own shapes and what the jaw does to it."""
-    rig = atlas.rig
-    own = rig.template.regions["tongue"]
-    points = rig.template.vertices[own].astype(np.float64)
-    box, theirs = np.ptp(points, axis=0), np.maximum(np.ptp(inside, axis=0), 1e-9)
-    laid = (inside - inside.min(0)) / theirs * box + points.min(0)
-    away, near = cKDTree(points).query(laid, k=4)
-    weights = 1 / np.maximum(away, 1e-6) ** 2
+    """Transfer the tongue shapes and jaw motion of the source's tongue, which is aligned by bounding boxes."""
+    rig = source_head.rig
+    tongue = rig.template.regions["tongue"]
+    points = rig.template.vertices[tongue].astype(np.float64)
+    source_box, target_box = np.ptp(points, axis=0), np.maximum(np.ptp(mouth_points, axis=0), 1e-9)
+    aligned = (mouth_points - mouth_points.min(0)) / target_box * source_box + points.min(0)
+    distance, neighbors = cKDTree(points).query(aligned, k=4)
+    weights = 1 / np.maximum(distance, 1e-6) ** 2
     weights /= weights.sum(1, keepdims=True)
     for row, name in enumerate(rig.names):
-        if name in HEAD_NAMES or not np.abs(rig.offsets[row, own]).max() > 1e-6:
+        if name in HEAD_NAMES or not np.abs(rig.offsets[row, tongue]).max() > 1e-6:
             continue
-        moved = np.einsum("pk,pkx->px", weights, rig.offsets[row, own][near])
+        displacements = np.einsum("pk,pkx->px", weights, rig.offsets[row, tongue][neighbors])
         offsets[row, index] = frame.to_target(
-            moved * np.minimum(theirs / box, 1.5) if name not in JAW_SHAPES else moved
+            displacements * np.minimum(target_box / source_box, 1.5) if name not in JAW_SHAPES else displacements
         )
 
 
 def _attach_eye(
-    atlas: SourceHead, frame: MouthFrame, side: str, vertices: np.ndarray, index: np.ndarray, offsets: np.ndarray
+    source_head: SourceHead, frame: MouthFrame, side: str, vertices: np.ndarray, index: np.ndarray, offsets: np.ndarray
 ) -> None:
-    """An eye turns about its own middle as the atlas's does about its."""
-    rig = atlas.rig
-    own = rig.template.regions[side]
-    points = rig.template.vertices[own].astype(np.float64)
+    """Transfer the gaze shapes: the target's eye rotates about its own centre as the source's does."""
+    rig = source_head.rig
+    eye = rig.template.regions[side]
+    points = rig.template.vertices[eye].astype(np.float64)
     points -= (points.min(0) + points.max(0)) / 2
-    box = vertices[index]
-    # of several pieces (ball, cornea, iris) the whole's box is the ball's
-    centre = (box.min(0) + box.max(0)) / 2
-    r = frame.similarity.rotation
+    positions = vertices[index]
+    # for several pieces (ball, cornea, iris) the common bounding box is the ball's
+    centre = (positions.min(0) + positions.max(0)) / 2
+    rotation = frame.similarity.rotation
     for row, name in enumerate(rig.names):
-        moved = rig.offsets[row, own].astype(np.float64)
-        if name.startswith("eyeLook") and np.abs(moved).max() > 1e-6:
-            turn, *_ = np.linalg.lstsq(points, moved - moved.mean(0), rcond=1e-6)
-            offsets[row, index] = (box - centre) @ r @ turn @ r.T
+        displacements = rig.offsets[row, eye].astype(np.float64)
+        if name.startswith("eyeLook") and np.abs(displacements).max() > 1e-6:
+            rotation_gradient, *_ = np.linalg.lstsq(points, displacements - displacements.mean(0), rcond=1e-6)
+            offsets[row, index] = (positions - centre) @ rotation @ rotation_gradient @ rotation.T
 
 
 def _bind_to_roots(
     vertices: np.ndarray, faces: np.ndarray, skin: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each vertex of carried pieces: the skin vertices (P, 4) around the root it grows from, and weights."""
-    away, near = cKDTree(vertices[skin]).query(vertices[index], k=min(4, len(skin)))
-    away, near = away.reshape(len(index), -1), near.reshape(len(index), -1)
-    place = np.full(len(vertices), -1)
-    place[index] = np.arange(len(index))
-    local = place[faces]
+    """For each vertex of "carried" pieces: the skin vertices (P, 4) around its root, and their weights (P, 4)."""
+    distance, neighbors = cKDTree(vertices[skin]).query(vertices[index], k=min(4, len(skin)))
+    distance, neighbors = distance.reshape(len(index), -1), neighbors.reshape(len(index), -1)
+    local_index = np.full(len(vertices), -1)
+    local_index[index] = np.arange(len(index))
+    local = local_index[faces]
     graph = edge_length_graph(vertices[index], local[(local >= 0).all(1)])
     labels = sp.csgraph.connected_components(graph, directed=False)[1]
-    # the nearest tenth of each piece is its root; the rest of it goes where its root goes
-    limit = np.array([np.percentile(away[labels == one, 0], 30) for one in range(labels.max() + 1)])
-    root = np.flatnonzero(away[:, 0] <= limit[labels] + 1e-12)
+    # the 30 % of each piece nearest to the skin are its root; the other vertices follow their nearest root vertex
+    limit = np.array([np.percentile(distance[labels == label, 0], 30) for label in range(labels.max() + 1)])
+    root = np.flatnonzero(distance[:, 0] <= limit[labels] + 1e-12)
     if len(root) and len(root) < len(index):
         _, _, source = sp.csgraph.dijkstra(graph, indices=root, min_only=True, return_predecessors=True)
         source = np.where(source < 0, np.arange(len(index)), source)
-        near, away = near[source], away[source]
-    weights = 1 / np.maximum(away, 1e-3 * max(float(away.max()), 1e-12)) ** 2
-    return skin[near], weights / weights.sum(1, keepdims=True)
+        neighbors, distance = neighbors[source], distance[source]
+    weights = 1 / np.maximum(distance, 1e-3 * max(float(distance.max()), 1e-12)) ** 2
+    return skin[neighbors], weights / weights.sum(1, keepdims=True)
 
 
 def add_head_rotations(
-    atlas: SourceHead, similarity: SimilarityTransform, vertices: np.ndarray, offsets: np.ndarray
+    source_head: SourceHead, similarity: SimilarityTransform, vertices: np.ndarray, offsets: np.ndarray
 ) -> None:
-    """The head's small turns, as a field in space: all pieces of a head turn as one."""
-    rig = atlas.rig
-    own = rig.template.vertices.astype(np.float64)
-    at = similarity.inverse(vertices)
+    """Write the head rotations (`HEAD_NAMES`) into `offsets` (R, V, 3), in place.
+
+    Each is a rotation field in space, damped towards the neck, so that all pieces of a head move as one.
+    `similarity` maps the source head to the target's `vertices` (V, 3).
+    """
+    rig = source_head.rig
+    source_vertices = rig.template.vertices.astype(np.float64)
+    head_points = similarity.inverse(vertices)
     for name in HEAD_NAMES:
-        moved = rig.offsets[rig.index[name]].astype(np.float64)
-        full = np.linalg.norm(moved, axis=1) > 0  # where the neck does not damp it yet: the upper half
-        full &= own[:, 1] > np.median(own[:, 1])
-        rigid = _fit_affine(own[full], moved[full], own)
-        share = (moved * rigid).sum(1) / np.maximum((rigid**2).sum(1), 1e-12)
-        height = own[:, 1] + 0.25 * own[:, 2]
-        clear = np.linalg.norm(rigid, axis=1) > 0.002
+        displacements = rig.offsets[rig.index[name]].astype(np.float64)
+        undamped = np.linalg.norm(displacements, axis=1) > 0  # the upper half, above the damping of the neck
+        undamped &= source_vertices[:, 1] > np.median(source_vertices[:, 1])
+        rigid = _fit_affine(source_vertices[undamped], displacements[undamped], source_vertices)
+        share = (displacements * rigid).sum(1) / np.maximum((rigid**2).sum(1), 1e-12)
+        height = source_vertices[:, 1] + 0.25 * source_vertices[:, 2]
+        measurable = np.linalg.norm(rigid, axis=1) > 0.002
         bins = np.linspace(height.min(), height.max(), 60)
-        which = np.digitize(height[clear], bins)
-        known = [b for b in range(1, 61) if (which == b).any()]
-        level = np.array([np.median(share[clear][which == b]) for b in known])
-        middle = np.array([height[clear][which == b].mean() for b in known])
-        level = np.maximum.accumulate(np.clip(level, 0, 1))
-        level[0] = 0.0  # below the atlas's own neck nothing turns
-        amount = np.interp(at[:, 1] + 0.25 * at[:, 2], middle, level)
-        turned = _fit_affine(own[full], moved[full], at)
-        offsets[rig.index[name]] = similarity.scale * (amount[:, None] * turned) @ similarity.rotation.T
+        bin_index = np.digitize(height[measurable], bins)
+        filled_bins = [b for b in range(1, 61) if (bin_index == b).any()]
+        bin_share = np.array([np.median(share[measurable][bin_index == b]) for b in filled_bins])
+        bin_height = np.array([height[measurable][bin_index == b].mean() for b in filled_bins])
+        bin_share = np.maximum.accumulate(np.clip(bin_share, 0, 1))
+        bin_share[0] = 0.0  # nothing moves below the source head's neck
+        amount = np.interp(head_points[:, 1] + 0.25 * head_points[:, 2], bin_height, bin_share)
+        rotated = _fit_affine(source_vertices[undamped], displacements[undamped], head_points)
+        offsets[rig.index[name]] = similarity.scale * (amount[:, None] * rotated) @ similarity.rotation.T

@@ -1,4 +1,4 @@
-"""Which place of the source's skin each target vertex answers to, with the lips kept apart."""
+"""Surface correspondence from target vertices to the source head's skin, with upper and lower lip kept apart."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from scipy.spatial import cKDTree
 from kmtalk.face.geometry import edge_length_graph, geodesic_distance, interpolate_barycentric, sample_triangles
 from kmtalk.face.template import vertex_normals
 
-SAMPLES_PER_TRIANGLE = 6  # samples a source triangle
-NORMAL_WEIGHT = 0.12  # of the face's size: what a normal turned by a radian counts
-FACE_DISTANCE = 0.06  # of the face's size: vertices within this of the warped source belong to the face
-RELIABLE_DISTANCE = 0.035  # further than this from its place a vertex is not believed
-SEAM_DISTANCE = 0.035  # within this of both lips a vertex is told apart along the surface
-FAR_DISTANCE = 0.25  # beyond this nothing moves
-CROSS_LIP_PENALTY = 2.0  # how much longer than it is an edge counts whose ends look like different lips
-LOWER_LIP_JAW_SHARE = 0.45  # share of the jaw's motion from which skin counts as the lower lip's side
+# distances are shares of the face's size (the diagonal of the landmarks' bounding box)
+SAMPLES_PER_TRIANGLE = 6  # sample points on each source triangle
+NORMAL_WEIGHT = 0.12  # distance that a normal deviation of one radian is equivalent to
+FACE_DISTANCE = 0.06  # vertices within this distance of the warped source belong to the face
+RELIABLE_DISTANCE = 0.035  # matches further away than this are not reliable
+SEAM_DISTANCE = 0.035  # vertices within this distance of both lips are assigned to a lip along the surface
+FAR_DISTANCE = 0.25  # vertices further away than this do not move
+CROSS_LIP_PENALTY = 2.0  # length factor of edges whose ends are nearest to different lips
+LOWER_LIP_JAW_SHARE = 0.45  # share of the greatest jawOpen motion above which skin belongs to the lower lip's side
 
 
 @dataclass(frozen=True)
 class Correspondence:
-    """``triangle`` (V,) and ``weights`` (V, 3): the place on the source's skin; ``reliable`` (V,) whether it is
-    believed, ``in_face`` (V,) whether the vertex is in the face, ``far_from_face`` (V,) whether well outside; ``near_seam`` (V,)
-    whether near both lips, ``on_lower_lip`` (V,) whether on the lower lip's side."""
+    """For each of V target vertices, its corresponding point on the source head's skin.
+
+    Attributes:
+        triangle: Source triangle (V,) that holds the point.
+        weights: Barycentric coordinates (V, 3) of the point in that triangle.
+        reliable: Mask (V,) of vertices whose match is close enough and has a similar normal.
+        in_face: Mask (V,) of vertices near the warped source.
+        far_from_face: Mask (V,) of vertices far from the warped source.
+        near_seam: Mask (V,) of vertices near both lips.
+        on_lower_lip: Mask (V,) of vertices on the lower lip's side.
+    """
 
     triangle: np.ndarray
     weights: np.ndarray
@@ -44,50 +53,64 @@ def find_correspondence(
     size: float,
     lower: np.ndarray | None = None,
 ) -> Correspondence:
-    """Match target vertices (V, 3) with the source skin as it lies ``warped`` (S, 3) over them.
+    """Match each target vertex with the point of the warped source skin that is nearest in position and normal.
 
-    ``jaw`` (S,) is the source's motion under jawOpen as a share of the greatest, ``size`` the face's. Nearest in
-    place and normal; near the seam of the lips, where places of both lie close together, a vertex is of
-    the lip that is nearer along the target's own surface, and is matched with that lip alone.
+    Near the seam between the lips, where both are close, a vertex belongs to the lip that is nearer along the
+    target's own surface, and is matched with that lip alone.
+
+    Args:
+        warped: Source skin vertices (S, 3), warped onto the target.
+        source_faces: Triangles (F, 3) of the source skin.
+        jaw: The source's motion (S,) under jawOpen, as a share of the greatest.
+        vertices: Target vertices (V, 3).
+        faces: Target triangles.
+        size: The face's size in target units.
+        lower: Mask (V,) of target vertices on the lower lip's side, if known.
+
+    Returns:
+        The correspondence.
     """
     triangle, weights = sample_triangles(source_faces, SAMPLES_PER_TRIANGLE)
-    places = interpolate_barycentric(warped, source_faces, triangle, weights)
-    normals = interpolate_barycentric(vertex_normals(warped, source_faces), source_faces, triangle, weights)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    share = interpolate_barycentric(jaw, source_faces, triangle, weights)
-    own = vertex_normals(vertices, faces)
-    sought, offered = (
-        np.hstack([vertices / size, NORMAL_WEIGHT * own]),
-        np.hstack([places / size, NORMAL_WEIGHT * normals]),
+    samples = interpolate_barycentric(warped, source_faces, triangle, weights)
+    sample_normals = interpolate_barycentric(vertex_normals(warped, source_faces), source_faces, triangle, weights)
+    sample_normals /= np.linalg.norm(sample_normals, axis=1, keepdims=True) + 1e-12
+    jaw_share = interpolate_barycentric(jaw, source_faces, triangle, weights)
+    target_normals = vertex_normals(vertices, faces)
+    target_features, source_features = (
+        np.hstack([vertices / size, NORMAL_WEIGHT * target_normals]),
+        np.hstack([samples / size, NORMAL_WEIGHT * sample_normals]),
     )
-    _, best = cKDTree(offered).query(sought)
-    tree = cKDTree(places)
-    away, _ = tree.query(vertices)
-    near, far = away < FACE_DISTANCE * size, away > FAR_DISTANCE * size
+    _, nearest = cKDTree(source_features).query(target_features)
+    tree = cKDTree(samples)
+    distance, _ = tree.query(vertices)
+    in_face, far_from_face = distance < FACE_DISTANCE * size, distance > FAR_DISTANCE * size
 
     seam = np.zeros(len(vertices), bool)
-    index = np.flatnonzero(near)
-    low_tree, high_tree = (
-        cKDTree(places[share > LOWER_LIP_JAW_SHARE + 0.2]),
-        cKDTree(places[share < LOWER_LIP_JAW_SHARE - 0.2]),
+    index = np.flatnonzero(in_face)
+    lower_tree, upper_tree = (
+        cKDTree(samples[jaw_share > LOWER_LIP_JAW_SHARE + 0.2]),
+        cKDTree(samples[jaw_share < LOWER_LIP_JAW_SHARE - 0.2]),
     )
-    to_low, _ = low_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
-    to_high, _ = high_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
-    seam[index] = np.isfinite(to_low) & np.isfinite(to_high)
+    lower_distance, _ = lower_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
+    upper_distance, _ = upper_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
+    seam[index] = np.isfinite(lower_distance) & np.isfinite(upper_distance)
     if lower is None:
-        seed = near & ~seam
-        lower = share[best] > LOWER_LIP_JAW_SHARE
+        seed = in_face & ~seam
+        lower = jaw_share[nearest] > LOWER_LIP_JAW_SHARE
         graph = edge_length_graph(vertices, faces).tocoo()
-        # a skin between parted lips is crossed last: its edges join what looks like one lip with the other
+        # edges from one lip to the other count as longer, so that skin between parted lips is crossed last
         graph.data = graph.data * np.where(lower[graph.row] != lower[graph.col], CROSS_LIP_PENALTY, 1.0)
-        paths = graph.tocsr()
-        to_lower = geodesic_distance(paths, np.flatnonzero(seed & lower))
-        to_upper = geodesic_distance(paths, np.flatnonzero(seed & ~lower))
-        lower = np.where(seam, to_lower < to_upper, lower)
+        edge_graph = graph.tocsr()
+        geodesic_to_lower = geodesic_distance(edge_graph, np.flatnonzero(seed & lower))
+        geodesic_to_upper = geodesic_distance(edge_graph, np.flatnonzero(seed & ~lower))
+        lower = np.where(seam, geodesic_to_lower < geodesic_to_upper, lower)
     for side in (False, True):
-        which, allowed = np.flatnonzero(seam & (lower == side)), np.flatnonzero((share > LOWER_LIP_JAW_SHARE) == side)
-        if len(which):
-            best[which] = allowed[cKDTree(offered[allowed]).query(sought[which])[1]]
-    alike = np.einsum("ij,ij->i", normals[best], own) > 0.5
-    sure = alike & (np.linalg.norm(places[best] - vertices, axis=1) < RELIABLE_DISTANCE * size)
-    return Correspondence(triangle[best], weights[best], sure, near, far, seam, lower)
+        members, candidates = (
+            np.flatnonzero(seam & (lower == side)),
+            np.flatnonzero((jaw_share > LOWER_LIP_JAW_SHARE) == side),
+        )
+        if len(members):
+            nearest[members] = candidates[cKDTree(source_features[candidates]).query(target_features[members])[1]]
+    normals_agree = np.einsum("ij,ij->i", sample_normals[nearest], target_normals) > 0.5
+    reliable = normals_agree & (np.linalg.norm(samples[nearest] - vertices, axis=1) < RELIABLE_DISTANCE * size)
+    return Correspondence(triangle[nearest], weights[nearest], reliable, in_face, far_from_face, seam, lower)

@@ -1,4 +1,4 @@
-"""The default head's rig laid on a bare mesh: found, warped, drawn onto the surface, its shapes carried."""
+"""Fit the default head's rig to a bare mesh: landmarks, warp, non-rigid ICP, deformation transfer."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template, vertex_normals
 from kmtalk.face.work_mesh import Skin, WorkMesh, find_skin, prepare_mesh
 
-OPEN_AT_REST = 0.025  # of the mouth's width: lips further apart at rest than this are closed by mouthSeal
-OPEN_BY_JAW = 0.12  # and further than this with the jaw's help
-SEALED_SHARE = 0.012  # of the mouth's width: shapes that part the source's lips by no more keep the target's sealed
-MESH_468, MESH_478 = 468, 478  # vertices of MediaPipe's face, without and with irises
-MAX_LANDMARK_DISTANCE = 0.1  # of the points' own extent: a given landmark further from the mesh is not on it
-CLAY_COLOR = (214, 168, 143)  # sRGB of the default head's skin
+OPEN_AT_REST = 0.025  # share of the mouth's width: mouthSeal closes lips that are further apart at rest
+OPEN_BY_JAW = 0.12  # share of the mouth's width: if the lips are further apart, mouthSeal closes the jaw as well
+SEALED_SHARE = 0.012  # share of the mouth's width: shapes that part the source's lips by less keep the target's closed
+MESH_468, MESH_478 = 468, 478  # vertex counts of MediaPipe's face mesh, without and with irises
+MAX_LANDMARK_DISTANCE = 0.1  # share of the landmarks' extent: greatest distance of a given landmark from the mesh
+CLAY_COLOR = (214, 168, 143)  # sRGB colour of the default head's skin
 PART_COLORS = {
     "upper_teeth": (232, 226, 214),
     "lower_teeth": (232, 226, 214),
@@ -51,7 +51,13 @@ PART_COLORS = {
 
 @dataclass(frozen=True)
 class FittedRig:
-    """A rig on the user's mesh, the points (L, 3) by which it was laid on, and the report."""
+    """A rig on the user's mesh.
+
+    Attributes:
+        rig: The rig.
+        landmarks: Landmarks (L, 3) of the fit, in the mesh's units.
+        report: Report on the fit.
+    """
 
     rig: Rig
     landmarks: np.ndarray
@@ -60,225 +66,277 @@ class FittedRig:
 
 @dataclass(frozen=True)
 class _LandmarkPairs:
-    """Landmarks on the source's skin and on the target, both (L,), and who found them."""
+    """Corresponding landmarks on the source's skin and on the target.
 
-    places: SurfacePoints
+    Attributes:
+        skin_points: The landmarks (L,) as points on the source's triangles.
+        source: Their positions (L, 3), metres.
+        target: The landmarks (L, 3) on the target, in its units.
+        spread: Standard deviation (L,) of detected landmarks over the views, or None.
+        origin: "detector", "topology" or "hand".
+    """
+
+    skin_points: SurfacePoints
     source: np.ndarray
     target: np.ndarray
     spread: np.ndarray | None
-    by: str
+    origin: str
 
     def __len__(self) -> int:
         return len(self.target)
 
 
 def fit_rig(
-    template: Template, atlas: SourceHead, landmarks: Mapping[str, np.ndarray] | None = None, refine: bool = False
+    template: Template, source_head: SourceHead, landmarks: Mapping[str, np.ndarray] | None = None, refine: bool = False
 ) -> FittedRig:
-    """Lay the atlas's rig on a mesh of any topology, pose and scale.
+    """Fit the source head's rig to a mesh of any topology, pose and scale.
 
-    ``landmarks`` are points (3,) in the mesh's units by name (names.MARKS), where no detector is to look
-    for them; ``refine`` takes Amberg's non-rigid ICP for our own. Raises InputError where no face is found,
-    fewer than three landmarks lie on the mesh, or mesh and landmarks do not lie together.
+    Args:
+        template: The mesh.
+        source_head: The source head.
+        landmarks: Landmark name (one of `LANDMARK_NAMES`) → point (3,) in the mesh's units. Without it, a face
+            detector finds the landmarks.
+        refine: Use the non-rigid ICP of Amberg et al. (2007), which is slower, instead of the default one.
+
+    Returns:
+        The fitted rig.
+
+    Raises:
+        InputError: If no face is found, fewer than three landmarks lie on the mesh, or the landmarks do not match
+            the mesh.
     """
-    started = time.perf_counter()
-    fitted, lips = _fit(template, prepare_mesh(template), atlas, landmarks, refine)
+    start = time.perf_counter()
+    fitted, lips = _fit(template, prepare_mesh(template), source_head, landmarks, refine)
     if lips is not None and lips.is_fused and fitted.report.measurements["joined_vertices"]:
-        # lips that lie at one place may have been joined with the seams
-        apart, others = _fit(template, prepare_mesh(template, weld=False), atlas, landmarks, refine)
-        if others is not None and not others.is_fused:
-            fitted = apart
-    facts = dict(fitted.report.measurements) | {"seconds": round(time.perf_counter() - started, 2)}
-    return replace(fitted, report=replace(fitted.report, measurements=facts))
+        # seam welding may have joined lips that touch: fit again without it
+        unwelded, unwelded_lips = _fit(template, prepare_mesh(template, weld=False), source_head, landmarks, refine)
+        if unwelded_lips is not None and not unwelded_lips.is_fused:
+            fitted = unwelded
+    measurements = dict(fitted.report.measurements) | {"seconds": round(time.perf_counter() - start, 2)}
+    return replace(fitted, report=replace(fitted.report, measurements=measurements))
 
 
 def _fit(
-    template: Template, mesh: WorkMesh, atlas: SourceHead, landmarks: Mapping[str, np.ndarray] | None, refined: bool
+    template: Template,
+    mesh: WorkMesh,
+    source_head: SourceHead,
+    landmarks: Mapping[str, np.ndarray] | None,
+    refine: bool,
 ) -> tuple[FittedRig, Lips | None]:
-    marks = (
-        _match_given_landmarks(template, mesh, atlas, landmarks)
+    """Fit the rig to a prepared mesh; also returns the target's lips, if any."""
+    pairs = (
+        _match_given_landmarks(template, mesh, source_head, landmarks)
         if landmarks is not None
-        else _detect_landmarks(template, mesh, atlas)
+        else _detect_landmarks(template, mesh, source_head)
     )
-    warp = fit_warp(marks.source, marks.target, exact=marks.spread is None)
-    skin = find_skin(mesh, marks.target, warp.size)
-    warped = warp(atlas.vertices)
-    if _is_inside_out(warped, atlas.faces, skin):
+    warp = fit_warp(pairs.source, pairs.target, exact=pairs.spread is None)
+    skin = find_skin(mesh, pairs.target, warp.size)
+    warped = warp(source_head.vertices)
+    if _is_inside_out(warped, source_head.faces, skin):
         mesh = replace(
             mesh,
             faces=mesh.faces[:, ::-1],
-            notes=(*mesh.notes, "its faces are wound inwards (mirrored?): taken the other way round"),
+            notes=(*mesh.notes, "its faces point inwards (a mirrored mesh?); their winding is reversed"),
         )
-        skin = find_skin(mesh, marks.target, warp.size)
-    matched = find_correspondence(warped, atlas.faces, atlas.jaw_motion, skin.vertices, skin.faces, warp.size)
+        skin = find_skin(mesh, pairs.target, warp.size)
+    matched = find_correspondence(
+        warped, source_head.faces, source_head.jaw_motion, skin.vertices, skin.faces, warp.size
+    )
     if matched.in_face.sum() < 20:
-        raise InputError(
-            f"{template.display_name}: landmarks and mesh do not lie together; check the points' axes and units"
-        )
-    held = SurfacePoints(marks.places.corners[warp.inliers], marks.places.weights[warp.inliers])
-    aims = marks.target[warp.inliers]
-    if refined:
-        warped = nonrigid_icp_amberg(warped, atlas.faces, held, aims, skin.vertices, skin.faces)
+        raise InputError(f"{template.display_name}: the landmarks do not match the mesh; check their axes and units")
+    landmark_points = SurfacePoints(pairs.skin_points.corners[warp.inliers], pairs.skin_points.weights[warp.inliers])
+    targets = pairs.target[warp.inliers]
+    if refine:
+        warped = nonrigid_icp_amberg(warped, source_head.faces, landmark_points, targets, skin.vertices, skin.faces)
     else:
-        pull = held.matrix(len(atlas.skin))
-        lower = atlas.jaw_motion > LOWER_LIP_JAW_SHARE
+        landmark_matrix = landmark_points.matrix(len(source_head.skin))
+        on_lower_lip = source_head.jaw_motion > LOWER_LIP_JAW_SHARE
         warped = nonrigid_icp(
-            warped, atlas.faces, lower, pull, aims, skin.vertices, skin.faces, matched.on_lower_lip, warp.size
+            warped,
+            source_head.faces,
+            on_lower_lip,
+            landmark_matrix,
+            targets,
+            skin.vertices,
+            skin.faces,
+            matched.on_lower_lip,
+            warp.size,
         )
     matched = find_correspondence(
-        warped, atlas.faces, atlas.jaw_motion, skin.vertices, skin.faces, warp.size, matched.on_lower_lip
+        warped, source_head.faces, source_head.jaw_motion, skin.vertices, skin.faces, warp.size, matched.on_lower_lip
     )
-    lips = find_lips(atlas, warped, skin.vertices, skin.faces, matched, warp.similarity, warp.size)
-    off = fit_similarity_robust(marks.source, marks.target)[1]
-    if lips is None and landmarks is None and np.median(off) > HUMAN_RESIDUAL * warp.size:
-        raise FaceNotFoundError(
-            f"{template.display_name}: what looks like a face has no lips; if it has, give --landmarks FILE"
-        )
-    names, offsets = _transfer_shapes(atlas, mesh, skin, matched, warp, lips)
-    frame = make_mouth_frame(atlas, warped, warp.similarity)
-    called = {name: mesh.vertex_map[i][mesh.vertex_map[i] >= 0] for name, i in template.parts.items()}
-    parts = classify_parts(atlas, frame, mesh.vertices, mesh.component, skin.all_vertices, called)
-    attach_parts(atlas, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(atlas.rig.names)])
-    located = _locate_regions(template, atlas, mesh, skin, warped, matched, lips, parts, warp.similarity)
-    standing = SimilarityTransform(1.0, warp.similarity.rotation, np.zeros(3)).inverse(template.vertices)
-    rig = Rig(located, names, mesh.to_file_vertices(offsets), upright_vertices=standing.astype(np.float32))
+    lips = find_lips(source_head, warped, skin.vertices, skin.faces, matched, warp.similarity, warp.size)
+    residual = fit_similarity_robust(pairs.source, pairs.target)[1]
+    if lips is None and landmarks is None and np.median(residual) > HUMAN_RESIDUAL * warp.size:
+        raise FaceNotFoundError(f"{template.display_name}: no lips found; pass --landmarks FILE if the mesh has a face")
+    names, offsets = _transfer_shapes(source_head, mesh, skin, matched, warp, lips)
+    frame = make_mouth_frame(source_head, warped, warp.similarity)
+    named_parts = {name: mesh.vertex_map[i][mesh.vertex_map[i] >= 0] for name, i in template.parts.items()}
+    parts = classify_parts(source_head, frame, mesh.vertices, mesh.component, skin.all_vertices, named_parts)
+    attach_parts(
+        source_head, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(source_head.rig.names)]
+    )
+    rig_template = _locate_regions(template, source_head, mesh, skin, warped, matched, lips, parts, warp.similarity)
+    upright = SimilarityTransform(1.0, warp.similarity.rotation, np.zeros(3)).inverse(template.vertices)
+    rig = Rig(rig_template, names, mesh.to_file_vertices(offsets), upright_vertices=upright.astype(np.float32))
     if lips is not None:
-        rig = replace(rig, mouth_gain=compute_mouth_gain(rig, atlas.rig))
+        rig = replace(rig, mouth_gain=compute_mouth_gain(rig, source_head.rig))
 
-    doubts, facts = assess_fit(atlas, rig, warp, off, marks.spread, warped, skin.vertices, matched, lips, len(marks))
-    remarks = list(mesh.notes)
+    warnings, measurements = assess_fit(
+        source_head, rig, warp, residual, pairs.spread, warped, skin.vertices, matched, lips, len(pairs)
+    )
+    notes = list(mesh.notes)
     if MOUTH_SEAL in names and lips is not None:
         gap = float(np.median(lips.rest_gap[lips.middle_third])) / lips.width
-        remarks.append(
-            f"the mouth is open at rest (by {gap:.0%} of its width): taken as relaxed; {MOUTH_SEAL} closes it for speech"
-        )
+        notes.append(f"the mouth is open at rest (by {gap:.0%} of its width); {MOUTH_SEAL} closes it for speech")
     if skin.proxy is not None:
-        remarks.append(f"{len(skin.index)} vertices of skin were fitted through a proxy of {len(skin.vertices)}")
-    facts = mesh.measurements | facts | {"parts": ", ".join(f"{k} {len(v)}" for k, v in parts.items()) or "none"}
-    facts |= {
-        "landmarks_by": marks.by,
+        notes.append(
+            f"{len(skin.index)} skin vertices were fitted through a proxy mesh of {len(skin.vertices)} vertices"
+        )
+    measurements = (
+        mesh.measurements | measurements | {"parts": ", ".join(f"{k} {len(v)}" for k, v in parts.items()) or "none"}
+    )
+    measurements |= {
+        "landmarks_by": pairs.origin,
         "vertices": len(template.vertices),
         "triangles": len(template.faces),
         "mouth_gain": round(rig.mouth_gain, 3),
-        "refined": refined,
+        "refined": refine,
     }
-    trust = rate_confidence(doubts, float(np.median(off)) / warp.size, lips)
-    return FittedRig(rig, marks.target, FitReport("fitted", trust, tuple(doubts), tuple(remarks), facts)), lips
+    confidence = rate_confidence(warnings, float(np.median(residual)) / warp.size, lips)
+    return FittedRig(
+        rig, pairs.target, FitReport("fitted", confidence, tuple(warnings), tuple(notes), measurements)
+    ), lips
 
 
 def _is_inside_out(warped: np.ndarray, faces: np.ndarray, skin: Skin) -> bool:
-    """Whether the skin's normals point the other way than the source's that lies over it (S, 3)."""
-    away, nearest = cKDTree(warped).query(skin.vertices)
-    near = away < np.percentile(away, 50)
-    own, theirs = vertex_normals(skin.vertices, skin.faces)[near], vertex_normals(warped, faces)[nearest[near]]
-    return bool(np.einsum("ij,ij->i", own, theirs).mean() < 0)
+    """True if the skin's normals point against those of the warped source (S, 3)."""
+    distance, nearest = cKDTree(warped).query(skin.vertices)
+    mask = distance < np.percentile(distance, 50)
+    target_normals, source_normals = (
+        vertex_normals(skin.vertices, skin.faces)[mask],
+        vertex_normals(warped, faces)[nearest[mask]],
+    )
+    return bool(np.einsum("ij,ij->i", target_normals, source_normals).mean() < 0)
 
 
-def _mediapipe_topology_landmarks(template: Template, atlas: SourceHead) -> _LandmarkPairs | None:
-    """Landmarks of a mesh whose vertices are MediaPipe's landmarks, in their order: nothing is to be found then."""
+def _mediapipe_topology_landmarks(template: Template, source_head: SourceHead) -> _LandmarkPairs | None:
+    """Landmarks of a mesh whose vertices are MediaPipe's landmarks in their order, or None for other meshes."""
     vertices = template.vertices.astype(np.float64)
     if len(vertices) not in (MESH_468, MESH_478):
         return None
-    which = atlas.usable_landmarks & (np.arange(MESH_478) < len(vertices))
-    places = atlas.detector_landmarks_on_skin(which, on_rims=True)
-    source, target = places(atlas.vertices), vertices[np.flatnonzero(which)]
-    off = np.median(fit_similarity_robust(source, target)[1])
-    if off > UNLIKE_HUMAN_RESIDUAL * np.linalg.norm(np.ptp(target, axis=0)):
+    mask = source_head.usable_landmarks & (np.arange(MESH_478) < len(vertices))
+    points = source_head.detector_landmarks_on_skin(mask, on_rims=True)
+    source, target = points(source_head.vertices), vertices[np.flatnonzero(mask)]
+    residual = np.median(fit_similarity_robust(source, target)[1])
+    if residual > UNLIKE_HUMAN_RESIDUAL * np.linalg.norm(np.ptp(target, axis=0)):
         return None
-    return _LandmarkPairs(places, source, target, None, "topology")
+    return _LandmarkPairs(points, source, target, None, "topology")
 
 
-def _detect_landmarks(template: Template, mesh: WorkMesh, atlas: SourceHead) -> _LandmarkPairs:
-    known = _mediapipe_topology_landmarks(template, atlas)
-    if known is not None:
-        return known
-    found: DetectedFace | None = find_face(mesh.vertices, mesh.faces)
-    if found is None:
+def _detect_landmarks(template: Template, mesh: WorkMesh, source_head: SourceHead) -> _LandmarkPairs:
+    """Landmarks by MediaPipe's topology or by its face detector; raises FaceNotFoundError if there is no face."""
+    by_topology = _mediapipe_topology_landmarks(template, source_head)
+    if by_topology is not None:
+        return by_topology
+    face: DetectedFace | None = find_face(mesh.vertices, mesh.faces)
+    if face is None:
         raise FaceNotFoundError(
-            f"{template.display_name}: no face found on this mesh; if it has one, give --landmarks FILE"
+            f"{template.display_name}: no face found on this mesh; pass --landmarks FILE if it has one"
         )
-    seen = atlas.usable_landmarks & np.isfinite(found.points[:, 0])
-    if seen.sum() < 3:
+    visible = source_head.usable_landmarks & np.isfinite(face.points[:, 0])
+    if visible.sum() < 3:
         raise FaceNotFoundError(
-            f"{template.display_name}: fewer than three landmarks of the face are visible; give --landmarks FILE"
+            f"{template.display_name}: fewer than three landmarks of the face are visible; pass --landmarks FILE"
         )
-    places = atlas.detector_landmarks_on_skin(seen)
-    return _LandmarkPairs(places, places(atlas.vertices), found.points[seen], found.spread[seen], "detector")
+    points = source_head.detector_landmarks_on_skin(visible)
+    return _LandmarkPairs(points, points(source_head.vertices), face.points[visible], face.spread[visible], "detector")
 
 
 def _match_given_landmarks(
-    template: Template, mesh: WorkMesh, atlas: SourceHead, landmarks: Mapping[str, np.ndarray]
+    template: Template, mesh: WorkMesh, source_head: SourceHead, landmarks: Mapping[str, np.ndarray]
 ) -> _LandmarkPairs:
-    names = [name for name in landmarks if name in atlas.landmarks]
+    """Landmarks that the user gives; raises InputError if fewer than three lie on the mesh or all on one line."""
+    names = [name for name in landmarks if name in source_head.landmarks]
     points = np.array([landmarks[name] for name in names], np.float64).reshape(-1, 3)
     extent = float(np.linalg.norm(np.ptp(points, axis=0))) if len(points) else 0.0
-    on = cKDTree(mesh.vertices).query(points)[0] < MAX_LANDMARK_DISTANCE * extent if len(points) else np.zeros(0, bool)
-    edge = _median_edge_length(mesh)
+    on_mesh = (
+        cKDTree(mesh.vertices).query(points)[0] < MAX_LANDMARK_DISTANCE * extent if len(points) else np.zeros(0, bool)
+    )
+    edge_length = _median_edge_length(mesh)
     if len(points):
-        on |= cKDTree(mesh.vertices).query(points)[0] < 2 * edge
-    if on.sum() < 3:
+        on_mesh |= cKDTree(mesh.vertices).query(points)[0] < 2 * edge_length
+    if on_mesh.sum() < 3:
         raise InputError(
-            f"{template.display_name}: fewer than three landmarks lie on the mesh ({on.sum()} of {len(landmarks)} given); "
-            "give points on its surface, in its own units and axes"
+            f"{template.display_name}: fewer than three landmarks lie on the mesh "
+            f"({on_mesh.sum()} of {len(landmarks)} given); give points on its surface, in its units and axes"
         )
-    points, names = points[on], [name for name, kept in zip(names, on, strict=True) if kept]
+    points, names = points[on_mesh], [name for name, kept in zip(names, on_mesh, strict=True) if kept]
     if np.linalg.matrix_rank(points - points.mean(0), tol=0.05 * extent) < 2:
-        raise InputError(f"{template.display_name}: the landmarks lie on one line; give some that do not")
-    places = atlas.named_landmarks_on_skin(names)
-    source = places(atlas.vertices)
-    # whoever took the picture's left for the face's has a mirror image, which no turn makes right
-    swapped = atlas.named_landmarks_on_skin([_mirrored_name(n) for n in names])
-    if _similarity_error(swapped(atlas.vertices), points) < 0.5 * _similarity_error(source, points):
-        return _LandmarkPairs(swapped, swapped(atlas.vertices), points, None, "hand")
-    return _LandmarkPairs(places, source, points, None, "hand")
+        raise InputError(f"{template.display_name}: all landmarks lie on one line; give others")
+    vertices, on_skin = source_head.vertices, source_head.named_landmarks_on_skin
+    # names with the viewer's left instead of the face's give a mirror image, which fits no rotation: swap them
+    swapped = [_mirrored_name(name) for name in names]
+    mirrored_error = _similarity_error(on_skin(swapped)(vertices), points)
+    if mirrored_error < 0.5 * _similarity_error(on_skin(names)(vertices), points):
+        names = swapped
+    # sorted, so that sums are equal to the last bit in whatever order the landmarks are given
+    order = sorted(range(len(names)), key=names.__getitem__)
+    skin_points = on_skin([names[i] for i in order])
+    return _LandmarkPairs(skin_points, skin_points(vertices), points[order], None, "hand")
 
 
 def _mirrored_name(name: str) -> str:
+    """The name with left and right exchanged."""
     if name.endswith("_left"):
         return name.removesuffix("left") + "right"
     return name.removesuffix("right") + "left" if name.endswith("_right") else name
 
 
 def _similarity_error(source: np.ndarray, target: np.ndarray) -> float:
+    """Root of the summed squared distances after the best similarity, in target units."""
     return float(np.linalg.norm(fit_similarity(source, target)(source) - target))
 
 
 def _median_edge_length(mesh: WorkMesh) -> float:
+    """Median length of the triangles' first edges, over up to about 20,000 triangles."""
     corners = mesh.vertices[mesh.faces[:: max(1, len(mesh.faces) // 10_000)]]
     return float(np.median(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)))
 
 
 class FaceNotFoundError(InputError):
-    """No face was found: a picture of what was looked at helps."""
+    """No face was found on a mesh; `kmtalk fit` then writes a picture of the mesh."""
 
 
 def _transfer_shapes(
-    atlas: SourceHead, mesh: WorkMesh, skin: Skin, matched: Correspondence, warp: RbfWarp, lips: Lips | None
+    source_head: SourceHead, mesh: WorkMesh, skin: Skin, matched: Correspondence, warp: RbfWarp, lips: Lips | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and offsets (R, W, 3) float32 of the shapes on the skin; the rest of the mesh is still."""
-    names = atlas.rig.names
-    carry = DeformationTransfer(atlas, skin.vertices, skin.faces, matched, warp.similarity, warp.size, lips)
+    """Names (R,) and offsets (R, W, 3) float32 of the shapes, with the skin filled in and all other vertices at 0."""
+    names = source_head.rig.names
+    transfer = DeformationTransfer(source_head, skin.vertices, skin.faces, matched, warp.similarity, warp.size, lips)
     open_at_rest = lips is not None and float(np.median(lips.rest_gap[lips.middle_third])) > OPEN_AT_REST * lips.width
     offsets = np.zeros((len(names) + open_at_rest, len(mesh.vertices), 3), np.float32)
     up = warp.similarity.rotation @ [0.0, 1.0, 0.0]
     jaw = None
     for row, name in enumerate(names):
         if name in HEAD_NAMES:
-            continue  # turned as a field in space, with all that is not skin
-        shape = carry(row)
+            continue  # `attach_parts` fills these in for the whole mesh
+        offset = transfer(row)
         if lips is not None:
-            wanted = carry.source_lip_separation(row)
-            if name == "mouthClose":  # the lips meet behind the target's own jaw, not the source's
+            separation = transfer.source_lip_separation(row)
+            if name == "mouthClose":  # the lips must close the gap of the target's own jawOpen, not the source's
                 assert jaw is not None
-                wanted = wanted + carry.source_lip_separation(names.index("jawOpen")) - carry.lip_separation(jaw)
-            if name == "mouthClose" or np.linalg.norm(wanted, axis=1).max() < SEALED_SHARE * lips.width:
-                short = wanted - carry.lip_separation(shape)
-                if name != "mouthClose":  # sliding lips stay shut
-                    short = (short @ up)[:, None] * up
-                shape = shape + carry.separate_lips(short)
-        offsets[row, skin.index] = skin.to_skin(shape)
+                separation = (
+                    separation + transfer.source_lip_separation(names.index("jawOpen")) - transfer.lip_separation(jaw)
+                )
+            if name == "mouthClose" or np.linalg.norm(separation, axis=1).max() < SEALED_SHARE * lips.width:
+                missing = separation - transfer.lip_separation(offset)
+                if name != "mouthClose":  # lips that slide over each other stay closed
+                    missing = (missing @ up)[:, None] * up
+                offset = offset + transfer.separate_lips(missing)
+        offsets[row, skin.index] = skin.to_skin(offset)
         if name == "jawOpen":
-            jaw = shape
+            jaw = offset
     if not open_at_rest:
         return names, offsets
     assert lips is not None and jaw is not None
@@ -290,13 +348,13 @@ def _transfer_shapes(
         seal -= min(share, 1.5) * jaw
         offsets[len(names)] -= np.float32(min(share, 1.5)) * offsets[names.index("jawOpen")]
         gap = gap - min(share, 1.5) * drop
-    offsets[len(names), skin.index] = skin.to_skin(seal + carry.separate_lips(gap[:, None] * up))
+    offsets[len(names), skin.index] = skin.to_skin(seal + transfer.separate_lips(gap[:, None] * up))
     return (*names, MOUTH_SEAL), offsets
 
 
 def _locate_regions(
     template: Template,
-    atlas: SourceHead,
+    source_head: SourceHead,
     mesh: WorkMesh,
     skin: Skin,
     warped: np.ndarray,
@@ -305,76 +363,78 @@ def _locate_regions(
     parts: Mapping[str, np.ndarray],
     similarity: SimilarityTransform,
 ) -> Template:
-    """The template with the atlas's regions and landmarks on it."""
-    first = mesh.first_file_vertex()
-    source = atlas.rig.template
-    where = atlas.faces[matched.triangle, :][np.arange(len(matched.triangle)), matched.weights.argmax(1)]
-    answers = np.where(matched.reliable & matched.in_face, atlas.skin[where], -1)
-    found: dict[str, int] = {}
+    """The template with the regions, landmarks and preview colours of the source head."""
+    file_vertex = mesh.first_file_vertex()
+    source = source_head.rig.template
+    source_vertex = source_head.faces[matched.triangle, :][np.arange(len(matched.triangle)), matched.weights.argmax(1)]
+    source_index = np.where(matched.reliable & matched.in_face, source_head.skin[source_vertex], -1)
+    skin_landmarks: dict[str, int] = {}
     if len(skin.vertices) < 3:
-        raise InputError(f"{template.display_name}: no surface where the landmarks lie")
+        raise InputError(f"{template.display_name}: no surface near the landmarks; check their axes and units")
     tree = cKDTree(skin.vertices)
-    for name, point in atlas.landmarks.items():
-        place = warped[atlas.nearest_skin_vertex(point[None])[0]]
-        found[name] = int(tree.query(place)[1])
+    for name, point in source_head.landmarks.items():
+        target_point = warped[source_head.nearest_skin_vertex(point[None])[0]]
+        skin_landmarks[name] = int(tree.query(target_point)[1])
     if lips is not None:
         middle = lips.middle_third[len(lips.middle_third) // 2]
         for name, side in (("lip_inner_upper", lips.upper), ("lip_inner_lower", lips.lower)):
-            found[name] = int(side.corners[middle, side.weights[middle].argmax()])
-    local = {name: first[skin.nearest_mesh_vertex(np.array([v]))][0] for name, v in found.items()}
-    regions: dict[str, np.ndarray] = {"skin": first[skin.index]}
+            skin_landmarks[name] = int(side.corners[middle, side.weights[middle].argmax()])
+    landmarks = {name: file_vertex[skin.nearest_mesh_vertex(np.array([v]))][0] for name, v in skin_landmarks.items()}
+    regions: dict[str, np.ndarray] = {"skin": file_vertex[skin.index]}
     for name, index in source.regions.items():
         if name in ("lips", "inner_lips", "mouth", "upper_face", "chin"):
-            regions[name] = np.unique(first[skin.nearest_mesh_vertex(np.flatnonzero(np.isin(answers, index)))])
+            regions[name] = np.unique(
+                file_vertex[skin.nearest_mesh_vertex(np.flatnonzero(np.isin(source_index, index)))]
+            )
     if lips is not None:
         rim = np.stack([p.corners[np.arange(len(p.corners)), p.weights.argmax(1)] for p in (lips.upper, lips.lower)], 1)
         rim = rim[np.sort(np.unique(rim, axis=0, return_index=True)[1])]  # from the right corner to the left
-        regions["lip_pairs"] = first[skin.nearest_mesh_vertex(rim.ravel())].reshape(-1, 2)
+        regions["lip_pairs"] = file_vertex[skin.nearest_mesh_vertex(rim.ravel())].reshape(-1, 2)
     else:
-        regions["lip_pairs"] = np.array([[local["lip_inner_upper"], local["lip_inner_lower"]]])
-    regions["corners"] = np.array([local["mouth_left"], local["mouth_right"]])
+        regions["lip_pairs"] = np.array([[landmarks["lip_inner_upper"], landmarks["lip_inner_lower"]]])
+    regions["corners"] = np.array([landmarks["mouth_left"], landmarks["mouth_right"]])
     for kind, index in parts.items():
-        regions[kind] = first[index]
-    marks = {name: int(v) for name, v in local.items()}
-    tint = _preview_colors(template, atlas, mesh, skin, matched, parts, similarity)
-    return replace(template, regions=regions, landmarks=marks, shapes={}, preview_colors=tint)
+        regions[kind] = file_vertex[index]
+    vertex_landmarks = {name: int(v) for name, v in landmarks.items()}
+    preview_colors = _preview_colors(template, source_head, mesh, skin, matched, parts, similarity)
+    return replace(template, regions=regions, landmarks=vertex_landmarks, shapes={}, preview_colors=preview_colors)
 
 
 def _preview_colors(
     template: Template,
-    atlas: SourceHead,
+    source_head: SourceHead,
     mesh: WorkMesh,
     skin: Skin,
     matched: Correspondence,
     parts: Mapping[str, np.ndarray],
     similarity: SimilarityTransform,
 ) -> np.ndarray:
-    """The atlas's colours on the template (V, 3) uint8: vermilion, brows and the inside of the mouth on clay."""
+    """Preview colours (V, 3) uint8 sRGB: the source head's lips, brows and inner mouth on a clay skin."""
     colors = np.tile(np.array(CLAY_COLOR, np.float32), (len(mesh.vertices), 1))
-    source = atlas.rig.template.colors
+    source = source_head.rig.template.colors
     if source is not None:
-        there = interpolate_barycentric(
-            source[atlas.skin].astype(np.float32), atlas.faces, matched.triangle, matched.weights
+        skin_colors = interpolate_barycentric(
+            source[source_head.skin].astype(np.float32), source_head.faces, matched.triangle, matched.weights
         )
-        face = np.where((matched.reliable & matched.in_face)[:, None], there, CLAY_COLOR)
-        colors[skin.index] = skin.to_skin(face)
+        face_colors = np.where((matched.reliable & matched.in_face)[:, None], skin_colors, CLAY_COLOR)
+        colors[skin.index] = skin.to_skin(face_colors)
     for kind, index in parts.items():
         colors[index] = PART_COLORS.get(kind, CLAY_COLOR)
         if kind.startswith("eye") and source is not None:
-            colors[index] = _eye_colors(atlas, kind, similarity.inverse(mesh.vertices[index]), source)
-    out = np.tile(np.array(CLAY_COLOR, np.uint8), (len(template.vertices), 1))
-    whole = mesh.vertex_map >= 0
-    out[whole] = np.round(colors[mesh.vertex_map[whole]]).astype(np.uint8)
-    return out
+            colors[index] = _eye_colors(source_head, kind, similarity.inverse(mesh.vertices[index]), source)
+    file_colors = np.tile(np.array(CLAY_COLOR, np.uint8), (len(template.vertices), 1))
+    used = mesh.vertex_map >= 0
+    file_colors[used] = np.round(colors[mesh.vertex_map[used]]).astype(np.uint8)
+    return file_colors
 
 
-def _eye_colors(atlas: SourceHead, side: str, points: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The atlas's eye's colours (P, 3), by the direction from the eye's middle."""
-    own = atlas.rig.template.regions[side]
-    eye = atlas.rig.template.vertices[own].astype(np.float64)
-    rays = []
+def _eye_colors(source_head: SourceHead, side: str, points: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Colours (P, 3) of the source head's eye at points with the same direction from the eye's centre."""
+    region = source_head.rig.template.regions[side]
+    eye = source_head.rig.template.vertices[region].astype(np.float64)
+    unit_directions = []
     for ball in (eye, points):
-        out = ball - (ball.min(0) + ball.max(0)) / 2
-        rays.append(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12))
-    found: np.ndarray = source[own][cKDTree(rays[0]).query(rays[1])[1]]
-    return found
+        directions = ball - (ball.min(0) + ball.max(0)) / 2
+        unit_directions.append(directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12))
+    colors: np.ndarray = source[region][cKDTree(unit_directions[0]).query(unit_directions[1])[1]]
+    return colors

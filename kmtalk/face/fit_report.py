@@ -1,4 +1,4 @@
-"""How a rig came onto a mesh, and how far it can be trusted."""
+"""Report on a fitted rig: method, measurements, warnings and confidence."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from kmtalk.face.registration import RbfWarp
 from kmtalk.face.rig import Rig
 from kmtalk.face.source_head import SourceHead
 
-HUMAN_RESIDUAL = (
-    0.045  # of the face's size: median distance of landmarks from a human face's, up to which it looks like one
-)
-UNLIKE_HUMAN_RESIDUAL = 0.075
-MAX_OPEN_SHARE = 0.12  # of the opening: lips that stay further apart than this do not close
-MAX_VIEW_SPREAD = 0.02  # of the face's size: views that place landmarks further apart do not agree
+# shares of the face's size: median distance of the landmarks from a human face's
+HUMAN_RESIDUAL = 0.045  # up to this the face looks human
+UNLIKE_HUMAN_RESIDUAL = 0.075  # above this confidence is low
+MAX_OPEN_SHARE = 0.12  # share of the jaw's opening: lips that stay further apart under mouthClose do not close
+MAX_VIEW_SPREAD = 0.02  # share of the face's size: views whose landmarks differ by more do not agree
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """``method`` the rig came ("fitted", "same topology", "own shapes"), ``rate_confidence`` "high", "medium" or "low" with
-    the ``warnings`` that lowered it, ``notes`` on the mesh, ``measurements`` by name. Shares are of the
-    mouth's width or the face's size as the name says; mm are at human scale (eye corners 90 mm apart)."""
+    """How a rig was fitted to a mesh, and how reliable the result is.
+
+    Attributes:
+        method: "fitted", "same topology" or "own shapes".
+        confidence: "high", "medium" or "low".
+        warnings: Problems that lower the confidence.
+        notes: Remarks on the mesh that do not.
+        measurements: Measured values by name. A name that ends in `_of_mouth`, `_of_size` or `_of_opening` is a share
+            of the mouth's width, the face's size or the jaw's opening; `_mm` is at human scale (outer eye corners
+            90 mm apart).
+    """
 
     method: str
     confidence: str
@@ -35,26 +42,31 @@ class FitReport:
     measurements: Mapping[str, float | int | str | bool] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
+        """The report as a dictionary for JSON."""
         return asdict(self)
 
 
 def measure_lip_opening(rig: Rig) -> tuple[float, float]:
-    """How far jawOpen parts the lips, and how far they stay apart when mouthClose answers it: shares of the
-    mouth's width."""
+    """Lip opening of a rig, as shares of the mouth's width.
+
+    Returns:
+        The median opening under jawOpen in the middle third of the mouth, and the greatest gap that is left under
+        jawOpen and mouthClose together.
+    """
     t = rig.template
     points = t.vertices[[t.landmarks["mouth_left"], t.landmarks["mouth_right"]]]
     width = max(float(np.linalg.norm(points[0] - points[1])), 1e-12)
     upper, lower = t.regions["lip_pairs"].T
-    apart = rig.offsets[:, lower] - rig.offsets[:, upper]
-    third = slice(len(upper) // 3, len(upper) - len(upper) // 3)
+    separation = rig.offsets[:, lower] - rig.offsets[:, upper]
+    middle_third = slice(len(upper) // 3, len(upper) - len(upper) // 3)
     jaw, close = rig.index["jawOpen"], rig.index["mouthClose"]
-    opened = np.linalg.norm(apart[jaw, third], axis=1)
-    closed = np.linalg.norm(apart[jaw] + apart[close], axis=1)
+    opened = np.linalg.norm(separation[jaw, middle_third], axis=1)
+    closed = np.linalg.norm(separation[jaw] + separation[close], axis=1)
     return float(np.median(opened)) / width, float(closed.max()) / width
 
 
 def assess_fit(
-    atlas: SourceHead,
+    source_head: SourceHead,
     rig: Rig,
     warp: RbfWarp,
     residual: np.ndarray,
@@ -65,47 +77,70 @@ def assess_fit(
     lips: Lips | None,
     landmarks: int,
 ) -> tuple[list[str], dict[str, float | int | str | bool]]:
-    """Doubts about a fit, and what they are drawn from. ``residual`` (L,) is how far the landmarks lie from a
-    human face's, ``spread`` (L,) how far the views disagree."""
+    """Measure the quality of a fit.
+
+    Args:
+        source_head: The source head.
+        rig: The fitted rig.
+        warp: Warp from the source to the target.
+        residual: Distances (L,) of the landmarks from a human face's, in target units.
+        spread: Standard deviation (L,) of detected landmarks over the views, or None.
+        warped: Source skin vertices (S, 3) on the target.
+        vertices: Vertices (V, 3) of the target skin.
+        matched: Correspondence from the target to the source skin.
+        lips: The target's lips, or None.
+        landmarks: Number of landmarks.
+
+    Returns:
+        Warnings, and the measurements that they follow from.
+    """
     size, mm = warp.size, rig.template.mm_per_unit
-    odd = float(np.median(residual)) / size
-    face = np.flatnonzero(atlas.jaw_motion > 0.02)
-    away = float(np.median(cKDTree(vertices).query(warped[face])[0]))
-    facts: dict[str, float | int | str | bool] = {
+    median_residual = float(np.median(residual)) / size
+    face = np.flatnonzero(source_head.jaw_motion > 0.02)
+    surface_distance = float(np.median(cKDTree(vertices).query(warped[face])[0]))
+    measurements: dict[str, float | int | str | bool] = {
         "landmarks_used": int(warp.inliers.sum()),
         "landmarks_given": landmarks,
-        "landmark_residual_of_size": round(odd, 4),
+        "landmark_residual_of_size": round(median_residual, 4),
         "matched_share": round(float(matched.reliable[matched.in_face].mean()), 3),
-        "surface_distance_mm": round(away * mm, 3),
+        "surface_distance_mm": round(surface_distance * mm, 3),
     }
-    doubts = []
-    if odd > HUMAN_RESIDUAL:
-        doubts.append(f"the face is unlike a human one (landmarks {odd:.1%} of its size off); look at the preview")
+    warnings = []
+    if median_residual > HUMAN_RESIDUAL:
+        warnings.append(
+            f"the face is unlike a human one (landmarks off by {median_residual:.1%} of its size); check the preview"
+        )
     if spread is not None:
-        agreed = float(np.nanmedian(spread)) / size
-        facts["view_spread_of_size"] = round(agreed, 4)
-        if agreed > MAX_VIEW_SPREAD:
-            doubts.append("views from several sides place the face differently")
-    if facts["matched_share"] < 0.75:  # type: ignore[operator]
-        doubts.append(f"only {facts['matched_share']:.0%} of the face answers to the source head")
+        view_spread = float(np.nanmedian(spread)) / size
+        measurements["view_spread_of_size"] = round(view_spread, 4)
+        if view_spread > MAX_VIEW_SPREAD:
+            warnings.append("the detector's landmarks differ between views; pass --landmarks FILE")
+    if measurements["matched_share"] < 0.75:  # type: ignore[operator]
+        warnings.append(f"only {measurements['matched_share']:.0%} of the face has a match on the source head")
     if lips is None:
-        doubts.append("no lips were found where the mouth should be")
-        return doubts, facts
-    facts["lips_fused"] = lips.is_fused
-    facts["rest_gap_of_mouth"] = round(float(np.median(lips.rest_gap[lips.middle_third])) / lips.width, 3)
+        warnings.append("no lips found where the mouth should be; pass --landmarks FILE")
+        return warnings, measurements
+    measurements["lips_fused"] = lips.is_fused
+    measurements["rest_gap_of_mouth"] = round(float(np.median(lips.rest_gap[lips.middle_third])) / lips.width, 3)
     if lips.is_fused:
-        doubts.append(
-            "no seam runs between the lips: the mouth stretches, it does not open; if it has one, give --landmarks"
+        warnings.append(
+            "no seam between the lips: the mouth stretches but does not open; if it has one, pass --landmarks FILE"
         )
     opened, closed = measure_lip_opening(rig)
-    facts["opening_of_mouth"], facts["left_open_of_opening"] = round(opened, 3), round(closed / max(opened, 1e-9), 4)
+    measurements["opening_of_mouth"], measurements["left_open_of_opening"] = (
+        round(opened, 3),
+        round(closed / max(opened, 1e-9), 4),
+    )
     if closed > MAX_OPEN_SHARE * opened:
-        doubts.append(f"its lips stay apart by {closed / max(opened, 1e-9):.0%} of the opening where they should meet")
-    return doubts, facts
+        warnings.append(f"the lips do not close: a gap of {closed / max(opened, 1e-9):.0%} of the opening remains")
+    return warnings, measurements
 
 
 def rate_confidence(doubts: list[str], odd: float, lips: Lips | None) -> str:
-    """``odd`` is the landmarks' median distance from a human face's, as a share of its size."""
+    """Confidence of a fit: "high", "medium" or "low".
+
+    `odd` is the landmarks' median distance from a human face's, as a share of the face's size.
+    """
     if odd > UNLIKE_HUMAN_RESIDUAL or lips is None or (lips.is_fused and doubts[1:]) or len(doubts) > 2:
         return "low"
     return "medium" if doubts else "high"

@@ -1,4 +1,4 @@
-"""A face's mouth in millimetres, measured at six of its vertices."""
+"""Measurements of the mouth in millimetres, taken at six vertices of the face."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ MOUTH_LANDMARKS = ("lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_ri
 
 @dataclass(frozen=True)
 class MouthMeasurements:
-    """Measures over time, mm: ``aperture`` of the inner lips, ``width`` of the corners and ``jaw`` drop of
-    the chin against rest, ``protrusion`` of the lips; each (N,)."""
+    """Measurements of the mouth over N frames, each (N,) in millimetres.
+
+    Attributes:
+        aperture: Distance between the inner lips.
+        width: Distance between the corners of the mouth, minus its value at rest.
+        protrusion: Forward displacement of the lips from rest.
+        jaw: Downward displacement of the chin from rest.
+    """
 
     aperture: np.ndarray
     width: np.ndarray
@@ -24,20 +30,27 @@ class MouthMeasurements:
 
     @cached_property
     def as_array(self) -> np.ndarray:
-        """(N, 4)."""
+        """Aperture, width, protrusion and jaw as one (N, 4) array."""
         return np.stack([self.aperture, self.width, self.protrusion, self.jaw], axis=1)
 
     @cached_property
     def frontal_channels(self) -> np.ndarray:
-        """Aperture, width and jaw (N, 3), which a camera sees from the front: what metrics compare."""
+        """Aperture, width and jaw, (N, 3): the measurements visible to a frontal camera, which the metrics compare."""
         return np.stack([self.aperture, self.width, self.jaw], axis=1)
 
 
 @dataclass(frozen=True)
 class MouthMeasurer:
-    """Measures the mouth of a moving mesh. ``vertex_indices`` (6,) are the vertices of LANDMARKS, ``neutral`` (6, 3) where
-    they are at rest, in units of ``mm_per_unit`` millimetres. The axes are the face's own: right to left between the corners of
-    the mouth, down from subnasale to chin."""
+    """Measures the mouth of a moving mesh along the axes of the face.
+
+    The axes are `left`, from the right to the left corner of the mouth; `down`, from the subnasale to the
+    chin; and `forward`, out of the face.
+
+    Attributes:
+        vertex_indices: (6,) vertices of `MOUTH_LANDMARKS`, in that order.
+        neutral: (6, 3) their positions at rest, in the mesh's units.
+        mm_per_unit: Millimetres per unit of the mesh.
+    """
 
     vertex_indices: np.ndarray
     neutral: np.ndarray
@@ -45,21 +58,21 @@ class MouthMeasurer:
 
     @classmethod
     def from_template(cls, template: Template, mm_per_unit: float | None = None) -> MouthMeasurer:
-        """The ruler of a template with landmarks; ``mm_per_unit`` a unit (None: as ``Template.mm_per_unit`` has it)."""
+        """Return the measurer of a template with landmarks; `mm_per_unit` defaults to `Template.mm_per_unit`."""
         points = np.array([template.landmarks[n] for n in MOUTH_LANDMARKS])
         neutral = template.vertices[points].astype(np.float64)
         return cls(points, neutral, template.mm_per_unit if mm_per_unit is None else mm_per_unit)
 
     @cached_property
     def left(self) -> np.ndarray:
-        """(3,)."""
+        """Unit vector (3,) from the right to the left corner of the mouth at rest."""
         left = self.neutral[2] - self.neutral[3]
         out: np.ndarray = left / np.linalg.norm(left)
         return out
 
     @cached_property
     def down(self) -> np.ndarray:
-        """(3,)."""
+        """Unit vector (3,) from the subnasale to the chin at rest, orthogonal to `left`."""
         down = self.neutral[4] - self.neutral[5]
         down = down - (down @ self.left) * self.left
         out: np.ndarray = down / np.linalg.norm(down)
@@ -67,23 +80,23 @@ class MouthMeasurer:
 
     @cached_property
     def forward(self) -> np.ndarray:
-        """(3,)."""
+        """Unit vector (3,) out of the face, orthogonal to `left` and `down`."""
         return np.cross(self.left, -self.down)
 
     @cached_property
     def rest(self) -> np.ndarray:
-        """Aperture, width, protrusion and jaw (4,) at rest, in units."""
+        """Aperture, width, protrusion and jaw at rest, (4,) in the mesh's units."""
         out: np.ndarray = self._raw(self.neutral[None])[0]
         return out
 
     def measure(self, moved: np.ndarray) -> MouthMeasurements:
-        """The mouth of the six vertices ``moved`` (N, 6, 3)."""
+        """Measure the mouth from the positions `moved` (N, 6, 3) of the six vertices, in the mesh's units."""
         values = self._raw(moved.astype(np.float64)) - self.rest
-        values[:, 0] += self.rest[0]  # the aperture is absolute
+        values[:, 0] += self.rest[0]  # the aperture is absolute, the others are relative to rest
         return MouthMeasurements(*(values * self.mm_per_unit).T)
 
     def _raw(self, points: np.ndarray) -> np.ndarray:
-        """Vertices (N, 6, 3) → aperture, width, protrusion and jaw, absolute, in units (N, 4)."""
+        """Return absolute aperture, width, protrusion and jaw, (N, 4) in the mesh's units, of points (N, 6, 3)."""
         upper, lower, left, right, chin, nose = np.moveaxis(points, 1, 0)
         lips = (upper + lower) / 2
         return np.stack(

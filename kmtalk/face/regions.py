@@ -1,4 +1,4 @@
-"""Regions and landmarks of a head, found from how its rig moves."""
+"""Finds regions and landmarks of a head from the motion of its rig's shapes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ from kmtalk.face.template import vertex_normals
 
 
 def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, reach: float) -> np.ndarray:
-    """Pairs (n, 2) of upper and lower inner-lip vertices that touch at rest, ordered from -x to +x.
+    """Find the upper and lower inner-lip vertices that touch at rest.
 
-    The lips are where the surface faces itself and the jaw parts it: upper vertices look down,
-    lower ones up, they lie within ``reach`` of one another, and ``jaw`` (V, 3), the displacement of
-    jawOpen, carries the lower away from the upper.
+    A pair consists of an upper vertex whose normal points down and a lower vertex whose normal points up. They
+    lie within `reach` of each other, and jawOpen moves the lower one away from the upper one.
+
+    Args:
+        vertices: (V, 3) neutral vertices, y up and z forward.
+        faces: (F, 3) triangles of the skin.
+        jaw: (V, 3) offsets of jawOpen.
+        reach: Greatest distance of the two vertices of a pair, in the units of `vertices`.
+
+    Returns:
+        (n, 2) vertex indices, upper then lower, ordered from -x to +x.
+
+    Raises:
+        ValueError: Fewer than three pairs are found.
     """
     normals = vertex_normals(vertices, faces)
     drop = -jaw[:, 1]
-    most = drop.max()
+    max_drop = drop.max()
     skin = np.unique(faces)
     front = skin[vertices[skin, 2] > vertices[drop.argmax(), 2] - 25 * reach]
-    upper = front[(normals[front, 1] < -0.25) & (drop[front] < 0.4 * most)]
-    lower = front[(normals[front, 1] > 0.25) & (drop[front] > 0.1 * most)]
+    upper = front[(normals[front, 1] < -0.25) & (drop[front] < 0.4 * max_drop)]
+    lower = front[(normals[front, 1] > 0.25) & (drop[front] > 0.1 * max_drop)]
     distance, nearest = cKDTree(vertices[upper]).query(vertices[lower])
     _, nearest_back = cKDTree(vertices[lower]).query(vertices[upper])
     pairs = [
@@ -33,27 +44,34 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, rea
         for i, u in enumerate(nearest)
         if distance[i] < reach
         and nearest_back[u] == i
-        and drop[lower[i]] - drop[upper[u]] > 0.1 * most
+        and drop[lower[i]] - drop[upper[u]] > 0.1 * max_drop
         and vertices[upper[u], 2] > vertices[upper, 2].max() - 40 * reach
     ]
-    found = np.array(sorted(pairs, key=lambda p: vertices[p[0], 0]), np.int32).reshape(-1, 2)
-    if len(found) < 3:
-        raise ValueError("no lips found: jawOpen parts no touching surfaces")
-    return found
+    ordered = np.array(sorted(pairs, key=lambda p: vertices[p[0], 0]), np.int32).reshape(-1, 2)
+    if len(ordered) < 3:
+        raise ValueError("no lips found: jawOpen separates no surfaces that touch at rest")
+    return ordered
 
 
 def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
-    """The rig with named regions and landmarks on its template.
+    """Add named regions and landmarks to the rig's template.
 
-    ``parts`` names the vertices of skin, tongue, teeth and eyes. A region is where a shape moves
-    the skin by more than a share of its greatest motion.
+    The regions `mouth` and `upper_face` are the skin vertices that certain shapes move by more than a quarter
+    of their greatest displacement.
+
+    Args:
+        rig: A rig with the ARKit shapes, in metres and at about human size.
+        parts: Vertex indices of `skin`, `tongue`, `upper_teeth`, `lower_teeth`, `eye_left` and `eye_right`.
+
+    Returns:
+        The rig, with `parts` and the new regions in `template.regions` and with `template.landmarks`.
     """
     template = rig.template
     v, skin = template.vertices, np.asarray(parts["skin"])
     on_skin = np.zeros(len(v), bool)
     on_skin[skin] = True
     skin_faces = template.faces[on_skin[template.faces].all(1)]
-    size = 90.0 / 1000.0  # the head is about human size while it is being made
+    size = 90.0 / 1000.0  # metres between the outer eye corners: the head has about human size
     motion = np.linalg.norm(rig.offsets, axis=2)
 
     def moved(names: list[str], share: float) -> np.ndarray:
@@ -65,7 +83,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     middle = pairs[np.abs(v[pairs[:, 0], 0]).argmin()]
     centre = v[middle].mean(0)
     half = np.abs(v[pairs[:, 0], 0]).max()
-    lens = (
+    lip_area = (
         (np.abs(v[skin, 0]) < half * 1.25)
         & (v[skin, 2] > centre[2] - 0.2 * size)
         & (np.abs(v[skin, 1] - centre[1]) < 0.13 * size)
@@ -77,7 +95,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     nose = on_midline[v[on_midline, 2].argmax()]
     philtrum = on_midline[(v[on_midline, 1] < v[nose, 1]) & (v[on_midline, 1] > centre[1])]
     philtrum = philtrum[v[philtrum, 2] > centre[2] - 0.01 * size]
-    # the deepest point between nose tip and lip is where the columella meets the lip
+    # the subnasale, where the columella meets the upper lip, is the deepest point between nose tip and lip
     subnasale = philtrum[(v[philtrum, 2] + 0.3 * np.abs(v[philtrum, 1] - v[nose, 1])).argmin()]
     landmarks = {
         "lip_inner_upper": middle[0],
@@ -97,7 +115,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     regions = dict(parts) | {
         "lip_pairs": pairs,
         "inner_lips": np.unique(pairs),
-        "lips": skin[lens],
+        "lips": skin[lip_area],
         "corners": np.array([corners["left"], corners["right"]]),
         "upper_face": moved(upper_names, 0.25),
         "mouth": moved(["jawOpen", "mouthPucker", "mouthSmileLeft", "mouthSmileRight"], 0.25),
@@ -108,7 +126,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
 
 
 def _corner(v: np.ndarray, skin: np.ndarray, pairs: np.ndarray, sign: int) -> int:
-    """The vertex where the lips meet: beyond the outermost pair, on the line that the pairs draw."""
+    """Return the vertex at a corner of the mouth: beyond the outermost lip pair, in line with the last two pairs."""
     ends = pairs[np.argsort(sign * v[pairs[:, 0], 0])][-2:]
     inner, outer = v[ends].mean(1)
     goal = outer + 0.25 * (outer - inner) + [0, 0, 0.02 * np.linalg.norm(outer - inner)]
@@ -116,22 +134,22 @@ def _corner(v: np.ndarray, skin: np.ndarray, pairs: np.ndarray, sign: int) -> in
 
 
 def _chin(v: np.ndarray, midline: np.ndarray, mouth: np.ndarray, size: float) -> int:
-    """The menton: the lowest point of the chin's front, where the profile turns under the jaw."""
+    """Return the menton: the lowest point on the front of the chin, where the profile turns under the jaw."""
     below = midline[(v[midline, 1] < mouth[1] - 0.2 * size) & (v[midline, 2] > mouth[2] - 0.15 * size)]
     return int(below[(v[below, 1] - 0.6 * v[below, 2]).argmin()])
 
 
 def _eye_corner(v: np.ndarray, skin: np.ndarray, eye: np.ndarray, blink: np.ndarray, sign: int) -> int:
-    """The outer canthus: outermost skin vertex that still lies on the eyeball."""
+    """Return the outer canthus: the outermost skin vertex that touches the eyeball and moves in a blink."""
     centre = v[eye].mean(0)
     radius = np.linalg.norm(v[eye] - centre, axis=1).max()
-    away = np.linalg.norm(v[skin] - centre, axis=1)
-    touching = skin[(away < 1.12 * radius) & (v[skin, 2] > centre[2]) & (blink[skin] > 0)]
+    distance = np.linalg.norm(v[skin] - centre, axis=1)
+    touching = skin[(distance < 1.12 * radius) & (v[skin, 2] > centre[2]) & (blink[skin] > 0)]
     return int(touching[(sign * v[touching, 0]).argmax()])
 
 
 def _incisor(v: np.ndarray, teeth: np.ndarray, lowest: bool) -> int:
-    """The edge of the front teeth on the midline."""
+    """Return the vertex on the edge of the front teeth at the midline."""
     front = teeth[np.abs(v[teeth, 0]) < 0.15 * np.abs(v[teeth, 0]).max()]
     front = front[v[front, 2] > v[front, 2].max() - 0.3 * np.ptp(v[teeth, 2])]
     height = v[front, 1] if lowest else -v[front, 1]

@@ -1,4 +1,7 @@
-"""The source head laid over a target: similarity, then a smooth warp that brings landmarks together."""
+"""Registers the source head to a target mesh: similarity transform, landmark warp, non-rigid ICP.
+
+"The face's size" is the diagonal of the bounding box of the target landmarks (`RbfWarp.size`).
+"""
 
 from __future__ import annotations
 
@@ -20,60 +23,79 @@ from kmtalk.face.geometry import (
 )
 from kmtalk.face.template import vertex_normals
 
-SMOOTHING = 1e-2  # of the face's size: landmarks are met within about this
-STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3)  # of the displacement, step by step
-STIFF_LENGTH = 0.1  # of the face's size: finer than this the displacement is smooth at stiffness 1
-LANDMARK_WEIGHT = 1e-4  # of one landmark, where the whole face's surface weighs about 1
-NORMAL_WEIGHT = 0.15  # of the face's size: what a normal turned by a radian counts
-MAX_STEP = 0.05  # of the face's size: nothing is drawn further at once
+SMOOTHING = 1e-2  # of the face's size: the warp meets landmarks within about this distance
+STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3)  # weight of the smoothness term in each iteration
+STIFF_LENGTH = 0.1  # of the face's size: length below which stiffness 1 keeps the displacement smooth
+LANDMARK_WEIGHT = 1e-4  # of one landmark; the surface of the whole face has a weight of about 1
+NORMAL_WEIGHT = 0.15  # of the face's size: distance equivalent to a normal turned by 1 radian
+MAX_STEP = 0.05  # of the face's size: correspondences further apart than this are ignored
 
 
 @dataclass(frozen=True)
 class SimilarityTransform:
-    """x → scale · rotation x + shift."""
+    """The map x → `scale` · `rotation` x + `translation`.
+
+    Attributes:
+        scale: Uniform scale factor.
+        rotation: (3, 3).
+        translation: (3,).
+    """
 
     scale: float
     rotation: np.ndarray
     translation: np.ndarray
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Transform points (P, 3)."""
         out: np.ndarray = self.scale * points @ self.rotation.T + self.translation
         return out
 
     def inverse(self, points: np.ndarray) -> np.ndarray:
+        """Transform points (P, 3) by the inverse map."""
         out: np.ndarray = (points - self.translation) @ self.rotation / self.scale
         return out
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> SimilarityTransform:
-    """The best similarity from source points (P, 3) to target, without reflection (Umeyama 1991)."""
-    middle, aim = source.mean(0), target.mean(0)
-    a, b = source - middle, target - aim
+    """Fit the least-squares similarity, without reflection, from source to target points (P, 3) (Umeyama 1991)."""
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    a, b = source - source_mean, target - target_mean
     left, size, right = np.linalg.svd(b.T @ a)
     flip = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
     rotation = (left * flip) @ right
     scale = float((size * flip).sum() / (a**2).sum())
-    return SimilarityTransform(scale, rotation, aim - scale * rotation @ middle)
+    return SimilarityTransform(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
 def fit_similarity_robust(source: np.ndarray, target: np.ndarray) -> tuple[SimilarityTransform, np.ndarray]:
-    """The same with outliers left out; and distances (P,) of all from where they should be, in target units."""
+    """Fit a similarity from source to target points (P, 3), leaving out outliers.
+
+    Returns:
+        The similarity, and the distance (P,) of every transformed point, outliers included, from its target, in
+        target units.
+    """
     keep = np.ones(len(source), bool)
     for _ in range(5):
-        found = fit_similarity(source[keep], target[keep])
-        off = np.linalg.norm(found(source) - target, axis=1)
-        limit = max(3.0 * float(np.median(off)), 1e-9)
-        fresh = off < limit
-        if fresh.sum() < 4 or (fresh == keep).all():
+        similarity = fit_similarity(source[keep], target[keep])
+        residual = np.linalg.norm(similarity(source) - target, axis=1)
+        limit = max(3.0 * float(np.median(residual)), 1e-9)
+        inliers = residual < limit
+        if inliers.sum() < 4 or (inliers == keep).all():
             break
-        keep = fresh
-    return found, off
+        keep = inliers
+    return similarity, residual
 
 
 @dataclass(frozen=True)
 class RbfWarp:
-    """A smooth map of space: similarity, then radial functions at the landmarks. ``inliers`` (P,) are the
-    landmarks that were believed, ``size`` the diagonal of their box in target units."""
+    """A smooth map of space: a similarity transform, then radial basis functions centred at the landmarks.
+
+    Attributes:
+        similarity: The similarity transform.
+        displacement: Displacement added after the similarity, in target units.
+        inliers: (P,) bool mask of the landmarks that the warp uses.
+        size: Diagonal of the bounding box of the target landmarks, in target units.
+    """
 
     similarity: SimilarityTransform
     displacement: RBFInterpolator
@@ -81,26 +103,35 @@ class RbfWarp:
     size: float
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        laid = self.similarity(points)
-        out: np.ndarray = laid + self.displacement(laid)
+        """Warp points (P, 3) of the source to the target."""
+        aligned = self.similarity(points)
+        out: np.ndarray = aligned + self.displacement(aligned)
         return out
 
 
 def fit_warp(source: np.ndarray, target: np.ndarray, exact: bool = False) -> RbfWarp:
-    """Source landmarks (P, 3) onto target ones (P, 3); unless ``exact``, those that contradict their neighbours
-    are left out."""
+    """Fit a warp that maps source landmarks to target landmarks.
+
+    Args:
+        source: (P, 3) landmarks of the source.
+        target: (P, 3) the same landmarks of the target.
+        exact: Use all landmarks. Otherwise those whose displacement differs from that of their neighbours are
+            left out.
+    """
     similarity, _ = fit_similarity_robust(source, target)
-    laid = similarity(source)
+    aligned = similarity(source)
     size = float(np.linalg.norm(np.ptp(target, axis=0)))
     keep = np.ones(len(source), bool)
     if not exact:
-        push = target - laid
-        apart = np.linalg.norm(laid[:, None] - laid[None], axis=2)
-        near = np.argsort(apart, axis=1)[:, 1:9]
-        odd = np.linalg.norm(push - np.median(push[near], axis=1), axis=1)
-        keep = odd < max(4.0 * float(np.median(odd)), 0.02 * size)
-    bend = RBFInterpolator(laid[keep], (target - laid)[keep], kernel="linear", smoothing=SMOOTHING * size, degree=0)
-    return RbfWarp(similarity, bend, keep, size)
+        shift = target - aligned
+        distance = np.linalg.norm(aligned[:, None] - aligned[None], axis=2)
+        neighbors = np.argsort(distance, axis=1)[:, 1:9]
+        deviation = np.linalg.norm(shift - np.median(shift[neighbors], axis=1), axis=1)
+        keep = deviation < max(4.0 * float(np.median(deviation)), 0.02 * size)
+    displacement = RBFInterpolator(
+        aligned[keep], (target - aligned)[keep], kernel="linear", smoothing=SMOOTHING * size, degree=0
+    )
+    return RbfWarp(similarity, displacement, keep, size)
 
 
 def nonrigid_icp(
@@ -114,43 +145,59 @@ def nonrigid_icp(
     target_lower: np.ndarray,
     size: float,
 ) -> np.ndarray:
-    """The source skin (S, 3), laid over the target, drawn onto its surface: non-rigid ICP.
+    """Deform the warped source skin onto the surface of the target by non-rigid ICP.
 
-    Each vertex is drawn to the nearest place of the target that faces as it does and is of the same lip
-    (``lower`` (S,), ``target_lower`` (V,)); the displacement is kept smooth (bi-Laplacian), less and less so; the
-    ``landmarks`` (P, S) keep near their ``aims`` (P, 3).
+    In each iteration, every vertex is attracted to the nearest point of the target with a similar normal, on
+    the same lip. A bi-Laplacian term keeps the displacement smooth; its weight falls from one iteration to the
+    next (`STIFFNESS`). Landmarks stay near their target positions.
+
+    Args:
+        laid: (S, 3) vertices of the source skin, already warped to the target.
+        faces: (F, 3) their triangles.
+        lower: (S,) bool mask of the lower lip of the source.
+        landmarks: (P, S) sparse matrix that maps source vertices to landmarks.
+        aims: (P, 3) target positions of the landmarks.
+        target: (V, 3) vertices of the target.
+        target_faces: Triangles of the target.
+        target_lower: (V,) bool mask of the lower lip of the target.
+        size: The face's size, in target units.
+
+    Returns:
+        (S, 3) the deformed vertices.
     """
     slope, area = gradient_operator(laid / size, faces)
     laplacian = slope.T @ sp.diags(np.repeat(area, 3)) @ slope
     mass = np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(laid))
-    mass = np.maximum(mass, 0.05 * mass.mean())  # slivers must not stiffen everything
+    mass = np.maximum(mass, 0.05 * mass.mean())  # tiny triangles must not make the whole system stiff
     smooth = STIFF_LENGTH**4 * (laplacian @ sp.diags(1 / mass) @ laplacian)
-    held = LANDMARK_WEIGHT * (landmarks.T @ landmarks)
-    open_rim = np.zeros(len(laid), bool)
-    open_rim[boundary_edges(faces).ravel()] = True
+    landmark_term = LANDMARK_WEIGHT * (landmarks.T @ landmarks)
+    on_boundary = np.zeros(len(laid), bool)
+    on_boundary[boundary_edges(faces).ravel()] = True
 
     triangle, weights = sample_triangles(target_faces, 4)
-    own = vertex_normals(target, target_faces)
-    places = np.concatenate([interpolate_barycentric(target, target_faces, triangle, weights), target])
-    normals = np.concatenate([interpolate_barycentric(own, target_faces, triangle, weights), own])
+    target_normals = vertex_normals(target, target_faces)
+    samples = np.concatenate([interpolate_barycentric(target, target_faces, triangle, weights), target])
+    normals = np.concatenate([interpolate_barycentric(target_normals, target_faces, triangle, weights), target_normals])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    side = np.concatenate([target_lower[target_faces[triangle]].mean(1) > 0.5, target_lower])
-    groups = [(side == s, lower == s) for s in (False, True) if (side == s).any() and (lower == s).any()]
-    trees = [(np.flatnonzero(there), here) for there, here in groups]
-    found = [cKDTree(np.hstack([places[t] / size, NORMAL_WEIGHT * normals[t]])) for t, _ in trees]
+    sample_lower = np.concatenate([target_lower[target_faces[triangle]].mean(1) > 0.5, target_lower])
+    masks = [(sample_lower == s, lower == s) for s in (False, True) if (sample_lower == s).any() and (lower == s).any()]
+    groups = [(np.flatnonzero(sample_mask), mask) for sample_mask, mask in masks]
+    trees = [cKDTree(np.hstack([samples[index] / size, NORMAL_WEIGHT * normals[index]])) for index, _ in groups]
     moved = np.zeros_like(laid)
     for stiffness in STIFFNESS:
-        now = laid + moved
-        facing = vertex_normals(now, faces)
-        sought = np.hstack([now / size, NORMAL_WEIGHT * facing])
-        best = np.zeros(len(laid), int)
-        for (there, here), tree in zip(trees, found, strict=True):
-            best[here] = there[tree.query(sought[here])[1]]
-        close = np.linalg.norm(places[best] - now, axis=1) < MAX_STEP * size
-        believed = close & (np.einsum("ij,ij->i", facing, normals[best]) > 0.5) & ~open_rim
-        pull = believed * mass
-        system = stiffness * smooth + sp.diags(pull + 1e-6 * mass.mean()) + held
-        right = pull[:, None] * (places[best] - laid) + LANDMARK_WEIGHT * (landmarks.T @ (aims - landmarks @ laid))
+        current = laid + moved
+        current_normals = vertex_normals(current, faces)
+        query = np.hstack([current / size, NORMAL_WEIGHT * current_normals])
+        nearest = np.zeros(len(laid), int)
+        for (index, mask), tree in zip(groups, trees, strict=True):
+            nearest[mask] = index[tree.query(query[mask])[1]]
+        close = np.linalg.norm(samples[nearest] - current, axis=1) < MAX_STEP * size
+        valid = close & (np.einsum("ij,ij->i", current_normals, normals[nearest]) > 0.5) & ~on_boundary
+        weight = valid * mass
+        system = stiffness * smooth + sp.diags(weight + 1e-6 * mass.mean()) + landmark_term
+        right = weight[:, None] * (samples[nearest] - laid) + LANDMARK_WEIGHT * (
+            landmarks.T @ (aims - landmarks @ laid)
+        )
         moved = splu(sp.csc_matrix(system), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(right)
     return laid + moved
 
@@ -163,22 +210,36 @@ def nonrigid_icp_amberg(
     target: np.ndarray,
     target_faces: np.ndarray,
 ) -> np.ndarray:
-    """The same by Amberg, Romdhani & Vetter (Optimal Step Nonrigid ICP, CVPR 2007), as trimesh has it; slower."""
+    """Deform the warped source skin onto the target by trimesh's `nricp_amberg`; slower than `nonrigid_icp`.
+
+    The algorithm is that of Amberg, Romdhani & Vetter (Optimal Step Nonrigid ICP, CVPR 2007).
+
+    Args:
+        laid: (S, 3) vertices of the source skin, already warped to the target.
+        faces: (F, 3) their triangles.
+        landmarks: (P,) points on the source skin.
+        aims: (P, 3) target positions of the landmarks.
+        target: (V, 3) vertices of the target.
+        target_faces: Triangles of the target.
+
+    Returns:
+        (S, 3) the deformed vertices.
+    """
     import trimesh
 
     size = float(np.linalg.norm(np.ptp(laid, axis=0)))
-    away, _ = cKDTree(laid).query(target)
-    around = target_faces[(away < 0.1 * size)[target_faces].all(1)]
-    surface = trimesh.Trimesh(target, around[nondegenerate_faces(target, around)], process=False)
+    distance, _ = cKDTree(laid).query(target)
+    near_faces = target_faces[(distance < 0.1 * size)[target_faces].all(1)]
+    surface = trimesh.Trimesh(target, near_faces[nondegenerate_faces(target, near_faces)], process=False)
     surface.remove_unreferenced_vertices()
-    # coincident vertices would make edges of no length, loose ones a system without an answer
+    # coincident vertices give edges of length zero, unreferenced ones a singular system
     _, first, same = np.unique(laid, axis=0, return_index=True, return_inverse=True)
     joined = same.ravel()[faces]
     joined = joined[nondegenerate_faces(laid[first], joined)]
     used = np.unique(joined)
-    name = cKDTree(laid[first[used]]).query(laid)[1]
+    unique_index = cKDTree(laid[first[used]]).query(laid)[1]
     joined = np.searchsorted(used, joined)
-    triangle, weights = landmarks.remapped(name, joined)
+    triangle, weights = landmarks.remapped(unique_index, joined)
     out = trimesh.registration.nricp_amberg(
         trimesh.Trimesh(laid[first[used]], joined, process=False),
         surface,
@@ -186,4 +247,4 @@ def nonrigid_icp_amberg(
         target_positions=aims,
         distance_threshold=0.05,
     )
-    return np.asarray(out)[name]
+    return np.asarray(out)[unique_index]

@@ -1,4 +1,4 @@
-"""Rig: named shapes as a linear basis on a template."""
+"""A rig: named blendshapes, which form a linear basis, on a template."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SINGLE = [
     "tongueOut",
 ]
 ARKIT_NAMES: tuple[str, ...] = tuple(sorted([n + side for n in _SIDED for side in ("Left", "Right")] + _SINGLE))
-"""The 52 face shapes of ARKit, in alphabetical order."""
+"""The 52 face blendshapes of ARKit, in alphabetical order."""
 
 SPEECH_NAMES: tuple[str, ...] = (
     "mouthLabiodental",
@@ -62,7 +62,7 @@ SPEECH_NAMES: tuple[str, ...] = (
     "tongueInterdental",
     "tongueDorsumUp",
 )
-"""Shapes that speech needs and ARKit lacks."""
+"""Blendshapes for speech that ARKit does not define."""
 
 HEAD_NAMES: tuple[str, ...] = (
     "headYawLeft",
@@ -74,15 +74,19 @@ HEAD_NAMES: tuple[str, ...] = (
 )
 """Small head rotations, linearised: weight 1 is 10 degrees."""
 
-
 MOUTH_SEAL = "mouthSeal"
-"""A shape of fitted rigs alone, held at weight 1 while the face speaks: it closes a mouth that stands open at rest."""
+"""A shape that closes a mouth that is open at rest; only fitted rigs have it. Its weight is 1 in every frame."""
 
 
 @dataclass(frozen=True)
 class NativeShapes:
-    """Shapes that the user's file brought, which programs that know it drive: ``names`` (K,), ``offsets`` (K, V, 3),
-    and ``mixing_matrix`` (R, K), what of each one of the rig's shapes is."""
+    """The blendshapes of the user's file, which animate the exported mesh under their own names.
+
+    Attributes:
+        names: (K,) names in the file.
+        offsets: (K, V, 3) in the template's units.
+        mixing_matrix: (R, K) the weights of the file's shapes that make up each shape of the rig.
+    """
 
     names: tuple[str, ...]
     offsets: np.ndarray
@@ -91,13 +95,18 @@ class NativeShapes:
 
 @dataclass(frozen=True)
 class Rig:
-    """Shapes on a template: ``vertices(w) = template.vertices + Σ w[r] · offsets[r]``.
+    """Blendshapes on a template: `vertices(w) = template.vertices + Σ w[r] · offsets[r]`, with w in [0, 1].
 
-    ``names`` (R,), ``offsets`` (R, V, 3) float32 in the template's units, weights in [0, 1].
-    ``upright_vertices`` (V, 3) is the same head standing y up and looking along +z, where the template itself
-    may be turned; None means that it stands so. ``mouth_gain`` multiplies the mouth's weights so that it
-    opens by as much of its own width as the default head's does. With ``native_shapes``, the mesh moves by its file's
-    own shapes alone, and ``offsets`` are what the rig's amount to.
+    Attributes:
+        template: The neutral mesh.
+        names: (R,) names of the shapes.
+        offsets: (R, V, 3) float32 in the template's units. With `native_shapes`, these are the offsets that the
+            mixed shapes of the file produce.
+        upright_vertices: (V, 3) the same head in an upright pose, y up and facing +z; None where the
+            template itself is upright.
+        mouth_gain: Factor on the weights of jaw and mouth shapes. With it, the mouth opens by the same share of
+            its width as that of the default head.
+        native_shapes: The blendshapes of the user's file. If given, only they move the mesh.
     """
 
     template: Template
@@ -109,10 +118,19 @@ class Rig:
 
     @cached_property
     def index(self) -> dict[str, int]:
+        """Index of each shape in `names` and `offsets`."""
         return {name: i for i, name in enumerate(self.names)}
 
     def morph_targets(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """What moves the mesh under weights (N, R): names (K,), offsets (K, V, 3) and weights (N, K) in [0, 1]."""
+        """Return the blendshapes that move the mesh, and their weights.
+
+        Args:
+            weights: (N, R) weights of the rig's shapes.
+
+        Returns:
+            Names (K,), offsets (K, V, 3) and weights (N, K) in [0, 1] of the native shapes, or of the rig's own
+            shapes where there are none.
+        """
         weights = np.asarray(weights, np.float32)
         if self.native_shapes is None:
             return self.names, self.offsets, weights
@@ -120,7 +138,7 @@ class Rig:
         return self.native_shapes.names, self.native_shapes.offsets, mixed
 
     def vertices(self, weights: np.ndarray) -> np.ndarray:
-        """Pose the template: weights (N, R) → vertices (N, V, 3) float32."""
+        """Return the vertices (N, V, 3) float32, in the template's units, under weights (N, R)."""
         _, offsets, weights = self.morph_targets(weights)
         used = np.flatnonzero(weights.any(0))
         v = self.template.vertices
@@ -130,8 +148,18 @@ class Rig:
         return out
 
     def retarget(self, weights: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-        """Weights (N, R') of the default head's shapes ``names`` → this rig's (N, R) float32: the mouth's are
-        multiplied by the gain, and a mouth that stands open at rest is held closed."""
+        """Convert weights of the default head to weights of this rig.
+
+        The weights of jaw and mouth shapes are multiplied by `mouth_gain` and clipped to [0, 1]. The shape
+        `mouthSeal`, where the rig has it, gets weight 1.
+
+        Args:
+            weights: (N, R') weights of the default head's shapes.
+            names: (R',) names of those shapes; each must be a shape of this rig.
+
+        Returns:
+            (N, R) float32.
+        """
         out = np.zeros((len(weights), len(self.names)), np.float32)
         out[:, [self.index[n] for n in names]] = np.clip(self.shape_gains(names) * weights, 0, 1)
         if MOUTH_SEAL in self.index:
@@ -139,11 +167,11 @@ class Rig:
         return out
 
     def shape_gains(self, names: tuple[str, ...]) -> np.ndarray:
-        """By what ``retarget`` multiplies the weights of each shape (R',): the gain for the mouth's, 1 for others."""
+        """Return the factor of `retarget` for each shape (R',): `mouth_gain` for jaw and mouth shapes, 1 for others."""
         return np.array([self.mouth_gain if n.startswith(("jaw", "mouth")) else 1.0 for n in names])
 
     def save(self, path: Path) -> None:
-        """Write as safetensors: offsets float16, the rest exact, names and units as metadata."""
+        """Write the rig as safetensors: offsets as float16, the rest unchanged, names and units as metadata."""
         t = self.template
         tensors: dict[str, np.ndarray] = {
             "vertices": t.vertices.astype(np.float32),
@@ -155,17 +183,17 @@ class Rig:
         tensors |= {f"region.{name}": np.ascontiguousarray(index, np.int32) for name, index in t.regions.items()}
         facts = {"names": list(self.names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
         save_file(tensors, path, metadata={"kmtalk": json.dumps(facts, sort_keys=True)})
-        path.chmod(0o644)  # safetensors writes for the owner alone
+        path.chmod(0o644)  # safetensors creates the file with mode 0600
 
 
 def load_rig(path: Path) -> Rig:
-    """Read a rig written by ``Rig.save``; raises InputError where the file is not one."""
+    """Read a rig written by `Rig.save`. Raises InputError if the file is not a kmtalk rig."""
     try:
         with safe_open(path, "np") as file:
             facts = json.loads(file.metadata()["kmtalk"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:
-        raise InputError(f"{path}: not a kmtalk rig ({error})") from None
+        raise InputError(f"{path}: not a kmtalk rig, or damaged ({error})") from None
     template = Template(
         vertices=tensors["vertices"],
         faces=tensors["faces"],
@@ -179,19 +207,31 @@ def load_rig(path: Path) -> Rig:
 
 
 def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
-    """The known rig's shapes on a template of the same topology, posed and scaled as the template is.
+    """Transfer the shapes of a reference rig to a template of the same topology.
 
-    The template may be any variation of the rig's neutral: another identity, turned, moved, scaled,
-    mirrored (as left-handed programs export).
-    Raises InputError, naming ``source``, where the topology is another one.
+    The template may show another identity and may be rotated, translated, scaled or mirrored (as left-handed
+    programs export it). The offsets are rotated and scaled accordingly.
+
+    Args:
+        template: The template, with its vertices in the order of the reference.
+        reference: The rig whose shapes are transferred.
+        source: Name of the template in error messages.
+
+    Returns:
+        The rig on the template, with the regions and landmarks of the reference.
+
+    Raises:
+        InputError: The template has another topology.
     """
     base = reference.template
     if not has_same_topology(template, reference):
-        raise InputError(f"{source}: not the known rig's topology ({len(base.vertices)} vertices, in its order)")
+        raise InputError(
+            f"{source}: its topology differs from the rig's ({len(base.vertices)} vertices, in the rig's order)"
+        )
     scale, rotation = fit_scale_and_rotation(base.vertices, template.vertices)
     offsets = scale * (reference.offsets @ rotation.T.astype(np.float32))
     colors = base.colors if template.colors is None else template.colors
-    dressed = replace(
+    transferred = replace(
         template,
         colors=colors,
         preview_colors=base.preview_colors,
@@ -200,22 +240,25 @@ def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
         shapes={},
     )
     upright = base.vertices if reference.upright_vertices is None else reference.upright_vertices
-    rig = Rig(dressed, reference.names, offsets.astype(np.float32), upright_vertices=upright)
+    rig = Rig(transferred, reference.names, offsets.astype(np.float32), upright_vertices=upright)
     return replace(rig, mouth_gain=compute_mouth_gain(rig, reference) * reference.mouth_gain)
 
 
 def has_same_topology(template: Template, reference: Rig) -> bool:
-    """Whether ``transfer_rig`` would take the template."""
+    """Return whether the template has the vertex count and (at least 90 % of) the edges of the reference rig."""
     base = reference.template
     if len(template.vertices) != len(base.vertices):
         return False
-    theirs, ours = ({(a, b) for a, b in unique_edges(f).tolist()} for f in (template.faces, base.faces))
-    return len(theirs & ours) >= 0.9 * len(theirs)
+    edges, base_edges = ({(a, b) for a, b in unique_edges(f).tolist()} for f in (template.faces, base.faces))
+    return len(edges & base_edges) >= 0.9 * len(edges)
 
 
 def fit_scale_and_rotation(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Scale and rotation (3, 3), with a reflection where there is one, that best carry source points
-    (V, 3) onto target (Umeyama 1991)."""
+    """Fit the least-squares scale and rotation from source to target points (V, 3) (Umeyama 1991).
+
+    Returns:
+        The scale factor, and the rotation (3, 3), which includes a reflection if the target is mirrored.
+    """
     a = source - source.mean(0)
     b = target - target.mean(0)
     left, size, right = np.linalg.svd(b.T.astype(np.float64) @ a)
@@ -223,13 +266,16 @@ def fit_scale_and_rotation(source: np.ndarray, target: np.ndarray) -> tuple[floa
 
 
 def compute_mouth_gain(rig: Rig, reference: Rig) -> float:
-    """By what the mouth's weights are multiplied on ``rig``, so that jawOpen parts its lips by as much of the
-    mouth's width as it does on the known rig; from a half to two."""
+    """Compute the factor on jaw and mouth weights that makes `rig` open its mouth as wide as `reference`.
+
+    With it, jawOpen separates the lips by the same share of the mouth's width as on `reference`. The factor is
+    clipped to [0.5, 2].
+    """
     shares = []
     for one in (rig, reference):
         t, jaw = one.template, one.offsets[one.index["jawOpen"]]
         marks = t.landmarks
         width = np.linalg.norm(t.vertices[marks["mouth_left"]] - t.vertices[marks["mouth_right"]])
-        apart = jaw[marks["lip_inner_lower"]] - jaw[marks["lip_inner_upper"]]
-        shares.append(float(np.linalg.norm(apart)) / max(float(width), 1e-12))
+        opening = jaw[marks["lip_inner_lower"]] - jaw[marks["lip_inner_upper"]]
+        shares.append(float(np.linalg.norm(opening)) / max(float(width), 1e-12))
     return float(np.clip(shares[1] / max(shares[0], 1e-6), 0.5, 2.0))

@@ -1,4 +1,4 @@
-"""A rig as named arrays, which npz files hold: fitted rigs and animations."""
+"""Converts a rig to named arrays and back, for the npz files of fitted rigs and animations."""
 
 from __future__ import annotations
 
@@ -16,67 +16,95 @@ _REGIONS = {"lips", "mouth", "upper_face", "chin", "lip_pairs"}
 
 
 def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
-    """``template`` (V, 3), ``faces``, ``names`` (R,), ``offsets`` (R, M, 3) of the vertices ``moving`` (M,), regions,
-    colours, and ``rig`` with the rest as JSON. With shapes of the file's own the offsets are those."""
+    """Convert a rig to named arrays.
+
+    Returns:
+        `template` (V, 3), the neutral vertices, `faces` (F, 3), `shape_names` (R,), `moving_vertices` (M,), the
+        vertices that any shape moves, `offsets` (R, M, 3) at those vertices, `region.NAME` for each region, and
+        `rig_metadata`, a JSON string with units, name, mouth gain and landmarks. `colors`, `preview_colors` and
+        `upright_vertices`, each (V, 3), only where the rig has them. For a rig with native shapes, `offsets` are
+        theirs (K, M, 3), and `native_shape_names` (K,) and `mixing_matrix` (R, K) are added.
+    """
     t = rig.template
     shapes = rig.offsets if rig.native_shapes is None else rig.native_shapes.offsets
     moving = np.flatnonzero(np.abs(shapes).max((0, 2)) > 0)
     marks = {k: int(v) for k, v in t.landmarks.items()}
-    facts = {"units": t.units, "name": t.name, "gain": rig.mouth_gain, "landmarks": marks}
+    metadata = {"units": t.units, "name": t.name, "mouth_gain": rig.mouth_gain, "landmarks": marks}
     arrays: dict[str, np.ndarray] = {
-        "rig": np.array(json.dumps(facts)),
+        "rig_metadata": np.array(json.dumps(metadata)),
         "template": t.vertices,
         "faces": t.faces,
-        "names": np.array(rig.names),
-        "moving": moving,
+        "shape_names": np.array(rig.names),
+        "moving_vertices": moving,
         "offsets": shapes[:, moving],
     }
     if rig.native_shapes is not None:
-        arrays |= {"own_names": np.array(rig.native_shapes.names), "own_mix": rig.native_shapes.mixing_matrix}
-    for name, values in (("colors", t.colors), ("tint", t.preview_colors), ("upright", rig.upright_vertices)):
+        arrays |= {
+            "native_shape_names": np.array(rig.native_shapes.names),
+            "mixing_matrix": rig.native_shapes.mixing_matrix,
+        }
+    for name, values in (
+        ("colors", t.colors),
+        ("preview_colors", t.preview_colors),
+        ("upright_vertices", rig.upright_vertices),
+    ):
         if values is not None:
             arrays[name] = values
     return arrays | {f"region.{name}": np.asarray(index) for name, index in t.regions.items()}
 
 
-def rig_from_arrays(held: Mapping[str, np.ndarray]) -> Rig:
-    """The rig of which ``rig_to_arrays`` made these; raises KeyError or ValueError where it did not."""
-    facts = json.loads(str(held["rig"]))
-    if (held["moving"].size and held["moving"].min() < 0) or not isinstance(facts["name"], str):
-        raise ValueError("its parts contradict one another")
-    full = np.zeros((len(held["offsets"]), len(held["template"]), 3), np.float32)
-    full[:, held["moving"]] = held["offsets"]
+def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
+    """Build the rig from the arrays of `rig_to_arrays`; other arrays are ignored.
+
+    Raises:
+        KeyError: An array is missing.
+        ValueError: The arrays are inconsistent with each other.
+    """
+    metadata = json.loads(str(arrays["rig_metadata"]))
+    if (arrays["moving_vertices"].size and arrays["moving_vertices"].min() < 0) or not isinstance(
+        metadata["name"], str
+    ):
+        raise ValueError("its arrays are inconsistent")
+    full = np.zeros((len(arrays["offsets"]), len(arrays["template"]), 3), np.float32)
+    full[:, arrays["moving_vertices"]] = arrays["offsets"]
     template = Template(
-        vertices=held["template"],
-        faces=held["faces"],
-        units=facts["units"],
-        name=facts["name"],
-        colors=held.get("colors"),
-        regions={k.removeprefix("region."): v for k, v in held.items() if k.startswith("region.")},
-        landmarks=facts["landmarks"],
-        preview_colors=held.get("tint"),
+        vertices=arrays["template"],
+        faces=arrays["faces"],
+        units=metadata["units"],
+        name=metadata["name"],
+        colors=arrays.get("colors"),
+        regions={k.removeprefix("region."): v for k, v in arrays.items() if k.startswith("region.")},
+        landmarks=metadata["landmarks"],
+        preview_colors=arrays.get("preview_colors"),
     )
-    own = None
-    if "own_mix" in held:
-        own = NativeShapes(tuple(held["own_names"].tolist()), full, held["own_mix"])
-        full = np.einsum("rk,kvx->rvx", own.mixing_matrix, full).astype(np.float32)
-    rig = Rig(template, tuple(held["names"].tolist()), full, held.get("upright"), facts["gain"], own)
+    native = None
+    if "mixing_matrix" in arrays:
+        native = NativeShapes(tuple(arrays["native_shape_names"].tolist()), full, arrays["mixing_matrix"])
+        full = np.einsum("rk,kvx->rvx", native.mixing_matrix, full).astype(np.float32)
+    rig = Rig(
+        template,
+        tuple(arrays["shape_names"].tolist()),
+        full,
+        arrays.get("upright_vertices"),
+        metadata["mouth_gain"],
+        native,
+    )
     _check(rig)
     return rig
 
 
 def _check(rig: Rig) -> None:
-    """Raise ValueError where the parts of a rig contradict one another."""
+    """Raise ValueError if the parts of a rig are inconsistent with each other."""
     t = rig.template
     count = len(t.vertices)
     shapes = rig.offsets if rig.native_shapes is None else rig.native_shapes.offsets
     per_vertex = [v for v in (t.colors, t.preview_colors, rig.upright_vertices) if v is not None]
-    indexes = [t.faces, *t.regions.values(), np.array(list(t.landmarks.values()))]
-    sound = (
+    index_arrays = [t.faces, *t.regions.values(), np.array(list(t.landmarks.values()))]
+    consistent = (
         all(v.shape == (count, 3) for v in (t.vertices, *per_vertex))
         and t.faces.ndim == 2
         and t.faces.shape[1] == 3
-        and all(i.dtype.kind in "iu" and (not i.size or (i.min() >= 0 and i.max() < count)) for i in indexes)
+        and all(i.dtype.kind in "iu" and (not i.size or (i.min() >= 0 and i.max() < count)) for i in index_arrays)
         and all(np.isfinite(v).all() for v in (t.vertices, shapes))
         and isinstance(rig.mouth_gain, float)
         and 0 < rig.mouth_gain < 100
@@ -90,5 +118,5 @@ def _check(rig: Rig) -> None:
         and set(t.regions) >= _REGIONS
         and t.mm_per_unit > 0
     )
-    if not sound:
-        raise ValueError("its parts contradict one another")
+    if not consistent:
+        raise ValueError("its arrays are inconsistent")

@@ -1,4 +1,4 @@
-"""face.kmrig: a fitted rig as npz without pickle; and the cache of rigs by what was fitted."""
+"""Reads and writes .kmrig files, fitted rigs as npz without pickle, and keeps the user's cache of them."""
 
 from __future__ import annotations
 
@@ -21,54 +21,60 @@ from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
 from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 
-VERSION = 2  # of the file and of what fitting does: a new one makes cached rigs anew
+VERSION = 3  # of the file format and of the fitting method; a new version invalidates cached rigs
 SUFFIX = ".kmrig"
 
 
 def save_rig_file(path: Path, fitted: FittedRig) -> None:
-    """Write the rig, the points it was laid on by, and the report."""
+    """Write the rig, the landmarks of the fit and the fit report to a .kmrig file."""
     arrays = rig_to_arrays(fitted.rig)
-    facts = {"version": VERSION, "report": fitted.report.to_dict()}
-    arrays |= {"facts": np.array(json.dumps(facts)), "laid_by": fitted.landmarks.astype(np.float64)}
+    metadata = {"version": VERSION, "report": fitted.report.to_dict()}
+    arrays |= {"metadata": np.array(json.dumps(metadata)), "fit_landmarks": fitted.landmarks.astype(np.float64)}
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_rig_file(path: str | Path) -> FittedRig:
-    """Read what ``save_rig_file`` wrote; raises InputError where the file is not that."""
+    """Read a rig written by `save_rig_file`.
+
+    Raises:
+        InputError: The file is missing, damaged, not a .kmrig file or of another version.
+    """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such rig; make it with kmtalk fit face.obj -o {path.name}")
+        raise InputError(f"{path}: file not found; create it with kmtalk fit face.obj -o {path.name}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            facts = json.loads(str(file["facts"]))
-            if facts["version"] != VERSION:
-                raise InputError(f"{path}: made by another version of kmtalk; fit the mesh again")
-            held = {name: file[name] for name in file.files}
-        rig = rig_from_arrays(held)
-        if not np.isfinite(held["laid_by"]).all() or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(rig.names):
-            raise ValueError("its parts contradict one another")
-        report = facts["report"] | {k: tuple(facts["report"][k]) for k in ("doubts", "remarks")}
-        return FittedRig(rig, held["laid_by"], FitReport(**report))
+            metadata = json.loads(str(file["metadata"]))
+            if metadata["version"] != VERSION:
+                raise InputError(f"{path}: written by another version of kmtalk; fit the mesh again with kmtalk fit")
+            arrays = {name: file[name] for name in file.files}
+        rig = rig_from_arrays(arrays)
+        if not np.isfinite(arrays["fit_landmarks"]).all() or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(
+            rig.names
+        ):
+            raise ValueError("its arrays are inconsistent")
+        report = metadata["report"] | {k: tuple(metadata["report"][k]) for k in ("warnings", "notes")}
+        return FittedRig(rig, arrays["fit_landmarks"], FitReport(**report))
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path}: not a rig that kmtalk wrote, or damaged ({reason[:80]}); fit the mesh again"
+            f"{path}: not a .kmrig file, or damaged ({reason[:80]}); fit the mesh again with kmtalk fit"
         ) from None
 
 
 def rig_cache_dir() -> Path:
-    """The user's cache of fitted rigs; not made yet."""
+    """Return the folder of the user's cache of fitted rigs; the folder may not exist."""
     return user_cache_path("kmtalk", appauthor=False) / "rigs"
 
 
 def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None, refine: bool) -> str:
-    """A name for everything that a fit depends on: the mesh's content, not its file's name or date."""
+    """Return a hash of everything a fit depends on: the content of the mesh, not the name or date of its file."""
     digest = hashlib.sha256(f"{VERSION} {refine}".encode())
-    for source in ("head.safetensors", "landmarks.safetensors"):
-        digest.update(hashlib.sha256(asset_path(source).read_bytes()).digest())
+    for asset in ("head.safetensors", "landmarks.safetensors"):
+        digest.update(hashlib.sha256(asset_path(asset).read_bytes()).digest())
     arrays = {"vertices": template.vertices, "faces": template.faces}
     arrays |= {f"shape {k}": v for k, v in sorted(template.shapes.items())}
     arrays |= {f"part {k}": v for k, v in sorted(template.parts.items())}
@@ -80,7 +86,7 @@ def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None
 
 
 def load_cached_rig(key: str) -> FittedRig | None:
-    """The rig of that key; None where there is none or it is damaged."""
+    """Return the cached rig of a key; None if there is none or its file is damaged."""
     path = rig_cache_dir() / f"{key}{SUFFIX}"
     try:
         return load_rig_file(path) if path.is_file() else None
@@ -89,7 +95,7 @@ def load_cached_rig(key: str) -> FittedRig | None:
 
 
 def store_cached_rig(key: str, fitted: FittedRig) -> None:
-    """Put a rig into the cache, where there is room for one."""
+    """Store a rig in the cache. File system errors are ignored."""
     folder = rig_cache_dir()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

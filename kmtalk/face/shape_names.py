@@ -1,4 +1,4 @@
-"""What blendshapes and landmarks are called in the wild."""
+"""Recognises the names of blendshapes and landmarks in users' files."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
 
 _ARKIT = {name.lower(): name for name in (*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES)}
 OVR_VISEMES = ("sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U")
-"""Visemes of Oculus/OVR LipSync, as viseme_PP, v_pp or vrc.v_pp."""
+"""Visemes of Oculus (OVR) LipSync, named in files as viseme_PP, v_pp or vrc.v_pp."""
 _OVR = {name.lower(): f"viseme_{name}" for name in OVR_VISEMES} | {"ih": "viseme_I", "oh": "viseme_O", "ou": "viseme_U"}
 VRM_MOUTHS = {"a": "aa", "i": "ih", "u": "ou", "e": "ee", "o": "oh"}
-"""The five mouths of VRM 0 (and VRoid's Fcl_MTH_A) → VRM 1."""
+"""The five mouth shapes of VRM 0 (in VRoid, Fcl_MTH_A and so on), with their names in VRM 1."""
 
 
 def match_shape_names(names: Iterable[str]) -> dict[str, str]:
-    """The names of a file that mean a shape of the face → ARKit's or kmtalk's name, viseme_… or vrm_…; others
-    are left out."""
+    """Map the shape names of a file to the shapes they stand for.
+
+    Args:
+        names: Names of the blendshapes in the file.
+
+    Returns:
+        Name in the file → name in ARKit or in kmtalk's rig, `viseme_…` (OVR) or `vrm_…`. Unrecognised names are
+        left out. VRM's names count only where all five are present.
+    """
     given = list(names)
     plain = {name: re.split(r"[.:|]", name)[-1] for name in given}
     vrm = {name: _vrm(name, plain[name]) for name in given}
-    five = set(vrm.values()) >= set(VRM_MOUTHS.values())
+    has_all_vrm = set(vrm.values()) >= set(VRM_MOUTHS.values())
     out: dict[str, str] = {name: _ARKIT[name.lower()] for name in given if name.lower() in _ARKIT}
     for name in given:
         if name in out:
             continue
-        meaning = _arkit(plain[name]) or _viseme(name) or (vrm[name] and five and f"vrm_{vrm[name]}")
+        meaning = _arkit(plain[name]) or _viseme(name) or (vrm[name] and has_all_vrm and f"vrm_{vrm[name]}")
         if meaning and meaning not in out.values():
             out[name] = meaning
     return out
 
 
 def _arkit(name: str) -> str | None:
-    """jawOpen, jaw_open, Head_JawOpen, mouthSmile_L, mouthSmileL → ARKit's own spelling."""
+    """Return ARKit's name for spellings such as jaw_open, Head_JawOpen, mouthSmile_L and mouthSmileL, or None."""
     words = re.sub(r"[_\s-]([LR])$", lambda m: {"L": "left", "R": "right"}[m[1]], name.strip(), flags=re.I | re.A)
     words = words.replace(" ", "_").replace("-", "_")
     pieces = words.split("_")
     for start in range(len(pieces)):
         if any(piece.lower() in _ARKIT for piece in pieces[:start]):
-            break  # jawOpen_mouthClose is a corrective of both, not mouthClose
+            break  # jawOpen_mouthClose is a corrective shape for both, not mouthClose
         word = "".join(pieces[start:]).lower()
         if word in _ARKIT:
             return _ARKIT[word]
@@ -50,15 +57,17 @@ def _arkit(name: str) -> str | None:
 
 
 def _viseme(name: str) -> str | None:
-    found = re.search(r"(?:viseme|vrc\.v|^v|[._]v)_([a-z]{1,3})$", name.strip(), flags=re.I)
-    return _OVR.get(found[1].lower()) if found else None
+    """Return the OVR viseme of a name such as viseme_PP, v_pp or vrc.v_pp, or None."""
+    match = re.search(r"(?:viseme|vrc\.v|^v|[._]v)_([a-z]{1,3})$", name.strip(), flags=re.I)
+    return _OVR.get(match[1].lower()) if match else None
 
 
 def _vrm(name: str, plain: str) -> str | None:
-    found = re.search(r"(?:^|MTH_|mouth_|vrm_)(a|i|u|e|o|aa|ih|ou|ee|oh)$", plain.strip(), flags=re.I)
-    if not found:
+    """Return the VRM 1 name of a mouth shape such as Fcl_MTH_A, or None."""
+    match = re.search(r"(?:^|MTH_|mouth_|vrm_)(a|i|u|e|o|aa|ih|ou|ee|oh)$", plain.strip(), flags=re.I)
+    if not match:
         return None
-    word = found[1].lower()
+    word = match[1].lower()
     return VRM_MOUTHS.get(word, word)
 
 
@@ -73,7 +82,7 @@ LANDMARK_NAMES = (
     "lip_inner_lower",
     "chin",
 )
-"""Landmarks that can be given by hand; left and right are the face's own."""
+"""Landmarks that a user can give; left and right are those of the face, not of the viewer."""
 
 SEVEN_LANDMARKS = (
     "eye_outer_right",
@@ -84,7 +93,7 @@ SEVEN_LANDMARKS = (
     "lip_inner_upper",
     "chin",
 )
-"""The order of seven points that bear no names: as one sees the face, from the left and from the top."""
+"""The order of seven unnamed points: from top to bottom, and from the viewer's left to right."""
 
 _ALIASES = {
     "left_eye": "eye_outer_left",
@@ -106,7 +115,7 @@ _ALIASES = {
 
 
 def canonical_landmark_name(given: str) -> str | None:
-    """A landmark's standard name, or None where it is none."""
+    """Return the name in `LANDMARK_NAMES` for a landmark's name or alias, or None if it is unknown."""
     word = re.sub(r"[\s-]+", "_", given.strip().lower())
     word = _ALIASES.get(word, word)
     return word if word in LANDMARK_NAMES else None

@@ -1,4 +1,4 @@
-"""A mesh's motion as weights of its rig."""
+"""Solves for the rig weights that reproduce the vertex motion of a mesh."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from scipy.optimize import lsq_linear
 
 from kmtalk.face.rig import MOUTH_SEAL, Rig
 
-REGULARIZATION = 1e-5  # of the shapes' mean energy: keeps shapes that undo one another from growing together
+REGULARIZATION = 1e-5  # share of the shapes' mean energy: keeps opposing shapes from growing together
 
 
 def solve_weights(rig: Rig, offsets: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights (N, R) in [0, 1] that come nearest to offsets (N, V, 3) from the neutral, by bounded least squares;
-    and the root mean square, in mm over the vertices that move, of what they leave."""
+    """Solve for rig weights by bounded least squares. The weight of `mouthSeal` is fixed at 1.
+
+    Args:
+        rig: The rig.
+        offsets: (N, V, 3) displacement of the vertices from the neutral, in the template's units.
+
+    Returns:
+        Weights (N, R) float32 in [0, 1], and the root mean square error in mm over the vertices that the rig
+        moves.
+    """
     moving = np.flatnonzero(np.abs(rig.offsets).max((0, 2)) > 0)
     basis = rig.offsets[:, moving].reshape(len(rig.names), -1).astype(np.float64)
     fixed = np.zeros(len(rig.names))
@@ -22,10 +30,10 @@ def solve_weights(rig: Rig, offsets: np.ndarray) -> tuple[np.ndarray, float]:
     gram = basis[free] @ basis[free].T
     gram += REGULARIZATION * np.trace(gram) / len(gram) * np.eye(len(gram))
     root = np.linalg.cholesky(gram)
-    wanted = offsets[:, moving].reshape(len(offsets), -1) - fixed @ basis
+    target = offsets[:, moving].reshape(len(offsets), -1) - fixed @ basis
     out = np.tile(fixed, (len(offsets), 1))
-    for row, goal in zip(out, wanted, strict=True):
+    for row, goal in zip(out, target, strict=True):
         row[free] = lsq_linear(root.T, np.linalg.solve(root, basis[free] @ goal), (0, 1)).x
-    left = (out[:, free] @ basis[free] - wanted).reshape(len(offsets), -1, 3)
-    missed = np.sqrt((left**2).sum(2).mean()) * rig.template.mm_per_unit
-    return out.astype(np.float32), float(missed)
+    residual = (out[:, free] @ basis[free] - target).reshape(len(offsets), -1, 3)
+    error = np.sqrt((residual**2).sum(2).mean()) * rig.template.mm_per_unit
+    return out.astype(np.float32), float(error)

@@ -1,4 +1,4 @@
-"""Metrics of talking faces: each returns a Result, with its unit, its pooling and its mask."""
+"""Metrics of talking faces; each returns a `MetricResult` with its unit, pooling and mask."""
 
 from kmtalk.metrics.beats import audio_beats, beat_consistency, motion_beats
 from kmtalk.metrics.masks import load_mask, mask_from_template

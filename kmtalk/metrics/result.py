@@ -1,4 +1,4 @@
-"""What a metric returns: a number that says what it is."""
+"""Results of metrics: a value with its unit, pooling, mask and data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from kmtalk.errors import InputError
 
 MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
-"""Millimetres in the units that vertices come in; "units" stands for what nobody knows."""
+"""Millimetres per unit of vertices; the unit "units" (unknown) is not included."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Vertices that a metric looks at: ``indices`` (n,) and the name of where they come from."""
+    """Vertices that a metric uses: `indices` (n,) and the `name` of their origin."""
 
     name: str
     indices: np.ndarray
 
     @property
     def digest(self) -> str:
-        """Eight hex digits by which two masks are told apart, whatever they are called."""
+        """Eight hexadecimal digits that identify the indices independently of the name."""
         return hashlib.sha256(np.sort(self.indices).astype("<i8").tobytes()).hexdigest()[:8]
 
     def __str__(self) -> str:
@@ -31,9 +31,18 @@ class Mask:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A metric's ``value`` in ``unit``, how many of what were ``pooling`` and how, by which ``mask``, and, once
-    ``with_source`` has said it, the data and the identity. Prints itself, a mean of squared distances (``squared``) with its
-    root; ``float`` gives the value."""
+    """Value of a metric with everything needed to read it; `str` formats it as one line, `float` returns the value.
+
+    Attributes:
+        name: Name of the metric.
+        value: Its value.
+        unit: Unit of the value; "" for none.
+        pooling: What was pooled, how, and how many.
+        mask: Vertices that were used, or None for all.
+        data: What the value was measured on (set by `with_source`).
+        identity: Identity that the motion was conditioned on (set by `with_source`).
+        squared: Whether the value is a mean of squared distances, which is printed with its root.
+    """
 
     name: str
     value: float
@@ -48,15 +57,15 @@ class MetricResult:
         return self.value
 
     def with_source(self, data: str, identity: str = "") -> MetricResult:
-        """The same number, with what it was measured on and whose identity the motion was conditioned on."""
+        """Return a copy with the measured data and the identity that the motion was conditioned on."""
         return replace(self, data=data, identity=identity)
 
     @property
     def root_mm(self) -> float:
-        """The root of a mean of squared distances, mm; raises InputError for other metrics, and unknown units."""
+        """Root of a mean of squared distances in mm; raises InputError for other metrics and unknown units."""
         scale = MM_PER_UNIT.get(self.unit.removesuffix("²"))
         if not self.squared or scale is None:
-            raise InputError(f"{self.name} in {self.unit} has no root in mm")
+            raise InputError(f"{self.name} in {self.unit} cannot be converted to a root in mm")
         return float(np.sqrt(self.value)) * scale
 
     def __str__(self) -> str:
@@ -71,10 +80,10 @@ class MetricResult:
 
 
 def as_mask(given: Mask | np.ndarray | list[int], name: str) -> Mask:
-    """Indices made a mask called ``name``."""
+    """Return `given` as a mask; indices get the name `name`. Raises InputError where they are not valid indices."""
     if isinstance(given, Mask):
         return given
     indices = np.asarray(given)
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu" or indices.min() < 0:
-        raise InputError(f"mask {name}: give indices of vertices, one or more whole numbers of 0 or more")
+        raise InputError(f"mask {name}: needs one or more vertex indices, integers of 0 or more")
     return Mask(name, indices.astype(np.int64))

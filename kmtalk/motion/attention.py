@@ -1,6 +1,7 @@
-"""Transformer blocks on a clock: attention that knows how far apart in seconds two tokens are.
+"""Transformer blocks whose attention depends on the distance in seconds between two tokens.
 
-Layer sizes are the paper's; normalisation before each layer and the fading with distance are ours.
+Layer sizes are the paper's; pre-normalisation and the decay of attention with distance are ours. Dimensions: B clips,
+T query tokens, S key tokens (frames or key frames), H heads, f width (`d_model`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LONGEST_PERIOD, SHORTEST_PERIOD = 16.0, 0.1
-"""Periods in seconds of the time encoding."""
+"""Longest and shortest period of the time encoding, in seconds."""
 
 DECODER_HEADS = 4
+"""Attention heads of the decoders of LKMA and CMC."""
 
 DECAY_SECONDS = (0.06, 0.12, 0.25, 0.5, 1.0, 2.0)
-"""Seconds after which a head's attention has faded by e, spread over the heads. Speech acts on the
-mouth over about a second; the fading is what lets a clip be of any length, and be cut in windows."""
+"""Distances in seconds at which a head's attention has decayed by a factor of e; interpolated over the heads. Speech
+affects the mouth over about a second. The decay allows clips of any length, and their division into windows."""
 
 
 def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
-    """PE(16) of the paper, computed and not tabled: seconds (…) → (…, size) sines and cosines."""
+    """Encode times by sines and cosines: PE(16) of the paper, computed instead of tabulated.
+
+    Args:
+        times: Times in seconds, shape (…).
+        size: Size of the encoding, even.
+
+    Returns:
+        Encoding, shape (…, size).
+    """
     steps = torch.arange(size // 2, device=times.device, dtype=torch.float32) / (size // 2 - 1)
     periods = LONGEST_PERIOD * (SHORTEST_PERIOD / LONGEST_PERIOD) ** steps
     angles = 2 * math.pi * times[..., None].float() / periods
@@ -30,27 +40,47 @@ def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
 
 
 class DistanceBias(nn.Module):
-    """Bias (B, H, T, S) that fades attention with distance in time and bars padded tokens."""
+    """Attention bias that decays with distance in time and masks padding.
+
+    Args:
+        heads: Number H of attention heads.
+    """
 
     slopes: Tensor
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        place = torch.linspace(0, len(DECAY_SECONDS) - 1, heads, device="cpu")
-        reach = [
+        position = torch.linspace(0, len(DECAY_SECONDS) - 1, heads, device="cpu")
+        decay = [
             DECAY_SECONDS[0] * (DECAY_SECONDS[-1] / DECAY_SECONDS[0]) ** (float(p) / (len(DECAY_SECONDS) - 1))
-            for p in place
+            for p in position
         ]
-        self.register_buffer("slopes", 1 / torch.tensor(reach), persistent=False)
+        self.register_buffer("slopes", 1 / torch.tensor(decay), persistent=False)
 
     def forward(self, query_times: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-        """``query_times`` (B, T) and ``times`` (B, S) s, ``mask`` (B, S) False where padded."""
-        away = (query_times[:, :, None] - times[:, None, :]).abs()[:, None]
-        bias = -self.slopes[None, :, None, None] * away
+        """Compute the bias, to be added to attention logits.
+
+        Args:
+            query_times: Tensor, shape (batch, queries): times of the queries in seconds.
+            times: Tensor, shape (batch, keys): times of the attention keys in seconds.
+            mask: Tensor, shape (batch, keys): False at padding.
+
+        Returns:
+            bias: Tensor, shape (batch, heads, queries, keys).
+        """
+        distance = (query_times[:, :, None] - times[:, None, :]).abs()[:, None]
+        bias = -self.slopes[None, :, None, None] * distance
         return bias.masked_fill(~mask[:, None, None, :], -1e4)
 
 
 class MultiheadAttention(nn.Module):
+    """Multi-head scaled dot-product attention with an additive bias.
+
+    Args:
+        d_model: Width f, a multiple of `num_heads`.
+        num_heads: Attention heads.
+    """
+
     def __init__(self, d_model: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -59,6 +89,17 @@ class MultiheadAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, x: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
+        """Attend from `x` to `memory`.
+
+        Args:
+            x: Tensor, shape (batch, queries, d_model).
+            memory: Tensor, shape (batch, keys, d_model).
+            bias: Tensor, shape (batch, heads, queries, keys).
+
+        Returns:
+            Tensor, shape (batch, queries, d_model).
+        """
+
         def split(t: Tensor) -> Tensor:
             return t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
@@ -69,14 +110,21 @@ class MultiheadAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """f → kf → f; the paper does not say k."""
+    """Feed-forward network, f → kf → GELU → f; the paper does not give k (`multiplier`)."""
 
     def __init__(self, d_model: int, multiplier: int = 2) -> None:
         super().__init__(nn.Linear(d_model, multiplier * d_model), nn.GELU(), nn.Linear(multiplier * d_model, d_model))
 
 
 class TransformerBlock(nn.Module):
-    """[attention(f, heads), FFN], normalised before; attends to ``cross_attn`` where given, else to itself."""
+    """Pre-normalised block of attention(f, heads) and FFN; self-attention, or cross-attention where `memory` is given.
+
+    Args:
+        d_model: Width f.
+        num_heads: Attention heads.
+        dropout: Dropout probability.
+        ffn_multiplier: Width of the feed-forward layer as a multiple of `d_model`.
+    """
 
     def __init__(self, d_model: int, num_heads: int, dropout: float, ffn_multiplier: int = 2) -> None:
         super().__init__()
@@ -85,6 +133,16 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Tensor, shape (batch, queries, d_model).
+            bias: Tensor, shape (batch, heads, queries, keys), from `DistanceBias`.
+            memory: Tensor, shape (batch, keys, d_model); None for self-attention.
+
+        Returns:
+            Tensor, shape (batch, queries, d_model).
+        """
         y = self.attn_norm(x)
         x = x + self.dropout(self.attn(y, y if memory is None else memory, bias))
         out: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
@@ -92,8 +150,16 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """TransformerDecoder(f, 4 heads, 2f, 1 layer) of the paper: attends to itself, then to the same
-    sequence as memory (as in SelfTalk), then FFN. No causal mask: the clip is known whole."""
+    """TransformerDecoder(f, 4 heads, 2f, 1 layer) of the paper.
+
+    Self-attention, then cross-attention to the input sequence (as in SelfTalk), then FFN. There is no causal mask,
+    because the whole clip is known.
+
+    Args:
+        d_model: Width f.
+        dropout: Dropout probability.
+        num_heads: Attention heads.
+    """
 
     def __init__(self, d_model: int, dropout: float, num_heads: int = DECODER_HEADS) -> None:
         super().__init__()
@@ -104,7 +170,16 @@ class TransformerDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, f) at ``times`` (B, T) s, ``mask`` (B, T) False where padded → (B, T, f)."""
+        """Decode a sequence.
+
+        Args:
+            x: Tensor, shape (batch, tokens, d_model).
+            times: Tensor, shape (batch, tokens): time of each token in seconds.
+            mask: Tensor, shape (batch, tokens): False at padding.
+
+        Returns:
+            Tensor, shape (batch, tokens, d_model).
+        """
         bias, memory = self.distance_bias(times, times, mask), x
         y = self.self_attn_norm(x)
         x = x + self.dropout(self.self_attn(y, y, bias))

@@ -1,4 +1,7 @@
-"""wav2vec 2.0 learnt along: from its convolutions' features, at the motion's frames, to A."""
+"""wav2vec 2.0 fine-tuned with the network: maps its convolutions' features, resampled to the frames, to A.
+
+B clips, N frames, c width of the convolutions' features, d width of the audio features A.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,43 @@ from torch import Tensor, nn
 from kmtalk.errors import InputError
 
 FEATURE_EXTRACTOR_DIGEST = "feature_extractor_digest"
-"""Fact of a network: the digest of the convolutions that its ear learnt with (``Wav2Vec2.digest``)."""
+"""Key of a network's metadata: digest of the convolutions that the encoder was trained with
+(`kmtalk.speech.encoders.Wav2Vec2Encoder.feature_extractor_digest`)."""
 
 
 class FineTunedEncoder(nn.Module):
-    """wav2vec 2.0 but for its convolutions: projection and transformer, of a ``config`` (JSON, as transformers has it).
+    """wav2vec 2.0 without its convolutions: feature projection and transformer.
 
-    Frames come at the motion's rate, interpolated, and the convolutions stay as they are, as in FaceFormer's code; no
-    time is masked in training. ``feature_dim`` is c, ``hidden_size`` d. Raises InputError where transformers is not installed,
-    or for another model.
+    The input is interpolated to the frame rate of the motion, and the convolutions stay frozen, as in FaceFormer's
+    code. No time masking is applied in training.
+
+    Args:
+        config: Configuration of wav2vec 2.0 as JSON, in the format of transformers.
+        model: A `Wav2Vec2Model` whose weights are used; None initialises new weights.
+
+    Attributes:
+        config: The configuration as JSON.
+        feature_dim: Width c of the convolutions' features.
+        hidden_size: Width d of the output.
+
+    Raises:
+        InputError: transformers is not installed, or `model` is not a wav2vec 2.0.
     """
 
     def __init__(self, config: str, model: Any = None) -> None:
-        """``model`` is a Wav2Vec2Model whose weights are taken; without one they are new."""
         super().__init__()
         try:
             from transformers import Wav2Vec2Config, Wav2Vec2Model
         except ImportError:
-            raise InputError("these weights hear by wav2vec 2.0: pip install 'kmtalk[wav2vec2]'") from None
+            raise InputError(
+                "these weights include wav2vec 2.0, which needs transformers; pip install 'kmtalk[wav2vec2]'"
+            ) from None
         if model is None:
             model = Wav2Vec2Model(Wav2Vec2Config.from_dict(json.loads(config)))
         if not isinstance(model, Wav2Vec2Model):
-            raise InputError(f"{type(model).__name__}: only wav2vec 2.0 can be learnt along")
+            raise InputError(
+                f"{type(model).__name__}: only wav2vec 2.0 can be fine-tuned; set encoder to wav2vec2:FOLDER-OR-NAME"
+            )
         self.config, self.feature_dim, self.hidden_size = (
             config,
             int(model.config.conv_dim[-1]),
@@ -41,11 +59,19 @@ class FineTunedEncoder(nn.Module):
 
     @classmethod
     def from_model(cls, model: Any) -> FineTunedEncoder:
-        """The ear of a loaded wav2vec 2.0, with its weights."""
+        """Create the encoder from a loaded `Wav2Vec2Model`, with its weights."""
         return cls(json.dumps(model.config.to_diff_dict(), sort_keys=True), model)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Convolutions' features (B, N, c) of frames that are ``mask`` (B, N) → A (B, N, d)."""
+        """Encode the convolutions' features.
+
+        Args:
+            features: Tensor, shape (batch, frames, feature_dim).
+            mask: Tensor, shape (batch, frames): False at padding.
+
+        Returns:
+            audio: Tensor, shape (batch, frames, hidden_size).
+        """
         projected, _ = self.projection(features)
         out: Tensor = self.encoder(projected, attention_mask=mask).last_hidden_state
         return out

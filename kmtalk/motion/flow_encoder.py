@@ -1,4 +1,7 @@
-"""Motion flow encoder: sparse key motions → a dense latent, one token a frame."""
+"""Motion flow encoder: turns sparse key motions K into a dense latent Φ, one token per frame.
+
+Dimensions are those of `model.py`: B clips, N frames, M padded key frames, d audio features, f width (`d_model`).
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,29 @@ from torch import Tensor, nn
 from kmtalk.motion.attention import DistanceBias, FeedForward, TransformerBlock, sinusoidal_encoding
 
 TIME_ENCODING_DIM = 16
+"""Size of the time encoding, PE(16) of the paper."""
+
 KERNEL_SIZE = 3
+"""Frames that a convolution of the manifold spans."""
 
 
 class MotionFlowEncoder(nn.Module):
-    """K → Φ (paper's supplement, Table 1).
+    """K (m, out) → Φ (N, d) (paper's supplement, Table 1).
 
-    Key encoder: motion and PE(16) → L(16 + f, f) → blocks of self-attention. Non-key encoder: PE(16) of
-    the frame's own time → L(16, f) → blocks that cross-attend to the keys. Manifold: FFN(Φk) at the
-    keys and Φn elsewhere → Conv1D → blocks of self-attention → Conv1D → L(f, d). Ours: both convolutions
-    are added to what goes in, and attention fades with distance in time.
+    - Key encoder: motion and PE(16) of the key's time → L(16 + f, f) → self-attention blocks.
+    - Non-key encoder: PE(16) of the frame's time → L(16, f) → blocks with cross-attention to the keys.
+    - Manifold: FFN(Φk) at key frames and Φn elsewhere → Conv1D → self-attention blocks → Conv1D → L(f, d).
+
+    Ours: both convolutions are residual, and attention decays with distance in time.
+
+    Args:
+        motion_dim: Numbers per frame of motion, out.
+        audio_dim: Width d of the latent, which equals that of the audio features.
+        d_model: Width f of the blocks.
+        num_heads: Attention heads.
+        num_layers: Blocks in each of the three stacks.
+        dropout: Dropout probability.
+        ffn_multiplier: Width of the feed-forward layers as a multiple of `d_model`.
     """
 
     def __init__(
@@ -51,7 +67,18 @@ class MotionFlowEncoder(nn.Module):
         self.output_projection = nn.Linear(d_model, audio_dim)
 
     def forward(self, motion: Tensor, key_frames: Tensor, key_mask: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-        """``motion_projection`` (B, M, out) at frames ``key_frames`` (B, M), of frames at ``times`` (B, N) s → Φ (B, N, d)."""
+        """Encode key motions as the flow Φ.
+
+        Args:
+            motion: Tensor, shape (batch, keys, output_dim): key motions.
+            key_frames: Tensor, shape (batch, keys): frame indices of the keys.
+            key_mask: Tensor, shape (batch, keys): False at padding.
+            times: Tensor, shape (batch, frames): time of each frame in seconds.
+            mask: Tensor, shape (batch, frames): False at padding.
+
+        Returns:
+            flow: Tensor, shape (batch, frames, audio_dim).
+        """
         key_times = times.gather(1, key_frames)
         x = self.key_projection(
             torch.cat([self.motion_projection(motion), sinusoidal_encoding(key_times, TIME_ENCODING_DIM)], -1)
@@ -64,10 +91,10 @@ class MotionFlowEncoder(nn.Module):
         bias = self.distance_bias(times, key_times, key_mask)
         for block in self.frame_blocks:
             y = block(y, bias, memory=x)
-        # padded keys are written to a frame past the end, which is cut off again
-        spare = torch.where(key_mask, key_frames, torch.full_like(key_frames, y.shape[1]))
+        # padded keys are written to an extra frame at the end, which is then removed
+        targets = torch.where(key_mask, key_frames, torch.full_like(key_frames, y.shape[1]))
         y = torch.cat([self.frame_norm(y), torch.zeros_like(y[:, :1])], 1)
-        y = y.scatter(1, spare[..., None].expand(-1, -1, y.shape[2]), self.key_ffn(x).to(y.dtype))[:, :-1]
+        y = y.scatter(1, targets[..., None].expand(-1, -1, y.shape[2]), self.key_ffn(x).to(y.dtype))[:, :-1]
         y = y + _masked_convolution(self.conv_in, y, mask)
         bias = self.distance_bias(times, times, mask)
         for block in self.manifold_blocks:
@@ -77,6 +104,7 @@ class MotionFlowEncoder(nn.Module):
         return out
 
 
-def _masked_convolution(convolution: nn.Conv1d, x: Tensor, real: Tensor) -> Tensor:
-    out: Tensor = convolution((x * real[..., None]).transpose(1, 2)).transpose(1, 2)
+def _masked_convolution(convolution: nn.Conv1d, x: Tensor, mask: Tensor) -> Tensor:
+    """Convolve over frames with padding set to zero: (B, N, f) → (B, N, f)."""
+    out: Tensor = convolution((x * mask[..., None]).transpose(1, 2)).transpose(1, 2)
     return out

@@ -1,4 +1,7 @@
-"""Output layers: to a rig's weights, or to vertex offsets."""
+"""Output layers of the decoders: weights of a rig's R shapes, or offsets of a mesh's V vertices.
+
+f is the decoder's width (`d_model`), out the numbers per frame (R or 3V), K the number of principal components.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 
 class _ClampToUnitInterval(torch.autograd.Function):
-    """Clamp to [0, 1] whose gradient still leads back inside from beyond the bounds."""
+    """Clamp to [0, 1]; outside the bounds the gradient is kept where descent leads back to the interval."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -24,7 +27,12 @@ class _ClampToUnitInterval(torch.autograd.Function):
 
 
 class OutputHead(nn.Module):
-    """L(f, out), initialised to zero, so that training begins at the neutral face."""
+    """L(f, out), initialised to zero so that training starts at the neutral face.
+
+    Args:
+        d_model: Width f of the decoder.
+        output_dim: Numbers per frame, out.
+    """
 
     def __init__(self, d_model: int, output_dim: int) -> None:
         super().__init__()
@@ -33,25 +41,39 @@ class OutputHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """What the decoder made (…, f), beside motion ``residual`` (…, out) → motion (…, out)."""
+        """Map decoder output to motion.
+
+        Args:
+            x: Tensor, shape (batch, frames, d_model).
+            residual: Tensor, shape (batch, frames, output_dim): motion that is added to the output.
+
+        Returns:
+            motion: Tensor, shape (batch, frames, output_dim).
+        """
         out: Tensor = self.linear(x)
         return out if residual is None else out + residual
 
 
 class RigHead(OutputHead):
-    """L(f, R) to weights in [0, 1]; the rig's fixed basis follows outside."""
+    """L(f, R), clamped to weights in [0, 1]; the rig turns weights into vertices outside the network."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Map decoder output to weights in [0, 1]; arguments as in `OutputHead.forward`."""
         out: Tensor = _ClampToUnitInterval.apply(super().forward(x, residual))
         return out
 
 
 class VertexHead(OutputHead):
-    """The paper's L(f, 3V): vertex offsets, flat."""
+    """The paper's L(f, 3V): vertex offsets, flattened."""
 
 
 class PcaHead(OutputHead):
-    """L(f, K) and a fixed basis (K, 3V), from principal components of a corpus without a rig."""
+    """L(f, K) followed by a fixed basis of principal components of vertex offsets.
+
+    Args:
+        d_model: Width f of the decoder.
+        basis: Principal components, shape (K, 3V), from `pca_basis`.
+    """
 
     basis: Tensor
 
@@ -60,13 +82,22 @@ class PcaHead(OutputHead):
         self.register_buffer("basis", basis)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Map decoder output to vertex offsets; arguments as in `OutputHead.forward`."""
         out: Tensor = self.linear(x) @ self.basis
         return out if residual is None else out + residual
 
 
 def pca_basis(offsets: Tensor, components: int) -> Tensor:
-    """Offsets (N, 3V) → the components (K, 3V) that hold most of their energy, each scaled by its own
-    standard deviation. Not centred: the neutral face stays at zero."""
+    """Compute principal components of vertex offsets; uncentred, so that the neutral face stays at zero.
+
+    Args:
+        offsets: Vertex offsets, shape (N, 3V).
+        components: Number K of components.
+
+    Returns:
+        The components with the most energy, each scaled by its standard deviation, shape (K, 3V); fewer than K where
+        the offsets have a lower rank.
+    """
     _, size, rows = torch.linalg.svd(offsets, full_matrices=False)
     scale = size[:components] / max(len(offsets), 1) ** 0.5
     return rows[:components] * scale[:, None]

@@ -1,4 +1,7 @@
-"""The network at work on clips of any length."""
+"""Inference on clips of any length, in overlapping windows.
+
+N frames, m key frames, S styles, out numbers per frame of motion; frame n is at (n + 0.5) / fps seconds.
+"""
 
 from __future__ import annotations
 
@@ -20,58 +23,77 @@ if TYPE_CHECKING:
     import whisper
 
 WINDOW = 10.0
-"""Seconds completed at once."""
+"""Length in seconds of the windows in which the network runs."""
 
 OVERLAP = 3.0
-"""Seconds over which windows are cross-faded; the outer fifth of it is left to the other window."""
+"""Overlap in seconds of neighbouring windows, which are cross-faded there; a window has weight 0 in its outer fifth."""
 
 WINDOW_TOLERANCE = 1.5
-"""Millimetres: with the windows of network and encoder elsewhere the lips' opening moves by less, in 99 of
-100 frames (0.2 in median; most of it is the encoder's, which hears each window from its beginning)."""
+"""Millimetres by which the lip opening changes at most, in 99 of 100 frames, when the windows of network and encoder
+are shifted (0.2 in median; most of it comes from the encoder, which encodes each window from its start)."""
 
 MIN_FRAME_RATE, MAX_FRAME_RATE, DEFAULT_FRAME_RATE = 23.0, 31.0, 30.0
-"""Frames per second between which the network runs (it was trained at 25 and 30), and the rate at which it
-runs for all others."""
+"""Frames per second: the range in which the network runs at the motion's own rate (it is trained at 25 and 30), and the
+rate at which it runs otherwise."""
 
 
 def network_frame_rate(fps: float) -> float:
-    """The rate at which the network runs for a motion at ``fps``."""
+    """Return the frame rate at which the network runs for a motion at `fps`, both in frames per second."""
     return fps if MIN_FRAME_RATE <= fps <= MAX_FRAME_RATE else DEFAULT_FRAME_RATE
 
 
 def load_network_encoder(network: KMTalkNetwork, model: whisper.Whisper | None = None) -> SpeechEncoder:
-    """What a network hears through; ``model`` is a Whisper already loaded. Raises InputError where it cannot be had, or
-    is not what the network learnt with."""
+    """Load the speech encoder that a network was trained with.
+
+    Args:
+        network: Network.
+        model: A loaded Whisper model to reuse.
+
+    Raises:
+        InputError: The encoder cannot be loaded, or is not the one the network was trained with.
+    """
     encoder = load_encoder(network.config.encoder, model)
     check_encoder(network, encoder)
     return encoder
 
 
 def check_encoder(network: KMTalkNetwork, encoder: SpeechEncoder) -> None:
-    """Raise InputError where a network learnt with another encoder."""
-    shape, made = network.config, getattr(encoder, "feature_extractor_digest", None)
-    if encoder.name != shape.encoder:
-        raise InputError(f"these weights hear through {shape.encoder}, not {encoder.name}")
-    heard = shape.audio_dim if network.finetuned_encoder is None else network.finetuned_encoder.feature_dim
-    if encoder.dimension != heard or (
-        network.finetuned_encoder is not None and made != network.metadata.get(FEATURE_EXTRACTOR_DIGEST)
+    """Raise InputError where a network was trained with another encoder."""
+    config, digest = network.config, getattr(encoder, "feature_extractor_digest", None)
+    if encoder.name != config.encoder:
+        raise InputError(f"these weights were trained with the encoder {config.encoder}, not {encoder.name}")
+    dimension = config.audio_dim if network.finetuned_encoder is None else network.finetuned_encoder.feature_dim
+    if encoder.dimension != dimension or (
+        network.finetuned_encoder is not None and digest != network.metadata.get(FEATURE_EXTRACTOR_DIGEST)
     ):
-        raise InputError(f"{encoder.name} is not what these weights learnt with: other dimensions, or other weights")
+        raise InputError(
+            f"{encoder.name} is not the encoder these weights were trained with: its dimension or weights differ"
+        )
 
 
 def select_key_frames(alignment: Alignment, frame_count: int, fps: float, placement: str) -> np.ndarray:
-    """Key frames (m,) at phone boundaries ("phones"), as many of them placed evenly ("uniform"), or a share of all
-    frames placed evenly ("uniform:0.2")."""
+    """Select the key frames of a clip.
+
+    Args:
+        alignment: Phones of the clip.
+        frame_count: Number N of frames.
+        fps: Frames per second.
+        placement: "phones" (phone boundaries), "uniform" (the same number, evenly spaced) or, for example,
+            "uniform:0.2" (this share of all frames, evenly spaced).
+
+    Returns:
+        Rising frame indices, shape (m,).
+    """
     located = locate_key_frames(alignment, frame_count, fps).frames
     if placement == "phones":
         return located
     share = placement.partition(":")[2]
-    wanted = round(float(share) * frame_count) if share else len(located)
-    return np.unique(np.linspace(0, frame_count - 1, max(2, wanted)).round().astype(int))
+    key_count = round(float(share) * frame_count) if share else len(located)
+    return np.unique(np.linspace(0, frame_count - 1, max(2, key_count)).round().astype(int))
 
 
 def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
-    """Frames (start, stop) of each window."""
+    """Return the frame range (start, stop) of each window over `count` frames at `fps` frames per second."""
     size, step = round(WINDOW * fps), round((WINDOW - OVERLAP) * fps)
     if count <= size:
         return [(0, count)]
@@ -89,11 +111,23 @@ def predict_motion(
     key_edits: np.ndarray | None = None,
     given_keys: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Motion (N, out) of ``frame_count`` frames at ``fps`` with key frames ``placement`` (m,) and style shares (S,).
+    """Predict the motion of a clip by LKMA and CMC.
 
-    ``key_edits`` (m, out) is added to LKMA's key motions before CMC completes them; ``given_keys`` (m, out) are key motions
-    of another system, in their place. Time and memory grow with length,
-    not with its square; where windows fall matters less than WINDOW_TOLERANCE.
+    Time and memory grow linearly with the length. The position of the windows changes the result by less than
+    `WINDOW_TOLERANCE`.
+
+    Args:
+        network: Network in evaluation mode.
+        features: Audio features from the network's encoder.
+        key_frames: Rising frame indices of the keys, shape (m,).
+        frame_count: Number N of frames.
+        fps: Frames per second.
+        style_weights: Share of each style, shape (S,), from `kmtalk.motion.styles.style_mixture`.
+        key_edits: Amounts added to LKMA's key motions before CMC completes them, shape (m, out).
+        given_keys: Key motions of another system that replace those of LKMA, shape (m, out).
+
+    Returns:
+        Motion, shape (N, out), float32.
     """
     return _predict_in_windows(
         network,
@@ -116,15 +150,18 @@ def predict_without_completion(
     fps: float,
     style_weights: np.ndarray,
 ) -> np.ndarray:
-    """The paper's ablation without CMC: LKMA's key motions joined by straight lines. As ``predict_motion``."""
+    """Interpolate LKMA's key motions linearly: the paper's ablation without CMC.
 
-    def joined(batch: Batch) -> torch.Tensor:
+    Arguments and result are those of `predict_motion`.
+    """
+
+    def interpolate(batch: Batch) -> torch.Tensor:
         poses = network.predict_keys(network.encode_audio(batch), batch)[0].float().cpu().numpy()
-        at, every = batch.key_frames[0].cpu().numpy(), np.arange(batch.times.shape[1])
-        lines = np.stack([np.interp(every, at, poses[:, i]) for i in range(poses.shape[1])], 1)
-        return torch.from_numpy(lines.astype(np.float32))[None]
+        keys, frames = batch.key_frames[0].cpu().numpy(), np.arange(batch.times.shape[1])
+        motion = np.stack([np.interp(frames, keys, poses[:, i]) for i in range(poses.shape[1])], 1)
+        return torch.from_numpy(motion.astype(np.float32))[None]
 
-    return _predict_in_windows(network, features, key_frames, frame_count, fps, style_weights, joined)
+    return _predict_in_windows(network, features, key_frames, frame_count, fps, style_weights, interpolate)
 
 
 @torch.inference_mode()
@@ -135,22 +172,23 @@ def _predict_in_windows(
     count: int,
     fps: float,
     style: np.ndarray,
-    perform: Callable[[Batch], torch.Tensor],
-    change: np.ndarray | None = None,
-    given: np.ndarray | None = None,
+    predict: Callable[[Batch], torch.Tensor],
+    key_edits: np.ndarray | None = None,
+    given_keys: np.ndarray | None = None,
 ) -> np.ndarray:
+    """Run `predict` (batch → motion (1, n, out)) on every window and cross-fade the results: (N, out)."""
     times = frame_times(count, fps)
     audio = features.interpolate(times)
     out = np.zeros((count, network.config.output_dim), np.float32)
     total = np.zeros((count, 1), np.float32)
     for start, stop in split_into_windows(count, fps):
-        here = (keys >= start) & (keys < stop)
-        inside = keys[here] - start
+        in_window = (keys >= start) & (keys < stop)
+        inside = keys[in_window] - start
 
-        def picked(rows: np.ndarray | None, here: np.ndarray = here) -> torch.Tensor | None:
-            if rows is None or not here.any():
+        def select(rows: np.ndarray | None, in_window: np.ndarray = in_window) -> torch.Tensor | None:
+            if rows is None or not in_window.any():
                 return None
-            return torch.from_numpy(rows[here].astype(np.float32))[None]
+            return torch.from_numpy(rows[in_window].astype(np.float32))[None]
 
         if not len(inside):
             inside = np.array([(stop - start) // 2])
@@ -161,10 +199,10 @@ def _predict_in_windows(
             torch.from_numpy(inside)[None],
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
-            key_edits=picked(change),
-            given_keys=picked(given),
+            key_edits=select(key_edits),
+            given_keys=select(given_keys),
         )
-        motion = perform(batch.to(network.feature_mean.device))
+        motion = predict(batch.to(network.feature_mean.device))
         weight = _crossfade_weights(start, stop, count, fps)
         out[start:stop] += weight * motion[0].float().cpu().numpy()
         total[start:stop] += weight
@@ -172,11 +210,11 @@ def _predict_in_windows(
 
 
 def _crossfade_weights(start: int, stop: int, count: int, fps: float) -> np.ndarray:
-    """(n, 1): 1 inside a window, falling over its overlaps."""
-    place, fade = np.arange(start, stop), OVERLAP * fps
+    """Weight of each frame of a window, shape (n, 1): 1 inside it, falling to 0 over its overlaps."""
+    frames, fade = np.arange(start, stop), OVERLAP * fps
     weight = np.ones(stop - start)
     if start > 0:
-        weight = np.minimum(weight, ((place - start + 0.5) / fade - 0.2) / 0.6)
+        weight = np.minimum(weight, ((frames - start + 0.5) / fade - 0.2) / 0.6)
     if stop < count:
-        weight = np.minimum(weight, ((stop - place - 0.5) / fade - 0.2) / 0.6)
+        weight = np.minimum(weight, ((stop - frames - 0.5) / fade - 0.2) / 0.6)
     return np.clip(weight, 0, 1)[:, None].astype(np.float32)

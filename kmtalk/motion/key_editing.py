@@ -1,4 +1,7 @@
-"""Edited keys: what a change of poses at key frames does to the frames between."""
+"""Editing of key motions: updates a motion after the poses of its key frames were edited.
+
+N frames, m key frames, R shapes of the rig.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,22 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import Features
 
 FADE_SECONDS = 0.4
-"""Seconds beyond the keys beside an edit within which its effect fades out."""
+"""Seconds beyond an edit's neighbouring keys over which its effect fades out."""
 
-PINNED_RADIUS = 2  # frames about a pinned one in which a closure gives way to it
+PINNED_RADIUS = 2  # frames around a pinned key over which the closure of the lips is relaxed
 
 
 def interpolate_key_edits(edits: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
-    """Changes (m, R) at rising key frames (m,) → (count, R): each fades out, smoothly, up to the keys beside it."""
+    """Interpolate edits between keys; each fades out smoothly towards its neighbouring keys.
+
+    Args:
+        edits: Amounts by which the poses change, shape (m, R).
+        keys: Rising frame indices of the keys, shape (m,).
+        count: Number N of frames.
+
+    Returns:
+        Changes of the motion, shape (N, R).
+    """
     if len(keys) < 2:
         return np.repeat(edits, count, axis=0)
     frames = np.arange(count)
@@ -43,70 +55,84 @@ def complete_motion(
     style_weights: np.ndarray,
     duration: float,
 ) -> np.ndarray:
-    """Weights (N, R) of ``motion`` after its ``keys`` were edited; ``features`` are the network's, of the same clip.
+    """Update a motion after its keys were edited.
 
-    CMC runs twice, with the key motions as LKMA makes them at the keys that were found, and with the edits added at
-    the keys that are there now; by how much the two differ is added to the motion, in full between the keys beside
-    each edit and fading out within REACH. What is then left to the pinned poses fades out at the keys beside each, so
-    that these are met exactly. Lips that p, b and m hold together stay so, except at pinned keys of theirs.
+    CMC runs twice: with LKMA's key motions at the original keys, and with the edits added at the current keys. The
+    difference is added to the motion, in full between the neighbouring keys of each edit and fading out within
+    `FADE_SECONDS` beyond them. The remaining difference to pinned poses is interpolated between keys, so that they are
+    met exactly. Lips closed at p, b and m stay closed, except at pinned keys of these phones.
+
+    Args:
+        motion: Motion before the edit.
+        alignment: Phones of the clip.
+        keys: Keys with their edited poses.
+        network: Network that completes the motion.
+        features: Audio features of the clip from the network's encoder.
+        style_weights: Share of each style, shape (S,).
+        duration: Length of the clip in seconds.
+
+    Returns:
+        Weights, shape (N, R), in [0, 1]; those of `motion` where nothing was edited.
     """
     base, rig, fps, count = motion.weights, motion.rig, motion.fps, len(motion)
     frames, poses, pinned = keys.frames, keys.poses, keys.pinned
     changed = np.abs(poses - base[frames]).max(1) > POSE_TOLERANCE
-    touched = sorted({*keys.original_frames.tolist()} ^ {*frames.tolist()} | {*frames[changed].tolist()})
-    if not touched:
+    edited = sorted({*keys.original_frames.tolist()} ^ {*frames.tolist()} | {*frames[changed].tolist()})
+    if not edited:
         return base
     names = tuple(n for n in network.config.shape_names if n in rig.index)
     columns, scale = [rig.index[n] for n in names], rig.shape_gains(names)
-    inner = network_frame_rate(fps)
-    total = frame_count(duration, inner)
+    network_fps = network_frame_rate(fps)
+    total = frame_count(duration, network_fps)
 
-    def at_inner(which: np.ndarray) -> np.ndarray:
-        return np.clip(np.floor((which + 0.5) / fps * inner), 0, total - 1).astype(int)
+    def to_network_frames(indices: np.ndarray) -> np.ndarray:
+        return np.clip(np.floor((indices + 0.5) / fps * network_fps), 0, total - 1).astype(int)
 
-    asked = np.where(changed[:, None], (poses - base[frames])[:, columns] / scale, 0.0)
-    at, change = _merge_colliding_keys(at_inner(frames), asked)
-    before = predict_motion(network, features, np.unique(at_inner(keys.original_frames)), total, inner, style_weights)
-    after = predict_motion(network, features, at, total, inner, style_weights, change)
-    moved = after - before
-    if inner != fps:
-        moved = resample_motion(moved, inner, frame_times(count, fps))
+    edits = np.where(changed[:, None], (poses - base[frames])[:, columns] / scale, 0.0)
+    network_keys, key_edits = _merge_colliding_keys(to_network_frames(frames), edits)
+    before = predict_motion(
+        network, features, np.unique(to_network_frames(keys.original_frames)), total, network_fps, style_weights
+    )
+    after = predict_motion(network, features, network_keys, total, network_fps, style_weights, key_edits)
+    difference = after - before
+    if network_fps != fps:
+        difference = resample_motion(difference, network_fps, frame_times(count, fps))
     delta = np.zeros(base.shape)
     delta[:, columns] = (
-        scale * moved[:count] * _edit_window(touched, np.union1d(keys.original_frames, frames), count, fps)[:, None]
+        scale * difference[:count] * _edit_window(edited, np.union1d(keys.original_frames, frames), count, fps)[:, None]
     )
-    held = frames[pinned]
+    pinned_frames = frames[pinned]
     bilabial = {frame for frame, label in zip(frames, keys.labels, strict=True) if _is_bilabial(label)} & {
-        *held.tolist()
+        *pinned_frames.tolist()
     }
-    sealing = _LipSealing(rig, alignment, held, sorted(bilabial), count, fps)
+    sealing = _LipSealing(rig, alignment, pinned_frames, sorted(bilabial), count, fps)
     out = base + sealing(delta)
-    left = np.where(pinned[:, None], poses - np.clip(out[frames], 0, 1), 0.0)
-    out = np.clip(out + sealing(interpolate_key_edits(left, frames, count)), 0, 1).astype(np.float32)
-    out[held] = poses[pinned]
+    remaining = np.where(pinned[:, None], poses - np.clip(out[frames], 0, 1), 0.0)
+    out = np.clip(out + sealing(interpolate_key_edits(remaining, frames, count)), 0, 1).astype(np.float32)
+    out[pinned_frames] = poses[pinned]
     return out
 
 
-def _merge_colliding_keys(at: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys that fall on one frame of the network's become one, with the greater change."""
+def _merge_colliding_keys(frames: np.ndarray, edits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merge keys that fall on the same frame of the network, keeping the larger edit."""
     greatest: dict[int, np.ndarray] = {}
-    for frame, row in zip(at.tolist(), change, strict=True):
+    for frame, row in zip(frames.tolist(), edits, strict=True):
         if frame not in greatest or np.abs(row).max() > np.abs(greatest[frame]).max():
             greatest[frame] = row
-    frames = sorted(greatest)
-    return np.array(frames), np.array([greatest[f] for f in frames], np.float32)
+    merged = sorted(greatest)
+    return np.array(merged), np.array([greatest[f] for f in merged], np.float32)
 
 
-def _edit_window(touched: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
-    """(N,): 1 from the key before to the key after every touched frame, 0 beyond REACH of those."""
-    out, reach = np.zeros(count), int(np.ceil(FADE_SECONDS * fps))
-    for frame in touched:
+def _edit_window(edited: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
+    """Weight of the edits per frame, (N,): 1 between the keys around an edited frame, 0 from `FADE_SECONDS` beyond."""
+    out, fade = np.zeros(count), int(np.ceil(FADE_SECONDS * fps))
+    for frame in edited:
         low = int(keys[max(int(np.searchsorted(keys, frame)) - 1, 0)])
         high = int(keys[min(int(np.searchsorted(keys, frame, side="right")), len(keys) - 1)])
-        part = slice(max(low - reach, 0), high + reach + 1)
+        part = slice(max(low - fade, 0), high + fade + 1)
         frames = np.arange(count)[part]
-        away = np.maximum(np.maximum(low - frames, frames - high), 0) / (FADE_SECONDS * fps)
-        t = np.clip(1 - away, 0, 1)
+        distance = np.maximum(np.maximum(low - frames, frames - high), 0) / (FADE_SECONDS * fps)
+        t = np.clip(1 - distance, 0, 1)
         out[part] = np.maximum(out[part], t * t * (3 - 2 * t))
     return out
 
@@ -116,23 +142,27 @@ def _is_bilabial(label: str) -> bool:
 
 
 class _LipSealing:
-    """Takes out of a change what would part lips that p, b or m hold together; not at frames that are pinned, nor
-    through a closure whose own key is."""
+    """Removes from a change of weights what would open lips closed by p, b or m.
+
+    Frames around pinned keys, and closures that have a pinned key of their own (`bilabial_keys`), are left unchanged.
+    """
 
     def __init__(
-        self, rig: Rig, alignment: Alignment, held: np.ndarray, own: list[int], count: int, fps: float
+        self, rig: Rig, alignment: Alignment, pinned: np.ndarray, bilabial_keys: list[int], count: int, fps: float
     ) -> None:
         self._rig, self._times = rig, frame_times(count, fps)
-        at = (np.array(own, float) + 0.5) / fps
-        free = [
-            p for p in alignment.phones if ((at > p.start - 1 / fps) & (at < p.end)).any() and _is_bilabial(p.label)
+        key_times = (np.array(bilabial_keys, float) + 0.5) / fps
+        pinned_phones = [
+            p
+            for p in alignment.phones
+            if ((key_times > p.start - 1 / fps) & (key_times < p.end)).any() and _is_bilabial(p.label)
         ]
-        self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in free))
+        self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in pinned_phones))
         exact = np.zeros(count)
         for step in range(-PINNED_RADIUS, PINNED_RADIUS + 1):
-            near = held + step
-            near = near[(near >= 0) & (near < count)]
-            exact[near] = np.maximum(exact[near], 1 - abs(step) / PINNED_RADIUS)
+            frames = pinned + step
+            frames = frames[(frames >= 0) & (frames < count)]
+            exact[frames] = np.maximum(exact[frames], 1 - abs(step) / PINNED_RADIUS)
         self._exact = exact[:, None]
 
     def __call__(self, change: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Losses of the motion network, each with a name by which it is switched off."""
+"""Training losses of the motion network, each with a name and a weight.
+
+B clips, N frames, M padded key frames, d audio features, out numbers per frame of motion (R weights or 3V coordinates).
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ LOSS_NAMES = (
     "lip_closure",
     "band_power",
 )
-"""reconstruction and velocity: the paper's; latent and text: SelfTalk's, as the paper takes them;
-shapes, closure and power: ours."""
+"""Names of the losses. reconstruction and velocity are the paper's; latent_consistency and text_consistency are
+SelfTalk's, as the paper uses them; shape_weights, lip_closure and band_power are ours."""
 
 SYLLABLE_BAND = (4.0, 10.0)
-"""Hz: where lips make syllables. Squared errors alone teach a network to mumble there; the power loss asks
-for as much lip speed in this band as the truth has."""
+"""Band in Hz of the syllables. Squared errors alone reduce the motion in it; the loss band_power compares the power of
+the lip speed in this band with that of the ground truth."""
 
 REGION_WEIGHTS: dict[str, float] = {
     "mouth": 1.0,
@@ -38,32 +41,32 @@ REGION_WEIGHTS: dict[str, float] = {
     "corners": 20.0,
     "chin": 60.0,
 }
-"""What a mean squared millimetre weighs: over all vertices that the mouth moves, over the lips and inner
-lips, between upper and lower inner lip, between the corners, and at the chin against the nose."""
+"""Weights of the mean squared error in mm² over: all vertices that the mouth moves, the lips, the inner lips, the gap
+between upper and lower inner lip, the distance of the lip corners, and the chin relative to the nose."""
 
 PHONES: tuple[str, ...] = tuple(sorted(p for p in PHONE_TARGETS if p[-1] != "2"))
-"""Classes of the text loss; 0 is CTC's blank."""
+"""Phones of the text consistency loss; phone i is class i + 1, and class 0 is CTC's blank."""
 
 
 class SurfaceMetric(Protocol):
-    """How far motion is from motion, on the skin."""
+    """Errors and lip measures of motion, computed on the surface of the face."""
 
     def squared_error(self, difference: Tensor) -> Tensor:
-        """Difference of motions (…, out) → weighted mean of squared distances (…), mm²."""
+        """Difference of two motions (…, out) → weighted mean squared distance (…) in mm²."""
         ...
 
     def lip_features(self, motion: Tensor) -> Tensor:
-        """Motion (…, out) → what a lip reader sees (…, Q), cm."""
+        """Motion (…, out) → input of `LipReader` (…, Q): offsets of the lips in cm."""
         ...
 
     def lip_opening(self, motion: Tensor) -> Tensor:
-        """Motion (…, out) → opening of each pair of inner-lip points (…, P), mm."""
+        """Motion (…, out) → opening of each of P pairs of inner-lip points (…, P) in mm."""
         ...
 
 
 @dataclass(frozen=True)
 class _WeightedRegions:
-    """Vertices (n,) and differences of vertices (n, 2) that errors are reckoned on, with weights."""
+    """Vertices (n,) and pairs of vertices (n, 2) over which errors are averaged, each with its weight."""
 
     points: tuple[tuple[np.ndarray, float], ...]
     differences: tuple[tuple[np.ndarray, float], ...]
@@ -87,7 +90,12 @@ def _weighted_regions(rig: Rig) -> _WeightedRegions:
 
 
 class RigSurfaceMetric(nn.Module):
-    """Exact vertex errors at the price of R: the squared vertex error of weights Δw is ‖Δw F‖²."""
+    """Exact vertex errors computed in R dimensions: the squared vertex error of a weight difference Δw is ‖Δw F‖².
+
+    Args:
+        rig: Rig.
+        names: Names of the R shapes that the motion moves.
+    """
 
     error_factor: Tensor
     lip_basis: Tensor
@@ -98,22 +106,23 @@ class RigSurfaceMetric(nn.Module):
         super().__init__()
         offsets = rig.offsets[[rig.index[n] for n in names]].astype(np.float64) * rig.template.mm_per_unit
         pairs = rig.template.regions["lip_pairs"]
-        parts = _weighted_regions(rig)
-        flat = [
-            (offsets[:, index] * np.sqrt(weight / len(index))).reshape(len(names), -1) for index, weight in parts.points
+        weighted = _weighted_regions(rig)
+        columns = [
+            (offsets[:, index] * np.sqrt(weight / len(index))).reshape(len(names), -1)
+            for index, weight in weighted.points
         ] + [
             ((offsets[:, ends[:, 0]] - offsets[:, ends[:, 1]]) * np.sqrt(weight / len(ends))).reshape(len(names), -1)
-            for ends, weight in parts.differences
+            for ends, weight in weighted.differences
         ]
-        rows = np.concatenate(flat, 1)
-        apart = offsets[:, pairs[:, 0]] - offsets[:, pairs[:, 1]]
-        left, size, _ = np.linalg.svd(rows @ rows.T)
+        stacked = np.concatenate(columns, 1)
+        gaps = offsets[:, pairs[:, 0]] - offsets[:, pairs[:, 1]]
+        left, size, _ = np.linalg.svd(stacked @ stacked.T)
         self.register_buffer("error_factor", torch.tensor(left * np.sqrt(size), dtype=torch.float32))
         lips = offsets[:, rig.template.regions["lips"]].reshape(len(names), -1) / 10
-        seen, strength, _ = np.linalg.svd(lips, full_matrices=False)
-        self.register_buffer("lip_basis", torch.tensor(seen * strength / 10, dtype=torch.float32))
+        lip_components, singular_values, _ = np.linalg.svd(lips, full_matrices=False)
+        self.register_buffer("lip_basis", torch.tensor(lip_components * singular_values / 10, dtype=torch.float32))
         up = _up_axis(rig)
-        self.register_buffer("opening_basis", torch.tensor(apart @ up, dtype=torch.float32))
+        self.register_buffer("opening_basis", torch.tensor(gaps @ up, dtype=torch.float32))
         v = rig.template.vertices.astype(np.float64) * rig.template.mm_per_unit
         self.register_buffer("rest_opening", torch.tensor((v[pairs[:, 0]] - v[pairs[:, 1]]) @ up, dtype=torch.float32))
 
@@ -130,7 +139,11 @@ class RigSurfaceMetric(nn.Module):
 
 
 class VertexSurfaceMetric(nn.Module):
-    """The same on vertex offsets (…, 3V) in the template's units."""
+    """`SurfaceMetric` of vertex offsets (…, 3V) in the units of a rig's template.
+
+    Args:
+        rig: Rig whose template has the same vertices.
+    """
 
     lip_vertices: Tensor
     upper_lip: Tensor
@@ -140,16 +153,16 @@ class VertexSurfaceMetric(nn.Module):
 
     def __init__(self, rig: Rig) -> None:
         super().__init__()
-        t, pairs = rig.template, rig.template.regions["lip_pairs"]
-        self.mm_per_unit = t.mm_per_unit
-        parts = _weighted_regions(rig)
-        self.points = [(torch.tensor(i.astype(np.int64)), weight) for i, weight in parts.points]
-        self.differences = [(torch.tensor(i.astype(np.int64)), weight) for i, weight in parts.differences]
-        self.register_buffer("lip_vertices", torch.tensor(t.regions["lips"].astype(np.int64)))
+        template, pairs = rig.template, rig.template.regions["lip_pairs"]
+        self.mm_per_unit = template.mm_per_unit
+        weighted = _weighted_regions(rig)
+        self.points = [(torch.tensor(i.astype(np.int64)), weight) for i, weight in weighted.points]
+        self.differences = [(torch.tensor(i.astype(np.int64)), weight) for i, weight in weighted.differences]
+        self.register_buffer("lip_vertices", torch.tensor(template.regions["lips"].astype(np.int64)))
         self.register_buffer("upper_lip", torch.tensor(pairs[:, 0].astype(np.int64)))
         self.register_buffer("lower_lip", torch.tensor(pairs[:, 1].astype(np.int64)))
         self.register_buffer("up", torch.tensor(_up_axis(rig), dtype=torch.float32))
-        v = t.vertices.astype(np.float64) * self.mm_per_unit
+        v = template.vertices.astype(np.float64) * self.mm_per_unit
         self.register_buffer(
             "rest_opening", torch.tensor((v[pairs[:, 0]] - v[pairs[:, 1]]) @ _up_axis(rig), dtype=torch.float32)
         )
@@ -173,8 +186,12 @@ class VertexSurfaceMetric(nn.Module):
 
 
 class PlainSurfaceMetric(nn.Module):
-    """The same on vertex offsets (…, 3V) of a mesh of which only the lips are known: the paper's plain mean over all
-    vertices. ``mm_per_unit`` millimetres a unit."""
+    """`SurfaceMetric` of vertex offsets (…, 3V) of a mesh without a rig: the paper's unweighted mean over all vertices.
+
+    Args:
+        lips: Indices of the lip vertices.
+        mm: Millimetres per unit of the mesh.
+    """
 
     lip_vertices: Tensor
 
@@ -190,11 +207,11 @@ class PlainSurfaceMetric(nn.Module):
         return motion.unflatten(-1, (-1, 3))[..., self.lip_vertices, :].flatten(-2) * self.mm_per_unit / 10
 
     def lip_opening(self, motion: Tensor) -> Tensor:
-        raise NotImplementedError("losses that need it are refused where a task is made")
+        raise NotImplementedError("the lip opening needs a rig")
 
 
 def _up_axis(rig: Rig) -> np.ndarray:
-    """The face's own unit vector from chin to nose (3,)."""
+    """Unit vector (3,) from chin to nose, perpendicular to the line between the corners of the mouth."""
     v, marks = rig.template.vertices.astype(np.float64), rig.template.landmarks
     up = v[marks["subnasale"]] - v[marks["chin"]]
     across = v[marks["mouth_left"]] - v[marks["mouth_right"]]
@@ -204,7 +221,13 @@ def _up_axis(rig: Rig) -> np.ndarray:
 
 
 class LipReader(nn.Module):
-    """Reads motion back to phones, and to the audio's latent (SelfTalk's lip encoder and CTC head)."""
+    """Predicts phones and the audio's latent from the motion of the lips (SelfTalk's lip encoder and CTC head).
+
+    Args:
+        seen: Size Q of the lip features.
+        dimension: Width d of the latent, that of the audio features.
+        width: Channels of the convolutions.
+    """
 
     def __init__(self, seen: int, dimension: int, width: int = 128) -> None:
         super().__init__()
@@ -218,58 +241,90 @@ class LipReader(nn.Module):
         self.text = nn.Linear(width, len(PHONES) + 1)
 
     def forward(self, lips: Tensor) -> tuple[Tensor, Tensor]:
-        """What is seen (B, N, Q) → latent (B, N, d) and log-probabilities (B, N, classes)."""
+        """Read lips.
+
+        Args:
+            lips: Tensor, shape (batch, frames, lip_features), from `SurfaceMetric.lip_features`.
+
+        Returns:
+            latent: Tensor, shape (batch, frames, audio_dim).
+            log_probabilities: Tensor, shape (batch, frames, classes), of the blank and `PHONES`.
+        """
         h = self.layers(lips.transpose(1, 2)).transpose(1, 2)
         return self.latent(h), functional.log_softmax(self.text(h), -1)
 
 
 class MotionLosses:
-    """Every loss of one batch, weighted; those whose weight is 0 are not reckoned."""
+    """Weighted losses of a batch; losses of weight 0 are not computed.
+
+    Args:
+        surface: Surface metric of the motion.
+        reader: Lip reader, trained along with the network.
+        weights: Weight of each loss in `LOSS_NAMES`.
+    """
 
     def __init__(self, surface: SurfaceMetric, reader: LipReader, weights: dict[str, float]) -> None:
         self.surface, self.reader, self.weights = surface, reader, weights
 
     def key_losses(self, keys: Tensor, true: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """LKMA: reconstruction of the key motions ``true`` (B, M, out), as spoken, before anybody edited them."""
+        """Compute the loss of LKMA.
+
+        Args:
+            keys: Predicted key motions, shape (B, M, out).
+            true: Ground truth key motions before any edit, shape (B, M, out).
+            batch: Batch with the keys' mask.
+
+        Returns:
+            Weighted loss "key reconstruction".
+        """
         error = self.surface.squared_error(keys - true)
         return {"key reconstruction": self.weights["reconstruction"] * _masked_mean(error, batch.key_mask)}
 
     def motion_losses(self, motion: Tensor, audio: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """CMC: all the others. ``audio`` (B, N, d) is what the network heard."""
+        """Compute the losses of CMC.
+
+        Args:
+            motion: Predicted motion, shape (B, N, out).
+            audio: Audio features of the network, shape (B, N, d), without audio dropout.
+            batch: Batch with ground truth.
+
+        Returns:
+            Weighted losses by name.
+        """
         assert batch.motion is not None and batch.bilabial_closure is not None
-        w, real = self.weights, batch.frame_mask
+        w, mask = self.weights, batch.frame_mask
         out: dict[str, Tensor] = {}
         if w["reconstruction"]:
             out["reconstruction"] = w["reconstruction"] * _masked_mean(
-                self.surface.squared_error(motion - batch.motion), real
+                self.surface.squared_error(motion - batch.motion), mask
             )
         if w["shape_weights"] and isinstance(self.surface, RigSurfaceMetric):
-            out["shape_weights"] = w["shape_weights"] * _masked_mean((motion - batch.motion).square().sum(-1), real)
+            out["shape_weights"] = w["shape_weights"] * _masked_mean((motion - batch.motion).square().sum(-1), mask)
         if w["velocity"]:
             step = (motion - batch.motion).diff(dim=1) * _per_tenth_of_second(batch)
-            out["velocity"] = w["velocity"] * _masked_mean(self.surface.squared_error(step), real[:, 1:])
+            out["velocity"] = w["velocity"] * _masked_mean(self.surface.squared_error(step), mask[:, 1:])
         if w["lip_closure"]:
-            # only where the truth is closed as well: an aligner's slip must not close a vowel
+            # only where the ground truth is closed too, so that alignment errors do not close vowels
             true = self.surface.lip_opening(batch.motion).amax(-1)
-            shut = batch.bilabial_closure * (true < 1.0)
-            open_by = functional.relu(self.surface.lip_opening(motion).amax(-1) - true)
-            out["lip_closure"] = w["lip_closure"] * _masked_mean(shut * open_by, real)
+            closure = batch.bilabial_closure * (true < 1.0)
+            excess = functional.relu(self.surface.lip_opening(motion).amax(-1) - true)
+            out["lip_closure"] = w["lip_closure"] * _masked_mean(closure * excess, mask)
         if w["band_power"]:
-            made, true = (self._band_power(m, batch) for m in (motion, batch.motion))
-            out["band_power"] = w["band_power"] * (0.5 * (made / true).log()).square().mean()
+            predicted, true = (self._band_power(m, batch) for m in (motion, batch.motion))
+            out["band_power"] = w["band_power"] * (0.5 * (predicted / true).log()).square().mean()
         if w["text_consistency"] or w["latent_consistency"]:
-            # as in SelfTalk the reader learns along with the motion; here the truth keeps it honest
+            # as in SelfTalk the reader is trained along with the motion; here it is also trained on the ground truth
             both = torch.cat([self.surface.lip_features(motion), self.surface.lip_features(batch.motion)])
-            latent, text = self.reader(both * torch.cat([real, real])[..., None])
+            latent, text = self.reader(both * torch.cat([mask, mask])[..., None])
             if w["latent_consistency"]:
-                away = (latent - torch.cat([audio, audio]).detach()).square().mean(-1)
-                out["latent_consistency"] = w["latent_consistency"] * _masked_mean(away, torch.cat([real, real]))
+                error = (latent - torch.cat([audio, audio]).detach()).square().mean(-1)
+                out["latent_consistency"] = w["latent_consistency"] * _masked_mean(error, torch.cat([mask, mask]))
             if w["text_consistency"]:
                 out["text_consistency"] = w["text_consistency"] * self._ctc_loss(text, batch)
         return out
 
     def _band_power(self, motion: Tensor, batch: Batch) -> Tensor:
-        """Power of lip speed within BAND (B,), mm² a frame, never quite zero."""
+        """Power of the lip speed within `SYLLABLE_BAND`, (B,), in mm² per frame, plus a constant that avoids log(0)."""
         speed = self.surface.lip_opening(motion).mean(-1).diff(dim=1) * batch.frame_mask[:, 1:]
         spectrum = torch.fft.rfft(speed.float(), dim=1).abs().square()
         step = (batch.times[:, 1] - batch.times[:, 0]).clamp(min=1e-3)
@@ -279,6 +334,7 @@ class MotionLosses:
         return power + 1e-2
 
     def _ctc_loss(self, text: Tensor, batch: Batch) -> Tensor:
+        """CTC loss of predicted and true motion, stacked in `text` (2B, N, classes), per frame."""
         phones = batch.phones + batch.phones
         lengths = batch.frame_mask.sum(1).repeat(2)
         sizes = torch.tensor([len(p) for p in phones], device=text.device)
@@ -294,10 +350,11 @@ class MotionLosses:
 
 
 def _per_tenth_of_second(batch: Batch) -> Tensor:
-    """Frames a tenth of a second: velocities are in mm / 100 ms, whatever the frame rate."""
+    """Frames per tenth of a second, (B, 1, 1): makes velocities mm / 100 ms at any frame rate."""
     step = (batch.times[:, 1] - batch.times[:, 0]).clamp(min=1e-3)
     return (0.1 / step)[:, None, None]
 
 
-def _masked_mean(values: Tensor, real: Tensor) -> Tensor:
-    return (values * real).sum() / real.sum().clamp(min=1)
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` is True."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

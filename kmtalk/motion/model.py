@@ -1,14 +1,38 @@
-"""The KMTalk network: key motions from audio at phone boundaries, and the frames between completed."""
+"""The KMTalk network: LKMA predicts key motions at phone boundaries, CMC completes the frames between them.
+
+Dimensions:
+
+- B: clips in a batch
+- N: frames of a clip
+- m, padded to M: key frames of a clip
+- d: width of the audio features (`audio_dim`)
+- c: width of the features of wav2vec 2.0's convolutions, the input of a fine-tuned encoder
+- f: width inside the decoders and the flow encoder (`d_model`)
+- S: styles
+- out: numbers per frame of motion (`output_dim`): R weights of a rig, or 3V coordinates of V vertices
+
+Symbols of the paper:
+
+| symbol | here | shape |
+| --- | --- | --- |
+| A, audio features | `audio` | (N, d) |
+| A[k], audio features at the key frames | input of `KeyMotionDecoder` | (m, d) |
+| K, key motions | `key_motions` | (m, out) |
+| Φ, motion flow | `flow` | (N, d) |
+| W, audio gate | `weight` in `AudioGate` | (N, d) |
+| Z, gated mixture of A and Φ | `fused` | (N, d) |
+| Y, motion | `motion` | (N, out) |
+
+Frame n is at (n + 0.5) / fps seconds.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -22,17 +46,34 @@ from kmtalk.motion.heads import OutputHead, PcaHead, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
 
 STYLE_DIM = 16
+"""Size of a style's embedding."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What a network is. ``d_model`` is the paper's f, ``audio_dim`` its d; the flow encoder's FFNs are ``ffn_multiplier`` times
-    as wide inside. ``head`` is "rig" (``shape_names`` are the shapes moved), "vertices" (``vertices`` of the mesh) or
-    "pca" (``components`` of one). ``key_placement`` lie at "phones" or are "uniform" (motion.inference.place_keys); that,
-    and ``audio_gate`` and ``use_key_motion`` False, are the paper's ablations. With ``residual_over_keys`` (ours) CMC says how the motion
-    departs from smooth lines through the key motions, so that it follows keys that were edited; without, as in the
-    paper, it makes the motion from its latent alone. ``finetuned_encoder`` is the config of the wav2vec 2.0 that is learnt along
-    (motion.ear), "" where the encoder is frozen."""
+    """Architecture of a network; saved with its weights.
+
+    Attributes:
+        encoder: Name of the speech encoder, as `kmtalk.speech.encoders.load_encoder` takes it.
+        audio_dim: Width d of the audio features.
+        d_model: Width f of the decoders and the flow encoder.
+        num_heads: Attention heads of the flow encoder.
+        num_layers: Transformer blocks in each of the flow encoder's three stacks.
+        dropout: Dropout probability.
+        ffn_multiplier: Width of the flow encoder's feed-forward layers as a multiple of `d_model`.
+        head: Output layer: "rig" (weights of shapes), "vertices" (offsets) or "pca" (offsets on a basis).
+        shape_names: Names of the rig's shapes that the training data move; the R outputs of `head` "rig".
+        vertices: Number V of vertices of the mesh; `head` "vertices" and "pca" give 3V coordinates.
+        components: Number of principal components; for `head` "pca".
+        styles: Names of the S styles.
+        audio_gate: Mix audio and flow by the audio gate; False adds them (the paper's ablation).
+        use_key_motion: Predict key motions (LKMA); False sets them to zero (the paper's ablation).
+        key_placement: "phones" or "uniform", see `kmtalk.motion.inference.select_key_frames`.
+        residual_over_keys: CMC predicts the difference from a smooth interpolation of the key motions, so that the
+            motion follows edited keys (ours); False decodes the motion from the latent alone, as in the paper.
+        finetuned_encoder: JSON config of the wav2vec 2.0 that is trained with the network
+            (`kmtalk.motion.finetuned_encoder`); "" for a frozen encoder.
+    """
 
     encoder: str
     audio_dim: int
@@ -54,17 +95,27 @@ class NetworkConfig:
 
     @property
     def output_dim(self) -> int:
-        """Numbers a frame of motion holds: R, or 3V."""
+        """Numbers per frame of motion: R for a rig, else 3V."""
         return len(self.shape_names) if self.head == "rig" else 3 * self.vertices
 
 
 @dataclass
 class Batch:
-    """Clips of different lengths, padded. ``features`` (B, N, d), or (B, N, c) for an ear, at ``times`` (B, N) s,
-    ``frame_mask`` (B, N); ``key_placement`` (B, M) frame indices, ``key_mask`` (B, M); ``style_weights`` (B, S) shares that sum to one.
-    ``motion`` (B, N, out), ``bilabial_closure`` (B, N) bilabial contact and ``phones`` are the truth, in training;
-    ``key_edits`` (B, M, out) is by how much the poses at its keys were edited; ``given_keys`` (B, M, out) are key motions of
-    another system, in place of LKMA's."""
+    """Clips of different lengths, padded to one batch.
+
+    Attributes:
+        features: Audio features, shape (B, N, d); (B, N, c) for a fine-tuned encoder.
+        times: Time of each frame in seconds, shape (B, N).
+        frame_mask: True at real frames, False at padding, shape (B, N).
+        key_frames: Frame indices of the keys, shape (B, M).
+        key_mask: True at real keys, shape (B, M).
+        style_weights: Share of each style, summing to one, shape (B, S).
+        motion: Ground truth motion, shape (B, N, out); training only.
+        bilabial_closure: 1 where p, b or m close the lips, else 0, shape (B, N); training only.
+        key_edits: Amounts added to the key motions by an edit, shape (B, M, out).
+        given_keys: Key motions of another system that replace those of LKMA, shape (B, M, out).
+        phones: Phone classes of each clip, 1 to `len(kmtalk.motion.losses.PHONES)`; training only.
+    """
 
     features: Tensor
     times: Tensor
@@ -79,6 +130,8 @@ class Batch:
     phones: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
+        """Return the batch with all tensors on `device`."""
+
         def moved(t: Tensor | None) -> Tensor | None:
             return None if t is None else t.to(device)
 
@@ -87,70 +140,106 @@ class Batch:
 
 
 class KMTalkNetwork(nn.Module):
-    """LKMA and CMC together (KMTalk, Fig. 2)."""
+    """LKMA and CMC together (KMTalk, Fig. 2).
+
+    Args:
+        config: Architecture.
+        basis: Principal components, shape (K, 3V), for `head` "pca"; zeros where None (to be loaded).
+
+    Attributes:
+        config: Architecture.
+        metadata: Facts saved with the weights, such as the seed and the training data.
+        feature_mean: Mean of the audio features, shape (d,).
+        feature_std: Standard deviation of the audio features, shape (d,).
+    """
 
     feature_mean: Tensor
     feature_std: Tensor
 
-    def __init__(self, shape: NetworkConfig, basis: Tensor | None = None) -> None:
+    def __init__(self, config: NetworkConfig, basis: Tensor | None = None) -> None:
         super().__init__()
-        self.config = shape
+        self.config = config
         self.metadata: dict[str, Any] = {}
-        d, f = shape.audio_dim, shape.d_model
-        self.finetuned_encoder = FineTunedEncoder(shape.finetuned_encoder) if shape.finetuned_encoder else None
+        d, f = config.audio_dim, config.d_model
+        self.finetuned_encoder = FineTunedEncoder(config.finetuned_encoder) if config.finetuned_encoder else None
         self.register_buffer("feature_mean", torch.zeros(d))
         self.register_buffer("feature_std", torch.ones(d))
-        self.style_embeddings = nn.Parameter(torch.randn(len(shape.styles), STYLE_DIM) * 0.5)
+        self.style_embeddings = nn.Parameter(torch.randn(len(config.styles), STYLE_DIM) * 0.5)
         self.style_projection = nn.Linear(STYLE_DIM, d)
 
         def head() -> OutputHead:
-            if shape.head == "rig":
-                return RigHead(f, shape.output_dim)
-            if shape.head == "vertices":
-                return VertexHead(f, shape.output_dim)
-            return PcaHead(f, torch.zeros(shape.components, shape.output_dim) if basis is None else basis)
+            if config.head == "rig":
+                return RigHead(f, config.output_dim)
+            if config.head == "vertices":
+                return VertexHead(f, config.output_dim)
+            return PcaHead(f, torch.zeros(config.components, config.output_dim) if basis is None else basis)
 
-        self.key_motion_decoder = KeyMotionDecoder(d, f, shape.dropout, head())
+        self.key_motion_decoder = KeyMotionDecoder(d, f, config.dropout, head())
         self.flow_encoder = MotionFlowEncoder(
-            shape.output_dim, d, f, shape.num_heads, shape.num_layers, shape.dropout, shape.ffn_multiplier
+            config.output_dim, d, f, config.num_heads, config.num_layers, config.dropout, config.ffn_multiplier
         )
-        self.fusion: nn.Module = AudioGate(d) if shape.audio_gate else AdditiveFusion()
-        self.motion_decoder = MotionDecoder(d, f, shape.dropout, head())
+        self.fusion: nn.Module = AudioGate(d) if config.audio_gate else AdditiveFusion()
+        self.motion_decoder = MotionDecoder(d, f, config.dropout, head())
 
     def encode_audio(self, batch: Batch) -> Tensor:
-        """Audio features, standardised, coloured by style: A (B, N, d)."""
-        heard = (
+        """Return the audio features A: standardised, with the style's projection added, shape (B, N, d)."""
+        features = (
             batch.features
             if self.finetuned_encoder is None
             else self.finetuned_encoder(batch.features, batch.frame_mask)
         )
-        audio = (heard - self.feature_mean) / self.feature_std
+        audio = (features - self.feature_mean) / self.feature_std
         out: Tensor = audio + self.style_projection(batch.style_weights @ self.style_embeddings)[:, None]
         return out
 
     def predict_keys(self, audio: Tensor, batch: Batch) -> Tensor:
-        """LKMA: key motions (B, M, out); those of another system, where the batch brings them."""
+        """Predict the key motions K by LKMA.
+
+        Args:
+            audio: Audio features of all frames, shape (B, N, d).
+            batch: Key frames and their mask; its `given_keys` are returned instead where present.
+
+        Returns:
+            Key motions, shape (B, M, out).
+        """
         if batch.given_keys is not None:
             return batch.given_keys
         if not self.config.use_key_motion:
             return torch.zeros(*batch.key_frames.shape, self.config.output_dim, device=audio.device)
-        at_keys = audio.gather(1, batch.key_frames[..., None].expand(-1, -1, audio.shape[2]))
-        out: Tensor = self.key_motion_decoder(at_keys, batch.times.gather(1, batch.key_frames), batch.key_mask)
+        key_audio = audio.gather(1, batch.key_frames[..., None].expand(-1, -1, audio.shape[2]))
+        out: Tensor = self.key_motion_decoder(key_audio, batch.times.gather(1, batch.key_frames), batch.key_mask)
         return out
 
     def complete_motion(self, audio: Tensor, key_motions: Tensor, batch: Batch) -> Tensor:
-        """CMC: motion (B, N, out) from key motions (B, M, out)."""
+        """Complete the motion Y between key motions by CMC.
+
+        Args:
+            audio: Audio features, shape (B, N, d).
+            key_motions: Key motions, shape (B, M, out).
+            batch: Key frames, times and masks.
+
+        Returns:
+            Motion, shape (B, N, out).
+        """
         flow = self.flow_encoder(key_motions, batch.key_frames, batch.key_mask, batch.times, batch.frame_mask)
-        lines = (
+        interpolated = (
             interpolate_keys(key_motions, batch.key_frames, batch.key_mask, batch.times.shape[1])
             if self.config.residual_over_keys
             else None
         )
-        out: Tensor = self.motion_decoder(self.fusion(audio, flow), batch.times, batch.frame_mask, lines)
+        out: Tensor = self.motion_decoder(self.fusion(audio, flow), batch.times, batch.frame_mask, interpolated)
         return out
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Key motions (B, M, out), edited where the batch says so, and motion (B, N, out)."""
+        """Predict key motions and complete the motion.
+
+        Args:
+            batch: Batch of features of shape (batch, frames, audio_dim), with times, masks, key frames and styles.
+
+        Returns:
+            key_motions: Tensor, shape (batch, keys, output_dim), with `batch.key_edits` added where present.
+            motion: Tensor, shape (batch, frames, output_dim).
+        """
         audio = self.encode_audio(batch)
         keys = self.predict_keys(audio, batch)
         if batch.key_edits is not None:
@@ -158,7 +247,7 @@ class KMTalkNetwork(nn.Module):
         return keys, self.complete_motion(audio, keys, batch)
 
     def save(self, path: Path, metadata: dict[str, object] | None = None) -> None:
-        """Write as safetensors: weights float16, the shape and ``metadata`` as metadata."""
+        """Write the network as safetensors: weights as float16, `config` and `metadata` in the file's header."""
         tensors = {k: v.detach().to(torch.float16).contiguous().cpu() for k, v in self.state_dict().items()}
         header = {"config": asdict(self.config), "metadata": metadata or {}}
         temporary = path.with_suffix(".part")
@@ -168,7 +257,11 @@ class KMTalkNetwork(nn.Module):
 
 
 def load_network(path: Path) -> KMTalkNetwork:
-    """A network written by ``Network.save``, ready for use; raises InputError where the file is not one."""
+    """Load a network written by `KMTalkNetwork.save`, in evaluation mode.
+
+    Raises:
+        InputError: The file is missing or is not such a network.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such network weights")
     try:
@@ -183,23 +276,5 @@ def load_network(path: Path) -> KMTalkNetwork:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not weights that kmtalk train wrote ({reason[:120]}); give such a file") from None
+        raise InputError(f"{path}: not network weights ({reason[:120]}); pass a file written by kmtalk train") from None
     return network.eval()
-
-
-def style_mixture(shape: NetworkConfig, style: str | dict[str, float] | None) -> np.ndarray:
-    """(S,) float32 that sum to one: a style picked by name, mixed by shares, or the mean (None)."""
-    if style is None:
-        return np.full(len(shape.styles), 1 / len(shape.styles), np.float32)
-    wanted = {style: 1.0} if isinstance(style, str) else style
-    unknown = [name for name in wanted if name not in shape.styles]
-    usable = all(math.isfinite(share) and share >= 0 for share in wanted.values()) and sum(wanted.values()) > 0
-    if unknown:
-        known = ", ".join((*shape.styles, "mean"))
-        more = " (a number is a style of --motion rules)" if unknown[0].isdecimal() else ""
-        raise InputError(f"{', '.join(unknown)}: no such style; these weights know {known}{more}")
-    if not usable:
-        given = ", ".join(f"{name}:{share:g}" for name, share in wanted.items())
-        raise InputError(f"style {given}: shares are numbers of 0 or more, and not all 0")
-    shares = np.array([wanted.get(name, 0.0) for name in shape.styles], np.float32)
-    return shares / shares.sum()

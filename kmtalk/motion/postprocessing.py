@@ -1,7 +1,7 @@
-"""What the phones guarantee of a network's mouth: lips that close at p b m, and stillness in pauses.
+"""Postprocessing of predicted weights by the phones: lips close at p, b and m, and the mouth is still in pauses.
 
-A network that learns by squared error shortens closures that it is not sure of, and trembles a little
-in silence. The alignment knows both for certain.
+A network trained by squared error shortens uncertain closures and trembles slightly in silence; the alignment gives
+the time of both. N frames, R shapes of a rig.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from kmtalk.articulation.gestures import bilabial_closure
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 
-LIP_OPENING_THRESHOLD = 0.5  # mm at full weight: shapes that part the lips by more are eased at a closure
-MIN_PAUSE = 0.3  # seconds: shorter ones are speech
-SETTLE, READY = 0.1, 0.1  # seconds after and before speech within a pause in which the mouth may move
-EASE = 0.06  # seconds from moving to still
+LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
+MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
+SETTLE, READY = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
+EASE = 0.06  # seconds over which motion blends into the held pose
 
 
 def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Mouth weights (N, R) at ``times`` (N,) s, stilled in pauses and closed at bilabials.
+    """Hold the mouth still in pauses and close the lips at bilabials (p, b, m).
 
-    Nothing is done where no phones are known.
+    Args:
+        weights: Weights, shape (N, R).
+        rig: Rig of the weights.
+        alignment: Phones of the clip; without phones the weights are returned unchanged.
+        times: Time of each frame in seconds, shape (N,).
+
+    Returns:
+        Weights, shape (N, R).
     """
     if not alignment.phones:
         return weights
@@ -29,31 +36,55 @@ def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
 
 
 def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Lips sealed where p, b and m hold them: what opens them fades, the jaw stays, mouthClose answers it."""
-    shut = bilabial_closure(alignment, times)[:, None]
+    """Close the lips at p, b and m: shapes that open them fade out, and mouthClose follows jawOpen, which stays.
+
+    Arguments and result are those of `postprocess`.
+    """
+    closure = bilabial_closure(alignment, times)[:, None]
     opening = _opens_lips(rig)
     jaw, closing = rig.index["jawOpen"], rig.index["mouthClose"]
     opening[[jaw, closing]] = False
-    out = np.where(opening, (1 - shut) * weights, weights)
-    out[:, closing] = (1 - shut[:, 0]) * weights[:, closing] + shut[:, 0] * weights[:, jaw]
+    out = np.where(opening, (1 - closure) * weights, weights)
+    out[:, closing] = (1 - closure[:, 0]) * weights[:, closing] + closure[:, 0] * weights[:, jaw]
     return out
 
 
 def seal_retargeted_bilabials(
     weights: np.ndarray, rig: Rig, reference: Rig, alignment: Alignment, times: np.ndarray
 ) -> np.ndarray:
-    """Weights (N, R) of another rig, with those shapes faded at p, b and m that part its lips, though they keep
-    those of the ``reference`` rig sealed: a file's own shapes may."""
-    ours = dict(zip(reference.names, _opens_lips(reference), strict=True))
-    theirs = _opens_lips(rig) & ~np.array([ours.get(name, True) for name in rig.names])
-    shut = bilabial_closure(alignment, times)[:, None]
-    return np.where(theirs, (1 - shut) * weights, weights).astype(np.float32)
+    """Fade, at p, b and m, shapes that open the lips of `rig` but not those of `reference`.
+
+    A file's own shapes may open the lips where the reference rig's shapes of the same name do not.
+
+    Args:
+        weights: Weights on `rig`, shape (N, R), already closed at bilabials for `reference`.
+        rig: Rig to which the weights were transferred.
+        reference: Rig for which they were made.
+        alignment: Phones of the clip.
+        times: Time of each frame in seconds, shape (N,).
+
+    Returns:
+        Weights, shape (N, R), float32.
+    """
+    opens_reference = dict(zip(reference.names, _opens_lips(reference), strict=True))
+    opening = _opens_lips(rig) & ~np.array([opens_reference.get(name, True) for name in rig.names])
+    closure = bilabial_closure(alignment, times)[:, None]
+    return np.where(opening, (1 - closure) * weights, weights).astype(np.float32)
 
 
 def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Within each pause the median pose is held, from SETTLE after speech to READY before it.
+    """Hold the median pose of each pause, from `SETTLE` seconds after speech to `READY` seconds before it.
 
-    At the clip's ends there is no speech to settle from or make ready for.
+    Pauses shorter than `MIN_PAUSE` and those that overlap an unaligned span are left unchanged. At the start and end of
+    the clip the pose is held up to the first and last frame.
+
+    Args:
+        weights: Weights, shape (N, R).
+        alignment: Phones of the clip.
+        times: Time of each frame in seconds, shape (N,).
+
+    Returns:
+        Weights, shape (N, R).
     """
     out = weights.copy()
     end = float(times[-1]) + 1.0
@@ -72,9 +103,9 @@ def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) ->
 
 
 def _opens_lips(rig: Rig) -> np.ndarray:
-    """Which shapes part the middle of the lips (R,)."""
+    """Return a mask of the shapes that open the middle of the lips, shape (R,)."""
     t = rig.template
     up = (t.vertices[t.landmarks["subnasale"]] - t.vertices[t.landmarks["chin"]]).astype(np.float64)
-    apart = rig.offsets[:, t.landmarks["lip_inner_upper"]] - rig.offsets[:, t.landmarks["lip_inner_lower"]]
-    out: np.ndarray = apart @ (up / np.linalg.norm(up)) * t.mm_per_unit > LIP_OPENING_THRESHOLD
+    opening = rig.offsets[:, t.landmarks["lip_inner_upper"]] - rig.offsets[:, t.landmarks["lip_inner_lower"]]
+    out: np.ndarray = opening @ (up / np.linalg.norm(up)) * t.mm_per_unit > LIP_OPENING_THRESHOLD
     return out

@@ -1,8 +1,9 @@
-"""The trained network as a speaker: sound and phones → the mouth's weights on a rig."""
+"""Motion prediction for a rig: audio and phones → weights of the shapes of mouth, jaw and tongue.
+
+N frames, R shapes of the rig.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,54 +11,27 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_count, frame_times, resample_motion
 from kmtalk.face.rig import Rig
 from kmtalk.motion.inference import check_encoder, network_frame_rate, predict_motion, select_key_frames
-from kmtalk.motion.model import KMTalkNetwork, style_mixture
+from kmtalk.motion.model import KMTalkNetwork
 from kmtalk.motion.postprocessing import postprocess
+from kmtalk.motion.styles import style_mixture
+from kmtalk.settings import Intensity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 from kmtalk.speech.encoders import Features, SpeechEncoder
 
 JAW_SHAPES = ("jawOpen", "mouthClose")
-"""Shapes that the jaw's intensity scales; together, so that sealed lips stay sealed."""
-
-
-@dataclass(frozen=True)
-class Intensity:
-    """How much of the motion is shown: 1 is as spoken."""
-
-    jaw: float = 1.0
-    lips: float = 1.0
-
-
-def parse_intensity(given: str | float | Intensity | None) -> Intensity:
-    """An Intensity, a number for jaw and lips alike, or "jaw=1.2,lips=0.9"; raises InputError for others."""
-    if given is None:
-        return Intensity()
-    if isinstance(given, Intensity):
-        return given
-    amounts: dict[str, float] = {}
-    try:
-        for part in str(given).split(","):
-            name, equals, value = part.partition("=")
-            if equals and name.strip() not in ("jaw", "lips"):
-                raise ValueError
-            for which in [name.strip()] if equals else ["jaw", "lips"]:
-                amounts[which] = float(value if equals else name)
-        if not all(0 <= a <= 3 for a in amounts.values()):
-            raise ValueError
-    except ValueError:
-        raise InputError(f"intensity {given}: give a number from 0 to 3, or jaw=1.2,lips=0.9") from None
-    return Intensity(**amounts)
+"""Shapes scaled by the jaw's intensity; both by the same amount, so that closed lips stay closed."""
 
 
 def apply_intensity(weights: np.ndarray, rig: Rig, intensity: Intensity) -> np.ndarray:
-    """Mouth weights (N, R) scaled: the jaw by one amount, all other shapes by another."""
+    """Return weights (N, R) scaled by `intensity` and clipped to [0, 1]."""
     scale = np.full(len(rig.names), intensity.lips)
     scale[[rig.index[n] for n in JAW_SHAPES]] = intensity.jaw
     return np.clip(weights * scale, 0, 1)
 
 
 def check_rig(network: KMTalkNetwork, rig: Rig) -> None:
-    """Raise InputError where the network was trained for another rig."""
+    """Raise InputError where a network predicts no rig weights, or shapes that `rig` lacks."""
     missing = [n for n in network.config.shape_names if n not in rig.index]
     if network.config.head != "rig" or missing:
         raise InputError(
@@ -66,7 +40,15 @@ def check_rig(network: KMTalkNetwork, rig: Rig) -> None:
 
 
 class MotionPredictor:
-    """A network with its encoder."""
+    """A network with its speech encoder.
+
+    Args:
+        network: Network in evaluation mode.
+        encoder: The encoder that it was trained with.
+
+    Raises:
+        InputError: The network was trained with another encoder.
+    """
 
     def __init__(self, network: KMTalkNetwork, encoder: SpeechEncoder) -> None:
         check_encoder(network, encoder)
@@ -74,10 +56,11 @@ class MotionPredictor:
 
     @property
     def styles(self) -> tuple[str, ...]:
+        """Names of the network's styles."""
         return self.network.config.styles
 
     def encode_audio(self, audio: Audio) -> Features:
-        """What the network's encoder makes of the sound."""
+        """Return the encoder's features of `audio`."""
         return self.encoder.encode(audio.samples)
 
     def predict(
@@ -89,38 +72,36 @@ class MotionPredictor:
         style: str | dict[str, float] | None = None,
         features: Features | None = None,
     ) -> np.ndarray:
-        """Weights (N, R) of the shapes of mouth, jaw and tongue, finished by the phones (motion.finish); the
-        others are zero.
+        """Predict the weights of mouth, jaw and tongue, postprocessed by the phones (`postprocess`).
 
-        ``style`` is a name, shares by name, or None for the mean of all; ``features`` is what ``encode_audio``
-        gave, where it was heard already. A silent clip gives a still face. Raises InputError for an
-        unknown style, or a rig that lacks the network's shapes.
+        Args:
+            rig: Rig to animate.
+            alignment: Phones of the clip.
+            audio: Audio of the clip; for silence all weights are zero.
+            fps: Frames per second of the result.
+            style: Name of a style, shares by name, or None for the mean of all styles.
+            features: Result of `encode_audio` for this clip, to reuse it.
+
+        Returns:
+            Weights, shape (N, R), in [0, 1]; zero for shapes that the network does not move.
+
+        Raises:
+            InputError: The style is unknown, or the rig lacks shapes of the network.
         """
-        shape = self.network.config
-        shares = style_mixture(shape, style)
+        config = self.network.config
+        shares = style_mixture(config, style)
         check_rig(self.network, rig)
         count = frame_count(audio.duration, fps)
         out = np.zeros((count, len(rig.names)))
         if audio.is_silent:
             return out
-        inner = network_frame_rate(fps)
-        frames = frame_count(audio.duration, inner)
-        located = select_key_frames(alignment, frames, inner, shape.key_placement)
-        motion = predict_motion(self.network, features or self.encode_audio(audio), located, frames, inner, shares)
-        if inner != fps:
-            motion = resample_motion(motion, inner, frame_times(count, fps))
-        out[:, [rig.index[n] for n in shape.shape_names]] = motion[:count]
+        network_fps = network_frame_rate(fps)
+        network_frame_count = frame_count(audio.duration, network_fps)
+        key_frames = select_key_frames(alignment, network_frame_count, network_fps, config.key_placement)
+        motion = predict_motion(
+            self.network, features or self.encode_audio(audio), key_frames, network_frame_count, network_fps, shares
+        )
+        if network_fps != fps:
+            motion = resample_motion(motion, network_fps, frame_times(count, fps))
+        out[:, [rig.index[n] for n in config.shape_names]] = motion[:count]
         return postprocess(out, rig, alignment, frame_times(count, fps))
-
-
-def parse_style(given: str | int | None) -> str | dict[str, float] | None:
-    """ "natural", "clear:0.5,relaxed:0.5" or "mean" (None)."""
-    text = str(given)
-    if given is None or text == "mean":
-        return None
-    if ":" not in text:
-        return text
-    try:
-        return {name.strip(): float(share) for name, share in (part.split(":") for part in text.split(","))}
-    except ValueError:
-        raise InputError(f"style {text}: give a name, or shares such as clear:0.5,relaxed:0.5") from None

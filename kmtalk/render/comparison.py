@@ -1,4 +1,4 @@
-"""Two animations of one mesh side by side, and how far apart they are."""
+"""Comparison of two animations of one mesh: vertex distances, and a video of both side by side."""
 
 from __future__ import annotations
 
@@ -18,9 +18,19 @@ from kmtalk.speech.audio import Audio
 
 @dataclass(frozen=True)
 class MotionDifference:
-    """Distances of corresponding vertices in mm (the template's convention, eye corners 90 mm apart): ``mean`` over all
-    ``frames`` and ``vertices``; of the template's region "lips" (``lips`` vertices) the ``lip_mean`` and the mean over
-    frames of the greatest, ``lip_max``; ``maximum`` of all vertices, at ``maximum_frame``."""
+    """Distances between corresponding vertices of two motions, in mm (scaled so that the eye corners are 90 mm apart).
+
+    Attributes:
+        frames: Number of frames.
+        vertices: Number of vertices of the mesh.
+        lips: Number of vertices in the template's region "lips".
+        fps: Frames per second.
+        mean: Mean distance over all frames and vertices.
+        lip_mean: Mean distance over all frames and lip vertices.
+        lip_max: Mean over frames of the largest lip vertex distance.
+        maximum: Largest distance of any vertex in any frame.
+        maximum_frame: Frame of `maximum`.
+    """
 
     frames: int
     vertices: int
@@ -33,7 +43,7 @@ class MotionDifference:
     maximum_frame: int
 
     def to_dict(self) -> dict[str, float | int]:
-        """For programs; mm."""
+        """The distances as a JSON-serialisable dict, in mm."""
         return {
             "frames": self.frames,
             "mean_mm": round(self.mean, 4),
@@ -44,42 +54,59 @@ class MotionDifference:
         }
 
     def summary_lines(self) -> list[str]:
-        """For people."""
+        """The distances as lines of text."""
         time = (self.maximum_frame + 0.5) / self.fps
         return [
             f"vertex distance, mean over {self.frames} frames and {self.vertices} vertices: {self.mean:.3f} mm",
             f"lips (the template's region, {self.lips} vertices): mean {self.lip_mean:.3f} mm, "
-            f"mean over frames of the greatest {self.lip_max:.3f} mm",
-            f"most: {self.maximum:.2f} mm at {time:.2f} s (frame {self.maximum_frame})",
+            f"mean over frames of the largest {self.lip_max:.3f} mm",
+            f"maximum: {self.maximum:.2f} mm at {time:.2f} s (frame {self.maximum_frame})",
         ]
 
 
 def compare_motions(first: Motion, second: Motion, labels: tuple[str, str]) -> MotionDifference:
-    """How far apart two motions are; raises InputError where they are of other meshes, rates or lengths."""
+    """Measure the vertex distances between two motions of the same mesh.
+
+    Args:
+        first: The reference motion.
+        second: The motion to compare.
+        labels: Names of the two motions for error messages.
+
+    Raises:
+        InputError: The motions differ in mesh, frame rate or length.
+    """
     a, b = first.rig.template, second.rig.template
     if a.vertices.shape != b.vertices.shape or not np.array_equal(a.faces, b.faces):
         raise InputError(
-            f"{labels[1]}: {len(b.vertices)} vertices on another mesh than {labels[0]} ({len(a.vertices)}); "
-            "animate both with one --template"
+            f"{labels[1]}: its mesh ({len(b.vertices)} vertices) differs from that of {labels[0]} ({len(a.vertices)}); "
+            "animate both with the same --template"
         )
     if (first.fps, len(first)) != (second.fps, len(second)):
         raise InputError(
             f"{labels[1]}: {len(second)} frames at {second.fps:g} fps; {labels[0]} has {len(first)} at {first.fps:g}"
         )
     lips, scale = a.regions["lips"], a.mm_per_unit
-    total, near, greatest, most, at, done = 0.0, 0.0, 0.0, -1.0, 0, 0
-    for one, other in zip(first.vertex_chunks(), second.vertex_chunks(), strict=True):
-        apart = np.linalg.norm(one - other, axis=2) * scale
-        total += float(apart.sum())
-        near += float(apart[:, lips].sum())
-        greatest += float(apart[:, lips].max(1).sum())
-        top = apart.max(1)
-        if top.max() > most:
-            most, at = float(top.max()), done + int(top.argmax())
-        done += len(apart)
+    total, lip_total, lip_max_total, maximum, maximum_frame, frames = 0.0, 0.0, 0.0, -1.0, 0, 0
+    for positions_a, positions_b in zip(first.vertex_chunks(), second.vertex_chunks(), strict=True):
+        distances = np.linalg.norm(positions_a - positions_b, axis=2) * scale
+        total += float(distances.sum())
+        lip_total += float(distances[:, lips].sum())
+        lip_max_total += float(distances[:, lips].max(1).sum())
+        frame_max = distances.max(1)
+        if frame_max.max() > maximum:
+            maximum, maximum_frame = float(frame_max.max()), frames + int(frame_max.argmax())
+        frames += len(distances)
     count = len(a.vertices)
     return MotionDifference(
-        done, count, len(lips), first.fps, total / (done * count), near / (done * len(lips)), greatest / done, most, at
+        frames,
+        count,
+        len(lips),
+        first.fps,
+        total / (frames * count),
+        lip_total / (frames * len(lips)),
+        lip_max_total / frames,
+        maximum,
+        maximum_frame,
     )
 
 
@@ -94,8 +121,22 @@ def render_comparison(
     quality: str = "draft",
     advance: Callable[[int], None] = lambda frame: None,
 ) -> None:
-    """Write an mp4 of three pictures of ``size``: both faces and their distance up to ``maximum`` mm by colour, with the
-    first one's sound. Raises InputError where nothing can draw."""
+    """Write an mp4 with three views side by side: both faces, and the first face coloured by vertex distance.
+
+    Args:
+        first: The reference motion.
+        second: The motion to compare, of the same mesh, frame rate and length.
+        audio: The sound of the video.
+        path: The .mp4 file.
+        names: Captions of the two faces.
+        max_distance: Distance in mm at the end of the colour scale.
+        size: Width and height of each view in pixels.
+        quality: "draft" or "high".
+        advance: Called with the number of finished frames.
+
+    Raises:
+        InputError: No OpenGL works on this machine.
+    """
     width, height = size
     job = {
         "kind": "compare",
@@ -105,7 +146,7 @@ def render_comparison(
         "fps": first.fps,
         "frames": len(first),
         "names": list(names),
-        "most": max_distance,
+        "max_distance": max_distance,
         "mm_per_unit": first.rig.template.mm_per_unit,
         "output": str(path),
     }

@@ -1,4 +1,4 @@
-"""A picture by which a fit is judged: the mesh at rest with its landmarks, and in the poses that tell."""
+"""Preview picture of a fitted rig: the neutral mesh with its landmarks, and a few test poses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREVIEW_POSES: tuple[tuple[str, dict[str, float]], ...] = (
     ("jaw open", {"jawOpen": 0.7}),
     ("pucker", {"mouthPucker": 1.0}),
     ("smile", {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}),
-    ("p: jaw half, lips shut", {"jawOpen": 0.4, "mouthClose": 0.4}),
+    ("p: jaw half open, lips closed", {"jawOpen": 0.4, "mouthClose": 0.4}),
     ("blink", {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}),
 )
 LANDMARK_COLOR = (20, 90, 210)
@@ -26,7 +26,7 @@ CELL_SIZE = 360
 
 
 def write_fit_preview(path: Path, fitted: FittedRig) -> None:
-    """Write the PNG. Raises InputError where nothing can draw."""
+    """Write a PNG of the fitted rig in `PREVIEW_POSES`. Raises InputError where no OpenGL works."""
     rig = _add_landmark_markers(fitted.rig, fitted.landmarks)
     weights = np.zeros((len(PREVIEW_POSES), len(rig.names)), np.float32)
     for row, (_, pose) in enumerate(PREVIEW_POSES):
@@ -43,41 +43,45 @@ def write_fit_preview(path: Path, fitted: FittedRig) -> None:
 
 
 def write_mesh_preview(path: Path, template: Template) -> None:
-    """Write a PNG of a mesh on which no face was found, from the front in the axis conventions that most files have."""
-    turns = [np.eye(3), [[1, 0, 0], [0, 0, 1], [0, -1, 0]], [[0, 0, -1], [0, 1, 0], [1, 0, 0]]]
+    """Write a PNG of a mesh on which no face was found, seen from the front under three common axis conventions."""
+    rotations = [np.eye(3), [[1, 0, 0], [0, 0, 1], [0, -1, 0]], [[0, 0, -1], [0, 1, 0], [1, 0, 0]]]
     middle = (template.vertices.min(0) + template.vertices.max(0)) / 2
-    offsets = np.stack([(template.vertices - middle) @ (np.array(t).T - np.eye(3)) for t in turns]).astype(np.float32)
+    offsets = np.stack([(template.vertices - middle) @ (np.array(r).T - np.eye(3)) for r in rotations]).astype(
+        np.float32
+    )
     rig = Rig(template, ("y up", "z up", "y up, from its side"), offsets)
-    everything = np.arange(len(template.vertices))
+    all_vertices = np.arange(len(template.vertices))
     render_contact_sheet(
-        Motion(rig, np.eye(3, dtype=np.float32), 1.0), range(3), rig.names, path, CELL_SIZE, 3, everything, yaw=0.0
+        Motion(rig, np.eye(3, dtype=np.float32), 1.0), range(3), rig.names, path, CELL_SIZE, 3, all_vertices, yaw=0.0
     )
 
 
 def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
-    """The rig with an octahedron at every landmark, which the shape "landmarks" swells from nothing."""
-    t = rig.template
-    count = len(t.vertices)
+    """Add an octahedron at every landmark, of zero size in the neutral and visible at weight 1 of shape "landmarks"."""
+    template = rig.template
+    count = len(template.vertices)
     axes = np.concatenate([np.eye(3), -np.eye(3)])
-    sides = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2], [1, 0, 5], [3, 1, 5], [4, 3, 5], [0, 4, 5]])
-    dots = np.repeat(points, 6, axis=0).astype(np.float32)
+    marker_faces = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2], [1, 0, 5], [3, 1, 5], [4, 3, 5], [0, 4, 5]])
+    marker_vertices = np.repeat(points, 6, axis=0).astype(np.float32)
     few = len(points) < 50
-    swell = np.tile(axes, (len(points), 1)) * (2.4 if few else 0.9) / t.mm_per_unit
-    offsets = np.zeros((len(rig.names) + 1, count + len(dots), 3), np.float32)
-    offsets[:-1, :count] = rig.offsets  # where a file has shapes of its own: what they amount to
-    offsets[-1, count:] = swell
-    colors = t.colors if t.colors is not None else t.preview_colors
+    marker_offsets = np.tile(axes, (len(points), 1)) * (2.4 if few else 0.9) / template.mm_per_unit
+    offsets = np.zeros((len(rig.names) + 1, count + len(marker_vertices), 3), np.float32)
+    offsets[:-1, :count] = rig.offsets  # also for files with native shapes: the rig's effective offsets
+    offsets[-1, count:] = marker_offsets
+    colors = template.colors if template.colors is not None else template.preview_colors
     if colors is None:
         colors = np.full((count, 3), 200, np.uint8)
-    faces = sides + 6 * np.arange(len(points))[:, None, None] + count
-    dotted = replace(
-        t,
-        vertices=np.concatenate([t.vertices, dots]),
-        faces=np.concatenate([t.faces, faces.reshape(-1, 3).astype(np.int32)]),
-        colors=np.concatenate([colors, np.tile(np.array(LANDMARK_COLOR, np.uint8), (len(dots), 1))]),
+    faces = marker_faces + 6 * np.arange(len(points))[:, None, None] + count
+    marked = replace(
+        template,
+        vertices=np.concatenate([template.vertices, marker_vertices]),
+        faces=np.concatenate([template.faces, faces.reshape(-1, 3).astype(np.int32)]),
+        colors=np.concatenate([colors, np.tile(np.array(LANDMARK_COLOR, np.uint8), (len(marker_vertices), 1))]),
     )
     upright = rig.upright_vertices
     if upright is not None:
-        turn = np.linalg.lstsq(t.vertices - t.vertices.mean(0), upright - upright.mean(0), rcond=None)[0]
-        upright = np.concatenate([upright, (dots - t.vertices.mean(0)) @ turn + upright.mean(0)])
-    return Rig(dotted, (*rig.names, "landmarks"), offsets, upright_vertices=upright)
+        transform = np.linalg.lstsq(
+            template.vertices - template.vertices.mean(0), upright - upright.mean(0), rcond=None
+        )[0]
+        upright = np.concatenate([upright, (marker_vertices - template.vertices.mean(0)) @ transform + upright.mean(0)])
+    return Rig(marked, (*rig.names, "landmarks"), offsets, upright_vertices=upright)

@@ -1,4 +1,4 @@
-"""Choosing an OpenGL that works without a screen. To be called before pyrender is imported."""
+"""Selects an OpenGL that works without a screen. Call `select_backend` before importing pyrender."""
 
 from __future__ import annotations
 
@@ -14,25 +14,34 @@ from typing import Any
 
 
 class OpenGLNotFoundError(RuntimeError):
-    """Nothing on this machine can draw."""
+    """No OpenGL works on this machine."""
 
 
 def select_backend() -> str:
-    """Set pyrender up for the first OpenGL that works: EGL, the system's OSMesa, the OSMesa inside the
-    lavavu-osmesa wheel; on macOS the system's own. Returns its name; raises NoOpenGL."""
+    """Configure pyrender for the first OpenGL that works.
+
+    Tries EGL, the system's OSMesa and the OSMesa of the lavavu-osmesa wheel, or only the one that the environment
+    variable KMTALK_GL names; on macOS the system's own OpenGL is used.
+
+    Returns:
+        The name: "egl", "osmesa", "osmesa-wheel" or "macos".
+
+    Raises:
+        OpenGLNotFoundError: None of them works.
+    """
     if sys.platform == "darwin":
         return "macos"
     _stub_pyglet()
     tried = []
     for name, attempt in (("egl", _use_egl), ("osmesa", _use_system_osmesa), ("osmesa-wheel", _use_wheel_osmesa)):
-        wanted = os.environ.get("KMTALK_GL")
-        if wanted not in (None, name):
+        requested = os.environ.get("KMTALK_GL")
+        if requested not in (None, name):
             continue
         if attempt():
             return name
         tried.append(name)
     raise OpenGLNotFoundError(
-        f"no OpenGL found (tried {', '.join(tried)}): run 'apt-get install libegl1 libgl1', "
+        f"no OpenGL found (tried {', '.join(tried)}); run 'apt-get install libegl1 libgl1', "
         "or 'pip install --no-deps lavavu-osmesa', or pass --no-video"
     )
 
@@ -51,7 +60,7 @@ def _use_egl() -> bool:
     if not (_first_loadable("libEGL.so.1") and _first_loadable("libOpenGL.so.0", "libGL.so.1")):
         return False
     os.environ["PYOPENGL_PLATFORM"] = "egl"
-    try:  # the library may be there without a driver behind it
+    try:  # the library may be installed without a driver
         from pyrender.platforms import egl
 
         device = egl.get_device_by_index(0)
@@ -72,33 +81,35 @@ def _use_system_osmesa() -> bool:
 
 
 def _use_wheel_osmesa() -> bool:
-    spec = importlib.util.find_spec("lavavu")  # found, never imported
+    spec = importlib.util.find_spec("lavavu")  # only located, never imported
     if spec is None:
         return False
     root = Path(spec.origin or next(iter(spec.submodule_search_locations or [""]))).parent.parent
-    found = glob.glob(str(root / "lavavu_osmesa.libs" / "libOSMesa*.so*"))
-    return bool(found) and _use_osmesa(lambda: _load_with_neighbours(Path(found[0])))
+    libraries = glob.glob(str(root / "lavavu_osmesa.libs" / "libOSMesa*.so*"))
+    return bool(libraries) and _use_osmesa(lambda: _load_with_neighbours(Path(libraries[0])))
 
 
 def _load_with_neighbours(path: Path) -> ctypes.CDLL:
-    """The wheel's libraries carry no rpath: load the needed ones first, in whatever order works."""
-    left = [p for p in path.parent.glob("*.so*") if p != path]
-    while left:
+    """Load a library of the wheel after its dependencies: they have no rpath, so retry until the order works."""
+    remaining = [p for p in path.parent.glob("*.so*") if p != path]
+    while remaining:
         failed = []
-        for library in left:
+        for library in remaining:
             try:
                 ctypes.CDLL(str(library), mode=ctypes.RTLD_LOCAL)
             except OSError:
                 failed.append(library)
-        if len(failed) == len(left):
+        if len(failed) == len(remaining):
             break
-        left = failed
+        remaining = failed
     return ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
 
 
 class _OSMesaModule(types.ModuleType):
-    """Where PyOpenGL looks for the platform class; made when asked for, because its base class can only
-    be imported while PyOpenGL is choosing a platform."""
+    """Module in which PyOpenGL looks up the platform class.
+
+    The class is created on access because its base class can only be imported while PyOpenGL selects a platform.
+    """
 
     load: Callable[[], ctypes.CDLL]
 
@@ -117,8 +128,8 @@ class _OSMesaModule(types.ModuleType):
 
             @baseplatform.lazy_property
             def GetCurrentContext(self) -> Any:
-                # as an int: pyrender keys its program cache by it, and a pointer object that is new
-                # every time would recompile the shader and leak 3 MB each frame
+                # return an int: pyrender uses it as the key of its program cache; a new pointer object per call
+                # would recompile the shader and leak 3 MB per frame
                 function = self.OSMesa.OSMesaGetCurrentContext
                 function.restype = ctypes.c_void_p
                 return function
@@ -140,12 +151,12 @@ def _use_osmesa(load: Callable[[], ctypes.CDLL]) -> bool:
     PlatformPlugin("kmtalk_osmesa", f"{module.__name__}.OSMesa")
     import OpenGL.platform  # noqa: F401 (loads the plugin)
 
-    os.environ["PYOPENGL_PLATFORM"] = "osmesa"  # the name pyrender looks for
+    os.environ["PYOPENGL_PLATFORM"] = "osmesa"  # the name that pyrender checks
     return True
 
 
 def _stub_pyglet() -> None:
-    """pyrender imports its on-screen viewer, and pyglet wants X libraries merely to be imported."""
+    """Replace pyglet by a stub: pyrender imports its on-screen viewer, and importing pyglet needs X libraries."""
     if "pyglet" in sys.modules:
         return
     pyglet = types.ModuleType("pyglet")

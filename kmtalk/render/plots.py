@@ -1,4 +1,7 @@
-"""Plots for notebooks and papers, over one clock in seconds. Each draws on ``ax``, or on new axes, and returns them."""
+"""Plots for notebooks and papers, with time in seconds on the x axis.
+
+Each function draws on `ax`, or on new axes if it is None, and returns the axes.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,26 @@ from kmtalk.speech.audio import SAMPLE_RATE, Audio
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, KEY, FIT = "#2c5d8f", "#c4422b", "#999999"
+INK, KEY, FIT = "#2c5d8f", "#c4422b", "#999999"  # colours of curves, key frames and interpolation
 
 
 def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'kmtalk[notebooks]'") from None
+        raise InputError("plots need matplotlib; pip install 'kmtalk[notebooks]'") from None
     return plt
 
 
 def _axes(ax: Axes | None, height: float = 1.6) -> Axes:
     if ax is not None:
         return ax
-    _, made = _pyplot().subplots(figsize=(11, height), layout="constrained")
-    out: Axes = made
-    return out
+    new_axes: Axes = _pyplot().subplots(figsize=(11, height), layout="constrained")[1]
+    return new_axes
 
 
 def plot_waveform(audio: Audio, ax: Axes | None = None) -> Axes:
-    """The sound's samples, -1 to 1."""
+    """Plot the samples of the sound, -1 to 1."""
     ax = _axes(ax)
     ax.plot(np.arange(len(audio.samples)) / SAMPLE_RATE, audio.samples, color=INK, linewidth=0.4)
     ax.set(ylabel="sound", xlim=(0, audio.duration))
@@ -45,7 +47,7 @@ def plot_waveform(audio: Audio, ax: Axes | None = None) -> Axes:
 
 
 def plot_spectrogram(audio: Audio, ax: Axes | None = None) -> Axes:
-    """Level in dB by time and frequency up to 8 kHz, windows of 25 ms every 5 ms."""
+    """Plot the level in dB by time and frequency up to 8 kHz, with windows of 25 ms every 5 ms."""
     ax = _axes(ax)
     width, hop = round(0.025 * SAMPLE_RATE), round(0.005 * SAMPLE_RATE)
     ax.specgram(
@@ -56,7 +58,7 @@ def plot_spectrogram(audio: Audio, ax: Axes | None = None) -> Axes:
 
 
 def plot_spans(spans: Sequence[Phone | Word], ax: Axes | None = None, label: str = "") -> Axes:
-    """Phones or words as boxes with their names."""
+    """Plot phones or words as labelled boxes."""
     ax = _axes(ax, 0.6)
     for n, span in enumerate(spans):
         name = span.label if isinstance(span, Phone) else span.text
@@ -68,19 +70,19 @@ def plot_spans(spans: Sequence[Phone | Word], ax: Axes | None = None, label: str
 
 
 def plot_lip_aperture(motion: Motion, keys: KeyMotions, ax: Axes | None = None) -> Axes:
-    """The lips' opening in mm by frame, its key points, and the straight lines through them (as the paper's Fig. 4)."""
+    """Plot the lip aperture in mm per frame, the key frames and straight lines through them (the paper's Fig. 4)."""
     ax = _axes(ax, 2.4)
-    opening, times = lip_aperture(motion), frame_times(len(motion), motion.fps)
-    ax.plot(times, opening, color=INK, label="lips")
-    ax.plot(keys.times, opening[keys.frames], "--", color=FIT, linewidth=1, label="straight lines through the keys")
-    ax.plot(keys.times, opening[keys.frames], ".", color=KEY, markersize=5, label="key frames")
-    ax.set(ylabel="opening, mm", xlabel="s")
+    aperture, times = lip_aperture(motion), frame_times(len(motion), motion.fps)
+    ax.plot(times, aperture, color=INK, label="lips")
+    ax.plot(keys.times, aperture[keys.frames], "--", color=FIT, linewidth=1, label="straight lines through the keys")
+    ax.plot(keys.times, aperture[keys.frames], ".", color=KEY, markersize=5, label="key frames")
+    ax.set(ylabel="aperture, mm", xlabel="s")
     ax.legend(loc="upper right", fontsize=8, ncols=3, frameon=False)
     return ax
 
 
 def plot_shape_weights(motion: Motion, names: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Curves of some shapes by name, 0 to 1; raises InputError for one that the rig lacks."""
+    """Plot the weights of the named shapes, 0 to 1; raises InputError for a shape that the rig lacks."""
     ax = _axes(ax, 2.4)
     times = frame_times(len(motion), motion.fps)
     for name in names:
@@ -95,8 +97,19 @@ def plot_shape_weights(motion: Motion, names: Sequence[str], ax: Axes | None = N
 def plot_phone_boundaries(
     motion: Motion, keys: KeyMotions, alignment: Alignment, audio: Audio, start: float = 0.0, end: float | None = None
 ) -> np.ndarray:
-    """Sound, spectrogram, words, phones and lips with their key points, one above the other, from ``start`` to ``end``
-    s: the paper's Fig. 4. Returns the axes (5,)."""
+    """Plot waveform, spectrogram, words, phones and lip aperture with key frames above each other (the paper's Fig. 4).
+
+    Args:
+        motion: The motion.
+        keys: Its key frames.
+        alignment: Its words and phones.
+        audio: Its sound.
+        start: Start of the time axis in seconds.
+        end: End of the time axis in seconds; None for the end of the sound.
+
+    Returns:
+        The five axes (5,).
+    """
     figure, axes = _pyplot().subplots(
         5, 1, figsize=(11, 6.4), sharex=True, height_ratios=[1, 1.4, 0.4, 0.4, 2], layout="constrained"
     )
@@ -110,5 +123,5 @@ def plot_phone_boundaries(
             ax.axvline(time, color=KEY, linewidth=0.4, alpha=0.5)
     axes[0].set_xlim(start, audio.duration if end is None else end)
     figure.align_ylabels(axes)
-    out: np.ndarray = axes
-    return out
+    result: np.ndarray = axes
+    return result

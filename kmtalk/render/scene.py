@@ -1,5 +1,7 @@
-"""One face in front of one camera, drawn frame by frame by pyrender. Imported only by the child
-process, after ``gl.choose()``; never together with torch."""
+"""Renders one face with one camera, frame by frame, with pyrender.
+
+Imported only by the child process, after `opengl.select_backend()`; never together with torch.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from OpenGL import GL
 from pyrender.platforms import osmesa as osmesa_platform
 
 BACKGROUND = (0.93, 0.94, 0.96)  # sRGB
-SKIN = (0.80, 0.66, 0.58)  # sRGB, where the template has no colours
-FIELD_OF_VIEW = np.radians(18.0)
+SKIN = (0.80, 0.66, 0.58)  # sRGB, for templates without colours
+FIELD_OF_VIEW = np.radians(18.0)  # vertical
 
-# direction towards the light in camera axes, colour: key, fill and rim
+# (direction towards the light in camera axes, colour) of the key, fill and rim light
 LIGHTS = (
     ((-0.55, 0.60, 0.85), (0.78, 0.75, 0.71)),
     ((0.90, 0.10, 0.60), (0.24, 0.26, 0.29)),
@@ -25,7 +27,7 @@ AMBIENT = 0.20
 
 
 class VertexNormals:
-    """Smooth vertex normals of one topology: sparse incidence × face cross products."""
+    """Computes smooth vertex normals for one topology: sparse incidence matrix × face cross products."""
 
     def __init__(self, faces: np.ndarray, count: int) -> None:
         self._corners = [np.ascontiguousarray(faces[:, k]) for k in range(3)]
@@ -33,21 +35,21 @@ class VertexNormals:
         self._incidence = sp.csr_matrix(data, shape=(count, len(faces)))
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
-        """(V, 3) → unit (V, 3) float32."""
+        """Unit normals (V, 3) float32 of vertices (V, 3)."""
         a, b, c = (vertices.take(corner, axis=0) for corner in self._corners)
         b -= a
         c -= a
-        flat = np.empty_like(a)
-        flat[:, 0] = b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1]
-        flat[:, 1] = b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2]
-        flat[:, 2] = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
-        out = self._incidence @ flat
+        cross = np.empty_like(a)
+        cross[:, 0] = b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1]
+        cross[:, 1] = b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2]
+        cross[:, 2] = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
+        out = self._incidence @ cross
         length = np.sqrt(np.einsum("ij,ij->i", out, out))
         return out / np.where(length > 0, length, 1)[:, None]
 
 
 def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Camera pose (4, 4) at ``eye``, looking at ``target``, y up."""
+    """Camera pose (4, 4) at `eye` that looks at `target`, y up."""
     z = (eye - target) / np.linalg.norm(eye - target)
     x = np.cross([0.0, 1.0, 0.0], z)
     x /= np.linalg.norm(x)
@@ -57,23 +59,29 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def frame_camera(points: np.ndarray, aspect: float, yaw: float, pitch: float) -> tuple[np.ndarray, float]:
-    """Pose and distance of a camera that just contains the points (P, 3), seen from ``yaw`` and ``pitch``
-    radians."""
+    """Pose (4, 4) and distance of the nearest camera that has all points (P, 3) in view.
+
+    Args:
+        points: Points (P, 3).
+        aspect: Width of the picture over its height.
+        yaw: Horizontal view angle in radians.
+        pitch: Vertical view angle in radians.
+    """
     direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     axes = look_at(direction, np.zeros(3))[:3, :3]
-    seen = points @ axes
-    centre = (seen.min(0) + seen.max(0)) / 2
-    seen = seen - centre
+    projected = points @ axes
+    centre = (projected.min(0) + projected.max(0)) / 2
+    projected = projected - centre
     tangent = np.tan(FIELD_OF_VIEW / 2)
-    tall = np.abs(seen[:, 1]) / tangent + seen[:, 2]
-    wide = np.abs(seen[:, 0]) / (tangent * aspect) + seen[:, 2]
-    distance = float(max(tall.max(), wide.max())) * 1.05
+    distance_for_height = np.abs(projected[:, 1]) / tangent + projected[:, 2]
+    distance_for_width = np.abs(projected[:, 0]) / (tangent * aspect) + projected[:, 2]
+    distance = float(max(distance_for_height.max(), distance_for_width.max())) * 1.05
     target = axes @ centre
     return look_at(target + direction * distance, target), distance
 
 
 class _Renderer(pyrender.Renderer):
-    """Reads back colour alone: the depth buffer costs as much again and nobody looks at it."""
+    """Reads back the colour buffer only: reading the unused depth buffer would double the cost."""
 
     def _read_main_framebuffer(self, scene: pyrender.Scene, flags: int) -> np.ndarray:
         width, height = self._main_fb_dims
@@ -86,7 +94,7 @@ class _Renderer(pyrender.Renderer):
 
 
 class _OSMesa(osmesa_platform.OSMesaPlatform):
-    """OSMesa draws into framebuffers as well: that is where multisampling happens."""
+    """OSMesa with framebuffer objects, which multisampling needs."""
 
     def supports_framebuffers(self) -> bool:
         return True
@@ -108,10 +116,18 @@ class _Offscreen(pyrender.OffscreenRenderer):
 
 
 class SceneRenderer:
-    """A face that is redrawn by updating its vertex buffer in place, with the points ``framed`` (P, 3) in view.
+    """Renders a face, updating its vertex buffer in place for each frame.
 
-    ``quality`` "draft" lights each vertex in numpy and draws flat; "high" lets the GPU light every
-    pixel at twice the size and averages.
+    Args:
+        vertices: Vertices of the first frame (V, 3), y up, z forward.
+        faces: Triangles (F, 3).
+        colors: Vertex colours (V, 3) sRGB of 0 to 255, or None.
+        framed: Points (P, 3) that the camera has in view.
+        size: Width and height in pixels.
+        quality: "draft" lights each vertex in numpy and draws unlit; "high" lights each pixel in OpenGL at twice the
+            size and averages.
+        yaw: Horizontal view angle in radians.
+        pitch: Vertical view angle in radians.
     """
 
     def __init__(
@@ -130,11 +146,11 @@ class SceneRenderer:
         self._paint(np.tile(SKIN, (len(vertices), 1)) if colors is None else colors / 255.0)
         corners = vertices[faces]
         volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
-        faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # wound outwards
+        faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # orient outwards
         self._normals = VertexNormals(faces, len(vertices))
         pose, distance = frame_camera(framed, width / height, yaw, pitch)
         self._lights = [(_unit(pose[:3, :3] @ np.array(d)), np.array(c, np.float32)) for d, c in LIGHTS]
-        # vertex: position 3, normal 3, colour 4
+        # per vertex: position (3), normal (3), colour (4)
         self._buffer = np.ones((len(vertices), 10), np.float32)
         self._fill(vertices)
         self._primitive = pyrender.Primitive(
@@ -147,7 +163,7 @@ class SceneRenderer:
                 baseColorFactor=[1.0, 1.0, 1.0, 1.0],
                 metallicFactor=0.0,
                 roughnessFactor=0.55,
-                doubleSided=False,  # back faces cost a third of the time
+                doubleSided=False,  # drawing back faces takes a third of the time
             ),
         )
         self._scene = pyrender.Scene(bg_color=[*BACKGROUND, 1.0], ambient_light=[AMBIENT] * 3)
@@ -170,7 +186,7 @@ class SceneRenderer:
             return
         light = np.full(self._albedo.shape, AMBIENT, np.float32)
         for direction, color in self._lights:
-            # wrapped a little, as light wraps in skin
+            # wrap lighting: approximates subsurface scattering in skin
             lambert = np.clip((normals @ direction.astype(np.float32) + 0.15) / 1.15, 0, None)
             light += lambert[:, None] * color
         self._buffer[:, 6:9] = np.clip(self._albedo * light, 0, 1) ** (1 / 2.2)
@@ -179,7 +195,7 @@ class SceneRenderer:
         self._albedo = (srgb**2.2).astype(np.float32)
 
     def render(self, vertices: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
-        """Vertices (V, 3), in new ``colors`` (V, 3) sRGB of 0 to 1 where they are given → picture (H, W, 3) uint8."""
+        """Render vertices (V, 3) as a picture (H, W, 3) uint8; `colors` (V, 3), sRGB of 0 to 1, recolour it."""
         if colors is not None:
             self._paint(colors)
         self._fill(vertices)
@@ -194,6 +210,7 @@ class SceneRenderer:
         return np.ascontiguousarray(picture)
 
     def close(self) -> None:
+        """Free the OpenGL context."""
         self._renderer.delete()
 
 

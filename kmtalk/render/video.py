@@ -1,4 +1,4 @@
-"""Frames to mp4 with sound, and contact sheets; the drawing happens in a child process."""
+"""Renders motions to mp4 video with sound and to contact sheets; a child process does the drawing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kmtalk.speech.audio import Audio
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raise InputError where no video has that (width, height) in pixels."""
+    """Raise InputError unless (width, height) in pixels is a valid video size."""
     width, height = size
     if min(size) < 32 or max(size) > 8192 or width % 2 or height % 2:
         raise InputError(f"size {width}x{height}: width and height must be even, from 32 to 8192")
@@ -34,11 +34,23 @@ def render_video(
     quality: str = "draft",
     advance: Callable[[int], None] = lambda frame: None,
 ) -> str:
-    """Write an mp4 (h264, aac, yuv420p, faststart) that browsers play; returns the OpenGL used.
+    """Write an mp4 (H.264, AAC, yuv420p, faststart) that browsers play.
 
-    ``size`` is (width, height) in even pixels; ``quality`` "draft" or "high" (lit per pixel,
-    supersampled); ``advance`` is told each finished frame. Memory does not grow with length.
-    Raises InputError where nothing can draw or the output cannot be written.
+    Memory use does not grow with the length.
+
+    Args:
+        motion: The motion.
+        audio: Its sound.
+        path: The .mp4 file.
+        size: Width and height in pixels, both even.
+        quality: "draft" or "high" (lit per pixel, supersampled).
+        advance: Called with the number of finished frames.
+
+    Returns:
+        Name of the OpenGL backend.
+
+    Raises:
+        InputError: The size is not valid, no OpenGL works, or the file cannot be written.
     """
     check_size(size)
     width, height = size
@@ -60,8 +72,21 @@ def render_contact_sheet(
     region: np.ndarray | None = None,
     yaw: float = 0.30,
 ) -> None:
-    """Write a PNG with one view for each of ``frames``, captioned by ``labels``: close to the mouth, or with the
-    vertices of ``region`` in view; ``yaw`` in radians."""
+    """Write a PNG with one captioned picture per frame.
+
+    Args:
+        motion: The motion.
+        frames: Frame numbers.
+        labels: Captions, one per frame.
+        path: The .png file.
+        cell: Width and height of a picture in pixels.
+        columns: Pictures per row.
+        region: Indices of the vertices to have in view; None for the lips.
+        yaw: Horizontal view angle in radians.
+
+    Raises:
+        InputError: No OpenGL works or the file cannot be written.
+    """
     regions = motion.rig.template.regions
     job = {
         "kind": "sheet",
@@ -79,7 +104,7 @@ def render_contact_sheet(
 
 
 def write_render_input(path: Path, motion: Motion) -> None:
-    """Write what the child process needs to draw a motion."""
+    """Write the mesh, the morph targets and their weights as an .npz for the child process."""
     template = motion.rig.template
     _, offsets, weights = motion.rig.morph_targets(motion.weights)
     arrays = {
@@ -96,8 +121,19 @@ def write_render_input(path: Path, motion: Motion) -> None:
 
 
 def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int], None]) -> str:
-    """Let the child process do a job whose faces lie in ``folder``; returns the OpenGL used. Raises InputError where
-    nothing can draw."""
+    """Run a render job in a child process.
+
+    Args:
+        folder: Folder with the faces (`write_render_input`); the job description is written into it.
+        job: The job description (see `worker`).
+        advance: Called with the number of finished frames.
+
+    Returns:
+        Name of the OpenGL backend.
+
+    Raises:
+        InputError: The child process failed.
+    """
     (folder / "job.json").write_text(json.dumps(job))
     with (folder / "errors").open("w+") as errors:
         child = subprocess.Popen(
@@ -107,13 +143,13 @@ def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int
             text=True,
         )
         assert child.stdout is not None
-        name = ""
+        backend = ""
         try:
             for line in child.stdout:
-                word, _, value = line.strip().partition(" ")
-                if word == "gl":
-                    name = value
-                elif word == "done":
+                key, _, value = line.strip().partition(" ")
+                if key == "gl":
+                    backend = value
+                elif key == "done":
                     advance(int(value))
             child.wait()
         finally:
@@ -124,11 +160,11 @@ def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int
             errors.seek(0)
             lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
             raise InputError(f"rendering failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
-    return name
+    return backend
 
 
 def upright_rotation(motion: Motion) -> np.ndarray:
-    """Rotation (3, 3) that turns the template as the rig's head stands: y up, z forward."""
+    """Rotation (3, 3) that turns the template upright: y up, z forward."""
     reference = motion.rig.upright_vertices
     if reference is None:
         return np.eye(3, dtype=np.float32)

@@ -1,6 +1,7 @@
-"""A page that plays a face with its sound, by itself: three.js, the model and the sound are inside, nothing is loaded.
+"""Self-contained web page that plays a face with its sound.
 
-viewer/ holds the page's parts: viewer.js is built of web/ (``make viewer``: three.js from npm, bundled by esbuild).
+The page embeds three.js, the model and the sound, and loads nothing from outside. Its parts are in viewer/; viewer.js
+is built from web/ with `make viewer` (three.js from npm, bundled by esbuild).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import soxr
 
 from kmtalk.speech.audio import Audio
 
-MAX_SAMPLE_RATE, TARGET_SAMPLE_RATE = 96_000, 48_000
+MAX_SAMPLE_RATE, TARGET_SAMPLE_RATE = 96_000, 48_000  # Hz; sound above the first is resampled to the second
 _PARTS = Path(__file__).parent / "viewer"
 
 
@@ -32,8 +33,18 @@ def write_web_page(
     timeline: Mapping[str, object],
     audio: Audio | None,
 ) -> None:
-    """Write the page of a GLB ``model``; ``timeline`` are a timeline's (``exchange.timeline``), empty where unknown."""
-    known = {
+    """Write a web page that plays a GLB model.
+
+    Args:
+        path: The .html file.
+        model: The bytes of the GLB.
+        title: Title of the page.
+        fps: Frames per second.
+        frames: Number of frames.
+        timeline: Words, phones, key frames and lip aperture (`exchange.timeline.timeline_data`); may be empty.
+        audio: The sound, or None.
+    """
+    facts = {
         "title": title,
         "fps": fps,
         "frames": frames,
@@ -43,21 +54,21 @@ def write_web_page(
         "keys": timeline.get("keys", []),
         "aperture": timeline.get("aperture"),
     }
-    # "<" must not end the script that holds the JSON
-    inside = {
+    # escape "<" so that the JSON cannot end its script element
+    parts = {
         "TITLE": html.escape(title),
-        "FACTS": json.dumps(known, separators=(",", ":")).replace("<", "\\u003c"),
+        "FACTS": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),
         "MODEL": base64.b64encode(gzip.compress(model, 6, mtime=0)).decode("ascii"),
         "STYLE": (_PARTS / "style.css").read_text(encoding="utf-8"),
         "SCRIPT": (_PARTS / "viewer.js").read_text(encoding="utf-8"),
     }
     page = (_PARTS / "page.html").read_text(encoding="utf-8")
-    # in one pass: what is put in is not searched again
-    path.write_text(re.sub(r"@([A-Z]+)@", lambda m: inside[m[1]], page), encoding="utf-8")
+    # in one pass: inserted text is not searched for placeholders
+    path.write_text(re.sub(r"@([A-Z]+)@", lambda m: parts[m[1]], page), encoding="utf-8")
 
 
 def _encode_flac(audio: Audio) -> str:
-    """Two channels and 96 kHz at most: browsers play no more."""
+    """Encode as base64 FLAC with at most two channels and 96 kHz, the limits of browsers."""
     samples, rate = audio.original, audio.original_rate
     if samples.shape[1] > 2:
         samples = samples.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Which aligners try a clip, and in what order."""
+"""Selection and construction of aligners by name and language."""
 
 from __future__ import annotations
 
@@ -10,28 +10,41 @@ from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 
 class AlignerRegistry:
-    """The aligner called ``name``, one of ALIGNERS, or for "auto" all that know a language. Each is made at first use,
-    once; ``acoustic_model`` and ``dictionary`` are an MFA model, by path or name."""
+    """Creates aligners on first use and keeps them.
+
+    Args:
+        name: One of `ALIGNER_NAMES`; "auto" selects every aligner that supports the language.
+        acoustic_model: MFA acoustic model, as a path or as the name of a downloaded model.
+        dictionary: MFA pronouncing dictionary, as a path or as the name of a downloaded dictionary.
+
+    Raises:
+        InputError: The name is unknown, or only one of `acoustic_model` and `dictionary` is given where
+            both are needed.
+    """
 
     def __init__(self, name: str, acoustic_model: str | None = None, dictionary: str | None = None) -> None:
         if name not in ALIGNER_NAMES:
-            raise InputError(f"{name}: no such aligner; one of {', '.join(ALIGNER_NAMES)}")
+            raise InputError(f"{name}: no such aligner; choose one of {', '.join(ALIGNER_NAMES)}")
         if name == "mfa" and not (acoustic_model and dictionary):
-            raise InputError("the mfa aligner needs an acoustic model zip and a dictionary (--acoustic, --dictionary)")
+            raise InputError(
+                "--aligner mfa needs an acoustic model zip and a dictionary; pass --acoustic and --dictionary"
+            )
         if bool(acoustic_model) != bool(dictionary) and name != "mfa-cli":
-            raise InputError("an MFA acoustic model and its dictionary go together (--acoustic, --dictionary)")
+            raise InputError(
+                "an MFA acoustic model needs its dictionary and the reverse; pass both --acoustic and --dictionary"
+            )
         self.name, self._acoustic, self._dictionary = name, acoustic_model, dictionary
         self._loaded: dict[str, Aligner] = {}
 
     def for_language(self, language: str) -> list[Aligner]:
-        """Who may try, in order."""
+        """Return the aligners for a language (ISO 639-1) in the order in which to try them."""
         if self.name != "auto":
             return [self._get(self.name)]
         names = ["mfa"] if self._acoustic and self._dictionary else []
         names += ["pocketsphinx"] if language == "en" else []
-        found = _find_published_model(language)
-        if found and language != "en":
-            names.append(f"mfa:{found}")
+        published = _find_published_model(language)
+        if published and language != "en":
+            names.append(f"mfa:{published}")
         return [self._get(n) for n in names]
 
     def _get(self, name: str) -> Aligner:
@@ -48,7 +61,7 @@ class AlignerRegistry:
 
 
 def _find_published_model(language: str) -> str | None:
-    """A model in MFA's own folder whose name begins with the language's, with its dictionary."""
+    """Return the name of a model of the language in MFA's model folder that has a dictionary, or None."""
     for path in sorted((mfa_models_dir() / "acoustic").glob(f"{mfa_language(language)}_*.zip")):
         if (mfa_models_dir() / "dictionary" / f"{path.stem}.dict").is_file():
             return path.stem

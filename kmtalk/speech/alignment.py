@@ -1,4 +1,4 @@
-"""Phones and words in time, and their Praat TextGrid."""
+"""Time-aligned phones and words, and reading and writing them as Praat TextGrids."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from praatio import textgrid
 from kmtalk.errors import InputError
 
 SILENCE_LABELS = frozenset({"", "sil", "sp", "<eps>", "<p:>", "pau", "#"})
-"""Labels, in lower case, that TextGrids and aligners use for pauses; "spn" is speech of unknown phones."""
+"""Lower-case labels that TextGrids and aligners use for pauses. "spn" (speech of unknown phones) is no pause."""
 
 
 @dataclass(frozen=True)
 class Phone:
-    """``label`` (ARPAbet or IPA), ``start`` and ``end`` in seconds."""
+    """One phone: `label` in ARPAbet or IPA, `start` and `end` in seconds."""
 
     label: str
     start: float
@@ -25,7 +25,7 @@ class Phone:
 
 @dataclass(frozen=True)
 class Word:
-    """``text``, ``start`` and ``end`` in seconds."""
+    """One word: its `text`, `start` and `end` in seconds."""
 
     text: str
     start: float
@@ -34,11 +34,15 @@ class Word:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Phones and words of one clip in time order; what lies between them is silence.
+    """Phones and words of one clip in time order. Gaps between phones are silence.
 
-    ``status`` is "aligned", "given" (a TextGrid), "uniform" (no aligner could serve) or "silent";
-    ``score`` is the aligner's own confidence in [0, 1] or None; ``aligner`` names who made it.
-    ``unaligned`` are spans (start, end) in seconds that hold speech whose phones were not found.
+    Attributes:
+        phones: Phones in time order.
+        words: Words in time order.
+        status: "aligned", "given" (read from a TextGrid), "uniform" (no aligner succeeded) or "silent".
+        score: Confidence reported by the aligner, in [0, 1], or None.
+        aligner: Name of the aligner, or of the TextGrid; for "uniform" the reason why no aligner succeeded.
+        unaligned: Spans (start, end) in seconds of speech for which no phones were found.
     """
 
     phones: tuple[Phone, ...] = ()
@@ -49,7 +53,7 @@ class Alignment:
     unaligned: tuple[tuple[float, float], ...] = ()
 
     def shifted(self, seconds: float) -> Alignment:
-        """The same, put off by ``seconds``."""
+        """Return a copy in which every time is later by `seconds`."""
         if not seconds:
             return self
         phones = tuple(replace(p, start=p.start + seconds, end=p.end + seconds) for p in self.phones)
@@ -58,25 +62,29 @@ class Alignment:
         return replace(self, phones=phones, words=words, unaligned=unaligned)
 
     def speech_mask(self, times: np.ndarray) -> np.ndarray:
-        """Which ``times`` (N,) in seconds are of speech: from 0.1 s before the first phone to 0.2 s after the last."""
+        """Return a mask (N,) of the `times` (N,) in seconds that lie between the first and the last phone.
+
+        The span extends 0.1 s before the first phone and 0.2 s after the last. Pauses inside it count as speech.
+        """
         if not self.phones:
             return np.zeros(len(times), bool)
         return (times > self.phones[0].start - 0.1) & (times < self.phones[-1].end + 0.2)
 
 
 def is_silence(label: str) -> bool:
+    """Return True if a TextGrid label stands for a pause."""
     return label.strip().lower() in SILENCE_LABELS
 
 
 def write_textgrid(alignment: Alignment, path: Path, duration: float) -> None:
-    """Write tiers "words" and "phones" that cover ``duration`` seconds, as Praat and MFA read them."""
+    """Write a TextGrid with the tiers "words" and "phones", each `duration` seconds long."""
     grid = textgrid.Textgrid(0.0, duration)
     tiers: list[tuple[str, list[tuple[float, float, str]]]] = [
         ("words", [(w.start, w.end, w.text) for w in alignment.words]),
         ("phones", [(p.start, p.end, p.label) for p in alignment.phones]),
     ]
     for name, entries in tiers:
-        # the end of the last interval may pass the clip's end by rounding
+        # rounding can place the end of the last interval past the end of the clip
         inside = [(s, min(e, duration), label) for s, e, label in entries if s < duration]
         filled = inside or [(0.0, duration, "")]
         grid.addTier(textgrid.IntervalTier(name, filled, 0.0, duration))
@@ -84,14 +92,23 @@ def write_textgrid(alignment: Alignment, path: Path, duration: float) -> None:
 
 
 def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:
-    """Alignment from any tier whose name contains "phone" (and "word", if there is one).
+    """Read an alignment from a Praat TextGrid.
 
-    Raises InputError where the file is missing or damaged, has no such tier, holds overlapping or
-    backward intervals, or reaches more than 50 ms past ``duration`` seconds of sound.
+    Args:
+        path: TextGrid file. Phones are read from the first tier whose name contains "phone", words from the
+            first whose name contains "word", if there is one.
+        duration: Length of the audio in seconds, for checking the intervals, or None.
+
+    Returns:
+        The alignment, with status "given".
+
+    Raises:
+        InputError: The file is missing or damaged, has no phone tier or no phones, has overlapping or
+            reversed intervals, or has an interval that ends more than 50 ms after `duration`.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such TextGrid")
+        raise InputError(f"{path}: no such TextGrid file")
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
     except Exception as error:
@@ -105,13 +122,13 @@ def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:
     word_tiers = [name for name in grid.tierNames if "word" in name.lower()]
     words = tuple(Word(label, s, e) for s, e, label in _read_entries(path, grid, word_tiers[0])) if word_tiers else ()
     if not phones:
-        raise InputError(f'{path}: tier "{phone_tiers[0]}" holds no phones')
+        raise InputError(f'{path}: tier "{phone_tiers[0]}" contains no phones')
     for kind, items in (("phone", phones), ("word", words)):
         for item in items:
             if duration is not None and item.end > duration + 0.05:
                 raise InputError(
-                    f"{path}: a {kind} ends at {item.end:.3f} s but the sound lasts {duration:.3f} s; "
-                    "is it the TextGrid of another clip?"
+                    f"{path}: a {kind} ends at {item.end:.3f} s but the audio lasts {duration:.3f} s; "
+                    "pass the TextGrid of this clip"
                 )
     return Alignment(phones, words, status="given", aligner=path.name)
 
@@ -119,11 +136,11 @@ def read_textgrid(path: str | Path, duration: float | None = None) -> Alignment:
 def _read_entries(path: Path, grid: textgrid.Textgrid, name: str) -> list[tuple[float, float, str]]:
     tier = grid.getTier(name)
     if not isinstance(tier, textgrid.IntervalTier):
-        raise InputError(f'{path}: tier "{name}" is a point tier; phones need intervals')
+        raise InputError(f'{path}: tier "{name}" is a point tier; use an interval tier')
     entries = [(float(e.start), float(e.end), str(e.label).strip()) for e in tier.entries]
-    last = 0.0
+    previous_end = 0.0
     for start, end, label in entries:
-        if start < last - 1e-6 or end <= start:
-            raise InputError(f'{path}: tier "{name}": "{label}" at {start:.3f} s overlaps what is before it')
-        last = end
+        if start < previous_end - 1e-6 or end <= start:
+            raise InputError(f'{path}: tier "{name}": "{label}" at {start:.3f} s overlaps the interval before it')
+        previous_end = end
     return [e for e in entries if not is_silence(e[2])]

@@ -1,4 +1,4 @@
-"""Forced alignment behind one protocol: sound and transcript → Alignment."""
+"""Forced alignment: the aligner protocol, fallback between aligners, and alignment of long audio in chunks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kmtalk.speech.audio import SAMPLE_RATE, Audio
 
 ALIGNER_NAMES = ("auto", "pocketsphinx", "mfa", "mfa-cli", "uniform")
 MAX_CHUNK_SECONDS = 30.0
-"""Longest stretch aligned at once where the transcript says where to cut."""
+"""Longest chunk in seconds that is aligned at once, if the transcript has segments at which to cut."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of transcript between two pauses; seconds."""
+    """The text between two pauses of a transcript, with its `start` and `end` in seconds."""
 
     text: str
     start: float
@@ -25,7 +25,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. ``segments`` is empty where only the text is known; ``language`` is ISO 639-1."""
+    """The spoken text, its `language` (ISO 639-1), and its timed `segments` (empty if no times are known)."""
 
     text: str
     language: str = "en"
@@ -33,37 +33,50 @@ class Transcript:
 
 
 class AlignmentError(Exception):
-    """This aligner cannot serve this clip; the message says why in a few words."""
+    """An aligner cannot align a clip. The message states the reason in a few words."""
 
 
 class Aligner(Protocol):
-    """Finds the phones of a transcript in the sound."""
+    """Finds the times of a transcript's phones in audio."""
 
     name: str
 
     def align(self, audio: Audio, transcript: Transcript) -> Alignment:
-        """Alignment in seconds of ``audio``; raises AlignmentFailed where the text does not fit."""
+        """Return the alignment, in seconds of `audio`. Raises AlignmentError if the text does not match the audio."""
         ...
 
 
 @runtime_checkable
 class BatchAligner(Aligner, Protocol):
-    """An aligner for which one call with many clips is much cheaper than many calls."""
+    """An aligner for which one call with many clips is much faster than one call per clip."""
 
     def align_batch(self, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentError]:
-        """As ``align``, one result a clip, failures returned and not raised."""
+        """Align every clip. Errors are returned in place of the alignment instead of raised."""
         ...
 
 
 def empty_alignment(reason: str) -> Alignment:
-    """No phones: key frames will be placed evenly and the mouth follows loudness."""
+    """Return an alignment without phones: key frames are placed evenly and the mouth follows loudness.
+
+    `reason` states why there are no phones; it is stored as `Alignment.aligner`.
+    """
     return Alignment(status="uniform", aligner=reason)
 
 
 def align_with_fallback(
     aligners: Sequence[Aligner], audio: Audio, transcript: Transcript, warn: Callable[[str], None]
 ) -> Alignment:
-    """The first aligner that can serve; else uniform keys, said in one warning line."""
+    """Align with the first aligner that succeeds.
+
+    Args:
+        aligners: Aligners in the order in which to try them.
+        audio: The clip.
+        transcript: The spoken text.
+        warn: Called with one line if no aligner succeeds, or if part of the clip could not be aligned.
+
+    Returns:
+        The alignment; one without phones if the clip is silent or no aligner succeeds.
+    """
     if audio.is_silent:
         return Alignment(status="silent")
     reasons = []
@@ -74,17 +87,17 @@ def align_with_fallback(
             reasons.append(f"{aligner.name}: {reason}")
     why = (
         "; ".join(reasons)
-        or f"no model for {transcript.language!r} here; --aligner mfa takes one, or say --language if it was misheard"
+        or f"no model for language {transcript.language!r}; pass one with --aligner mfa, or correct --language"
     )
-    warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows the sound alone")
+    warn(f"no phones found ({why}): key frames are uniform (stride 3) and the mouth follows loudness only")
     return empty_alignment(why)
 
 
 def _align_in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript, warn: Callable[[str], None]) -> Alignment:
-    """Align long sound piece by piece, cut in the pauses between the transcript's segments.
+    """Align long audio in chunks, cut in the pauses between the transcript's segments.
 
-    Pieces that fail count with score 0, and are said in one warning; raises AlignmentFailed where they
-    are more than half of the sound.
+    Chunks that fail have score 0 and are listed in one warning. Raises AlignmentError if they make up
+    more than half of the audio.
     """
     if audio.duration <= MAX_CHUNK_SECONDS or len(transcript.segments) < 2:
         return aligner.align(audio, transcript)
@@ -92,7 +105,7 @@ def _align_in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript, war
     words: list[Word] = []
     scores: list[tuple[float | None, float]] = []
     unaligned: list[tuple[float, float]] = []
-    failed = AlignmentError("no speech found")
+    last_error = AlignmentError("no speech found")
     spans: list[tuple[float, float]] = []
     clips: list[tuple[Audio, Transcript]] = []
     for group, begin, end in _group_segments(transcript.segments, audio.duration):
@@ -100,41 +113,47 @@ def _align_in_chunks(aligner: Aligner, audio: Audio, transcript: Transcript, war
         if not part.is_silent:
             spans.append((begin, end))
             clips.append((part, replace(transcript, text=" ".join(s.text for s in group), segments=())))
-    for (begin, end), found in zip(spans, align_batch(aligner, clips), strict=True):
-        if isinstance(found, AlignmentError):
-            failed = found
+    for (begin, end), result in zip(spans, align_batch(aligner, clips), strict=True):
+        if isinstance(result, AlignmentError):
+            last_error = result
             unaligned.append((begin, end))
             scores.append((0.0, end - begin))
             continue
-        phones += [Phone(p.label, p.start + begin, p.end + begin) for p in found.phones]
-        words += [Word(w.text, w.start + begin, w.end + begin) for w in found.words]
-        scores.append((found.score, end - begin))
+        phones += [Phone(p.label, p.start + begin, p.end + begin) for p in result.phones]
+        words += [Word(w.text, w.start + begin, w.end + begin) for w in result.words]
+        scores.append((result.score, end - begin))
     total = sum(length for _, length in scores)
     if not phones or 2 * sum(end - begin for begin, end in unaligned) > total:
-        raise failed
+        raise last_error
     if unaligned:
         where = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in unaligned)
-        warn(f"no phones found at {where} ({aligner.name}: {failed}): there the mouth follows the sound alone")
+        warn(
+            f"no phones found at {where} ({aligner.name}: {last_error}): in these spans the mouth follows loudness only"
+        )
     known = [s * length for s, length in scores if s is not None]
     score = sum(known) / total if len(known) == len(scores) else None
     return Alignment(tuple(phones), tuple(words), "aligned", score, aligner.name, tuple(unaligned))
 
 
 def align_batch(aligner: Aligner, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentError]:
-    """Every clip's alignment or why there is none; in one call where the aligner takes them together."""
+    """Align every clip, in one call if the aligner is a `BatchAligner`.
+
+    Returns:
+        One alignment or error per clip, in the order of `clips`.
+    """
     if isinstance(aligner, BatchAligner):
         return aligner.align_batch(clips)
     results: list[Alignment | AlignmentError] = []
     for audio, transcript in clips:
         try:
             results.append(aligner.align(audio, transcript))
-        except AlignmentError as failed:
-            results.append(failed)
+        except AlignmentError as error:
+            results.append(error)
     return results
 
 
 def _group_segments(segments: Sequence[Segment], duration: float) -> list[tuple[list[Segment], float, float]]:
-    """Groups of segments up to CHUNK_SECONDS, cut half way between neighbours."""
+    """Group segments into chunks of up to MAX_CHUNK_SECONDS, cut half way between neighbouring segments."""
     groups: list[list[Segment]] = []
     for segment in segments:
         if groups and segment.end - groups[-1][0].start <= MAX_CHUNK_SECONDS:

@@ -1,4 +1,4 @@
-"""Read any sound, or a video's sound, as mono float32 at SAMPLE_RATE."""
+"""Reading audio and video files as mono float32 samples at `SAMPLE_RATE`, and measuring loudness."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ import soxr
 from kmtalk.errors import InputError
 
 SAMPLE_RATE = 16_000
-"""Hz; what Whisper, PocketSphinx and the speech encoders hear."""
+"""Sample rate in Hz that Whisper, PocketSphinx and the speech encoders expect."""
 
 SILENCE_DB = -60.0
-"""dBFS under which a clip's loudest 25 ms count as silence."""
+"""Level in dBFS; a clip is silent if its loudest 25 ms are below it."""
 
 
 @dataclass(frozen=True)
 class Audio:
-    """One clip. ``samples`` (S,) float32 mono at SAMPLE_RATE for analysis; ``original`` (S', C) float32
-    at ``original_rate`` Hz for playback; both start at the same instant."""
+    """One audio clip.
+
+    Attributes:
+        samples: (S,) float32, mono, at `SAMPLE_RATE`; used for analysis.
+        original: (S', C) float32, C channels at `original_rate` Hz; used for playback. Starts at the same
+            instant as `samples`.
+        original_rate: Sample rate of `original` in Hz.
+        source: Name of the clip in messages, usually its path.
+    """
 
     samples: np.ndarray
     original: np.ndarray
@@ -34,29 +41,37 @@ class Audio:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return len(self.original) / self.original_rate
 
     @property
     def is_silent(self) -> bool:
-        """True where nothing in the clip is louder than SILENCE_DB."""
+        """True if no part of the clip is louder than `SILENCE_DB`."""
         return bool(rms_level(self.samples).max(initial=-np.inf) < SILENCE_DB)
 
 
 def load_audio(path: str | Path) -> Audio:
-    """Read a sound or video file.
+    """Read an audio file, or the first audio stream of a video file.
 
-    Raises InputError for a missing, empty, undecodable or zero-length file and for NaN samples.
+    Args:
+        path: Any file that libsndfile or FFmpeg can decode.
+
+    Returns:
+        The clip. Its time zero is that of the file, also where a video's audio begins later than its picture.
+
+    Raises:
+        InputError: The file is missing, empty, a folder or not decodable, has no audio stream or no
+            samples, or contains NaN or infinite samples.
     """
     path = Path(path)
     try:
-        found = path.exists()
-    except OSError as error:  # a name too long for the system
+        exists = path.exists()
+    except OSError as error:  # the name is too long for the file system
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
-    if not found:
+    if not exists:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one sound or video file")
+        raise InputError(f"{path}: is a folder; pass one audio or video file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
@@ -68,16 +83,25 @@ def load_audio(path: str | Path) -> Audio:
 
 
 def audio_from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Audio:
-    """Audio from samples (S,) or (S, C) in [-1, 1] at ``rate`` Hz; raises InputError as load_audio."""
+    """Create an `Audio` from samples in memory.
+
+    Args:
+        data: (S,) or (S, C) samples in [-1, 1].
+        rate: Sample rate of `data` in Hz.
+        source: Name of the clip in messages.
+
+    Raises:
+        InputError: There are no samples, or some are NaN or infinite.
+    """
     data = np.asarray(data, np.float32)
     data = data[:, None] if data.ndim == 1 else data
     if len(data) == 0:
-        raise InputError(f"{source}: holds no samples (zero length)")
+        raise InputError(f"{source}: contains no samples (zero length)")
     if not np.isfinite(data).all():
-        raise InputError(f"{source}: holds samples that are not numbers (NaN or infinite); export it again")
+        raise InputError(f"{source}: contains samples that are not numbers (NaN or infinite); export it again")
     mono = data.mean(axis=1)
     power = (data**2).mean(axis=0)
-    if (mono**2).mean() < 1e-3 * power.max():  # channels that cancel: one was wired the wrong way round
+    if (mono**2).mean() < 1e-3 * power.max():  # channels of opposite phase cancel: use the louder one
         mono = data[:, power.argmax()]
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
@@ -86,66 +110,80 @@ def audio_from_samples(data: np.ndarray, rate: int, source: str = "audio") -> Au
 
 @contextmanager
 def _suppress_stderr() -> Iterator[None]:
-    """libmpg123 talks on the process's stderr about files that are none of its own."""
+    """Silence stderr of the process: libmpg123 prints messages there about files that it cannot decode."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved_stderr = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved_stderr, 2)
+        os.close(saved_stderr)
 
 
 def _read_with_av(path: Path) -> tuple[np.ndarray, int]:
+    """Return samples (S, C) float32 and the sample rate in Hz of the first audio stream, decoded with PyAV."""
     import av
 
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise InputError(f"{path}: has no sound track")
+                raise InputError(f"{path}: has no audio stream")
             stream = container.streams.audio[0]
             rate = stream.codec_context.sample_rate
             channels = stream.codec_context.channels
             resampler = av.AudioResampler(format="fltp", layout="stereo" if channels == 2 else "mono", rate=rate)
             blocks: list[np.ndarray] = []
-            first: float | None = None
+            first_time: float | None = None
             for frame in container.decode(stream):
-                if first is None:
-                    start = float(container.start_time or 0) / av.time_base  # a broadcast's clock is hours on
-                    first = float(frame.time or 0.0) - start
+                if first_time is None:
+                    start = (
+                        float(container.start_time or 0) / av.time_base
+                    )  # timestamps of a broadcast do not begin at zero
+                    first_time = float(frame.time or 0.0) - start
                 blocks += [out.to_ndarray() for out in resampler.resample(frame)]
             blocks += [out.to_ndarray() for out in resampler.resample(None)]
     except (av.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not a sound or video file that can be decoded") from None
+        raise InputError(f"{path}: cannot be decoded as an audio or video file") from None
     if not blocks:
-        raise InputError(f"{path}: holds no samples (zero length)")
+        raise InputError(f"{path}: contains no samples (zero length)")
     data = np.concatenate(blocks, axis=1).T
-    # a video's sound may begin after its picture: keep the file's own clock
-    late = round(max(first or 0.0, 0.0) * rate)
-    return np.concatenate([np.zeros((late, data.shape[1]), np.float32), data]), rate
+    # the audio of a video can begin after its picture: pad it so that time zero is that of the file
+    padding = round(max(first_time or 0.0, 0.0) * rate)
+    return np.concatenate([np.zeros((padding, data.shape[1]), np.float32), data]), rate
 
 
 def rms_level(samples: np.ndarray, window: float = 0.025, hop: float = 0.010) -> np.ndarray:
-    """RMS level in dBFS of mono samples at SAMPLE_RATE, one value every ``hop`` seconds.
+    """Compute the RMS level of mono samples (S,) at `SAMPLE_RATE`.
 
-    Value i describes the ``window`` seconds centred on (i + 0.5)·hop.
+    Returns:
+        Levels in dBFS, one every `hop` seconds. Value i is computed over the `window` seconds centred on
+        (i + 0.5) · hop.
     """
     width, step = round(window * SAMPLE_RATE), round(hop * SAMPLE_RATE)
     count = max(1, -(-len(samples) // step))
     side = (width - step) // 2
     padded = np.pad(samples.astype(np.float64) ** 2, (side, width + step))
-    total = np.concatenate([[0.0], np.cumsum(padded)])
+    cumulative = np.concatenate([[0.0], np.cumsum(padded)])
     start = np.arange(count) * step
-    power = (total[start + width] - total[start]) / width
+    power = (cumulative[start + width] - cumulative[start]) / width
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
 def detect_speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin: float = 0.1) -> tuple[float, float]:
-    """Seconds (start, end) of the part that is not leading or trailing silence, with a margin."""
+    """Find the part of a clip between leading and trailing silence.
+
+    Args:
+        samples: (S,) mono at `SAMPLE_RATE`.
+        below_peak_db: Speech is at most this many dB below the loud parts (98th percentile of the level).
+        margin: Seconds added on both sides.
+
+    Returns:
+        Start and end in seconds; the whole clip if no part of it is loud enough.
+    """
     level = rms_level(samples)
     active = np.flatnonzero(level > max(np.percentile(level, 98) - below_peak_db, SILENCE_DB))
     end = len(samples) / SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""Speech encoders: sound → features for the motion network, each with its dimension and clock."""
+"""Speech encoders, which convert audio into feature sequences for the motion network."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 from kmtalk.weights import load_wav2vec2, load_whisper
 
 WINDOW = 10.0
-"""Seconds that an encoder hears at once; longer sound goes through overlapping windows."""
+"""Longest input in seconds that is encoded at once. Longer audio is encoded in overlapping windows."""
 
 OVERLAP = 4.0
-"""Seconds over which neighbouring windows are cross-faded. The first and last tenth of it is left to
-the window that lies deeper there."""
+"""Overlap in seconds of neighbouring windows, over which they are cross-faded. In its first
+tenth only the earlier window is used, in its last tenth only the later one."""
 
 PAPER_ENCODER = "facebook/wav2vec2-base-960h"
-"""The paper's encoder, by its name on the hub."""
+"""The paper's encoder, by its name on the Hugging Face Hub."""
 
-MIN_SECONDS = 0.1  # seconds: shorter sound is padded
-SPEAKING_LEVEL = -20.0  # dBFS that loud parts are brought to
-MAX_GAIN = 30.0  # dB: room noise must not become speech
+MIN_SECONDS = 0.1  # seconds; shorter audio is padded
+SPEAKING_LEVEL = -20.0  # dBFS of loud parts after normalization
+MAX_GAIN = 30.0  # dB; limits the amplification of room noise in clips without speech
 
 
 @dataclass(frozen=True)
 class Features:
-    """``values`` (T, d) float32, value i at ``start`` + i / ``rate`` seconds."""
+    """A feature sequence.
+
+    Attributes:
+        values: (T, d) float32; value i is at `start` + i / `rate` seconds.
+        rate: Feature vectors per second.
+        start: Time of the first feature vector in seconds.
+    """
 
     values: np.ndarray
     rate: float
     start: float = 0.0
 
     def interpolate(self, times: np.ndarray) -> np.ndarray:
-        """(N, d) float32 at ``times`` (N,) in seconds, linearly interpolated, held beyond the ends."""
+        """Return features (N, d) float32 at `times` (N,) in seconds: linear interpolation, end values outside."""
         place = np.clip((times - self.start) * self.rate, 0, len(self.values) - 1)
         before = np.minimum(place.astype(int), max(len(self.values) - 2, 0))
         share = (place - before)[:, None].astype(np.float32)
@@ -51,20 +57,28 @@ class Features:
 
 
 class SpeechEncoder(Protocol):
-    """``name`` is what a checkpoint records; ``dimension`` d; ``rate`` Hz."""
+    """Converts audio into features.
+
+    Attributes:
+        name: Name that a checkpoint stores and `load_encoder` accepts.
+        dimension: Feature dimension d.
+        rate: Feature vectors per second.
+    """
 
     name: str
     dimension: int
     rate: float
 
     def encode(self, samples: np.ndarray) -> Features:
-        """Features of mono samples (S,) at SAMPLE_RATE."""
+        """Return the features of mono samples (S,) at `SAMPLE_RATE`."""
         ...
 
 
 def normalize_level(samples: np.ndarray) -> np.ndarray:
-    """Samples whose loud parts stand at SPEAKING_LEVEL, raised by MOST_GAIN at the most, and at least
-    SHORTEST s of them."""
+    """Scale mono samples (S,) so that their loud parts (95th percentile of the level) are at `SPEAKING_LEVEL`.
+
+    The gain is at most `MAX_GAIN`. Returns float32, padded with zeros to at least `MIN_SECONDS`.
+    """
     samples = np.pad(samples, (0, max(0, round(MIN_SECONDS * SAMPLE_RATE) - len(samples))))
     loud = float(np.percentile(rms_level(samples), 95))
     gain = min(SPEAKING_LEVEL - loud, MAX_GAIN)
@@ -72,7 +86,7 @@ def normalize_level(samples: np.ndarray) -> np.ndarray:
 
 
 def _encode_in_windows(encode: Callable[[int, int], np.ndarray], count: int, rate: float) -> np.ndarray:
-    """``encode(start, stop)`` over values 0…count, in windows cross-faded where they overlap."""
+    """Return `count` feature vectors (count, d) from `encode(start, stop)`, called on overlapping windows."""
     size, step = round(WINDOW * rate), round((WINDOW - OVERLAP) * rate)
     if count <= size:
         return encode(0, count)
@@ -98,7 +112,7 @@ def _encode_in_windows(encode: Callable[[int, int], np.ndarray], count: int, rat
 
 
 class LogMelEncoder:
-    """80 log-mel bands at 50 Hz, no model: tiny, for tests and for the smallest networks."""
+    """80 log-mel bands at 50 Hz, without a pretrained model; for tests and very small networks."""
 
     name = "log-mel"
     dimension = 80
@@ -110,10 +124,18 @@ class LogMelEncoder:
 
 
 class WhisperEncoder:
-    """The state after one layer of a Whisper encoder, the sound unpadded (positions sliced).
+    """Hidden states after one layer of a Whisper encoder, at 50 Hz.
 
-    Transcription pads every window to 30 s, which changes the states (cosine 0.93), so it shares the
-    model with this encoder but not the pass. ``model`` is a loaded Whisper; by default ``size`` is.
+    The audio is not padded to 30 s; the positional embedding is cut to its length. Transcription does pad,
+    which changes the states (cosine 0.93), so it shares the model with this encoder but not the forward pass.
+
+    Args:
+        size: Name of a Whisper model.
+        layer: Layer whose output is used, from 1.
+        model: A Whisper model that is already loaded; by default the model `size` is loaded on first use.
+
+    Raises:
+        InputError: The model has no such layer (on first use).
     """
 
     def __init__(self, size: str = "base", layer: int = 4, model: whisper.Whisper | None = None) -> None:
@@ -126,7 +148,9 @@ class WhisperEncoder:
     def _model(self) -> whisper.Whisper:
         model = self._given if self._given is not None else load_whisper(self._size)
         if not 1 <= self._layer <= len(model.encoder.blocks):
-            raise InputError(f"{self.name}: this Whisper has layers 1 to {len(model.encoder.blocks)}")
+            raise InputError(
+                f"{self.name}: no such layer; this Whisper model has layers 1 to {len(model.encoder.blocks)}"
+            )
         self.dimension = int(model.dims.n_audio_state)
         return model
 
@@ -144,15 +168,19 @@ class WhisperEncoder:
                 x = block(x)
             return x[0].float().cpu().numpy()
 
-        # the second convolution strides by two mel frames and is centred on the first: value i at i / 50 s
+        # the second convolution has a stride of two mel frames and is centred on the first: value i is at i / 50 s
         return Features(_encode_in_windows(states, mel.shape[1] // 2, self.rate), self.rate)
 
 
 class Wav2Vec2Encoder:
-    """Last hidden state of wav2vec 2.0 (the paper's encoder), through transformers; what its convolutions make, with
-    ``feature_extractor_only`` alone, for a network that learns the rest along (motion.ear).
+    """Last hidden state of wav2vec 2.0 (the paper's encoder), at 50 Hz, computed with transformers.
 
-    ``source`` is a folder with weights or a name on the hub. Value i is centred on its 25 ms of sound.
+    Value i is centred on its 25 ms of audio.
+
+    Args:
+        source: Folder with weights, or a name on the Hugging Face Hub.
+        feature_extractor_only: Return the output of the convolutional feature extractor instead, for a network
+            that fine-tunes the transformer (`motion.finetuned_encoder`).
     """
 
     rate = 50.0
@@ -165,16 +193,16 @@ class Wav2Vec2Encoder:
 
     @cached_property
     def model(self) -> Any:
-        """The Wav2Vec2Model of transformers."""
+        """The `Wav2Vec2Model` of transformers, loaded on first use."""
         return load_wav2vec2(self._source)
 
     @cached_property
     def feature_extractor_digest(self) -> str:
-        """Sixteen hex digits that tell these convolutions' weights from others."""
-        held = hashlib.sha256()
+        """The first 16 hexadecimal digits of the SHA-256 of the feature extractor's weights."""
+        digest = hashlib.sha256()
         for tensor in self.model.feature_extractor.state_dict().values():
-            held.update(tensor.numpy().tobytes())
-        return held.hexdigest()[:16]
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def encode(self, samples: np.ndarray) -> Features:
         x = normalize_level(samples)
@@ -185,21 +213,27 @@ class Wav2Vec2Encoder:
 
         @torch.inference_mode()
         def states(start: int, stop: int) -> np.ndarray:
-            piece = torch.from_numpy(x[start * hop : (stop - 1) * hop + width][None].astype(np.float32))
+            window = torch.from_numpy(x[start * hop : (stop - 1) * hop + width][None].astype(np.float32))
             if self._feature_extractor_only:
-                made = self.model.feature_extractor(piece)[0].T
+                features = self.model.feature_extractor(window)[0].T
             else:
-                made = self.model(piece).last_hidden_state[0]
-            values: np.ndarray = made.float().numpy()
+                features = self.model(window).last_hidden_state[0]
+            values: np.ndarray = features.float().numpy()
             return values
 
         return Features(_encode_in_windows(states, count, self.rate), self.rate, start=width / 2 / SAMPLE_RATE)
 
 
 def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncoder:
-    """ "log-mel", "whisper-SIZE-LAYER" or "wav2vec2:FOLDER-OR-NAME"; raises InputError for others.
+    """Create a speech encoder from its name.
 
-    ``model`` is a Whisper already loaded, taken where it is of that size.
+    Args:
+        name: "log-mel", "whisper-SIZE-LAYER", "wav2vec2:FOLDER-OR-NAME" or "wav2vec2-conv:FOLDER-OR-NAME" (the
+            convolutional feature extractor only).
+        model: A Whisper model of size SIZE that is already loaded; by default it is loaded on first use.
+
+    Raises:
+        InputError: There is no such encoder.
     """
     if name == LogMelEncoder.name:
         return LogMelEncoder()
@@ -209,11 +243,18 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncod
     parts = name.split("-")
     if parts[0] == "whisper" and len(parts) >= 3 and parts[-1].isdecimal():
         return WhisperEncoder("-".join(parts[1:-1]), int(parts[-1]), model)
-    raise InputError(f"{name}: no such speech encoder; log-mel, whisper-base-4 or wav2vec2:FOLDER")
+    raise InputError(f"{name}: no such speech encoder; choose log-mel, whisper-base-4 or wav2vec2:FOLDER")
 
 
 def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | None) -> Features:
-    """``encoder.encode(samples)``, kept as float16 under ``cache`` by the sound's own content."""
+    """Return `encoder.encode(samples)`, rounded to float16 and cached in a folder.
+
+    Args:
+        encoder: The speech encoder.
+        samples: (S,) mono at `SAMPLE_RATE`.
+        cache: Folder of the cache, keyed by the encoder's name and the samples; None returns the features
+            without caching or rounding.
+    """
     if cache is None:
         return encoder.encode(samples)
     digest = hashlib.sha256(encoder.name.encode() + samples.tobytes()).hexdigest()[:24]
@@ -223,10 +264,10 @@ def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | Non
             with np.load(path) as file:
                 return Features(file["values"].astype(np.float32), float(file["rate"]), float(file["start"]))
         except Exception:
-            path.unlink()  # cut off by a kill: made again
+            path.unlink()  # truncated by an interrupted write: encode again
     features = encoder.encode(samples)
     cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part.npz")  # several processes may make the same
+    temporary = path.with_suffix(f".{os.getpid()}.part.npz")  # several processes can write the same file
     np.savez(temporary, values=features.values.astype(np.float16), rate=features.rate, start=features.start)
     temporary.replace(path)
     return Features(features.values.astype(np.float16).astype(np.float32), features.rate, features.start)

@@ -1,7 +1,7 @@
-"""Pronunciations of English words that no dictionary holds.
+"""Grapheme-to-phoneme conversion for English words that are in no dictionary.
 
-The network is g2p-en's (Park & Kim, Apache-2.0): a GRU encoder and decoder over letters. The package
-is not imported, because importing it downloads NLTK data; only its checkpoint is read.
+The network is that of g2p-en (Park & Kim, Apache-2.0): a GRU encoder and decoder over letters. Only the
+package's checkpoint is read; importing the package would download NLTK data.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ _PHONES = ["<pad>", "<unk>", "<s>", "</s>"] + sorted(
         "ZH",
     ]
 )
-_LONGEST = 24
+_MAX_PHONES = 24
 
 
 @lru_cache(maxsize=1)
 def _weights() -> dict[str, np.ndarray]:
+    """Load g2p-en's parameters by name."""
     spec = importlib.util.find_spec("g2p_en")
     if spec is None or spec.origin is None:
         raise RuntimeError("g2p-en is not installed: pip install g2p-en")
@@ -57,6 +58,7 @@ def _weights() -> dict[str, np.ndarray]:
 
 
 def _gru_cell(x: np.ndarray, h: np.ndarray, side: str) -> np.ndarray:
+    """Return the next hidden state (H,) for input `x`; `side` is "enc" or "dec"."""
     w = _weights()
     a = w[f"{side}_w_ih"] @ x + w[f"{side}_b_ih"]
     b = w[f"{side}_w_hh"] @ h + w[f"{side}_b_hh"]
@@ -68,7 +70,15 @@ def _gru_cell(x: np.ndarray, h: np.ndarray, side: str) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
-    """ARPAbet phones of one word, vowels marked 0–2 if ``stress``; letters outside a–z are passed over."""
+    """Predict the pronunciation of one word.
+
+    Args:
+        word: The word; characters other than a–z (in either case) are ignored.
+        stress: Append the stress digit (0–2) to vowels.
+
+    Returns:
+        ARPAbet phones; empty if the word has none of the letters a–z.
+    """
     w = _weights()
     letters = [c for c in word.lower() if "a" <= c <= "z"]
     if not letters:
@@ -78,7 +88,7 @@ def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
         h = _gru_cell(w["enc_emb"][_LETTERS.index(symbol)], h, "enc")
     out: list[str] = []
     last = _PHONES.index("<s>")
-    for _ in range(_LONGEST):
+    for _ in range(_MAX_PHONES):
         h = _gru_cell(w["dec_emb"][last], h, "dec")
         last = int((w["fc_w"] @ h + w["fc_b"]).argmax())
         if _PHONES[last] == "</s>":
@@ -88,5 +98,5 @@ def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
 
 
 def spell(acronym: str) -> list[str]:
-    """Letter names, as dictionaries hold them: "PBX" → ["p", "b", "x"]."""
+    """Return the letters of an acronym as dictionary words: "PBX" → ["p", "b", "x"]."""
     return list(acronym.lower())

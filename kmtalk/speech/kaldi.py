@@ -1,7 +1,7 @@
-"""Reading of Kaldi's binary files inside a Montreal Forced Aligner acoustic model; numpy alone.
+"""Reader for the Kaldi binary files in a Montreal Forced Aligner acoustic model, with numpy only.
 
-Only what a GMM aligner needs: the transition model with its HMM topology, the Gaussians, and the
-phonetic decision tree.
+It reads the parts that a GMM aligner needs: the transition model with its HMM topology, the Gaussian mixtures
+and the phonetic decision tree.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ import numpy as np
 
 
 class KaldiError(ValueError):
-    """The bytes are not the Kaldi object that was expected."""
+    """The bytes are not the expected Kaldi object."""
 
 
 class KaldiReader:
-    """A cursor over Kaldi's binary format (after its "\\0B" mark)."""
+    """Reads Kaldi's binary format sequentially.
+
+    Args:
+        data: Content of a binary Kaldi file, which begins with the marker "\\0B".
+
+    Raises:
+        KaldiError: The data has no such marker.
+    """
 
     def __init__(self, data: bytes) -> None:
         if data[:2] != b"\0B":
@@ -26,40 +33,47 @@ class KaldiReader:
         self.data, self.position = data, 2
 
     def read_token(self) -> str:
+        """Read ASCII text up to the next space."""
         try:
             end = self.data.index(b" ", self.position)
             text = self.data[self.position : end].decode("ascii")
         except ValueError as error:
-            raise KaldiError(f"token expected at byte {self.position}") from error
+            raise KaldiError(f"expected a token at byte {self.position}") from error
         self.position = end + 1
         return text
 
     def expect_token(self, *tokens: str) -> str:
-        found = self.read_token()
-        if found not in tokens:
-            raise KaldiError(f"{' or '.join(tokens)} expected, {found!r} found")
-        return found
+        """Read a token and return it; raises KaldiError if it is not one of `tokens`."""
+        token = self.read_token()
+        if token not in tokens:
+            raise KaldiError(f"expected {' or '.join(tokens)}, got {token!r}")
+        return token
 
     def read_number(self, kind: str = "i") -> float:
+        """Read one number; `kind` is its `struct` format character."""
         self.position += 1  # the size byte
         (value,) = struct.unpack_from("<" + kind, self.data, self.position)
         self.position += struct.calcsize(kind)
         return value
 
     def read_int(self) -> int:
+        """Read one 32-bit integer."""
         return int(self.read_number("i"))
 
     def read_int_vector(self) -> np.ndarray:
+        """Read a vector of 32-bit integers."""
         self.position += 1
         (count,) = struct.unpack_from("<i", self.data, self.position)
         self.position += 4
         return self._array("<i4", count)
 
     def read_vector(self) -> np.ndarray:
+        """Read a vector of floats, in single or double precision as stored."""
         kind = "<f4" if self.expect_token("FV", "DV") == "FV" else "<f8"
         return self._array(kind, self.read_int())
 
     def read_matrix(self) -> np.ndarray:
+        """Read a matrix of floats, in single or double precision as stored."""
         kind = "<f4" if self.expect_token("FM", "DM") == "FM" else "<f8"
         rows, columns = self.read_int(), self.read_int()
         return self._array(kind, rows * columns).reshape(rows, columns)
@@ -67,7 +81,7 @@ class KaldiReader:
     def _array(self, kind: str, count: int) -> np.ndarray:
         size = np.dtype(kind).itemsize * count
         if count < 0 or self.position + size > len(self.data):
-            raise KaldiError("the file ends early")
+            raise KaldiError("the file is truncated")
         values = np.frombuffer(self.data, kind, count, self.position)
         self.position += size
         return values
@@ -75,25 +89,33 @@ class KaldiReader:
 
 @dataclass(frozen=True)
 class DiagonalGmm:
-    """One mixture with diagonal covariance: ``constants`` (G,), ``means_invvars`` and ``inv_vars`` (G, D)."""
+    """A mixture of G Gaussians with diagonal covariance over D features.
+
+    Attributes:
+        constants: (G,) log weights plus the log normalization constants.
+        means_invvars: (G, D) means divided by variances.
+        inv_vars: (G, D) reciprocals of the variances.
+    """
 
     constants: np.ndarray
     means_invvars: np.ndarray
     inv_vars: np.ndarray
 
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
-        """Features (T, D) → (T,)."""
-        each = self.constants + features @ self.means_invvars.T - 0.5 * (features**2) @ self.inv_vars.T
-        top = each.max(axis=1)
-        return top + np.log(np.exp(each - top[:, None]).sum(axis=1))
+        """Return the log likelihoods (T,) of features (T, D)."""
+        components = self.constants + features @ self.means_invvars.T - 0.5 * (features**2) @ self.inv_vars.T
+        top = components.max(axis=1)
+        return top + np.log(np.exp(components - top[:, None]).sum(axis=1))
 
 
 @dataclass(frozen=True)
 class AcousticModel:
-    """HMM states and mixtures.
+    """A GMM-HMM. A pdf is the index of a mixture; a pdf class numbers the pdfs of one phone.
 
-    ``topology[phone]`` lists states as (pdf class, [(next state, ...)]); ``transitions[(phone, state,
-    pdf)]`` lists (next state, log probability); ``mixtures[pdf]`` are its Gaussians.
+    Attributes:
+        topology: For each phone id, the pdf classes of its emitting states.
+        transitions: For each (phone id, state, pdf), the (next state, log probability) pairs.
+        mixtures: The Gaussian mixture of each pdf.
     """
 
     topology: Mapping[int, list[int]]
@@ -102,14 +124,17 @@ class AcousticModel:
 
 
 def read_acoustic_model(data: bytes) -> AcousticModel:
-    """A ``final.mdl`` or ``final.alimdl``."""
+    """Read the content of a `final.mdl` or `final.alimdl` file.
+
+    Damaged data raises KaldiError, another ValueError, LookupError or struct.error.
+    """
     reader = KaldiReader(data)
     reader.expect_token("<TransitionModel>")
     reader.expect_token("<Topology>")
     phones = reader.read_int_vector()
     entry_of_phone = reader.read_int_vector()
     count = reader.read_int()
-    two_pdfs = count == -1  # newer topologies: self-loops may have a pdf of their own
+    two_pdfs = count == -1  # newer topologies, in which self-loops can have their own pdf
     if two_pdfs:
         count = reader.read_int()
     entries: list[list[tuple[int, list[int]]]] = []
@@ -134,16 +159,16 @@ def read_acoustic_model(data: bytes) -> AcousticModel:
     reader.expect_token("</LogProbs>")
     reader.expect_token("</TransitionModel>")
     transitions: dict[tuple[int, int, int], list[tuple[int, float]]] = {}
-    at = 1  # transition ids count from one
+    transition_id = 1  # transition ids start at one
     for phone, state, pdf, *_ in tuples:
         nexts = entries[entry_of_phone[phone]][state][1]
-        transitions[phone, state, pdf] = [(n, float(log_probs[at + k])) for k, n in enumerate(nexts)]
-        at += len(nexts)
+        transitions[phone, state, pdf] = [(n, float(log_probs[transition_id + k])) for k, n in enumerate(nexts)]
+        transition_id += len(nexts)
     reader.expect_token("<DIMENSION>")
     reader.read_int()
     reader.expect_token("<NUMPDFS>")
     mixtures = [_read_mixture(reader) for _ in range(reader.read_int())]
-    # the last state of an entry is the final one and emits nothing
+    # the last state of an entry is the final state, which emits nothing
     topology = {int(p): [c for c, _ in entries[entry_of_phone[p]][:-1]] for p in phones}
     return AcousticModel(topology, transitions, mixtures)
 
@@ -167,7 +192,11 @@ def _read_mixture(reader: KaldiReader) -> DiagonalGmm:
 
 
 class DecisionTree:
-    """The decision tree from a phone in context and its pdf class to a pdf."""
+    """Phonetic decision tree, which maps a phone in context and a pdf class to a pdf.
+
+    Args:
+        data: Content of a Kaldi `tree` file.
+    """
 
     def __init__(self, data: bytes) -> None:
         reader = KaldiReader(data)
@@ -175,9 +204,10 @@ class DecisionTree:
         self.width, self.center = reader.read_int(), reader.read_int()
         reader.expect_token("ToPdf")
         self._root = self._event_map(reader)
-        self._known: dict[tuple[int, ...], int] = {}
+        self._pdf_cache: dict[tuple[int, ...], int] = {}
 
     def _event_map(self, reader: KaldiReader) -> object:
+        """Read one node: None, a pdf, ("table", key, children) or ("split", key, set for yes, (yes, no))."""
         kind = reader.expect_token("NULL", "CE", "TE", "SE")
         if kind == "NULL":
             return None
@@ -197,9 +227,9 @@ class DecisionTree:
         return ("split", key, yes, branches)
 
     def pdf_id(self, context: tuple[int, ...], pdf_class: int) -> int:
-        """``context`` are phone ids around and with the centre, 0 where there is none."""
-        wanted = (*context, pdf_class)
-        if wanted not in self._known:
+        """Return the pdf of a phone; `context` are the phone ids around and including it, 0 beyond the ends."""
+        query = (*context, pdf_class)
+        if query not in self._pdf_cache:
             event = dict(enumerate(context)) | {-1: pdf_class}
             node: object = self._root
             while not isinstance(node, int):
@@ -210,5 +240,5 @@ class DecisionTree:
                     node = row[event[node[1]]] if event[node[1]] < len(row) else None
                 else:
                     node = node[3][0 if event[node[1]] in node[2] else 1]
-            self._known[wanted] = node
-        return self._known[wanted]
+            self._pdf_cache[query] = node
+        return self._pdf_cache[query]

@@ -1,9 +1,9 @@
-"""Forced alignment with Montreal Forced Aligner's published models, without MFA or Kaldi.
+"""Forced alignment with the published models of the Montreal Forced Aligner (MFA), without MFA or Kaldi.
 
-An MFA acoustic-model zip holds a Kaldi GMM-HMM; it is read here (``kaldi.py``), its MFCCs come from
-``kaldi-native-fbank``, and the best path through the words' pronunciations is found by Viterbi in
-numpy. Monophone and triphone models with delta or LDA features and position-dependent phones are
-read; speaker-adapted models are used by their unadapted pass (fMLLR is left out).
+An MFA acoustic model is a zip file that contains a Kaldi GMM-HMM. `kaldi.py` reads it, `kaldi-native-fbank`
+computes its MFCCs, and `viterbi.py` finds the best path through the pronunciations of the words. Supported are
+monophone and triphone models with delta or LDA features and position-dependent phones. Of speaker-adapted
+models only the first pass, without adaptation (fMLLR), is used.
 """
 
 from __future__ import annotations
@@ -31,40 +31,50 @@ from kmtalk.speech.kaldi import DecisionTree, KaldiReader, read_acoustic_model
 from kmtalk.speech.text import tokenize_words
 
 MIN_SCORE = 0.5
-# Path.misfit on 40 human prompts with two models: the right text gave 0.55 or less (0.44 but for one),
-# the text of another prompt 0.53 or more (0.59 but for one); the score is a logistic curve between.
+"""Score below which the text is taken not to match the audio."""
+
+# ViterbiPath.misfit for 40 recorded prompts with two models: 0.55 or less with the correct text (0.44 except
+# for one), 0.53 or more with the text of another prompt (0.59 except for one). The score is a logistic curve
+# between the two.
 _MIDDLE, _WIDTH = 0.56, 0.06
 
 _POSITION = re.compile(r"_[BIES]$")
 
 
 def mfa_models_dir() -> Path:
-    """Where the mfa command keeps its downloaded models."""
+    """Return the folder in which the `mfa` command stores downloaded models."""
     return Path(os.environ.get("MFA_ROOT_DIR", Path.home() / "Documents" / "MFA")) / "pretrained_models"
 
 
 def find_mfa_model(kind: str, name: str) -> Path:
-    """A path as given, or a model's name ("english_us_arpa") in MFA's folder; ``kind`` is "acoustic" or
-    "dictionary". Raises InputError where there is neither."""
-    given = Path(name)
-    if given.is_file():
-        return given
+    """Find an MFA acoustic model or dictionary.
+
+    Args:
+        kind: "acoustic" or "dictionary".
+        name: Path of a file, or name of a model in MFA's folder ("english_us_arpa").
+
+    Raises:
+        InputError: There is no such file or model.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
     suffix = {"acoustic": ".zip", "dictionary": ".dict"}[kind]
-    kept = mfa_models_dir() / kind / (name if name.endswith(suffix) else name + suffix)
-    if kept.is_file():
-        return kept
-    raise InputError(f"{name}: no such MFA {kind} file, nor a model of that name in {mfa_models_dir() / kind}")
+    downloaded = mfa_models_dir() / kind / (name if name.endswith(suffix) else name + suffix)
+    if downloaded.is_file():
+        return downloaded
+    raise InputError(f"{name}: no such MFA {kind} file, and no model of that name in {mfa_models_dir() / kind}")
 
 
 @dataclass(frozen=True)
 class _MfccExtractor:
-    """The model's own feature settings."""
+    """Computes MFCCs with delta or LDA features from the `features` settings of a model's meta.json."""
 
     settings: Mapping[str, Any]
     lda: np.ndarray | None
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Samples (S,) in [-1, 1] → (T, D), one row every ``frame_shift`` seconds."""
+        """Return features (T, D) of samples (S,) in [-1, 1], one row every `frame_shift` seconds."""
         f = self.settings
         o = knf.MfccOptions()
         o.frame_opts.samp_freq = SAMPLE_RATE
@@ -85,7 +95,7 @@ class _MfccExtractor:
         computer.accept_waveform(o.frame_opts.samp_freq, (samples * 32768.0).tolist())
         computer.input_finished()
         if computer.num_frames_ready < 3:
-            raise AlignmentError("too little sound")
+            raise AlignmentError("the audio is too short")
         mfcc = np.stack([computer.get_frame(i) for i in range(computer.num_frames_ready)])
         mfcc = mfcc - mfcc.mean(axis=0)
         if self.lda is None:
@@ -99,10 +109,12 @@ class _MfccExtractor:
 
     @property
     def frame_shift(self) -> float:
+        """Seconds from one row of features to the next."""
         return self.settings.get("frame_shift", 10) / 1000.0
 
 
 def _deltas(mfcc: np.ndarray) -> np.ndarray:
+    """Append first and second derivatives: (T, D) → (T, 3D)."""
     slope = np.array([-2, -1, 0, 1, 2]) / 10
     out = []
     for kernel in (np.ones(1), slope, np.convolve(slope, slope)):
@@ -113,7 +125,14 @@ def _deltas(mfcc: np.ndarray) -> np.ndarray:
 
 
 class MfaModel:
-    """An acoustic model zip. Raises InputError where it is not one or needs features not read here."""
+    """An MFA acoustic model.
+
+    Args:
+        path: Acoustic model zip, of MFA version 2 or later.
+
+    Raises:
+        InputError: The file is not an acoustic model, is damaged, or uses unsupported features.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -123,7 +142,7 @@ class MfaModel:
             raise InputError(f"{path}: not an MFA acoustic model zip ({error})") from None
         missing = [n for n in ("meta.json", "tree", "final.mdl") if n not in files]
         if missing:
-            raise InputError(f"{path}: not an MFA acoustic model of version 2 or later (it lacks {', '.join(missing)})")
+            raise InputError(f"{path}: not an MFA acoustic model of version 2 or later ({', '.join(missing)} missing)")
         try:
             self._read(path, files)
         except InputError:
@@ -136,7 +155,7 @@ class MfaModel:
         settings = meta.get("features") or {}
         settings = settings if isinstance(settings, dict) else {}
         self._check_supported(path, settings)
-        # final.alimdl is the speaker-independent model of an adapted (SAT) one
+        # in a speaker-adapted (SAT) model, final.alimdl is the speaker-independent model
         self.acoustic = read_acoustic_model(files.get("final.alimdl", files["final.mdl"]))
         self.tree = DecisionTree(files["tree"])
         lda = KaldiReader(files["lda.mat"]).read_matrix() if "lda.mat" in files else None
@@ -156,19 +175,20 @@ class MfaModel:
     @staticmethod
     def _check_supported(path: Path, settings: Mapping[str, Any]) -> None:
         if settings.get("type", "mfcc") != "mfcc":
-            raise InputError(f"{path}: uses {settings['type']} features; only MFCC models are read")
+            raise InputError(f"{path}: uses {settings['type']} features; pass a model with MFCC features")
         rate = settings.get("sample_frequency", SAMPLE_RATE)
         if rate != SAMPLE_RATE:
-            raise InputError(f"{path}: is made for sound at {rate} Hz; only models at {SAMPLE_RATE} Hz are read")
+            raise InputError(f"{path}: expects audio at {rate} Hz; pass a model for {SAMPLE_RATE} Hz")
         for key in ("use_pitch", "uses_pitch", "use_voicing", "uses_voiced"):
             if settings.get(key):
-                raise InputError(f"{path}: uses pitch features ({key}), which are not read; use --aligner mfa-cli")
+                raise InputError(f"{path}: uses pitch features ({key}), which are not supported; use --aligner mfa-cli")
 
     def has_phone(self, phone: str) -> bool:
+        """Return True if the model has the phone (given without a position suffix)."""
         return (phone + "_S" if self.position_dependent else phone) in self.phone_id
 
     def with_word_positions(self, phones: list[str]) -> list[str]:
-        """Phones of one word with their position marks, where the model wants them."""
+        """Return the phones of one word with position suffixes (_B, _I, _E, _S), if the model uses them."""
         if not self.position_dependent or phones == [self.oov_phone]:
             return phones
         if len(phones) == 1:
@@ -177,12 +197,19 @@ class MfaModel:
 
 
 def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
-    """Word → pronunciations of an MFA dictionary: tabs or spaces, with or without probabilities."""
+    """Read an MFA pronouncing dictionary, with tabs or spaces, with or without probabilities.
+
+    Returns:
+        For each word in lower case, its pronunciations as lists of phones.
+
+    Raises:
+        InputError: The file cannot be read or contains no pronunciations.
+    """
     lexicon: dict[str, list[list[str]]] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable pronouncing dictionary ({error})") from None
+        raise InputError(f"{path}: cannot be read as a pronouncing dictionary ({error})") from None
     for line in lines:
         fields = line.split()
         word, rest = (fields[0], fields[1:]) if fields else ("", [])
@@ -191,12 +218,20 @@ def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
         if rest:
             lexicon.setdefault(word.lower(), []).append(rest)
     if not lexicon:
-        raise InputError(f"{path}: holds no pronunciations")
+        raise InputError(f"{path}: contains no pronunciations")
     return lexicon
 
 
 class MfaAligner:
-    """Alignment with an MFA acoustic model and dictionary, read directly."""
+    """Aligns with an MFA acoustic model and dictionary; does not need the `mfa` command.
+
+    Args:
+        acoustic_model: Path or name of an acoustic model (see `find_mfa_model`).
+        dictionary: Path or name of a dictionary.
+
+    Raises:
+        InputError: One of them does not exist or cannot be used.
+    """
 
     name = "mfa"
 
@@ -205,22 +240,23 @@ class MfaAligner:
         self._lexicon = read_dictionary(find_mfa_model("dictionary", dictionary))
 
     def align(self, audio: Audio, transcript: Transcript) -> Alignment:
+        """Return the alignment, in seconds of `audio`. Raises AlignmentError if the text does not match the audio."""
         model = self._model
         words = [
             w for token in tokenize_words(transcript.text, transcript.language) for w in self._dictionary_words(token)
         ]
         if not words:
-            raise AlignmentError("the transcript holds no word")
+            raise AlignmentError("the transcript contains no word")
         begin, end = (round(t, 3) for t in detect_speech_span(audio.samples))
         samples = audio.samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
         features = model.features(samples)
         graph = viterbi.build_word_graph(model, [(w, self._pronunciations(w)) for w in words])
         path = viterbi.find_best_path(model, graph, features)
         if path is None:
-            raise AlignmentError("the text does not fit the sound")
+            raise AlignmentError("the text does not match the audio")
         score = float(1 / (1 + np.exp((path.misfit - _MIDDLE) / _WIDTH)))
         if score < MIN_SCORE:
-            raise AlignmentError(f"score {score:.2f} < {MIN_SCORE}: the text is not what is said")
+            raise AlignmentError(f"score {score:.2f} < {MIN_SCORE}: the text does not match the audio")
         step = model.features.frame_shift
         phones: list[Phone] = []
         spans: dict[int, list[Phone]] = {}
@@ -230,11 +266,11 @@ class MfaAligner:
             phone = Phone(_POSITION.sub("", label), round(begin + first * step, 4), round(begin + last * step, 4))
             phones.append(phone)
             spans.setdefault(word, []).append(phone)
-        found = tuple(Word(words[k], s[0].start, s[-1].end) for k, s in spans.items())
-        return Alignment(tuple(phones), found, "aligned", score, self.name)
+        aligned_words = tuple(Word(words[k], s[0].start, s[-1].end) for k, s in spans.items())
+        return Alignment(tuple(phones), aligned_words, "aligned", score, self.name)
 
     def _dictionary_words(self, token: str) -> Iterator[str]:
-        """The token, or for scripts without spaces the longest dictionary words that make it up."""
+        """Yield the dictionary words of a token: itself, an acronym's letters, or the longest words that compose it."""
         word = token.lower()
         if word in self._lexicon:
             yield word
@@ -243,18 +279,19 @@ class MfaAligner:
             letters = g2p.spell(token) if token.isupper() else []
             yield from letters if letters and all(c in self._lexicon for c in letters) else [word]
             return
-        at = 0
+        at = 0  # scripts without spaces: the longest dictionary word at each position
         while at < len(word):
             size = next((n for n in range(len(word) - at, 0, -1) if word[at : at + n] in self._lexicon), len(word) - at)
             yield word[at : at + size]
             at += size
 
     def _pronunciations(self, word: str) -> list[list[str]]:
+        """Return pronunciations from the dictionary, else the predicted one, else the out-of-vocabulary phone."""
         model = self._model
         known = [p for p in self._lexicon.get(word, []) if all(model.has_phone(q) for q in p)]
         if known:
             return [model.with_word_positions(p) for p in known]
-        made = list(g2p.pronounce(word, stress=model.has_phone("AH0")))
-        if made and all(model.has_phone(p) for p in made):
-            return [model.with_word_positions(made)]
+        predicted = list(g2p.pronounce(word, stress=model.has_phone("AH0")))
+        if predicted and all(model.has_phone(p) for p in predicted):
+            return [model.with_word_positions(predicted)]
         return [[model.oov_phone]]

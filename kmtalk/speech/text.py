@@ -1,4 +1,4 @@
-"""Text → words that a pronouncing dictionary can hold: numbers, abbreviations and signs spelled out."""
+"""Text normalization: text → words for a pronouncing dictionary, with numbers, abbreviations and signs spelled out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ABBREVIATIONS = {
     "ie": "that is", "approx": "approximately", "dept": "department", "capt": "captain", "sgt": "sergeant",
     "ltd": "limited", "blvd": "boulevard",
 }
-_DOTTED = {  # words or syllables of their own unless a dot says otherwise
+_DOTTED = {  # expanded only before a dot, because they are also words or syllables
     "gov": "governor", "lt": "lieutenant", "inc": "incorporated", "corp": "corporation", "ave": "avenue",
     "rd": "road", "mt": "mount",
 }
@@ -33,18 +33,32 @@ _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
 
 
 def check_spoken_text(text: str, source: str = "the text") -> None:
-    """Raise InputError where there is nothing to say in any script."""
+    """Check that a text contains something that can be spoken.
+
+    Args:
+        text: The text.
+        source: Where the text comes from, for the message.
+
+    Raises:
+        InputError: The text is empty, or contains no letter or digit of any script.
+    """
     if not text.strip():
-        raise InputError(f"{source}: is empty; give the words that are spoken, or leave --text out")
+        raise InputError(f"{source}: is empty; pass the spoken words, or omit --text")
     if not any(unicodedata.category(c)[0] in "LN" for c in text):
-        raise InputError(f"{source}: holds no letter or digit of any script")
+        raise InputError(f"{source}: contains no letter or digit of any script; pass the spoken words, or omit --text")
 
 
 def tokenize_words(text: str, language: str = "en") -> list[str]:
-    """Words in lower case, in speaking order; ALL-CAPS acronyms of 2 to 5 letters keep their case.
+    """Split a text into words as they are spoken.
 
-    Numbers are spelled out by num2words where it knows the language (years, ordinals, decimals,
-    money); abbreviations and signs in English.
+    Args:
+        text: The text.
+        language: ISO 639-1 code. Numbers, years, ordinals and decimals are spelled out if num2words supports
+            the language; money, times, abbreviations and signs only in English.
+
+    Returns:
+        Words in lower case. Acronyms of 2 to 5 capital letters keep their case, unless the whole text is in
+        capitals.
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
     if _DECIMAL_COMMA.fullmatch(language):
@@ -56,20 +70,21 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
     text = re.sub(r"\d+\.\d+", lambda m: _spoken_number(m[0], language, "cardinal"), text)
     text = re.sub(r"\d+", lambda m: f" {_spoken_digits(m[0], language)} ", text)
     words: list[str] = []
+    all_caps = text.isupper()
     for match in _TOKEN.finditer(text):
         token = match[0].strip("-").rstrip("'") if not match[0].lower().endswith("s'") else match[0].rstrip("'")
-        shouted = text.isupper()
-        for piece in token.split("-"):
-            acronym = piece.isupper() and 2 <= len(piece) <= 5 and not shouted
-            if piece:
-                words.append(piece if acronym else piece.lower())
+        for part in token.split("-"):
+            acronym = part.isupper() and 2 <= len(part) <= 5 and not all_caps
+            if part:
+                words.append(part if acronym else part.lower())
     return words
 
 
 def _expand_english(text: str) -> str:
-    for sign, (unit, part) in _CURRENCY.items():
+    """Spell out money, times, signs, units and abbreviations."""
+    for sign, (unit, subunit) in _CURRENCY.items():
         money = re.compile(rf"\{sign}\s?(\d[\d,]*)(?:\.(\d+))?(?:\s(thousand|million|billion|trillion)\b)?")
-        text = money.sub(partial(_spoken_money, unit=unit, small=part), text)
+        text = money.sub(partial(_spoken_money, unit=unit, subunit=subunit), text)
     text = re.sub(
         r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _spoken_minutes(m[2])), text
     )
@@ -89,7 +104,7 @@ def _spoken_minutes(minutes: str) -> str:
     return f"oh {minutes[1]}" if minutes[0] == "0" else minutes
 
 
-def _spoken_money(match: re.Match[str], unit: str, small: str) -> str:
+def _spoken_money(match: re.Match[str], unit: str, subunit: str) -> str:
     whole, part, scale = match.groups()
     whole = whole.replace(",", "")
     if scale or (part and len(part) != 2):
@@ -97,14 +112,17 @@ def _spoken_money(match: re.Match[str], unit: str, small: str) -> str:
         return f"{amount}{scale or ''} {unit}s"
     words = f"{_spoken_number(whole, 'en', 'cardinal')}{unit}{'' if int(whole) == 1 else 's'}"
     if part and int(part):
-        plural = small if int(part) == 1 else ("pence" if small == "penny" else small + "s")
+        plural = subunit if int(part) == 1 else ("pence" if subunit == "penny" else subunit + "s")
         words += f" and {num2words(int(part))} {plural}"
     return words
 
 
 def _spoken_number(digits: str, language: str, form: str) -> str:
+    """Spell out a number ("cardinal", "ordinal" or "year"), or separate its digits if num2words cannot."""
     try:
-        if len(digits) > 15 or (language == "am" and len(digits) > 3):  # num2words never ends on Amharic thousands
+        if len(digits) > 15 or (
+            language == "am" and len(digits) > 3
+        ):  # num2words does not terminate for Amharic thousands
             raise OverflowError
         value = float(digits) if "." in digits else int(digits)
         return f" {num2words(value, lang=language, to=form)} "
@@ -113,6 +131,7 @@ def _spoken_number(digits: str, language: str, form: str) -> str:
 
 
 def _spoken_digits(digits: str, language: str) -> str:
+    """Spell out an integer: as a year, digit by digit (leading zero, more than six digits) or as a cardinal."""
     if (len(digits) > 1 and digits[0] == "0") or len(digits) > 6:
         return " ".join(_spoken_number(d, language, "cardinal") for d in digits)
     value = int(digits)

@@ -1,4 +1,7 @@
-"""The best path through a word graph under a GMM-HMM: Viterbi in numpy, linear in the clip's length."""
+"""Viterbi search in numpy for the best path of a GMM-HMM through a word graph.
+
+The time is linear in the length of the clip.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,22 @@ if TYPE_CHECKING:
     from kmtalk.speech.mfa_aligner import MfaModel
 
 ACOUSTIC_SCALE = 0.1
-SELF_LOOP_SCALE = 0.1  # Kaldi's defaults for alignment
-BEAM_WIDTH = 60.0  # states this far below the best are given up; MFA's own retry beam is 40
+SELF_LOOP_SCALE = 0.1  # both are Kaldi's defaults for alignment
+BEAM_WIDTH = 60.0  # log probability below the best state at which states are pruned; MFA's retry beam is 40
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One phone of one pronunciation; ``word`` is None for silence, ``order`` rises along the text."""
+    """One phone of one pronunciation.
+
+    Attributes:
+        start: Node at which the edge begins.
+        end: Node at which it ends.
+        phone: Label of the phone.
+        word: Index of the word, or None for silence.
+        log_probability: Log probability of the edge.
+        order: Sort key that increases along the text.
+    """
 
     start: int
     end: int
@@ -30,32 +42,47 @@ class Edge:
 
 @dataclass
 class PhoneGraph:
-    """Phones between nodes; before, between and after words silence may be passed through or not."""
+    """Graph of phones with optional silence before, between and after the words.
+
+    Attributes:
+        edges: Phones between nodes.
+        skip_arcs: For each node, the (node, log probability) pairs that are reached without a phone.
+        final: Node at which the utterance ends.
+    """
 
     edges: list[Edge] = field(default_factory=list)
     skip_arcs: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     final: int = 0
 
     def successors(self, node: int) -> list[tuple[Edge | None, float]]:
-        """Edges that can follow a node, None where the utterance may end, with log probabilities."""
+        """Return the edges that can follow a node, with log probabilities; None if the utterance can end there."""
         out: list[tuple[Edge | None, float]] = [(e, e.log_probability) for e in self._from.get(node, [])]
-        for beyond, cost in self.skip_arcs.get(node, []):
-            out += [(e, cost + rest) for e, rest in self.successors(beyond)]
+        for target, cost in self.skip_arcs.get(node, []):
+            out += [(e, cost + rest) for e, rest in self.successors(target)]
         if node == self.final:
             out.append((None, 0.0))
         return out
 
     def index_edges(self) -> None:
+        """Index the edges by their first node. Call this before `successors`."""
         self._from: dict[int, list[Edge]] = {}
         for edge in self.edges:
             self._from.setdefault(edge.start, []).append(edge)
 
 
 def build_word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]]]) -> PhoneGraph:
-    """A line of words, each with its pronunciations, and optional silence around each."""
+    """Build the graph of a sequence of words.
+
+    Args:
+        model: Acoustic model, for its silence phone and silence probabilities.
+        words: Words in spoken order, each with its pronunciations as lists of phones.
+
+    Returns:
+        The graph, with optional silence before, between and after the words. Node 0 is the start.
+    """
     count = len(words)
     before, inside = list(range(count + 1)), list(range(count + 1, 2 * count + 2))
-    spare = 2 * count + 2
+    next_node = 2 * count + 2
     graph = PhoneGraph(final=inside[-1])
     for k in range(count + 1):
         p = model.initial_silence_probability if k == 0 else model.silence_probability
@@ -68,7 +95,7 @@ def build_word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]
             for i, phone in enumerate(phones):
                 to = before[k + 1]
                 if i < len(phones) - 1:
-                    to, spare = spare, spare + 1
+                    to, next_node = next_node, next_node + 1
                 graph.edges.append(Edge(at, to, phone, k, 0.0, (k, i + 1)))
                 at = to
     graph.index_edges()
@@ -77,10 +104,12 @@ def build_word_graph(model: MfaModel, words: Sequence[tuple[str, list[list[str]]
 
 @dataclass(frozen=True)
 class ViterbiPath:
-    """``phones`` are (label, first frame, last frame + 1, word index or None).
+    """The best path.
 
-    ``misfit`` tells a wrong text: the share of spoken phones squeezed to their shortest (one frame a
-    state), plus half the share whose likelihood lies far below the best mixture of all.
+    Attributes:
+        phones: (label, first frame, last frame + 1, word index or None for silence) of each phone.
+        misfit: Measure of a wrong text, from 0 (good) to 1.5: the share of spoken phones with the minimum duration
+            (one frame per state) plus half the share whose log likelihood is far below that of the best mixture.
     """
 
     phones: list[tuple[str, int, int, int | None]]
@@ -91,18 +120,28 @@ class ViterbiPath:
 class _HmmStates:
     """HMM states of all phones in context, and the arcs between them."""
 
-    phone: list[int] = field(default_factory=list)  # context index
-    pdf: list[int] = field(default_factory=list)
-    arcs: list[tuple[int, int, float]] = field(default_factory=list)
-    first: dict[int, int] = field(default_factory=dict)
-    exits: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    phone: list[int] = field(default_factory=list)  # context index of each state
+    pdf: list[int] = field(default_factory=list)  # pdf of each state
+    arcs: list[tuple[int, int, float]] = field(default_factory=list)  # (source, target, log probability)
+    first: dict[int, int] = field(default_factory=dict)  # first state of each context
+    exits: dict[int, list[tuple[int, float]]] = field(default_factory=dict)  # (state, log probability) per context
 
 
-Context = tuple[int, Edge, Edge | None]  # left phone id, this phone, next phone
+Context = tuple[int, Edge, Edge | None]
+"""A phone in context: left phone id, edge of the phone, edge of the next phone (None at the end)."""
 
 
 def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> ViterbiPath | None:
-    """Viterbi over (T, D) features; None where no path has the clip's length."""
+    """Find the best path through a graph.
+
+    Args:
+        model: Acoustic model.
+        graph: Graph of the transcript's phones.
+        features: (T, D) features of the clip.
+
+    Returns:
+        The path, or None if no path through the graph has T frames.
+    """
     contexts, links, starts = _phones_in_context(model, graph)
     states = _build_hmm(model, contexts)
     for i, j, cost in links:
@@ -110,73 +149,74 @@ def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> 
     used, column = np.unique(states.pdf, return_inverse=True)
     emission = ACOUSTIC_SCALE * np.stack([model.acoustic.mixtures[p].log_likelihood(features) for p in used], axis=1)
     ends = [(h, w) for i, (_, _, right) in enumerate(contexts) if right is None for h, w in states.exits[i]]
-    track = _viterbi(states, emission, column, [(states.first[i], cost) for i, cost in starts], ends)
-    if track is None:
+    path = _viterbi(states, emission, column, [(states.first[i], cost) for i, cost in starts], ends)
+    if path is None:
         return None
     phones: list[tuple[str, int, int, int | None]] = []
     previous = -1
-    for t, state in enumerate(track):
+    for t, state in enumerate(path):
         context = states.phone[state]
-        again = context == previous and state == states.first[context] and track[t - 1] != state
-        if context != previous or again:
+        repeated = context == previous and state == states.first[context] and path[t - 1] != state
+        if context != previous or repeated:
             edge = contexts[context][1]
             phones.append((edge.phone, t, t + 1, edge.word))
         else:
             label, first, _, word = phones[-1]
             phones[-1] = (label, first, t + 1, word)
         previous = context
-    return ViterbiPath(phones, _misfit(model, features, emission[np.arange(len(track)), column[track]], phones))
+    return ViterbiPath(phones, _misfit(model, features, emission[np.arange(len(path)), column[path]], phones))
 
 
 def _misfit(
     model: MfaModel,
     features: np.ndarray,
-    path: np.ndarray,
+    path_scores: np.ndarray,
     phones: list[tuple[str, int, int, int | None]],
 ) -> float:
+    """Return `ViterbiPath.misfit` from the scaled log likelihoods (T,) along the path."""
     best = np.full(len(features), -np.inf)
     for mixture in model.acoustic.mixtures:
         np.maximum(best, mixture.log_likelihood(features), out=best)
-    below = path - ACOUSTIC_SCALE * best
+    difference = path_scores - ACOUSTIC_SCALE * best
     spoken = [(first, last) for _, first, last, word in phones if word is not None]
     if not spoken:
         return np.inf
-    squeezed = np.mean([last - first <= 3 for first, last in spoken])
-    far = np.mean([below[first:last].mean() < -2.0 for first, last in spoken])
-    return float(squeezed + 0.5 * far)
+    shortest = np.mean([last - first <= 3 for first, last in spoken])
+    unlikely = np.mean([difference[first:last].mean() < -2.0 for first, last in spoken])
+    return float(shortest + 0.5 * unlikely)
 
 
 def _phones_in_context(
     model: MfaModel, graph: PhoneGraph
 ) -> tuple[list[Context], list[tuple[int, int, float]], list[tuple[int, float]]]:
-    """Phones with their neighbours, the links between them, and those that may begin."""
+    """Return phones in context, links (from, to, log probability) between them, and possible first ones."""
     index: dict[tuple[int, int, int], int] = {}
     contexts: list[Context] = []
-    todo: list[int] = []
+    pending: list[int] = []
 
-    def place(left: int, edge: Edge, right: Edge | None) -> int:
+    def context_index(left: int, edge: Edge, right: Edge | None) -> int:
         key = (left, id(edge), id(right))
         if key not in index:
             index[key] = len(contexts)
             contexts.append((left, edge, right))
-            todo.append(index[key])
+            pending.append(index[key])
         return index[key]
 
     after = {node: graph.successors(node) for node in {e.end for e in graph.edges} | {0}}
     starts = []
     for edge, cost in after[0]:
         if edge is not None:
-            starts += [(place(0, edge, right), cost) for right, _ in after[edge.end]]
+            starts += [(context_index(0, edge, right), cost) for right, _ in after[edge.end]]
     links: list[tuple[int, int, float]] = []
-    while todo:
-        here = todo.pop()
-        _, edge, right = contexts[here]
+    while pending:
+        current = pending.pop()
+        _, edge, right = contexts[current]
         if right is None:
             continue
         cost = next(c for e, c in after[edge.end] if e is right)
         left = model.phone_id[edge.phone] if model.tree.width == 3 else 0
-        links += [(here, place(left, right, beyond), cost) for beyond, _ in after[right.end]]
-    # in the order of the text, so that what is alive at any time lies together
+        links += [(current, context_index(left, right, following), cost) for following, _ in after[right.end]]
+    # sort by position in the text, so that the states active at a time are contiguous
     order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].order)
     rank = {old: new for new, old in enumerate(order)}
     links = [(rank[i], rank[j], cost) for i, j, cost in links]
@@ -184,6 +224,7 @@ def _phones_in_context(
 
 
 def _build_hmm(model: MfaModel, contexts: list[Context]) -> _HmmStates:
+    """Create the HMM states of all contexts and the arcs inside each; arcs between contexts are added later."""
     states = _HmmStates()
     for number, (left, edge, right) in enumerate(contexts):
         phone = model.phone_id[edge.phone]
@@ -217,7 +258,10 @@ def _viterbi(
     starts: list[tuple[int, float]],
     ends: list[tuple[int, float]],
 ) -> np.ndarray | None:
-    """States (T,) of the best path; only the window of states that lie within BEAM is looked at."""
+    """Return the states (T,) of the best path, or None.
+
+    At each frame only the range of states around those within `BEAM_WIDTH` of the best is evaluated.
+    """
     frames, count = len(emission), len(states.pdf)
     arcs = sorted(states.arcs, key=lambda a: a[1])
     source = np.array([a[0] for a in arcs])
@@ -227,33 +271,33 @@ def _viterbi(
     farthest = np.arange(count)
     np.maximum.at(farthest, source, target)
     farthest = np.maximum.accumulate(farthest)
-    alive = np.full(count, -np.inf)
+    scores = np.full(count, -np.inf)
     for state, cost in starts:
-        alive[state] = max(alive[state], cost + emission[0, column[state]])
-    back: list[tuple[int, np.ndarray]] = [(0, np.zeros(0, np.int32))]
+        scores[state] = max(scores[state], cost + emission[0, column[state]])
+    backpointers: list[tuple[int, np.ndarray]] = [(0, np.zeros(0, np.int32))]
     for t in range(1, frames):
-        live = np.flatnonzero(alive > alive.max() - BEAM_WIDTH)
-        low, high = int(live[0]), int(farthest[live[-1]]) + 1
+        active = np.flatnonzero(scores > scores.max() - BEAM_WIDTH)
+        low, high = int(active[0]), int(farthest[active[-1]]) + 1
         begin, end = first_arc[low], first_arc[high]
         src, dst = source[begin:end], target[begin:end]
-        value = alive[src] + weight[begin:end]
+        value = scores[src] + weight[begin:end]
         entered, start = np.unique(dst, return_index=True)
         best = np.maximum.reduceat(value, start)
         group = np.repeat(np.arange(len(entered)), np.diff(np.append(start, len(value))))
         hits = np.flatnonzero(value == best[group])
         chosen = np.zeros(len(entered), np.int64)
-        chosen[group[hits][::-1]] = hits[::-1]  # the first of equals
-        alive[:] = -np.inf
-        alive[entered] = best + emission[t, column[entered]]
+        chosen[group[hits][::-1]] = hits[::-1]  # the first among equals
+        scores[:] = -np.inf
+        scores[entered] = best + emission[t, column[entered]]
         previous = np.zeros(high - low, np.int32)
         previous[entered - low] = src[chosen]
-        back.append((low, previous))
-    total, last = max(((alive[h] + w, h) for h, w in ends), default=(-np.inf, -1))
+        backpointers.append((low, previous))
+    total, last = max(((scores[h] + w, h) for h, w in ends), default=(-np.inf, -1))
     if not np.isfinite(total):
         return None
-    track = np.empty(frames, np.int64)
-    track[-1] = last
+    path = np.empty(frames, np.int64)
+    path[-1] = last
     for t in range(frames - 1, 0, -1):
-        low, previous = back[t]
-        track[t - 1] = previous[track[t] - low]
-    return track
+        low, previous = backpointers[t]
+        path[t - 1] = previous[path[t] - low]
+    return path

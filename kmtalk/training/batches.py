@@ -1,4 +1,7 @@
-"""Clips → padded batches, every draw a function of seed and step."""
+"""Random crops of clips and padded batches; every random number depends on the run's seed and step only.
+
+N frames, m key frames, M padded key frames, B crops, S styles, R shapes, V vertices, out numbers per frame of motion.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,19 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import Features
 
 TRAINING_FRAME_RATES = (25.0, 30.0)
-"""Frames per second that are trained on."""
+"""Frame rates, in frames per second, at which crops of rig corpora are trained."""
 
 MAX_TIME_OFFSET = 6.0
-"""Seconds: a crop's clock begins anywhere up to here, so that no pose is tied to a time of day."""
+"""Maximum start time of a crop in seconds; it is drawn at random, so that poses do not depend on absolute time."""
 
-MAX_EDIT_WEIGHT = 0.7  # greatest weight that an edit gives
-EDIT_THRESHOLD = 0.02  # weight by which an edited frame differs
+MAX_EDIT_WEIGHT = 0.7  # largest weight that a random edit sets
+EDIT_THRESHOLD = 0.02  # change of a weight above which a frame counts as edited
 
-CLOSURE_CORE = 0.5  # of a bilabial's duration, about its middle, that the closure loss watches
+CLOSURE_CORE = 0.5  # middle share of a bilabial's duration on which the lip closure loss acts
 
 
 class MotionFrames(Protocol):
-    """Motion of a clip, (N, out) float32; vertices stay on disk until they are asked for."""
+    """Motion of a clip, (N, out) float32, read by slices; vertices stay on disk until then."""
 
     def __len__(self) -> int: ...
 
@@ -40,9 +43,21 @@ class MotionFrames(Protocol):
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """One clip made ready: features of its sound, and its motion at ``fps``. ``vertex_basis`` (R, 3V) turns weights into vertex
-    offsets, for a head that makes those; ``extra_frame_rates`` are further ones at which crops may be cut; ``other_motion`` is another
-    system's motion, whose poses at the key frames CMC completes."""
+    """A clip prepared for training.
+
+    Attributes:
+        name: Name of the clip.
+        features: Audio features.
+        motion: Motion, shape (N, out).
+        fps: Frames per second of `motion`.
+        alignment: Phones.
+        style: Name of the style.
+        source: Where the motion comes from, for example "simulated".
+        vertex_basis: Vertex offsets of each shape, shape (R, 3V), to turn weights into vertex offsets; for heads other
+            than "rig".
+        extra_frame_rates: Further frame rates, in frames per second, at which crops may be taken.
+        other_motion: Motion of another system, shape (N, out), whose poses at the key frames CMC completes.
+    """
 
     name: str
     features: Features
@@ -58,8 +73,19 @@ class TrainingExample:
 
 @dataclass(frozen=True)
 class Crop:
-    """One crop of one example. ``bilabial_closure`` (N,) is 1 within bilabials. ``key_edits`` (m, out) is by how much the poses
-    at ``key_frames`` were edited, None where they were not; ``motion`` is the edited one."""
+    """A random part of an example.
+
+    Attributes:
+        features: Audio features at the frames, shape (N, d).
+        times: Time of each frame in seconds, shape (N,).
+        motion: Ground truth motion, with edits where there are any, shape (N, out).
+        key_frames: Frame indices of the keys, shape (m,).
+        key_edits: Amounts by which the poses at the keys were edited, shape (m, out); None without edits.
+        bilabial_closure: 1 in the middle of p, b and m, else 0, shape (N,).
+        phones: Phone classes, see `kmtalk.motion.losses.PHONES`.
+        style: Name of the style.
+        given_keys: Key motions of another system, shape (m, out).
+    """
 
     features: np.ndarray
     times: np.ndarray
@@ -79,113 +105,140 @@ def crop_example(
     key_placement: str,
     key_edit_rate: float = 0.0,
 ) -> Crop:
-    """A crop of up to ``max_seconds`` s at one of RATES; ``key_frames`` as in motion.model.Shape; with the chance ``key_edit_rate``
-    some of its keys are edited."""
-    own = len(example.motion)
+    """Take a random crop of an example.
+
+    Args:
+        example: Example.
+        rng: Random generator.
+        max_seconds: Maximum length of the crop in seconds.
+        key_placement: Placement of the keys, see `kmtalk.motion.inference.select_key_frames`.
+        key_edit_rate: Probability that keys of the crop are edited.
+    """
+    source_count = len(example.motion)
     fps = (
         example.fps
         if rng.random() < 0.6 or not example.extra_frame_rates
         else float(rng.choice(example.extra_frame_rates))
     )
-    count = round(own / example.fps * fps)
-    most = min(count, round(max_seconds * fps))
-    begin = int(rng.integers(0, count - most + 1))
-    times = frame_times(count, fps)[begin : begin + most]
+    count = round(source_count / example.fps * fps)
+    crop_count = min(count, round(max_seconds * fps))
+    begin = int(rng.integers(0, count - crop_count + 1))
+    times = frame_times(count, fps)[begin : begin + crop_count]
     if fps == example.fps:
-        motion = example.motion[begin : begin + most]
+        motion = example.motion[begin : begin + crop_count]
     else:
-        motion = resample_motion(example.motion[:own], example.fps, times)
-    located = select_key_frames(example.alignment, count, fps, key_placement)
-    located = located[(located >= begin) & (located < begin + most)] - begin
-    if not len(located):
-        located = np.array([most // 2])
-    change, moved = None, np.zeros(most, bool)
+        motion = resample_motion(example.motion[:source_count], example.fps, times)
+    key_frames = select_key_frames(example.alignment, count, fps, key_placement)
+    key_frames = key_frames[(key_frames >= begin) & (key_frames < begin + crop_count)] - begin
+    if not len(key_frames):
+        key_frames = np.array([crop_count // 2])
+    key_edits, edited = None, np.zeros(crop_count, bool)
     if rng.random() < key_edit_rate:
-        untouched = motion
-        located, motion = random_key_edits(motion, located, rng)
-        change = motion[located] - untouched[located]
-        moved = np.abs(motion - untouched).max(1) > EDIT_THRESHOLD
+        unedited_motion = motion
+        key_frames, motion = random_key_edits(motion, key_frames, rng)
+        key_edits = motion[key_frames] - unedited_motion[key_frames]
+        edited = np.abs(motion - unedited_motion).max(1) > EDIT_THRESHOLD
     if example.vertex_basis is not None:
         motion = motion @ example.vertex_basis
-        change = None if change is None else change @ example.vertex_basis
-    start, end = begin / fps, (begin + most) / fps
-    shut = np.zeros(most, np.float32)
-    heard: list[int] = []
+        key_edits = None if key_edits is None else key_edits @ example.vertex_basis
+    start, end = begin / fps, (begin + crop_count) / fps
+    closure = np.zeros(crop_count, np.float32)
+    phones: list[int] = []
     for phone in example.alignment.phones:
         middle, label = (phone.start + phone.end) / 2, canonical_phone(phone.label)
         if start <= middle < end:
-            heard.append(PHONES.index(label) + 1)
+            phones.append(PHONES.index(label) + 1)
         if PHONE_TARGETS[label].contact is Contact.BILABIAL:
             half = max(CLOSURE_CORE * (phone.end - phone.start) / 2, 0.5 / fps)
-            shut[np.abs(times - middle) <= half] = 1.0
-    shut[moved] = 0.0  # what was edited need not close
+            closure[np.abs(times - middle) <= half] = 1.0
+    closure[edited] = 0.0  # edited frames need not close
     shift = float(rng.uniform(0, MAX_TIME_OFFSET)) - start
     return Crop(
         example.features.interpolate(times),
         (times + shift).astype(np.float32),
         motion.astype(np.float32),
-        located,
-        None if change is None else change.astype(np.float32),
-        shut,
-        np.array(heard[: most // 2], np.int64),
+        key_frames,
+        None if key_edits is None else key_edits.astype(np.float32),
+        closure,
+        np.array(phones[: crop_count // 2], np.int64),
         example.style,
-        None if example.other_motion is None else example.other_motion[begin : begin + most][located],
+        None if example.other_motion is None else example.other_motion[begin : begin + crop_count][key_frames],
     )
 
 
 def random_key_edits(motion: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Keys (m,) and motion (N, R) in [0, 1] as an animator might leave them: a few poses changed in a few shapes, or
-    a shape made larger or smaller in all; now and then a key at no phone. An edit ends at the keys beside it."""
+    """Edit key motions at random, as an animator might.
+
+    Either a few poses change in a few shapes, or some shapes are scaled in all poses; sometimes a key is added away
+    from phone boundaries. An edit ends at its neighbouring keys.
+
+    Args:
+        motion: Weights, shape (N, R), in [0, 1].
+        keys: Rising frame indices of the keys, shape (m,).
+        rng: Random generator.
+
+    Returns:
+        keys: Frame indices of the keys, with any added key.
+        motion: Edited weights, shape (N, R), in [0, 1].
+    """
     count, shapes = motion.shape
     if rng.random() < 0.3:
         keys = np.union1d(keys, rng.integers(0, count))
     poses = motion[keys].copy()
     if rng.random() < 0.2:
-        some = rng.random(shapes) < 0.5
-        poses[:, some] *= rng.uniform(0.2, 2.0)
+        selected = rng.random(shapes) < 0.5
+        poses[:, selected] *= rng.uniform(0.2, 2.0)
     else:
         for key in rng.choice(len(keys), min(len(keys), int(rng.integers(1, 5))), replace=False):
-            some = rng.choice(shapes, min(shapes, int(rng.integers(1, 4))), replace=False)
-            poses[key, some] = rng.uniform(0, MAX_EDIT_WEIGHT, len(some))
-    change = interpolate_key_edits(np.clip(poses, 0, 1) - motion[keys], keys, count)
-    return keys, np.clip(motion + change, 0, 1)
+            selected = rng.choice(shapes, min(shapes, int(rng.integers(1, 4))), replace=False)
+            poses[key, selected] = rng.uniform(0, MAX_EDIT_WEIGHT, len(selected))
+    edits = interpolate_key_edits(np.clip(poses, 0, 1) - motion[keys], keys, count)
+    return keys, np.clip(motion + edits, 0, 1)
 
 
 def collate(pieces: Sequence[Crop], styles: Sequence[str], rng: np.random.Generator) -> Batch:
-    """Pad to one batch; one in ten is shown the mean style, so that it can be left there."""
-    count, most = max(len(p.times) for p in pieces), max(len(p.key_frames) for p in pieces)
+    """Pad crops to one batch.
+
+    One crop in ten, and crops of unknown style, get equal shares of all styles, so that the mean style is trained too.
+
+    Args:
+        pieces: Crops.
+        styles: Names of the S styles.
+        rng: Random generator.
+    """
+    count, key_count = max(len(p.times) for p in pieces), max(len(p.key_frames) for p in pieces)
     b, d, out = len(pieces), pieces[0].features.shape[1], pieces[0].motion.shape[1]
     features, motion = np.zeros((b, count, d), np.float32), np.zeros((b, count, out), np.float32)
-    times, shut = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
-    real, keys_real = np.zeros((b, count), bool), np.zeros((b, most), bool)
-    located, style = np.zeros((b, most), np.int64), np.zeros((b, len(styles)), np.float32)
-    edited = any(p.key_edits is not None for p in pieces)
-    change = np.zeros((b, most, out), np.float32) if edited else None
-    given = None if pieces[0].given_keys is None else np.zeros((b, most, out), np.float32)
+    times, closure = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
+    mask, key_mask = np.zeros((b, count), bool), np.zeros((b, key_count), bool)
+    key_frames, style = np.zeros((b, key_count), np.int64), np.zeros((b, len(styles)), np.float32)
+    has_edits = any(p.key_edits is not None for p in pieces)
+    key_edits = np.zeros((b, key_count, out), np.float32) if has_edits else None
+    given_keys = None if pieces[0].given_keys is None else np.zeros((b, key_count, out), np.float32)
     for i, p in enumerate(pieces):
         n, m = len(p.times), len(p.key_frames)
-        features[i, :n], motion[i, :n], times[i, :n], shut[i, :n] = p.features, p.motion, p.times, p.bilabial_closure
-        real[i, :n], keys_real[i, :m], located[i, :m] = True, True, p.key_frames
-        if change is not None and p.key_edits is not None:
-            change[i, :m] = p.key_edits
-        if given is not None and p.given_keys is not None:
-            given[i, :m] = p.given_keys
+        features[i, :n], motion[i, :n], times[i, :n], closure[i, :n] = p.features, p.motion, p.times, p.bilabial_closure
+        mask[i, :n], key_mask[i, :m], key_frames[i, :m] = True, True, p.key_frames
+        if key_edits is not None and p.key_edits is not None:
+            key_edits[i, :m] = p.key_edits
+        if given_keys is not None and p.given_keys is not None:
+            given_keys[i, :m] = p.given_keys
         style[i] = 1 / len(styles)
         if p.style in styles and rng.random() > 0.1:
             style[i] = np.array([s == p.style for s in styles], np.float32)
-    make = torch.from_numpy
+    tensor = torch.from_numpy
     return Batch(
-        make(features),
-        make(times),
-        make(real),
-        make(located),
-        make(keys_real),
-        make(style),
-        make(motion),
-        make(shut),
-        None if change is None else make(change),
-        None if given is None else make(given),
-        [make(p.phones) for p in pieces],
+        tensor(features),
+        tensor(times),
+        tensor(mask),
+        tensor(key_frames),
+        tensor(key_mask),
+        tensor(style),
+        tensor(motion),
+        tensor(closure),
+        None if key_edits is None else tensor(key_edits),
+        None if given_keys is None else tensor(given_keys),
+        [tensor(p.phones) for p in pieces],
     )
 
 
@@ -199,33 +252,55 @@ def sample_batch(
     rng: np.random.Generator,
     key_edit_rate: float = 0.0,
 ) -> Batch:
-    """One batch: from each corpus its share."""
-    chances = np.array(sampling_weights) / sum(sampling_weights)
-    pieces = []
+    """Draw one batch of random crops.
+
+    Args:
+        groups: Examples of each corpus.
+        sampling_weights: Relative probability of each corpus.
+        batch_size: Number of crops.
+        styles: Names of the S styles.
+        max_seconds: Maximum length of a crop in seconds.
+        key_placement: Placement of the keys, see `kmtalk.motion.inference.select_key_frames`.
+        rng: Random generator.
+        key_edit_rate: Probability that keys of a crop are edited.
+    """
+    probabilities = np.array(sampling_weights) / sum(sampling_weights)
+    crops = []
     for _ in range(batch_size):
-        group = groups[int(rng.choice(len(groups), p=chances))]
-        pieces.append(
-            crop_example(group[int(rng.integers(len(group)))], rng, max_seconds, key_placement, key_edit_rate)
-        )
-    return collate(pieces, styles, rng)
+        group = groups[int(rng.choice(len(groups), p=probabilities))]
+        crops.append(crop_example(group[int(rng.integers(len(group)))], rng, max_seconds, key_placement, key_edit_rate))
+    return collate(crops, styles, rng)
 
 
 def corrupt_keys(
     truth: torch.Tensor, batch: Batch, predicted: torch.Tensor, generator: torch.Generator, teacher_forcing: float = 0.5
 ) -> tuple[torch.Tensor, Batch]:
-    """Keys as CMC will meet them: of a share ``other_motion`` of clips the truth (two fifths of it jittered in size), of
-    the others LKMA's ``predicted``; some that nobody edited are dropped; edits come on top. Returns key motions (B, M, out)
-    and the batch with the keys that are left."""
+    """Choose the key motions on which CMC is trained.
+
+    For a share `teacher_forcing` of crops they are the ground truth (two fifths of these with poses scaled at random),
+    otherwise LKMA's prediction. Keys without edits are dropped at random; edits are added.
+
+    Args:
+        truth: Ground truth key motions before any edit, shape (B, M, out).
+        batch: Batch.
+        predicted: Key motions predicted by LKMA, shape (B, M, out).
+        generator: Random generator.
+        teacher_forcing: Share of crops with ground truth key motions.
+
+    Returns:
+        key_motions: Key motions, shape (B, M, out).
+        batch: The batch without the dropped keys in its `key_mask`.
+    """
     b, m = batch.key_frames.shape
     device = truth.device
-    kind = torch.rand(b, 1, 1, generator=generator).to(device)
+    draw = torch.rand(b, 1, 1, generator=generator).to(device)
     noise = (torch.randn(b, m, 1, generator=generator) * 0.25).to(device)
-    shaken = (truth * (1 + noise)).clamp(0, 1) if truth.min() >= 0 else truth * (1 + noise)
-    motion = torch.where(kind < 0.6 * teacher_forcing, truth, torch.where(kind < teacher_forcing, shaken, predicted))
-    kept = batch.key_mask & (torch.rand(b, m, generator=generator).to(device) > 0.1)
+    scaled = (truth * (1 + noise)).clamp(0, 1) if truth.min() >= 0 else truth * (1 + noise)
+    motion = torch.where(draw < 0.6 * teacher_forcing, truth, torch.where(draw < teacher_forcing, scaled, predicted))
+    key_mask = batch.key_mask & (torch.rand(b, m, generator=generator).to(device) > 0.1)
     if batch.key_edits is not None:
         motion = motion + batch.key_edits
-        kept |= batch.key_mask & (batch.key_edits != 0).any(-1)
-    kept[:, 0] = batch.key_mask[:, 0]
-    fields = {**vars(batch), "key_mask": kept}
+        key_mask |= batch.key_mask & (batch.key_edits != 0).any(-1)
+    key_mask[:, 0] = batch.key_mask[:, 0]
+    fields = {**vars(batch), "key_mask": key_mask}
     return motion, Batch(**fields)

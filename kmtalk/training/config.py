@@ -1,4 +1,4 @@
-"""What a training run is: YAML, checked."""
+"""Configuration of a training run, read from YAML and validated."""
 
 from __future__ import annotations
 
@@ -17,144 +17,235 @@ class _Strict(BaseModel):
 
 
 class CorpusConfig(_Strict):
-    """One corpus; ``sampling_weight`` of each batch is drawn from it. Of a rig's weights: simulated, grid, or rig (a folder with
-    a manifest). Of vertices: vocaset, biwi, or folder; those take ``lip_mask``, a mask file (None: found on the template),
-    ``textgrids``, the folder of alignments, and VOCASET its ``fps``; ``keys_from`` is a folder of another system's
-    predictions, NAME.npy by clip, whose poses at the key frames CMC then completes (paper, Table 2)."""
+    """A corpus to train on."""
 
-    kind: Literal["simulated", "grid", "rig", "vocaset", "biwi", "folder"]
-    path: Path
-    sampling_weight: float = Field(default=1.0, gt=0)
-    lip_mask: str | None = None
-    textgrids: Path | None = None
-    keys_from: Path | None = None
-    fps: float = 30.0
+    kind: Literal["simulated", "grid", "rig", "vocaset", "biwi", "folder"] = Field(
+        description="Kind of corpus. simulated, grid and rig (a folder with a manifest) hold weights of a rig; "
+        "vocaset, biwi and folder hold vertices. Corpora of both groups cannot be combined."
+    )
+    path: Path = Field(description="Folder of the corpus.")
+    sampling_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="Probability, relative to the other corpora, that a crop is drawn from this corpus.",
+    )
+    lip_mask: str | None = Field(
+        default=None,
+        description="File with the indices of the lip vertices; none: the lips are detected on the template. For "
+        "corpora of vertices.",
+    )
+    textgrids: Path | None = Field(
+        default=None,
+        description="Folder of the clips' TextGrid alignments; none: the folder textgrids in the corpus. For corpora "
+        "of vertices.",
+    )
+    keys_from: Path | None = Field(
+        default=None,
+        description="Folder of another system's predictions, one NAME.npy per clip; CMC completes their poses at the "
+        "key frames instead of LKMA's (paper, Table 2). For corpora of vertices.",
+    )
+    fps: float = Field(default=30.0, description="Frame rate of VOCASET in frames per second, 30 or 60.")
 
     @property
     def has_vertices(self) -> bool:
+        """True where the corpus holds vertices, False where it holds weights of a rig."""
         return self.kind in ("vocaset", "biwi", "folder")
 
 
 class ArchitectureConfig(_Strict):
-    """The network's shape (see motion.model.Shape). ``head``: the rig's weights; the paper's vertex offsets; or
-    ``components`` principal components of them. Only a rig's network animates."""
+    """Architecture of the network; see `kmtalk.motion.model.NetworkConfig`."""
 
-    d_model: int = Field(default=256, ge=8)
-    num_heads: int = Field(default=8, ge=1)
-    num_layers: int = Field(default=6, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    ffn_multiplier: int = Field(default=2, ge=1)
-    head: Literal["rig", "vertices", "pca"] = "rig"
-    components: int = Field(default=0, ge=0)
-    audio_gate: bool = True
-    use_key_motion: bool = True
-    residual_over_keys: bool = False
+    d_model: int = Field(
+        default=256,
+        ge=8,
+        description="Width f of the decoders and the flow encoder; a multiple of num_heads and of 4.",
+    )
+    num_heads: int = Field(default=8, ge=1, description="Number of attention heads of the flow encoder.")
+    num_layers: int = Field(
+        default=6, ge=1, description="Number of transformer blocks in each of the flow encoder's three stacks."
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout probability.")
+    ffn_multiplier: int = Field(
+        default=2, ge=1, description="Width of the flow encoder's feed-forward layers as a multiple of d_model."
+    )
+    head: Literal["rig", "vertices", "pca"] = Field(
+        default="rig",
+        description="Output layer: weights of a rig's shapes, the paper's vertex offsets, or principal components of "
+        "vertex offsets. Only a network with head rig can animate other faces.",
+    )
+    components: int = Field(default=0, ge=0, description="Number of principal components; required by head pca only.")
+    audio_gate: bool = Field(
+        default=True, description="Mix audio and motion flow by the audio gate; false adds them (the paper's ablation)."
+    )
+    use_key_motion: bool = Field(
+        default=True, description="Predict key motions by LKMA; false trains CMC without them (the paper's ablation)."
+    )
+    residual_over_keys: bool = Field(
+        default=False,
+        description="Predict the difference from a smooth interpolation of the key motions, so that the motion "
+        "follows edited keys; false decodes the motion from the latent alone, as in the paper.",
+    )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_architecture(self) -> Self:
         if self.d_model % self.num_heads or self.d_model % DECODER_HEADS:
             raise ValueError(
-                f"width {self.d_model} must be a multiple of heads {self.num_heads} and of {DECODER_HEADS}"
+                f"d_model {self.d_model} must be a multiple of num_heads {self.num_heads} and of {DECODER_HEADS}"
             )
         if (self.head == "pca") != (self.components > 0):
-            raise ValueError("components goes with head: pca, and with no other")
+            raise ValueError("set components for head: pca, and only for it")
         return self
 
 
 class StepsConfig(_Strict):
-    """Optimiser steps of the stages: LKMA on key frames, CMC on given keys, both together."""
+    """Number of optimiser steps of each stage of training, in order."""
 
-    key_motion: int = Field(default=500, ge=0)
-    completion: int = Field(default=1500, ge=0)
-    joint: int = Field(default=3000, ge=0)
+    key_motion: int = Field(default=500, ge=0, description="Optimiser steps of LKMA on key frames.")
+    completion: int = Field(default=1500, ge=0, description="Optimiser steps of CMC alone, with LKMA frozen.")
+    joint: int = Field(default=3000, ge=0, description="Optimiser steps of LKMA and CMC together.")
 
     @property
     def total(self) -> int:
+        """Optimiser steps of all stages."""
         return self.key_motion + self.completion + self.joint
 
 
 class LossConfig(_Strict):
-    """Weights; 0 switches a loss off. Reconstruction is in mm², velocity in (mm / 100 ms)²; ``shape_weights`` is the squared
-    error of the rig's weights, summed over shapes: edits of small shapes count by it."""
+    """Weights of the losses; a loss of weight 0 is not computed."""
 
-    reconstruction: float = Field(default=1.0, ge=0)
-    shape_weights: float = Field(default=0.0, ge=0)
-    velocity: float = Field(default=0.3, ge=0)
-    latent_consistency: float = Field(default=0.05, ge=0)
-    text_consistency: float = Field(default=0.05, ge=0)
-    lip_closure: float = Field(default=1.0, ge=0)
-    band_power: float = Field(default=1.0, ge=0)
+    reconstruction: float = Field(default=1.0, ge=0, description="Weight of the squared vertex error, in mm².")
+    shape_weights: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the squared error of the rig's weights, summed over shapes, by which edits of small "
+        "shapes count too; without unit. For head rig.",
+    )
+    velocity: float = Field(
+        default=0.3, ge=0, description="Weight of the squared error of vertex velocities, in (mm / 100 ms)²."
+    )
+    latent_consistency: float = Field(
+        default=0.05,
+        ge=0,
+        description="Weight of the squared error between the lip reader's latent and the audio features, without unit.",
+    )
+    text_consistency: float = Field(
+        default=0.05, ge=0, description="Weight of the lip reader's CTC loss on phones, per frame, without unit."
+    )
+    lip_closure: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the excess lip opening at p, b and m, in mm. Needs a rig.",
+    )
+    band_power: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the squared log ratio of the lip speed's amplitude from 4 to 10 Hz to the ground "
+        "truth's, without unit. Needs a rig.",
+    )
 
 
 class TrainingConfig(_Strict):
-    """A whole run. With ``finetune_encoder`` wav2vec 2.0 learns along, but for its convolutions, wherever LKMA does, or CMC without
-    LKMA. ``key_motion`` is where key frames lie: at phones, or evenly, at an equal count or (uniform:0.2) at a
-    share of the frames (the paper's ablations); ``teacher_forcing`` is the share of crops whose keys are the truth and not LKMA's
-    own; ``key_edit_rate`` is the share of crops whose keys are edited, so that CMC learns to follow what an animator sets, and
-    ``audio_dropout`` the share of crops that CMC must complete from their keys alone; with ``condition_on_identity`` the network is told
-    who speaks; ``max_crop_seconds`` s is what one training crop holds; ``eval_every`` steps what was kept apart is scored and a
-    checkpoint written."""
+    """Configuration of a training run."""
 
-    encoder: str = "whisper-base-4"
-    finetune_encoder: bool = False
-    corpora: tuple[CorpusConfig, ...] = Field(min_length=1)
-    network: ArchitectureConfig = ArchitectureConfig()
-    steps: StepsConfig = StepsConfig()
-    losses: LossConfig = LossConfig()
-    key_placement: str = Field(default="phones", pattern=r"^(phones|uniform(:(0\.\d+|1))?)$")
-    teacher_forcing: float = Field(default=0.5, ge=0, le=1)
-    key_edit_rate: float = Field(default=0.0, ge=0, le=1)
-    audio_dropout: float = Field(default=0.0, ge=0, lt=1)
-    condition_on_identity: bool = True
-    batch_size: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    max_crop_seconds: float = Field(default=5.0, ge=0.5)
-    eval_every: int = Field(default=500, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    feature_cache: Path | None = None
+    encoder: str = Field(
+        default="whisper-base-4",
+        description="Speech encoder: log-mel, whisper-SIZE-LAYER or wav2vec2:FOLDER-OR-NAME.",
+    )
+    finetune_encoder: bool = Field(
+        default=False,
+        description="Train wav2vec 2.0, except for its convolutions, together with LKMA, or with CMC where there is "
+        "no LKMA; false keeps the encoder frozen.",
+    )
+    corpora: tuple[CorpusConfig, ...] = Field(min_length=1, description="Corpora to train on, one or more.")
+    network: ArchitectureConfig = Field(default=ArchitectureConfig(), description="Architecture of the network.")
+    steps: StepsConfig = Field(default=StepsConfig(), description="Optimiser steps of each stage of training.")
+    losses: LossConfig = Field(default=LossConfig(), description="Weights of the losses.")
+    key_placement: str = Field(
+        default="phones",
+        pattern=r"^(phones|uniform(:(0\.\d+|1))?)$",
+        description="Placement of the key frames: phones (at phone boundaries), uniform (the same number, evenly "
+        "spaced) or, for example, uniform:0.2 (this share of all frames, evenly spaced); the latter two are the "
+        "paper's ablations.",
+    )
+    teacher_forcing: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of crops in which CMC completes ground truth key motions instead of LKMA's.",
+    )
+    key_edit_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of crops whose key motions are edited at random, so that CMC learns to follow edits. Needs "
+        "a rig.",
+    )
+    audio_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of crops that CMC completes from key motions without audio."
+    )
+    condition_on_identity: bool = Field(
+        default=True,
+        description="Use each subject as a style of its own; false trains a single style. For corpora of vertices.",
+    )
+    batch_size: int = Field(default=16, ge=1, description="Number of crops in a batch.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
+    max_crop_seconds: float = Field(default=5.0, ge=0.5, description="Maximum length of a crop in seconds.")
+    eval_every: int = Field(
+        default=500, ge=1, description="Number of steps between validations; each also writes a checkpoint."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all random numbers.")
+    feature_cache: Path | None = Field(
+        default=None, description="Folder in which audio features are cached; none: features in the output folder."
+    )
 
     @model_validator(mode="after")
-    def _tunes(self) -> Self:
+    def _check_finetuning(self) -> Self:
         if self.finetune_encoder and not self.encoder.startswith("wav2vec2:"):
-            raise ValueError(f"tune: only wav2vec2:FOLDER-OR-NAME learns along, not {self.encoder}")
+            raise ValueError(
+                f"finetune_encoder: only encoder wav2vec2:FOLDER-OR-NAME can be fine-tuned, not {self.encoder}"
+            )
         return self
 
 
 def load_yaml(path: Path) -> dict[Any, Any]:
-    """A mapping written as YAML; raises InputError for anything else."""
+    """Read a YAML file that holds a mapping; raises InputError for any other file."""
     try:
         given = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(given, dict):
-        raise InputError(f"{path}: not a mapping of keys; see data/configs and data/paper")
+        raise InputError(f"{path}: not a mapping of keys; see the examples in data/configs and data/paper")
     return given
 
 
 def load_config(path: Path) -> TrainingConfig:
-    """Read YAML; relative paths are taken from the file's own folder. Raises InputError for anything wrong."""
+    """Read a training configuration from YAML; relative paths are relative to the file's folder.
+
+    Raises:
+        InputError: The file cannot be read, or a value is wrong.
+    """
     given = load_yaml(path)
     try:
         config = TrainingConfig.model_validate(given)
     except ValidationError as error:
         raise InputError(f"{path}: {describe_validation_error(error)}") from None
 
-    def there(p: Path) -> Path:
+    def resolve(p: Path) -> Path:
         return (path.parent / p).resolve()
 
     corpora = tuple(
         c.model_copy(
             update={
-                "path": there(c.path),
-                "lips": None if c.lip_mask is None else str(there(Path(c.lip_mask))),
-                "textgrids": None if c.textgrids is None else there(c.textgrids),
-                "keys_from": None if c.keys_from is None else there(c.keys_from),
+                "path": resolve(c.path),
+                "lip_mask": None if c.lip_mask is None else str(resolve(Path(c.lip_mask))),
+                "textgrids": None if c.textgrids is None else resolve(c.textgrids),
+                "keys_from": None if c.keys_from is None else resolve(c.keys_from),
             }
         )
         for c in config.corpora
     )
-    cache = there(config.feature_cache) if config.feature_cache else None
-    return config.model_copy(update={"corpora": corpora, "cache": cache})
+    cache = resolve(config.feature_cache) if config.feature_cache else None
+    return config.model_copy(update={"corpora": corpora, "feature_cache": cache})

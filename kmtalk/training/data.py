@@ -1,4 +1,4 @@
-"""The corpora of a config, made a task to learn."""
+"""Loads the corpora of a configuration as a training task."""
 
 from __future__ import annotations
 
@@ -24,67 +24,86 @@ from kmtalk.training.config import CorpusConfig, TrainingConfig
 from kmtalk.training.tasks import TrainingTask, ValidationClip, make_mesh_task, make_rig_task
 
 VALIDATION_STRIDE = 12
-"""Every so many clips one is kept from training to choose by; none of GRID's held-out clips is among them."""
+"""One clip in this many is used for validation instead of training; GRID's held-out clips are used for neither."""
 
 
 def prepare_task(config: TrainingConfig, output: Path, progress: Progress | None = None) -> TrainingTask:
-    """What ``config`` asks to be learnt; features are kept in its cache, or under ``output``. Raises InputError for
-    corpora that cannot be read, or not together."""
+    """Load the corpora of a configuration and prepare training.
+
+    Args:
+        config: Training configuration.
+        output: Output folder; audio features are cached in its folder features unless `config.feature_cache` is set.
+        progress: Receives progress.
+
+    Raises:
+        InputError: A corpus cannot be read, or the corpora cannot be combined.
+    """
     cache = config.feature_cache or output / "features"
-    of_vertices = {corpus.has_vertices for corpus in config.corpora}
-    if len(of_vertices) > 1:
-        raise InputError("corpora of a rig's weights and of vertices cannot be learnt together")
-    if of_vertices == {True}:
+    has_vertices = {corpus.has_vertices for corpus in config.corpora}
+    if len(has_vertices) > 1:
+        raise InputError(
+            "corpora: rig weights (simulated, grid, rig) and vertices cannot be combined; train them apart"
+        )
+    if has_vertices == {True}:
         corpora = [load_mesh_corpus(c.kind, c.path, c.fps, c.textgrids) for c in config.corpora]
-        given = config.corpora[0].lip_mask
-        lips = _lip_mask_from_mesh(corpora[0]) if given is None else load_mask(given)
+        lip_mask = config.corpora[0].lip_mask
+        lips = _lip_mask_from_mesh(corpora[0]) if lip_mask is None else load_mask(lip_mask)
         return make_mesh_task(config, corpora, lips, cache, progress, [c.keys_from for c in config.corpora])
     rig = load_rig(asset_path("head.safetensors"))
-    clips, judged = load_clips(config.corpora, rig, progress)
-    return make_rig_task(config, clips, judged, rig, cache, progress)
+    clips, validation_clips = load_clips(config.corpora, rig, progress)
+    return make_rig_task(config, clips, validation_clips, rig, cache, progress)
 
 
 def _lip_mask_from_mesh(corpus: MeshCorpus) -> Mask:
     try:
         return mask_from_template(locate_corpus_face(corpus)[0], "lips")
     except InputError as error:
-        raise InputError(f"{error}; or give lips, a mask file, to the config's corpus") from None
+        raise InputError(f"{error}; or set lip_mask to a mask file in the config's corpus") from None
 
 
 def load_clips(
     corpora: Sequence[CorpusConfig], rig: Rig, progress: Progress | None = None
 ) -> tuple[list[list[Clip]], list[ValidationClip]]:
-    """Clips of each corpus, and some kept apart to judge by: clip, mouth (N, 3) mm and frames of speech (N,).
+    """Load the training and validation clips of corpora of rig weights.
 
-    GRID judges where it is among them, by the real lips; else simulated speech does, by what was
-    simulated. GRID's held-out clips are in neither.
+    With GRID among the corpora, validation uses GRID clips and their tracked lips; otherwise it uses clips of the other
+    corpora and their own motion. GRID's held-out clips are in neither.
+
+    Args:
+        corpora: Corpora of kinds simulated, grid and rig.
+        rig: Rig of the weights.
+        progress: Receives progress.
+
+    Returns:
+        clips: Training clips of each corpus.
+        validation_clips: Validation clips, see `kmtalk.training.tasks.ValidationClip`.
     """
     progress = progress or Progress()
     clips: list[list[Clip]] = []
-    judged: list[ValidationClip] = []
-    real = any(corpus.kind == "grid" for corpus in corpora)
+    validation_clips: list[ValidationClip] = []
+    has_grid = any(corpus.kind == "grid" for corpus in corpora)
     for corpus in corpora:
         if corpus.kind in ("simulated", "rig"):
-            made = (load_simulated_corpus if corpus.kind == "simulated" else load_rig_folder)(corpus.path, rig)
-            if real:
-                clips.append(made)
+            corpus_clips = (load_simulated_corpus if corpus.kind == "simulated" else load_rig_folder)(corpus.path, rig)
+            if has_grid:
+                clips.append(corpus_clips)
                 continue
             solver = MouthSolver(rig)
-            for clip in made[::VALIDATION_STRIDE]:
+            for clip in corpus_clips[::VALIDATION_STRIDE]:
                 mouth = solver.measure(clip.weights).frontal_channels
-                judged.append((clip, mouth, np.full(len(mouth), bool(clip.alignment.phones))))
-            clips.append([c for i, c in enumerate(made) if i % VALIDATION_STRIDE])
+                validation_clips.append((clip, mouth, np.full(len(mouth), bool(clip.alignment.phones))))
+            clips.append([c for i, c in enumerate(corpus_clips) if i % VALIDATION_STRIDE])
             continue
-        speaker, never = SimulatedSpeaker(rig), held_out_clips()
-        tracked = [c for c in load_grid(corpus.path) if c.name not in never]
-        mine = []
-        with progress.stage("fit", len(tracked)) as told:
-            for i, one in enumerate(tracked):
-                told(i)
-                clip = rig_clip_from_tracking(one, speaker)
+        speaker, held_out = SimulatedSpeaker(rig), held_out_clips()
+        tracked = [c for c in load_grid(corpus.path) if c.name not in held_out]
+        training_clips = []
+        with progress.stage("fit", len(tracked)) as advance:
+            for i, tracked_clip in enumerate(tracked):
+                advance(i)
+                clip = rig_clip_from_tracking(tracked_clip, speaker)
                 if i % VALIDATION_STRIDE == 0:
-                    judged.append((clip, one.mouth, one.speech_mask))
+                    validation_clips.append((clip, tracked_clip.mouth, tracked_clip.speech_mask))
                 else:
-                    mine.append(clip)
-        clips.append(mine)
-    return clips, judged
+                    training_clips.append(clip)
+        clips.append(training_clips)
+    return clips, validation_clips

@@ -1,4 +1,7 @@
-"""What a run learns: examples ready to be cut, the surface that errors are reckoned on, and the judge."""
+"""Training tasks: the training examples, the surface metric of the losses, and the validation.
+
+N frames, R shapes of a rig, V vertices of a mesh, out numbers per frame of motion, d audio features.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +30,38 @@ from kmtalk.speech.encoders import PAPER_ENCODER, Features, SpeechEncoder, Wav2V
 from kmtalk.training.batches import TRAINING_FRAME_RATES, TrainingExample
 from kmtalk.training.config import TrainingConfig
 
-MAX_UNALIGNED_SHARE = 0.1  # of the clips may be left out for want of an alignment
-BASIS_FRAMES = 2000  # of motion from which principal components are taken
-NORMALIZATION_CLIPS = 200  # of each corpus, by which features are standardised
+MAX_UNALIGNED_SHARE = 0.1  # share of the clips that may be skipped because they have no alignment
+BASIS_FRAMES = 2000  # frames of motion from which principal components are computed
+NORMALIZATION_CLIPS = 200  # clips of each corpus from which the features' mean and deviation are computed
 
 PredictFunction = Callable[[TrainingExample], np.ndarray]
-"""Motion (N, out) of an example, as the network makes it now."""
+"""Predicts the motion (N, out) of an example with the current network."""
 
 ValidationClip = tuple[Clip, np.ndarray, np.ndarray]
-"""A clip kept apart, its real mouth (N, 3) mm, and the frames of speech (N,)."""
+"""A validation clip, its true mouth (N, 3) in mm (aperture, width, chin), and a mask of the frames of speech (N,)."""
 
 UNCONDITIONED_STYLE = "neutral"
-"""The one style of a network that is not told who speaks."""
+"""The only style of a network that is not conditioned on identity."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """Examples by corpus; ``shape_names`` of the shapes moved (none for vertices); ``vertices`` of the mesh; the ``validate``,
-    which scores on what was kept apart, and the data it does so on; ``fingerprint`` tells tasks apart; ``skipped_clips`` are clips
-    that nobody could align; ``finetuned_encoder`` is the wav2vec 2.0 that learns along."""
+    """What a training run learns.
+
+    Attributes:
+        encoder: Name of the speech encoder.
+        groups: Training examples of each corpus.
+        shape_names: Names of the rig's shapes that the clips move; empty for corpora of vertices.
+        vertices: Number V of vertices of the mesh.
+        surface_metric: A `kmtalk.motion.losses.SurfaceMetric`.
+        pca_basis: Principal components, shape (K, 3V), for head "pca".
+        validate: Computes validation scores by name, given a function that predicts motion; None without scores.
+        validation_source: Description of the validation data.
+        fingerprint: Digest of the rig or mesh, by which checkpoints of other tasks are refused.
+        metadata: Facts saved with the weights.
+        skipped_clips: Names of clips without an alignment.
+        finetuned_encoder: The wav2vec 2.0 that is trained with the network.
+    """
 
     encoder: str
     groups: list[list[TrainingExample]]
@@ -61,9 +77,9 @@ class TrainingTask:
     finetuned_encoder: FineTunedEncoder | None = None
 
     def sample_features(self) -> np.ndarray:
-        """Features (n, d) by which the network standardises what it hears."""
-        some = [e.features.values for g in self.groups for e in g[:NORMALIZATION_CLIPS]]
-        return np.concatenate(some).astype(np.float32)
+        """Return features (n, d) from which the network's mean and standard deviation are computed."""
+        samples = [e.features.values for g in self.groups for e in g[:NORMALIZATION_CLIPS]]
+        return np.concatenate(samples).astype(np.float32)
 
 
 def make_rig_task(
@@ -74,33 +90,45 @@ def make_rig_task(
     cache: Path,
     progress: Progress | None = None,
 ) -> TrainingTask:
-    """Motion of a rig's shapes, or of its vertices. Raises InputError for corpora that hold nothing."""
+    """Prepare training on weights of a rig, or on its vertices.
+
+    Args:
+        config: Training configuration.
+        corpora: Training clips of each corpus.
+        judged: Validation clips.
+        rig: Rig of the weights.
+        cache: Folder in which audio features are cached.
+        progress: Receives progress.
+
+    Raises:
+        InputError: A corpus has no clips.
+    """
     if any(not clips for clips in corpora):
-        raise InputError("a corpus holds no clips; build it again")
+        raise InputError("a corpus has no clips; build it again")
     head, progress = config.network.head, progress or Progress()
     names = find_moved_shapes([clip for clips in corpora for clip in clips], rig)
     columns = [rig.index[n] for n in names]
-    encoder, ear, facts = _load_training_encoder(config)
-    flat = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
-    groups = [_rig_examples(clips, encoder, columns, flat, cache, progress) for clips in corpora]
+    encoder, finetuned_encoder, metadata = _load_training_encoder(config)
+    vertex_basis = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
+    groups = [_rig_examples(clips, encoder, columns, vertex_basis, cache, progress) for clips in corpora]
     basis = None
     if head == "pca":
         frames = np.concatenate([e.motion[: len(e.motion)] for g in groups for e in g])
-        few = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
-        assert flat is not None
-        basis = _checked_pca_basis(frames[np.sort(few)] @ flat, config.network.components)
-    kept = _rig_examples([c for c, _, _ in judged], encoder, columns, None, cache, progress)
+        sample = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
+        assert vertex_basis is not None
+        basis = _checked_pca_basis(frames[np.sort(sample)] @ vertex_basis, config.network.components)
+    validation_examples = _rig_examples([c for c, _, _ in judged], encoder, columns, None, cache, progress)
     solver = MouthSolver(rig)
 
-    def judge(infer: PredictFunction) -> dict[str, float]:
-        real, made = [], []
-        for example, (_, mouth, speaking) in zip(kept, judged, strict=True):
+    def validate(infer: PredictFunction) -> dict[str, float]:
+        true, predicted = [], []
+        for example, (_, mouth, speaking) in zip(validation_examples, judged, strict=True):
             weights = np.zeros((len(example.motion), len(rig.names)))
             weights[:, columns] = infer(example)
             n = min(len(mouth), len(weights))
-            made.append(solver.measure(weights).frontal_channels[:n][speaking[:n]])
-            real.append(mouth[:n][speaking[:n]])
-        a, b = np.concatenate(real), np.concatenate(made)
+            predicted.append(solver.measure(weights).frontal_channels[:n][speaking[:n]])
+            true.append(mouth[:n][speaking[:n]])
+        a, b = np.concatenate(true), np.concatenate(predicted)
         r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
         return dict(zip(("aperture r", "width r", "chin r"), r, strict=True)) | {
             "aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))
@@ -113,11 +141,11 @@ def make_rig_task(
         vertices=len(rig.template.vertices),
         surface_metric=RigSurfaceMetric(rig, names) if head == "rig" else VertexSurfaceMetric(rig),
         pca_basis=basis,
-        validate=judge if judged and head == "rig" else None,
+        validate=validate if judged and head == "rig" else None,
         validation_source=judged[0][0].source if judged else "",
         fingerprint=hashlib.sha256(rig.offsets.tobytes()).hexdigest(),
-        finetuned_encoder=ear,
-        metadata=facts,
+        finetuned_encoder=finetuned_encoder,
+        metadata=metadata,
     )
 
 
@@ -129,35 +157,45 @@ def make_mesh_task(
     progress: Progress | None = None,
     keys_from: Sequence[Path | None] = (),
 ) -> TrainingTask:
-    """Motion of a corpus' own vertices; learns from its split "train", is judged on "val" where there is one.
-    ``keys_from`` are folders of another system's predictions, by corpus; all have one, or none.
+    """Prepare training on vertices: split "train" for training, split "val", where there is one, for validation.
 
-    Raises InputError for corpora of several topologies, and losses or edits that need a rig.
+    Args:
+        config: Training configuration.
+        corpora: Corpora of one topology.
+        lips: Lip vertices.
+        cache: Folder in which audio features are cached.
+        progress: Receives progress.
+        keys_from: Folder of another system's predictions for each corpus; for all corpora or for none.
+
+    Raises:
+        InputError: The corpora differ in topology or unit, or the configuration needs a rig.
     """
     progress, losses = progress or Progress(), config.losses
     if config.network.head == "rig":
-        raise InputError("network.head: these corpora hold vertices; take head: vertices, or pca")
+        raise InputError("network.head: corpora of vertices need head: vertices or head: pca")
     if losses.lip_closure or losses.band_power or losses.shape_weights or config.key_edit_rate:
         raise InputError(
-            "losses lip_closure, band_power and shape_weights, and key_edit_rate, need a rig; set them to 0 for vertices"
+            "losses lip_closure, band_power and shape_weights, and key_edit_rate need a rig; set them to 0 for vertices"
         )
     first = corpora[0]
     if any(c.vertex_count != first.vertex_count or c.unit != first.unit for c in corpora):
-        raise InputError("corpora of several topologies or units cannot be learnt together")
+        raise InputError("corpora of different topologies or units cannot be combined; train them apart")
     if lips.indices.max() >= first.vertex_count:
-        raise InputError(f"mask {lips.name}: names vertex {lips.indices.max()} of a mesh with {first.vertex_count}")
-    encoder, ear, facts = _load_training_encoder(config)
+        raise InputError(
+            f"mask {lips.name}: contains vertex {lips.indices.max()}, but the mesh has {first.vertex_count}"
+        )
+    encoder, finetuned_encoder, metadata = _load_training_encoder(config)
     sources = list(keys_from) or [None] * len(corpora)
     if len({s is None for s in sources}) > 1:
-        raise InputError("corpora: all of them take keys_from, or none")
+        raise InputError("corpora: set keys_from for all of them, or for none")
 
-    wanted = {s: [c.split_clips(s) if c.splits.get(s) else () for c in corpora] for s in ("train", "val")}
-    every = [clip for split in wanted.values() for clips in split for clip in clips]
-    unaligned = [clip for clip in every if not clip.textgrid.is_file()]
-    if len(unaligned) > MAX_UNALIGNED_SHARE * len(every):
-        unaligned[0].load_alignment()  # says what is to be done
+    split_clips = {s: [c.split_clips(s) if c.splits.get(s) else () for c in corpora] for s in ("train", "val")}
+    all_clips = [clip for split in split_clips.values() for clips in split for clip in clips]
+    unaligned = [clip for clip in all_clips if not clip.textgrid.is_file()]
+    if len(unaligned) > MAX_UNALIGNED_SHARE * len(all_clips):
+        unaligned[0].load_alignment()  # raises InputError with the remedy
 
-    def made(split: str) -> list[list[TrainingExample]]:
+    def examples_of(split: str) -> list[list[TrainingExample]]:
         return [
             _mesh_examples(
                 c,
@@ -168,18 +206,18 @@ def make_mesh_task(
                 progress,
                 source,
             )
-            for c, clips, source in zip(corpora, wanted[split], sources, strict=True)
+            for c, clips, source in zip(corpora, split_clips[split], sources, strict=True)
         ]
 
-    groups = made("train")
+    groups = examples_of("train")
     if not all(groups):
-        raise InputError(f"{first.path}: none of the clips of split train is here")
-    kept = [e for group in made("val") for e in group]
+        raise InputError(f"{first.path}: no clips of split train found; check the folder")
+    validation_examples = [e for group in examples_of("val") for e in group]
 
-    def judge(infer: PredictFunction) -> dict[str, float]:
-        pairs = [(infer(e), e.motion[: len(e.motion)]) for e in kept]
-        made = metrics.lve([p for p, _ in pairs], [g for _, g in pairs], lips, first.unit)
-        return {f"LVE {made.unit}": made.value}
+    def validate(infer: PredictFunction) -> dict[str, float]:
+        pairs = [(infer(e), e.motion[: len(e.motion)]) for e in validation_examples]
+        lve = metrics.lve([p for p, _ in pairs], [g for _, g in pairs], lips, first.unit)
+        return {f"LVE {lve.unit}": lve.value}
 
     basis = None
     if config.network.head == "pca":
@@ -192,12 +230,12 @@ def make_mesh_task(
         vertices=first.vertex_count,
         surface_metric=PlainSurfaceMetric(lips.indices, mm_per_unit(first)),
         pca_basis=basis,
-        validate=judge if kept else None,
+        validate=validate if validation_examples else None,
         validation_source=f"{first.source}, split val",
         fingerprint=hashlib.sha256(faces + lips.digest.encode()).hexdigest(),
         skipped_clips=tuple(clip.name for clip in unaligned),
-        finetuned_encoder=ear,
-        metadata=facts
+        finetuned_encoder=finetuned_encoder,
+        metadata=metadata
         | {
             "unit": first.unit,
             "fps": sorted({e.fps for g in groups for e in g}),
@@ -208,7 +246,10 @@ def make_mesh_task(
 
 
 def mm_per_unit(corpus: MeshCorpus) -> float:
-    """Millimetres a unit: known, or as if the templates were 300 mm from corner to corner, as heads are."""
+    """Return the millimetres per unit of a corpus.
+
+    Where the unit is unknown, the diagonal of the templates' bounding box is taken as 300 mm, the size of a head.
+    """
     known = metrics.MM_PER_UNIT.get(corpus.unit)
     if known is not None:
         return known
@@ -217,14 +258,14 @@ def mm_per_unit(corpus: MeshCorpus) -> float:
 
 
 def find_moved_shapes(clips: Sequence[Clip], rig: Rig) -> tuple[str, ...]:
-    """Names of the rig's shapes that any clip's mouth moves."""
+    """Return the names of the rig's shapes that any clip moves."""
     used = np.max([clip.weights.max(0) for clip in clips], axis=0) > 1e-3
     return tuple(name for name, u in zip(rig.names, used, strict=True) if u)
 
 
 @dataclass(frozen=True)
 class _VertexOffsets:
-    """Offsets of a clip's vertices from its subject's template, (N, 3V) float32, read where they are wanted."""
+    """Vertex offsets of a clip from its subject's template, (N, 3V) float32, read from disk by slices."""
 
     clip: MeshClip
     template: np.ndarray
@@ -234,12 +275,12 @@ class _VertexOffsets:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         start, stop, _ = part.indices(len(self))
-        read = self.clip.frames.read(start, stop)
-        return (read - self.template).reshape(len(read), -1)
+        vertices = self.clip.frames.read(start, stop)
+        return (vertices - self.template).reshape(len(vertices), -1)
 
 
 def _load_training_encoder(config: TrainingConfig) -> tuple[SpeechEncoder, FineTunedEncoder | None, dict[str, object]]:
-    """The encoder, or its convolutions and the rest that learns along; and what weights are to say of them."""
+    """Load the frozen encoder, or wav2vec 2.0's convolutions and its trainable rest; and metadata for the weights."""
     if not config.finetune_encoder:
         return load_encoder(config.encoder), None, {}
     convolutions = Wav2Vec2Encoder(config.encoder.partition(":")[2] or PAPER_ENCODER, feature_extractor_only=True)
@@ -251,6 +292,7 @@ def _load_training_encoder(config: TrainingConfig) -> tuple[SpeechEncoder, FineT
 
 
 def _encode_float16(encoder: SpeechEncoder, samples: np.ndarray, cache: Path) -> Features:
+    """Encode audio, or read it from the cache, as float16 to save memory."""
     features = encode_cached(encoder, samples, cache)
     return Features(features.values.astype(np.float16), features.rate, features.start)
 
@@ -259,14 +301,14 @@ def _rig_examples(
     clips: Sequence[Clip],
     encoder: SpeechEncoder,
     columns: list[int],
-    flat: np.ndarray | None,
+    vertex_basis: np.ndarray | None,
     cache: Path,
     progress: Progress,
 ) -> list[TrainingExample]:
     out = []
-    with progress.stage("features", len(clips)) as told:
+    with progress.stage("features", len(clips)) as advance:
         for i, clip in enumerate(clips):
-            told(i)
+            advance(i)
             features = _encode_float16(encoder, clip.load_samples(), cache)
             motion = clip.weights[:, columns]
             out.append(
@@ -278,7 +320,7 @@ def _rig_examples(
                     clip.alignment,
                     clip.style,
                     clip.source,
-                    flat,
+                    vertex_basis,
                     TRAINING_FRAME_RATES,
                 )
             )
@@ -295,15 +337,15 @@ def _mesh_examples(
     keys_from: Path | None = None,
 ) -> list[TrainingExample]:
     out = []
-    with progress.stage("features", len(clips)) as told:
+    with progress.stage("features", len(clips)) as advance:
         for i, clip in enumerate(clips):
-            told(i)
+            advance(i)
             motion = _VertexOffsets(clip, corpus.templates[clip.subject])
             features, style = (
                 _encode_float16(encoder, clip.load_samples(), cache),
                 clip.subject if identities else UNCONDITIONED_STYLE,
             )
-            given = (
+            other_motion = (
                 None
                 if keys_from is None
                 else load_predicted_offsets(keys_from / f"{clip.name}.npy", clip, corpus.templates[clip.subject])
@@ -317,25 +359,26 @@ def _mesh_examples(
                     clip.load_alignment(),
                     style,
                     corpus.source,
-                    other_motion=given,
+                    other_motion=other_motion,
                 )
             )
     return out
 
 
 def _sample_frames(groups: Sequence[Sequence[TrainingExample]], seed: int) -> np.ndarray:
-    """Up to BASIS_FRAMES frames (n, 3V), spread over the clips."""
-    rng, every = np.random.default_rng(seed), [e for g in groups for e in g]
-    each = max(1, BASIS_FRAMES // len(every))
-    picked = []
-    for e in every:
-        for n in np.sort(rng.choice(len(e.motion), min(each, len(e.motion)), replace=False)).tolist():
-            picked.append(e.motion[n : n + 1])
-    return np.concatenate(picked)
+    """Sample up to about `BASIS_FRAMES` frames (n, 3V), spread over the clips."""
+    rng, examples = np.random.default_rng(seed), [e for g in groups for e in g]
+    frames_per_clip = max(1, BASIS_FRAMES // len(examples))
+    frames = []
+    for e in examples:
+        for n in np.sort(rng.choice(len(e.motion), min(frames_per_clip, len(e.motion)), replace=False)).tolist():
+            frames.append(e.motion[n : n + 1])
+    return np.concatenate(frames)
 
 
 def _checked_pca_basis(frames: np.ndarray, count: int) -> torch.Tensor:
+    """Compute `count` principal components of frames (n, 3V); raises InputError where there are fewer."""
     basis = pca_basis(torch.from_numpy(frames), count)
     if len(basis) < count:
-        raise InputError(f"network.components: these corpora have no more than {len(basis)}")
+        raise InputError(f"network.components: these corpora give at most {len(basis)}")
     return basis

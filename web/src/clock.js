@@ -1,4 +1,4 @@
-/** Play time in seconds. The sound's own clock leads; where there is none, the page's clock. */
+/** Playback time in seconds. Follows the sound's clock, or the page's clock if there is no sound. */
 export class Clock {
   time = 0;
   playing = false;
@@ -11,8 +11,8 @@ export class Clock {
     this.pictureLength = pictureLength;
     this.sound = sound;
     if (!sound) return;
-    // Media keys and unplugged headphones act on the sound alone: follow it. The events come late,
-    // so the sound is asked how it is by then.
+    // Media keys and unplugged headphones change only the sound: follow it. The events arrive late,
+    // so check the current state of the sound.
     sound.addEventListener('pause', () => this.sound && this.playing && sound.paused && !sound.ended && this.pause());
     sound.addEventListener('play', () => !this.playing && !sound.paused && this.play());
     sound.addEventListener('error', () => {
@@ -32,7 +32,7 @@ export class Clock {
 
   set rate(rate) {
     this.#rate = rate;
-    // The default rate too: a media element returns to it whenever it loads.
+    // Set the default rate too: a media element resets to it when it loads.
     if (this.sound) this.sound.playbackRate = this.sound.defaultPlaybackRate = rate;
     this.onchange();
   }
@@ -58,7 +58,7 @@ export class Clock {
     if (this.playing && this.sound.paused) this.#startSound();
   }
 
-  /** Moves on to the present; called once for each picture of the screen. */
+  /** Advances to the current time; called once per animation frame. */
   tick() {
     const now = performance.now();
     const elapsed = (now - this.#last) / 1000;
@@ -76,10 +76,10 @@ export class Clock {
   }
 
   #startSound() {
-    // Past its end the sound would start again from 0, so leave it be there.
+    // Past its end the sound would restart from 0, so do not play it.
     if (!this.sound || this.time >= this.sound.duration) return;
     this.sound.play().catch((error) => {
-      // Only a refusal stops the picture; a sound that cannot be decoded is left out of it.
+      // Pause only if the browser blocks playback; sound that cannot be decoded is skipped.
       if (error.name === 'NotAllowedError') this.pause();
     });
   }

@@ -1,4 +1,4 @@
-// What Python wrote into the page: the facts as JSON, the model as base64 of gzip.
+// Reads the data that Python embeds in the page: facts as JSON, the model as base64 of gzip.
 
 function bytesOfBase64(text) {
   const binary = atob(text);
@@ -13,24 +13,24 @@ export function readFacts() {
   return facts;
 }
 
-/** The GLB, unpacked, as an ArrayBuffer. */
+/** The decompressed GLB as an ArrayBuffer. */
 export async function readModel() {
   if (typeof DecompressionStream === 'undefined') {
-    throw new Error('This browser is too old to unpack the model. Use a browser from 2023 or later.');
+    throw new Error('This browser is too old to decompress the model. Use a browser from 2023 or later.');
   }
   const packed = bytesOfBase64(document.getElementById('model').textContent.trim());
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Response(stream).arrayBuffer();
 }
 
-/** A Blob URL for a data URL: browsers seek in a Blob at once, in a long data URL not always. */
+/** A Blob URL for a data URL: seeking in a long data URL is not reliable in all browsers. */
 export function blobUrl(dataUrl) {
   const comma = dataUrl.indexOf(',');
   const type = dataUrl.slice('data:'.length, comma).split(';')[0];
   return URL.createObjectURL(new Blob([bytesOfBase64(dataUrl.slice(comma + 1))], { type }));
 }
 
-/** The [text, start, end] that covers a time, if any has one. */
+/** The [text, start, end] that contains a time, or undefined. */
 export function intervalAt(intervals, time) {
   return intervals.find(([text, start, end]) => text && start <= time && time < end);
 }

@@ -1,7 +1,7 @@
 import { BufferAttribute, BufferGeometry, PropertyBinding } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 
-/** Adds up the normals of the faces round each vertex, then makes them unit length. */
+/** Computes unit vertex normals as the normalised sum of the face normals around each vertex. */
 function smoothNormals(position, index, normals) {
   normals.fill(0);
   for (let f = 0; f < index.length; f += 3) {
@@ -26,7 +26,7 @@ function floatsOf(attribute) {
   return floats;
 }
 
-/** The coordinates that a target moves; most targets move few of them. */
+/** The nonzero coordinates of a morph target; most targets move few vertices. */
 function sparse(attribute) {
   const all = floatsOf(attribute);
   const places = Uint32Array.from(all.keys()).filter((i) => all[i] !== 0);
@@ -34,9 +34,9 @@ function sparse(attribute) {
 }
 
 /**
- * A mesh whose targets are added here rather than in the vertex shader: the files hold no normals
- * for their targets, so normals have to be made anew for each pose, and a file with a target for
- * each frame has more of them than some graphics cards take.
+ * A mesh whose morph targets are applied on the CPU instead of in the vertex shader. The files have
+ * no normals for the targets, so normals are recomputed for each pose, and a file with one target
+ * per frame has more targets than some GPUs support.
  */
 class MorphedMesh {
   constructor(mesh) {
@@ -50,7 +50,7 @@ class MorphedMesh {
     this.position = new BufferAttribute(this.rest.slice(), 3);
     this.normal = new BufferAttribute(new Float32Array(this.rest.length), 3);
 
-    // What the file's normals differ by from ours (hard edges, seams) is kept in every pose.
+    // The difference between the file's normals and the smooth ones (hard edges, seams) is kept in every pose.
     smoothNormals(this.rest, this.index, this.normal.array);
     this.normalOffset = normal && floatsOf(normal).map((n, i) => n - this.normal.array[i]);
 
@@ -79,7 +79,7 @@ class MorphedMesh {
   }
 }
 
-/** The model: poses itself for a frame, with some shapes held by the user. */
+/** The model, posed for a frame; shapes that the user has set keep their value. */
 export class Face {
   held = new Map();
   frame = -1;
@@ -96,7 +96,7 @@ export class Face {
       sampler: track.createInterpolant(),
       binding: PropertyBinding.create(scene, track.name),
     }));
-    // Where each shape lives: several meshes (head, teeth) may share a name.
+    // The targets of each shape: several meshes (head, teeth) may share a name.
     this.places = new Map();
     for (const { mesh } of this.meshes) {
       for (const [name, target] of Object.entries(mesh.morphTargetDictionary ?? {})) {

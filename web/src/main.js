@@ -6,21 +6,21 @@ import { Stage } from './stage.js';
 import { Timeline } from './timeline.js';
 
 const $ = (id) => document.getElementById(id);
-const nextPicture = () => new Promise(requestAnimationFrame);
+const nextFrame = () => new Promise(requestAnimationFrame);
 
 async function start(hook) {
   const facts = readFacts();
   $('title').textContent = facts.title;
-  await nextPicture(); // the page shows "Loading" before the work begins
+  await nextFrame(); // let the page show "Loading" first
   const face = await Face.load(await readModel());
   const stage = new Stage($('stage'), face.scene);
   const clock = new Clock(facts.frames / facts.fps, facts.sound ? $('sound') : null);
   const timeline = new Timeline($('track'), facts, clock.duration);
   const sliders = new Sliders($('shapes'), face);
-  const middle = (frame) => (frame + 0.5) / facts.fps;
+  const frameTime = (frame) => (frame + 0.5) / facts.fps;
 
   const showFrame = (again = false) => {
-    // The small term keeps a frame's own start from being rounded into the frame before.
+    // The small term keeps rounding errors at a frame's start from selecting the previous frame.
     const frame = Math.min(Math.max(Math.floor(clock.time * facts.fps + 1e-6), 0), facts.frames - 1);
     if (frame === face.frame && !again) return;
     face.pose(frame, facts.fps);
@@ -43,7 +43,7 @@ async function start(hook) {
     for (const button of $('speeds').children) {
       button.setAttribute('aria-pressed', Number(button.value) === clock.rate);
     }
-    if (facts.sound && !clock.sound) say('This browser cannot play the sound');
+    if (facts.sound && !clock.sound) showStatus('This browser cannot play the sound');
   };
   const seek = (time) => {
     clock.seek(time);
@@ -51,7 +51,7 @@ async function start(hook) {
   };
   const step = (frames) => {
     clock.pause();
-    seek(middle(Math.min(Math.max(face.frame + frames, 0), facts.frames - 1)));
+    seek(frameTime(Math.min(Math.max(face.frame + frames, 0), facts.frames - 1)));
   };
   const hold = (name, value) => {
     if (!face.places.has(name)) return;
@@ -88,7 +88,7 @@ async function start(hook) {
     first: () => seek(0),
     back: () => step(-1),
     forward: () => step(1),
-    last: () => seek(middle(facts.frames - 1)),
+    last: () => seek(frameTime(facts.frames - 1)),
     loop: () => {
       clock.loop = !clock.loop;
       showState();
@@ -135,7 +135,7 @@ async function start(hook) {
     timeline.draw(clock.time);
     requestAnimationFrame(loop);
   };
-  await nextPicture();
+  await nextFrame();
   loop();
 }
 
@@ -149,12 +149,12 @@ function listenToKeys(actions) {
     const { target } = event;
     if (!action || event.ctrlKey || event.metaKey || event.altKey || $('keys').open) return;
     if (target.matches('input[type=search]') || (event.key === ' ' && target.matches('button'))) return;
-    // A slider keeps the keys that move it.
+    // Arrow keys, Home and End belong to a focused slider.
     if (target.matches('input[type=range]') && /^(Arrow|Home|End)/.test(event.key)) return;
     event.preventDefault();
     actions[action]();
   });
-  // A button clicked with the mouse gives up the focus, so that the space bar still means play.
+  // Remove the focus from a clicked button, so that the space bar still plays or pauses.
   document.addEventListener('click', (event) => {
     if (event.detail) event.target.closest('button')?.blur();
   });
@@ -164,20 +164,20 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without the clipboard API (some browsers on file://): by way of a selection.
+    // Fallback for browsers without the clipboard API on file://.
     const area = document.body.appendChild(document.createElement('textarea'));
     area.value = text;
     area.select();
     document.execCommand('copy');
     area.remove();
   }
-  say('Pose copied as JSON');
+  showStatus('Pose copied as JSON');
 }
 
-function say(text) {
+function showStatus(text) {
   $('status').textContent = text;
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => ($('status').textContent = ''), 2500);
+  clearTimeout(showStatus.timer);
+  showStatus.timer = setTimeout(() => ($('status').textContent = ''), 2500);
 }
 
 const hook = (window.kmtalk = {});

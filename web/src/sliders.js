@@ -1,6 +1,6 @@
-const MOST = 80;
+const MAX_ROWS = 80;
 
-/** One slider for each shape; a moved slider holds its shape until it is released. */
+/** One slider per shape; a shape whose slider was moved keeps that value until it is reset. */
 export class Sliders {
   onhold = () => {};
   onrelease = () => {};
@@ -18,21 +18,21 @@ export class Sliders {
     this.#show('');
   }
 
-  /** Brings the shown values up to the face's. */
+  /** Updates the displayed values from the face. */
   update() {
     for (const row of this.#shown) row.update();
     this.resetAll.disabled = this.face.held.size === 0;
   }
 
   #show(query) {
-    const wanted = query.trim().toLowerCase();
-    const found = this.face.names.filter((name) => name.toLowerCase().includes(wanted));
-    this.#shown = found.slice(0, MOST).map((name) => this.#row(name));
+    const text = query.trim().toLowerCase();
+    const matches = this.face.names.filter((name) => name.toLowerCase().includes(text));
+    this.#shown = matches.slice(0, MAX_ROWS).map((name) => this.#row(name));
     this.list.replaceChildren(...this.#shown.map((row) => row.item));
     this.note.textContent =
-      this.face.names.length === 0 ? 'This model has no shapes to move.'
-      : found.length === 0 ? 'No shape has this in its name.'
-      : found.length > MOST ? `The first ${MOST} of ${found.length} shapes; search to see others.`
+      this.face.names.length === 0 ? 'This model has no shapes.'
+      : matches.length === 0 ? 'No matching shapes.'
+      : matches.length > MAX_ROWS ? `Showing the first ${MAX_ROWS} of ${matches.length} shapes; search to see others.`
       : '';
     this.update();
   }
@@ -58,7 +58,7 @@ export class Sliders {
       const held = this.face.held.has(name);
       if (weight === shown && held === wasHeld) return;
       [shown, wasHeld] = [weight, held];
-      // Some files go beyond 0 to 1: the slider then grows to hold the value.
+      // Extend the slider for weights outside 0 to 1.
       if (weight > Number(input.max)) input.max = weight;
       if (weight < Number(input.min)) input.min = weight;
       input.value = weight;

@@ -4,7 +4,7 @@ import {
 } from 'three';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
 
-/** The lit scene and its camera. Draws only when something has changed. */
+/** The scene with lights and camera. Draws only after a change. */
 export class Stage {
   #changed = true;
   #atHome = true;
@@ -49,12 +49,12 @@ export class Stage {
     this.renderer.render(this.scene, this.camera);
   }
 
-  /** Looks straight at the face from where its whole box fits the picture. */
+  /** Views the face from the front, at the distance where its bounding box fits the view. */
   resetView() {
     const { camera, controls, size, centre } = this;
     const slope = Math.tan((camera.fov * Math.PI) / 360);
     const distance = Math.max(size.y, size.x / camera.aspect) / 2 / slope;
-    // An update without damping ends whatever turn is still running out.
+    // An update without damping stops any remaining rotation.
     controls.enableDamping = false;
     controls.update();
     controls.enableDamping = true;
@@ -97,7 +97,7 @@ export class Stage {
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
     if (this.#atHome) this.resetView();
-    // At once: a resized canvas is blank until it is drawn.
+    // Draw at once: a resized canvas is blank.
     this.invalidate();
     this.draw();
   }

@@ -2,18 +2,18 @@ import { intervalAt } from './data.js';
 
 const PADDING = 8;
 const MIN_SPAN = 0.1; // seconds
-const FIRST_SCALE = 100; // pixels a second at the start: long sounds begin zoomed in, so labels fit
+const FIRST_SCALE = 100; // initial pixels per second: long sounds start zoomed in, so that labels fit
 const HEIGHTS = { ruler: 22, words: 24, phones: 24, keys: 24, aperture: 58 };
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-/** The least of some steps × 10ⁿ that is not below a value. */
+/** The smallest of the steps × 10ⁿ that is not below a value. */
 function roundUp(value, steps) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [...steps, 10].find((step) => step * power >= value * 0.999) * power;
 }
 
-/** Words, phones, key frames and lip aperture over time, on a canvas that can be scrubbed. */
+/** A canvas timeline of words, phones, key frames and lip aperture, with scrubbing and zoom. */
 export class Timeline {
   onseek = () => {};
   #changed = true;
@@ -25,7 +25,7 @@ export class Timeline {
   constructor(track, facts, duration) {
     const [canvas, playhead, tip] = track.children;
     Object.assign(this, { canvas, playhead, tip, facts, duration, start: 0, end: duration });
-    // Kept from the graphics card: many short strokes, seldom redrawn, are quicker without it.
+    // Software canvas: many short strokes that are seldom redrawn are faster without the GPU.
     this.context = canvas.getContext('2d', { willReadFrequently: true });
     this.rows = Object.keys(HEIGHTS).filter((row) => row === 'ruler' || facts[row]?.length);
     this.names = { ruler: '', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', ...facts.labels };
@@ -44,7 +44,7 @@ export class Timeline {
     this.#view(this.start, this.end - this.start);
   }
 
-  /** Multiplies the visible span by a factor; the given time stays where it is. */
+  /** Multiplies the visible span by a factor, keeping the given time at its place. */
   zoom(factor, about = this.#shown) {
     const span = clamp((this.end - this.start) * factor, MIN_SPAN, this.duration);
     this.#view(about - clamp((about - this.start) / (this.end - this.start), 0, 1) * span, span);
@@ -52,12 +52,12 @@ export class Timeline {
 
   draw(time) {
     if (time !== this.#shown) {
-      // A playhead that leaves the view takes it along, a page at a time.
+      // When the playhead leaves the view, scroll by a page.
       const span = this.end - this.start;
       if (!this.#pointers.size && (time < this.start || time > this.end)) this.#view(time - span * 0.05, span);
       this.#shown = time;
       this.#placePlayhead();
-      // The rows change only when another word or phone is being said.
+      // The rows change only when the current word or phone changes.
       const current = [intervalAt(this.facts.words, time), intervalAt(this.facts.phones, time)];
       if (current.some((interval, n) => interval !== this.#current[n])) this.#changed = true;
       this.#current = current;
@@ -87,7 +87,7 @@ export class Timeline {
     this.gutter = this.width < 600 ? 56 : 64;
     canvas.width = Math.round(this.width * devicePixelRatio);
     canvas.height = Math.round(this.height * devicePixelRatio);
-    // A new size sets the context back to its defaults, and blanks it.
+    // Resizing clears the canvas and resets its context.
     context.scale(devicePixelRatio, devicePixelRatio);
     context.font = this.font;
     context.textBaseline = 'middle';
@@ -162,7 +162,7 @@ export class Timeline {
       const now = this.#current.includes(interval);
       context.fillStyle = now ? colours['accent-soft'] : colours.block;
       context.fillRect(left + 0.5, top + 2, Math.max(right - left - 1, 0.5), 20);
-      // A block that is cut by the edge of the view keeps its label inside the view.
+      // Center the label in the visible part of the block.
       const from = Math.max(left, this.gutter), to = Math.min(right, this.width - PADDING);
       if (!this.#fits(text, to - from - 5)) continue;
       this.#text(text, (from + to) / 2, top + 12.5, now ? colours.accent : colours.text, 'center');
@@ -177,7 +177,7 @@ export class Timeline {
       const x = places[n];
       if (x < this.gutter || x > this.width - PADDING) return;
       context.fillStyle = colours.accent;
-      // A key that somebody pinned is broader.
+      // Pinned keys are drawn wider.
       context.fillRect(x, top + 5, pinned ? 3 : 1, 14);
       const room = Math.min(places[n + 1], this.width - PADDING) - x - 8;
       if (label && this.#fits(label, room)) this.#text(label, x + 4, top + 12.5, colours.muted);
@@ -196,7 +196,7 @@ export class Timeline {
     context.fillStyle = colours.line;
     context.fillRect(this.gutter, high, this.#plot, 1);
     context.fillRect(this.gutter, low, this.#plot, 1);
-    // Where several frames fall on one pixel, the widest opening stands for them.
+    // Where several frames fall on one pixel, draw their largest aperture.
     const group = Math.max(1, Math.floor(((this.end - this.start) * facts.fps) / this.#plot));
     const first = Math.max(0, Math.floor((this.start * facts.fps) / group) - 1) * group;
     const curve = new Path2D();
@@ -258,7 +258,7 @@ export class Timeline {
     }, { passive: false });
   }
 
-  /** Two fingers: the time that each touched stays under it, which zooms and pans at once. */
+  /** Two-finger zoom and pan: the time under each finger stays under it. */
   #pinch(a, b) {
     if (Math.abs(b.x - a.x) < 20 || a.time === b.time) return;
     const perPixel = Math.abs((b.time - a.time) / (b.x - a.x));
@@ -266,7 +266,7 @@ export class Timeline {
     this.#view((a.time + b.time) / 2 - (((a.x + b.x) / 2 - this.gutter) / this.#plot) * span, span);
   }
 
-  /** Names what is under the pointer. */
+  /** Shows the tooltip for the position of the pointer. */
   #point(x) {
     const { facts, tip } = this;
     const time = this.#time(x);

@@ -1,4 +1,4 @@
-"""glTF and GLB: all meshes of the scene as they stand at rest, with their morph targets."""
+"""glTF and GLB reader: all meshes of the scene in their rest pose, with their morph targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNSUPPORTED_EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression
 
 
 class _GltfFile:
-    """The document with its bytes."""
+    """A glTF document with its buffers; raises InputError for unsupported compression."""
 
     def __init__(self, path: Path) -> None:
         with warnings.catch_warnings():
@@ -38,98 +38,127 @@ class _GltfFile:
         self._bytes = [self._buffer(b) for b in document.buffers]
 
     def _buffer(self, buffer: Any) -> bytes:
+        """The bytes of a buffer, from the GLB chunk, a data URI or a file."""
         if buffer.uri is None:
             return bytes(self.document.binary_blob() or b"")
         if buffer.uri.startswith("data:"):
             return base64.b64decode(buffer.uri.partition(",")[2])
         return (self._folder / unquote(buffer.uri)).read_bytes()
 
-    def _view(self, index: int, offset: int, count: int, width: int, kind: Any) -> np.ndarray:
+    def _view(self, index: int, offset: int, count: int, width: int, dtype: Any) -> np.ndarray:
+        """Copy `count` rows of `width` values from a buffer view, starting at byte `offset`."""
         view = self.document.bufferViews[index]
-        kind = np.dtype(kind).newbyteorder("<")
-        step = view.byteStride or width * kind.itemsize
+        dtype = np.dtype(dtype).newbyteorder("<")
+        stride = view.byteStride or width * dtype.itemsize
         start = (view.byteOffset or 0) + offset
         data = self._bytes[view.buffer]
-        if count and start + (count - 1) * step + width * kind.itemsize > len(data):
-            raise ValueError("a buffer ends early")
-        shape, strides = (count, width), (step, kind.itemsize)
-        return np.ndarray(shape, kind, data, start, strides).copy()
+        if count and start + (count - 1) * stride + width * dtype.itemsize > len(data):
+            raise ValueError("a buffer is too short")
+        shape, strides = (count, width), (stride, dtype.itemsize)
+        return np.ndarray(shape, dtype, data, start, strides).copy()
 
     def read_accessor(self, index: int) -> np.ndarray:
-        """An accessor's values (count, width): floats, or integers where they are not normalised."""
+        """An accessor's values (count, width): floats, or integers that are not normalized."""
         accessor = self.document.accessors[index]
-        kind, width = COMPONENT_DTYPES[accessor.componentType], COMPONENT_COUNTS[accessor.type]
+        dtype, width = COMPONENT_DTYPES[accessor.componentType], COMPONENT_COUNTS[accessor.type]
         if accessor.bufferView is None:
-            out = np.zeros((accessor.count, width), kind)
+            values = np.zeros((accessor.count, width), dtype)
         else:
-            out = self._view(accessor.bufferView, accessor.byteOffset or 0, accessor.count, width, kind)
+            values = self._view(accessor.bufferView, accessor.byteOffset or 0, accessor.count, width, dtype)
         if accessor.sparse is not None and accessor.sparse.count:
-            where, values = accessor.sparse.indices, accessor.sparse.values
+            sparse_indices, sparse_values = accessor.sparse.indices, accessor.sparse.values
             rows = self._view(
-                where.bufferView, where.byteOffset or 0, accessor.sparse.count, 1, COMPONENT_DTYPES[where.componentType]
+                sparse_indices.bufferView,
+                sparse_indices.byteOffset or 0,
+                accessor.sparse.count,
+                1,
+                COMPONENT_DTYPES[sparse_indices.componentType],
             )
-            out[rows.ravel()] = self._view(values.bufferView, values.byteOffset or 0, len(rows), width, kind)
-        if accessor.normalized and out.dtype.kind in "iu":
-            out = np.maximum(out / np.iinfo(out.dtype).max, -1.0)
-        return out
+            values[rows.ravel()] = self._view(
+                sparse_values.bufferView, sparse_values.byteOffset or 0, len(rows), width, dtype
+            )
+        if accessor.normalized and values.dtype.kind in "iu":
+            values = np.maximum(values / np.iinfo(values.dtype).max, -1.0)
+        return values
 
 
 def read_gltf(path: Path) -> Template:
-    """Vertices in the order of nodes and primitives, at rest (node transforms, skins in their joints' rest pose)."""
+    """Read a glTF or GLB file.
+
+    Vertices are in the order of nodes and primitives, with node transforms and skinning by the joints' rest pose
+    applied.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The merged mesh with its morph targets.
+
+    Raises:
+        InputError: If the file is unreadable or compressed with an unsupported extension.
+    """
     try:
         return _read(_GltfFile(path))
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable glTF file ({reason[:120]})") from None
+        raise InputError(f"{path}: not a readable glTF file ({reason[:120]}); export it again") from None
 
 
 def _read(file: _GltfFile) -> Template:
-    scene = MeshMerger()
+    """Merge all triangle primitives of the scene."""
+    merger = MeshMerger()
     world = _world_matrices(file.document)
     for node, matrix in world.items():
-        holder = file.document.nodes[node]
-        if holder.mesh is None:
+        mesh_node = file.document.nodes[node]
+        if mesh_node.mesh is None:
             continue
-        mesh = file.document.meshes[holder.mesh]
+        mesh = file.document.meshes[mesh_node.mesh]
         names = (mesh.extras or {}).get("targetNames") or []
         for primitive in mesh.primitives:
             if (primitive.mode if primitive.mode is not None else 4) != 4 or primitive.attributes.POSITION is None:
                 continue
             points = file.read_accessor(primitive.attributes.POSITION).astype(np.float64)
-            place = np.broadcast_to(matrix, (len(points), 4, 4))
-            if holder.skin is not None and primitive.attributes.JOINTS_0 is not None:
-                place = _skinning_matrices(file, file.document.skins[holder.skin], primitive.attributes, world)
-            own = np.arange(len(points)) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
-            triangles = own[: len(own) // 3 * 3].reshape(-1, 3)
-            turned = np.linalg.det(matrix[:3, :3]) < 0
+            vertex_matrices = np.broadcast_to(matrix, (len(points), 4, 4))
+            if mesh_node.skin is not None and primitive.attributes.JOINTS_0 is not None:
+                vertex_matrices = _skinning_matrices(
+                    file, file.document.skins[mesh_node.skin], primitive.attributes, world
+                )
+            indices = (
+                np.arange(len(points)) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
+            )
+            triangles = indices[: len(indices) // 3 * 3].reshape(-1, 3)
+            mirrored = np.linalg.det(matrix[:3, :3]) < 0
             colors = None
             if primitive.attributes.COLOR_0 is not None:
                 linear = file.read_accessor(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
                 colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
-            stand = np.einsum("pij,pj->pi", place[:, :3, :3], points) + place[:, :3, 3]
-            label = str(holder.name or mesh.name or f"node {node}")
-            scene.add_mesh(label, stand, triangles[:, ::-1] if turned else triangles, colors)
+            positions = np.einsum("pij,pj->pi", vertex_matrices[:, :3, :3], points) + vertex_matrices[:, :3, 3]
+            label = str(mesh_node.name or mesh.name or f"node {node}")
+            merger.add_mesh(label, positions, triangles[:, ::-1] if mirrored else triangles, colors)
             for number, target in enumerate(primitive.targets or []):
                 index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
                 if index is not None:
                     name = str(names[number]) if number < len(names) else f"target_{number}"
-                    scene.add_shape(
-                        name, np.einsum("pij,pj->pi", place[:, :3, :3], file.read_accessor(index).astype(np.float64))
+                    merger.add_shape(
+                        name,
+                        np.einsum(
+                            "pij,pj->pi", vertex_matrices[:, :3, :3], file.read_accessor(index).astype(np.float64)
+                        ),
                     )
-    return scene.build_template()
+    return merger.build_template()
 
 
 def _world_matrices(document: gl.GLTF2) -> dict[int, np.ndarray]:
-    """World matrix (4, 4) of every node of the scene."""
+    """Node index → world matrix (4, 4), for all nodes of the scene."""
     if document.scenes:
         roots = document.scenes[document.scene or 0].nodes or []
     else:
         children = {child for node in document.nodes for child in node.children or []}
         roots = [index for index in range(len(document.nodes)) if index not in children]
 
-    def down(index: int, above: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def walk(index: int, parent: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         node = document.nodes[index]
         local = np.eye(4)
         if node.matrix is not None:
@@ -137,20 +166,22 @@ def _world_matrices(document: gl.GLTF2) -> dict[int, np.ndarray]:
         else:
             local[:3, :3] = Rotation.from_quat(node.rotation or [0, 0, 0, 1]).as_matrix() * (node.scale or [1, 1, 1])
             local[:3, 3] = node.translation or [0, 0, 0]
-        yield index, above @ local
+        yield index, parent @ local
         for child in node.children or []:
-            yield from down(child, above @ local)
+            yield from walk(child, parent @ local)
 
-    return {index: matrix for root in roots for index, matrix in down(root, np.eye(4))}
+    return {index: matrix for root in roots for index, matrix in walk(root, np.eye(4))}
 
 
 def _skinning_matrices(file: _GltfFile, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:
-    """Each vertex's matrix (P, 4, 4) from its joints as they rest."""
-    rest = np.stack([world.get(joint, np.eye(4)) for joint in skin.joints])
+    """Skinning matrix (P, 4, 4) of each vertex, by the joints' rest pose."""
+    joint_matrices = np.stack([world.get(joint, np.eye(4)) for joint in skin.joints])
     if skin.inverseBindMatrices is not None:
-        rest = rest @ file.read_accessor(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1)
+        joint_matrices = joint_matrices @ file.read_accessor(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(
+            0, 2, 1
+        )
     joints = file.read_accessor(attributes.JOINTS_0).astype(np.int64)
     weights = file.read_accessor(attributes.WEIGHTS_0).astype(np.float64)
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
-    out: np.ndarray = np.einsum("pk,pkij->pij", weights, rest[joints])
-    return out
+    vertex_matrices: np.ndarray = np.einsum("pk,pkij->pij", weights, joint_matrices[joints])
+    return vertex_matrices

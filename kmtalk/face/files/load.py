@@ -1,4 +1,4 @@
-"""Mesh files in: one reader a format, one check for all."""
+"""Mesh file reader for all formats, with one check of the result."""
 
 from __future__ import annotations
 
@@ -16,30 +16,38 @@ from kmtalk.face.files.usd import read_usd
 from kmtalk.face.template import Template
 
 NEUTRAL_NAMES = ("neutral", "base", "basis", "rest", "default", "mean", "template")
-"""What the resting face is called in a folder of shapes."""
+"""File names for the neutral face in a folder of shapes."""
 
 
 def load_template(path: str | Path) -> Template:
-    """Read a mesh file, or a folder of OBJ files that are the shapes of one face; vertex order is kept, polygons
-    become triangle fans, the file's own blendshapes come along.
+    """Read a mesh file, or a folder of OBJ files that are the shapes of one face.
 
-    Raises InputError for a missing, unreadable, empty or damaged mesh.
+    The vertex order is kept and polygons become triangle fans; blendshapes in the file are read as well.
+
+    Args:
+        path: A mesh file (one of `READERS`) or a folder.
+
+    Returns:
+        The mesh.
+
+    Raises:
+        InputError: If the mesh is missing, unreadable, empty or damaged.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such template; give a mesh file ({', '.join(READERS)})")
+        raise InputError(f"{path}: template not found; pass a mesh file ({', '.join(READERS)})")
     suffix = path.suffix.lower()
     if suffix not in READERS:
-        raise InputError(f"{path}: not a mesh format kmtalk reads; export it as GLB, or as {', '.join(READERS)}")
+        raise InputError(f"{path}: unsupported mesh format; export it as GLB or one of {', '.join(READERS)}")
     template = replace(READERS[suffix](path), name=path.stem, source=str(path))
     check_mesh(path, template)
     return template
 
 
 def check_mesh(path: Path, template: Template) -> None:
-    """Raise InputError where a mesh cannot be animated as it is."""
+    """Raise InputError if a mesh is empty, has non-finite values or faces with invalid vertices."""
     vertices, faces = template.vertices, template.faces
     if len(vertices) == 0:
         raise InputError(f"{path}: the mesh has no vertices")
@@ -47,34 +55,37 @@ def check_mesh(path: Path, template: Template) -> None:
         raise InputError(f"{path}: the mesh has no faces (a point cloud?); export it with its polygons")
     if not np.isfinite(vertices).all():
         first = int(np.flatnonzero(~np.isfinite(vertices).all(1))[0])
-        raise InputError(f"{path}: vertex {first + 1} is not a finite number; repair the mesh")
+        raise InputError(f"{path}: vertex {first + 1} has a coordinate that is not finite; repair the mesh")
     if not np.ptp(vertices, axis=0).any():
-        raise InputError(f"{path}: all vertices are at one point; repair the mesh")
+        raise InputError(f"{path}: all vertices are at the same point; repair the mesh")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise InputError(f"{path}: a face names a vertex that does not exist; repair the mesh")
+        raise InputError(f"{path}: a face refers to a vertex that does not exist; repair the mesh")
     for name, offsets in template.shapes.items():
         if not np.isfinite(offsets).all():
-            raise InputError(f"{path}: shape {name} holds what is not a finite number; repair the mesh")
+            raise InputError(f"{path}: shape {name} has a value that is not finite; repair the mesh")
 
 
 def _read_folder(folder: Path) -> Template:
+    """Read a folder of OBJ files: a neutral face and shapes of the same topology, named after their files."""
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".obj")
     if not files:
-        raise InputError(f"{folder}: a folder without OBJ files; give a mesh, or a folder of neutral.obj and shapes")
-    resting = [p for p in files if p.stem.lower() in (*NEUTRAL_NAMES, folder.name.lower())]
-    if len(resting) != 1:
-        what = "no file" if not resting else "more than one"
-        raise InputError(f"{folder}: {what} is the resting face; name it neutral.obj")
-    neutral = load_template(resting[0])
+        raise InputError(
+            f"{folder}: the folder has no OBJ files; pass a mesh file, or a folder with neutral.obj and its shapes"
+        )
+    neutral_files = [p for p in files if p.stem.lower() in (*NEUTRAL_NAMES, folder.name.lower())]
+    if len(neutral_files) != 1:
+        match_count = "no file" if not neutral_files else "more than one file"
+        raise InputError(f"{folder}: {match_count} is named as the neutral face; name one neutral.obj")
+    neutral = load_template(neutral_files[0])
     shapes = {}
     for path in files:
-        if path == resting[0]:
+        if path == neutral_files[0]:
             continue
         shape = read_obj(path)
         if len(shape.vertices) != len(neutral.vertices):
             raise InputError(
-                f"{path}: {len(shape.vertices)} vertices, but {resting[0].name} has {len(neutral.vertices)}; "
-                "export all shapes from one mesh, in one vertex order"
+                f"{path}: {len(shape.vertices)} vertices, but {neutral_files[0].name} has {len(neutral.vertices)}; "
+                "export all shapes from one mesh, with the same vertex order"
             )
         shapes[path.stem] = shape.vertices - neutral.vertices
     template = replace(neutral, shapes=shapes, name=folder.name, source=str(folder))
@@ -83,6 +94,7 @@ def _read_folder(folder: Path) -> Template:
 
 
 def _read_with_trimesh(path: Path) -> Template:
+    """Read a PLY or STL file."""
     import trimesh
 
     try:
@@ -91,7 +103,7 @@ def _read_with_trimesh(path: Path) -> Template:
         if getattr(mesh, "visual", None) is not None and mesh.visual.kind == "vertex":
             colors = np.asarray(mesh.visual.vertex_colors)[:, :3].astype(np.uint8)
     except Exception as error:
-        raise InputError(f"{path}: not a readable mesh ({error})") from None
+        raise InputError(f"{path}: not a readable mesh ({error}); export it again") from None
     vertices = np.asarray(mesh.vertices, np.float32).reshape(-1, 3)
     faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
     return Template(vertices, faces, colors=colors)

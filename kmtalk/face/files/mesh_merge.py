@@ -1,4 +1,4 @@
-"""Several meshes of one file put together as one."""
+"""Merge the meshes of a file into one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kmtalk.face.template import Template
 
 
 class MeshMerger:
-    """Grows mesh by mesh; blendshapes of one name on several of them (face, teeth, lashes) are one shape."""
+    """Collects meshes; blendshapes with the same name on several meshes (face, teeth, lashes) become one shape."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -19,7 +19,14 @@ class MeshMerger:
         self._parts: dict[str, list[np.ndarray]] = {}
 
     def add_mesh(self, label: str, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray | None = None) -> None:
-        """Vertices (V, 3), triangles (F, 3) among them and colours (V, 3) sRGB 0 to 255."""
+        """Append a mesh.
+
+        Args:
+            label: Name of the mesh or node; meshes with the same label become one part.
+            vertices: Vertices (V, 3).
+            faces: Triangles (F, 3), as indices into `vertices`.
+            colors: sRGB vertex colours (V, 3) from 0 to 255, if any.
+        """
         self._vertices.append(vertices)
         self._faces.append(faces.astype(np.int64) + self.count)
         self._colors.append(colors)
@@ -27,19 +34,20 @@ class MeshMerger:
         self.count += len(vertices)
 
     def add_shape(self, name: str, offsets: np.ndarray) -> None:
-        """A blendshape (V, 3) of the mesh that was added last."""
+        """Append a blendshape (V, 3) of the mesh that was added last."""
         self._shapes.append((self.count - len(self._vertices[-1]), name, offsets))
 
     def build_template(self) -> Template:
+        """The merged mesh; vertex colours only if all meshes have them."""
         merged: dict[str, np.ndarray] = {}
         for start, name, offsets in self._shapes:
             merged.setdefault(name, np.zeros((self.count, 3), np.float32))[start : start + len(offsets)] += offsets
-        painted = [c for c in self._colors if c is not None]
+        colors = [c for c in self._colors if c is not None]
         return Template(
             np.concatenate(self._vertices).astype(np.float32),
             np.concatenate(self._faces).astype(np.int32),
-            colors=np.round(np.concatenate(painted)).astype(np.uint8)
-            if painted and len(painted) == len(self._colors)
+            colors=np.round(np.concatenate(colors)).astype(np.uint8)
+            if colors and len(colors) == len(self._colors)
             else None,
             shapes=merged,
             parts={label: np.concatenate(index) for label, index in self._parts.items()},

@@ -1,4 +1,4 @@
-"""Wavefront OBJ."""
+"""Wavefront OBJ reader."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from kmtalk.face.template import Template
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, those that end in a backslash with the next ones."""
-    held = ""
+    """Lines of a file, with backslash continuations joined."""
+    pending = ""
     for line in lines:
         if line.rstrip().endswith("\\"):
-            held += line.rstrip()[:-1] + " "
+            pending += line.rstrip()[:-1] + " "
             continue
-        yield held + line
-        held = ""
-    if held:
-        yield held
+        yield pending + line
+        pending = ""
+    if pending:
+        yield pending
 
 
 def read_obj(path: Path) -> Template:
-    """Vertices in file order, polygons as triangle fans, object or group names, vertex colours where given."""
+    """Read an OBJ file: vertices in file order, polygons as triangle fans, objects or groups, vertex colours.
+
+    Raises InputError if the file is unreadable.
+    """
     vertices: list[list[float]] = []
     colors: list[list[float]] = []
     faces: list[tuple[int, int, int]] = []
@@ -34,7 +37,7 @@ def read_obj(path: Path) -> Template:
     name, start, number = "", 0, 0
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (told where it fails)
+            for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (for the error message)
                 word, *rest = line.split() or [""]
                 if word == "v":
                     x, y, z = rest[:3]
@@ -44,7 +47,7 @@ def read_obj(path: Path) -> Template:
                 elif word == "f":
                     corner = [int(token.split("/")[0]) for token in rest]
                     if 0 in corner:
-                        raise ValueError("a face names vertex 0; OBJ counts from 1")
+                        raise ValueError("a face refers to vertex 0, but OBJ counts from 1")
                     corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
                     faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
                 elif word in ("o", "g"):
@@ -62,8 +65,8 @@ def read_obj(path: Path) -> Template:
         for part, ranges in spans.items()
         if part and any(b > a for a, b in ranges)
     }
-    painted = None
+    vertex_colors = None
     if colors and len(colors) == len(vertices):
         scale = 255.0 if max(map(max, colors)) <= 1.0 else 1.0
-        painted = np.clip(np.round(np.array(colors) * scale), 0, 255).astype(np.uint8)
-    return Template(np.array(vertices, np.float32).reshape(-1, 3), triangles, colors=painted, parts=parts)
+        vertex_colors = np.clip(np.round(np.array(colors) * scale), 0, 255).astype(np.uint8)
+    return Template(np.array(vertices, np.float32).reshape(-1, 3), triangles, colors=vertex_colors, parts=parts)

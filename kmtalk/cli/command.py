@@ -1,0 +1,68 @@
+"""Commands: functions whose settings become options, and whose errors become one line."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from kmtalk.cli.console import CommandOutput, run_command
+from kmtalk.settings import Settings
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress bars and no names of files; warnings and errors stay.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print events as JSON lines on stderr and a summary on stdout.")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a typer command of a function whose first parameter is a `CommandOutput`.
+
+    A parameter annotated with a `Settings` class becomes one option per field, with the field's description as help.
+    --quiet and --json are added. An InputError ends the command with one line on stderr and exit code 2.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    settings: dict[str, type[Settings]] = {}
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if inspect.isclass(parameter.annotation) and issubclass(parameter.annotation, Settings):
+            settings[name] = parameter.annotation
+            parameters += [_option(*field) for field in parameter.annotation.model_fields.items()]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters += [_keyword("quiet", Quiet, False), _keyword("as_json", Json, False)]
+
+    def run(**values: Any) -> None:
+        with run_command(values.pop("quiet"), values.pop("as_json")) as output:
+            for name, model in settings.items():
+                given = {field: values.pop(field) for field in model.model_fields}
+                values[name] = model.create(**{k: v for k, v in given.items() if v is not None})
+            function(output, **values)
+
+    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """The option of a setting: numbers, switches and text as they are, all other types as optional text."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType) and set(get_args(kind)) == {str, type(None)}:
+        return _keyword(name, Annotated[str | None, typer.Option(help=field.description)], None)
+    if kind in (bool, int, float, str):
+        return _keyword(name, Annotated[kind, typer.Option(help=field.description)], field.default)
+    if isinstance(field.default, str):
+        return _keyword(name, Annotated[str, typer.Option(help=field.description)], field.default)
+    return _keyword(name, Annotated[str | None, typer.Option(help=field.description, show_default=False)], None)
+
+
+__all__ = ["CommandOutput", "command"]

@@ -1,0 +1,118 @@
+"""kmtalk corpus build, check, align and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kmtalk.cli.command import command
+from kmtalk.cli.console import CommandOutput
+from kmtalk.errors import InputError
+
+CorpusPath = Annotated[Path, typer.Argument(help="Folder of the corpus.", show_default=False)]
+CorpusKind = Annotated[str, typer.Option("--corpus", help="vocaset, biwi, or folder (a folder with a manifest.json).")]
+CorpusFps = Annotated[float, typer.Option(help="Frame rate of VOCASET: 60, or 30 (every second frame).")]
+TextGrids = Annotated[
+    Path | None, typer.Option(help="Folder of the TextGrids (default: textgrids/ of the corpus).", show_default=False)
+]
+
+app = typer.Typer(no_args_is_help=True, help="Build, check and align corpora.")
+
+
+@command
+def build(
+    output: CommandOutput,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="simulated: many voices with the simulated speaker's motion. vocaset, vocaset-raw, biwi, biwi-raw: "
+            "a miniature corpus in that layout, to try the commands on.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.", show_default=False)],
+    clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 1400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
+) -> None:
+    """Build a corpus from the installed voices (data/README.md lists them)."""
+    from kmtalk.assets import asset_path
+    from kmtalk.corpora.miniature import LAYOUTS, build_from_voices
+    from kmtalk.corpora.simulated import build_simulated_corpus
+    from kmtalk.face.rig import load_rig
+    from kmtalk.output import atomic_write
+
+    if kind not in ("simulated", *LAYOUTS):
+        raise InputError(f"{kind}: no such corpus to build; one of simulated, {', '.join(LAYOUTS)}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: exists already; give a new folder")
+    rig = load_rig(asset_path("head.safetensors"))
+    with atomic_write(target) as temporary:
+        temporary.mkdir()
+        if kind == "simulated":
+            count = build_simulated_corpus(temporary, rig, clips, seed, output, output.log)
+        else:
+            count = build_from_voices(temporary, kind, rig, seed, output, output.log)
+    output.summary |= {"clips": count}
+    output.print(f"{target}: {count} clips, simulated")
+
+
+@command
+def check(
+    output: CommandOutput,
+    path: CorpusPath,
+    kind: CorpusKind = "vocaset",
+    fps: CorpusFps = 30.0,
+    textgrids: TextGrids = None,
+) -> None:
+    """Check units, vertex order, frame rates and gaps of a corpus, in a table. Exit code 2 if one is wrong."""
+    from kmtalk.corpora.check import check_corpus
+    from kmtalk.corpora.registry import load_mesh_corpus
+
+    results = check_corpus(load_mesh_corpus(kind, path, fps, textgrids), output)
+    output.summary["results"] = [vars(result) for result in results]
+    for result in results:
+        output.print(f"{result.verdict:6s} {result.what:35s} {result.note}")
+    wrong = [result.what for result in results if result.verdict == "wrong"]
+    if wrong:
+        raise InputError(f"{path}: wrong: {'; '.join(wrong)}")
+
+
+@command
+def align(
+    output: CommandOutput,
+    path: CorpusPath,
+    kind: CorpusKind = "vocaset",
+    textgrids: TextGrids = None,
+    whisper: Annotated[str, typer.Option(help="Whisper model, by name or path.")] = "base",
+) -> None:
+    """Transcribe and align every clip that has no TextGrid yet."""
+    from kmtalk.corpora.registry import load_mesh_corpus
+    from kmtalk.evaluation.corpus_alignment import align_corpus
+    from kmtalk.pipeline import KMTalk
+
+    corpus = load_mesh_corpus(kind, path, textgrids=textgrids)
+    talk = KMTalk(whisper=whisper, warn=lambda line: None)
+    written, without_phones = align_corpus(corpus, talk, output, output.log)
+    existing = len(corpus.clips) - written - without_phones
+    output.summary |= {"written": written, "without_phones": without_phones}
+    output.print(f"{path}: {written} TextGrids written, {existing} existed, {without_phones} clips without phones")
+
+
+@command
+def size(
+    output: CommandOutput,
+    config: Annotated[list[Path], typer.Argument(help="YAML configs; see data/configs.", show_default=False)],
+) -> None:
+    """Print the number of parameters of each config's network, and its operations per second of sound."""
+    from kmtalk.evaluation.model_size import format_size_table
+
+    for line in format_size_table(config):
+        output.print(line)
+
+
+app.command()(build)
+app.command()(check)
+app.command()(align)
+app.command()(size)

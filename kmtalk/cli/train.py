@@ -1,0 +1,51 @@
+"""kmtalk train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kmtalk.cli.command import command
+from kmtalk.cli.console import CommandOutput
+from kmtalk.errors import InputError
+
+
+@command
+def train(
+    output: CommandOutput,
+    config: Annotated[Path, typer.Argument(help="YAML config; see data/configs.", show_default=False)],
+    target: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for weights, checkpoint and log.", show_default=False)
+    ],
+    path: Annotated[
+        Path | None, typer.Option(help="Folder of the corpus, which replaces the path of the config's only corpus.")
+    ] = None,
+) -> None:
+    """Train the network; resumes a run in the same folder. For several processes or machines:
+    accelerate launch -m kmtalk.cli train CONFIG -o DIR."""
+    try:
+        import accelerate  # noqa: F401
+        import pydantic  # noqa: F401
+        import tensorboard  # noqa: F401
+        import yaml  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"training needs {error.name}: pip install 'kmtalk[train]'") from None
+    from kmtalk.output import check_writable
+    from kmtalk.training.config import load_config
+    from kmtalk.training.data import prepare_task
+    from kmtalk.training.trainer import Trainer
+
+    settings = load_config(config)
+    if path is not None:
+        if len(settings.corpora) != 1:
+            raise InputError(f"{config}: has {len(settings.corpora)} corpora; --path is for a config with one")
+        corpus = settings.corpora[0].model_copy(update={"path": path})
+        settings = settings.model_copy(update={"corpora": (corpus,)})
+    for folder in (target, settings.feature_cache or target):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; a folder is needed there")
+        check_writable(folder / "run")
+    task = prepare_task(settings, target, output)
+    output.report_written([Trainer(settings, task, target, output, output.log).run()])

@@ -1,0 +1,172 @@
+"""Settings: how speech is recognised, how a face is animated, and how the result is exported.
+
+Each setting is one field here, with its description and bounds. The Python API takes the fields as keyword arguments,
+the command line as options, batch manifests as columns, and saved animations record them as their provenance.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kmtalk.articulation.styles import SpeakingStyle
+from kmtalk.errors import InputError, describe_validation_error
+from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def create(cls, base: Self | None = None, **options: Any) -> Self:
+        """The settings `base` (None: the defaults) with some fields replaced.
+
+        Raises:
+            InputError: An option is unknown or has a value that cannot be used.
+        """
+        given = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}
+        try:
+            return cls(**(given | options))
+        except ValidationError as error:
+            raise InputError(_explain(cls, error)) from None
+
+
+def _explain(model: type[Settings], error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return f"{name}: no such setting; one of {', '.join(model.model_fields)}"
+    if first["type"] == "literal_error":
+        return f"{name} {first['input']}: no such choice; one of {first['ctx']['expected'].replace(chr(39), '')}"
+    if first["type"] == "value_error" or not name:
+        return describe_validation_error(error).removeprefix(f"{name}: ")
+    bound = {"greater_than": "must be more than 0", "greater_than_equal": "must be 0 or more"}.get(first["type"])
+    return f"{name} {first['input']}: {bound or describe_validation_error(error).partition(': ')[2]}"
+
+
+class SpeechSettings(Settings):
+    """How words and phones are found in the sound."""
+
+    whisper: str = Field(default="base", description="Whisper model, by name or path.")
+    aligner: str = Field(default="auto", description=f"Forced aligner: {', '.join(ALIGNER_NAMES)}.")
+    acoustic_model: str | None = Field(
+        default=None, description="MFA acoustic model: a zip file, or a model's name in MFA's folder."
+    )
+    dictionary: str | None = Field(
+        default=None, description="MFA pronunciation dictionary: a file, or a dictionary's name in MFA's folder."
+    )
+
+
+class Intensity(BaseModel):
+    """Factors on the motion: 1 leaves it as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    jaw: float = Field(default=1.0, ge=0, le=3, description="Factor on the jaw's opening.")
+    lips: float = Field(default=1.0, ge=0, le=3, description="Factor on all other shapes of the mouth.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if value is None:
+            return {}
+        return _parse_intensity(value) if isinstance(value, str | int | float) else value
+
+
+def _parse_intensity(value: str | float) -> dict[str, float]:
+    amounts: dict[str, float] = {}
+    try:
+        for part in str(value).split(","):
+            name, equals, amount = part.partition("=")
+            if equals and name.strip() not in ("jaw", "lips"):
+                raise ValueError
+            for which in [name.strip()] if equals else ["jaw", "lips"]:
+                amounts[which] = float(amount if equals else name)
+        if not all(0 <= amount <= 3 for amount in amounts.values()):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"intensity {value}: give a number from 0 to 3, or jaw=1.2,lips=0.9") from None
+    return amounts
+
+
+def _check_style(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, int) and value < 0):
+        raise ValueError(f"style {value}: give a name, or a number of 0 or more")
+    return value
+
+
+class AnimationSettings(Settings):
+    """How one clip is animated."""
+
+    motion: Literal["network", "rules"] = Field(
+        default="network", description="How the mouth is animated: network (trained) or rules (simulated speaker)."
+    )
+    style: Annotated[str | int | SpeakingStyle | None, BeforeValidator(_check_style)] = Field(
+        default=None,
+        description="Speaking style: natural (a real speaker), neutral, clear, relaxed, expressive, population (the "
+        "mean of many speakers), a mixture such as clear:0.5,relaxed:0.5, or mean. With motion rules: neutral, clear, "
+        "relaxed, expressive, or a number for a random speaker.",
+    )
+    intensity: Intensity = Field(
+        default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."
+    )
+    expression: bool = Field(
+        default=True, description="Animate brows, eyelids and head as well, by rule from the voice."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of blinks and of other small random variation.")
+    fps: float = Field(default=30.0, gt=0, lt=10_000, description="Frames per second.")
+    language: str | None = Field(
+        default=None, description="Spoken language as an ISO 639-1 code (en, de, ...); detected by default."
+    )
+
+
+def _parse_size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str):
+        width, _, height = value.lower().partition("x")
+        try:
+            value = int(width), int(height or width)
+        except ValueError:
+            raise ValueError(f"size {value}: give pixels, as 512 or 1280x720") from None
+    return value
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
+    if min(size) < 32 or max(size) > 8192 or width % 2 or height % 2:
+        raise ValueError(f"size {width}x{height}: width and height must be even, from 32 to 8192")
+    return size
+
+
+class ExportSettings(Settings):
+    """Which files an animation is written to, and how."""
+
+    formats: str | None = Field(
+        default=None,
+        description="Formats of an output folder, separated by commas: glb, usd, abc, pc2, mdd, obj, csv, json, ovr, "
+        "rhubarb, tsv, npz, npz16, html, mp4 (default: npz,glb, and mp4 unless --no-video).",
+    )
+    bake: bool = Field(default=False, description="Write vertices by frame to GLB and USD instead of blend shapes.")
+    size: Annotated[tuple[int, int], BeforeValidator(_parse_size), AfterValidator(_check_size)] = Field(
+        default=(512, 512), description="Width and height of the video in pixels: 512 or 1280x720."
+    )
+    quality: Literal["draft", "high"] = Field(
+        default="draft", description="Quality of the video: draft (fast) or high (lit per pixel)."
+    )
+    video: bool = Field(default=True, description="Render an mp4.")
+
+
+class Provenance(Settings):
+    """How an animation was made.
+
+    Attributes:
+        settings: What `KMTalk.animate` was given; None for imported vertices, which have no keys to edit.
+        network_digest: Beginning of the SHA-256 of the network's weights; empty for those shipped.
+    """
+
+    settings: AnimationSettings | None = AnimationSettings()
+    network_digest: str = ""
