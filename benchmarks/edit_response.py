@@ -2,7 +2,7 @@
 
     python benchmarks/edit_response.py [WEIGHTS]
 
-For every shape, at 6 keys of the sample speech drawn at random (with phones found by kmtalk), the pose is changed by 0.3
+For every shape, at 6 keys of the sample speech drawn at random (phones as found by kmtalk), the pose is changed by 0.3
 and by 0.1. Printed are the motion's changes as shares of that change: in the same shape at that key (own), the largest
 in another shape at that key (cross), and the largest more than half a second beyond the neighbouring keys (far).
 WEIGHTS: by default assets/completion.safetensors.
@@ -22,7 +22,7 @@ from kmtalk.motion.model import load_network
 from kmtalk.motion.styles import style_mixture
 
 FPS = 30.0
-FAR_FRAMES = round(0.5 * FPS)  # distance of far from the neighbouring keys
+FAR_FRAMES = round(0.5 * FPS)  # frames beyond the neighbouring keys that count as far
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Video speed against the plain pyrender loop, in one run.
+"""Rendering speed compared with a plain pyrender loop, in one run.
 
     python benchmarks/render_speed.py [--frames 120]
 
-Draws the same frames of the default head at 512² twice: by the plain loop (mesh made anew for every
-frame, lit, 4×MSAA: what pyrender's documentation shows) and by kmtalk's Stage (buffers updated in
-place, light per vertex, 4×MSAA). Prints frames a second of each and their ratio: of the frames alone
-and of the same frames into the same h264 encoder. Only the ratios carry over to other machines.
+Draws the same frames of the default head at 512² twice: with a plain loop (a new mesh for every frame, lit, 4×MSAA, as
+in pyrender's documentation) and with `kmtalk.render.scene.SceneRenderer` (buffers updated in place, light per vertex,
+4×MSAA). Prints the frames per second of both and their ratio, for drawing alone and for drawing into the same h264
+encoder. Only the ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from kmtalk.render import opengl
 
-NAME = opengl.select_backend()  # before pyrender, and without torch
+NAME = opengl.select_backend()  # must precede the import of pyrender; imports no torch
 
 import pyrender  # noqa: E402
 
@@ -29,8 +29,8 @@ from kmtalk.face.rig import load_rig  # noqa: E402
 from kmtalk.render import scene, worker  # noqa: E402
 
 
-class Plain:
-    """The plain loop: everything made anew for every frame, lit, 4×MSAA."""
+class PlainRenderer:
+    """The plain loop: a new scene for every frame, lit, 4×MSAA."""
 
     def __init__(self, faces: np.ndarray, colors: np.ndarray, framed: np.ndarray, size: int) -> None:
         self._pose, distance = scene.frame_camera(framed, 1.0, 0.18, 0.04)
@@ -39,11 +39,11 @@ class Plain:
         self._material = pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.6)
         near, far = distance * 0.3, distance * 2.5
         self._camera = pyrender.PerspectiveCamera(yfov=scene.FIELD_OF_VIEW, znear=near, zfar=far)
-        self._normals = scene.VertexNormals(faces, len(colors))  # how normals are made is not what is compared
+        self._normals = scene.VertexNormals(faces, len(colors))  # the same in both, so that it is not compared
         self._renderer = pyrender.OffscreenRenderer(size, size)
 
-    def draw(self, vertices: np.ndarray) -> np.ndarray:
-        stage = pyrender.Scene(bg_color=[0.93, 0.94, 0.96, 1], ambient_light=[0.2] * 3)
+    def render(self, vertices: np.ndarray) -> np.ndarray:
+        pyrender_scene = pyrender.Scene(bg_color=[0.93, 0.94, 0.96, 1], ambient_light=[0.2] * 3)
         primitive = pyrender.Primitive(
             positions=vertices,
             normals=self._normals(vertices),
@@ -51,28 +51,30 @@ class Plain:
             indices=self._faces,
             material=self._material,
         )
-        stage.add(pyrender.Mesh([primitive]))
-        stage.add(self._camera, pose=self._pose)
+        pyrender_scene.add(pyrender.Mesh([primitive]))
+        pyrender_scene.add(self._camera, pose=self._pose)
         for direction, color in scene.LIGHTS:
             light = pyrender.DirectionalLight(color=color, intensity=3.0)
-            stage.add(light, pose=scene.look_at(np.array(direction), np.zeros(3)))
-        picture, _ = self._renderer.render(stage)
+            pyrender_scene.add(light, pose=scene.look_at(np.array(direction), np.zeros(3)))
+        picture, _ = self._renderer.render(pyrender_scene)
         return np.ascontiguousarray(picture)
 
     def close(self) -> None:
         self._renderer.delete()
 
 
-def timed(stage: Plain | scene.SceneRenderer, frames: np.ndarray, path: Path | None, size: int) -> float:
-    """Seconds for all frames, into an mp4 where ``path`` is given; the first draws compile shaders."""
+def time_frames(
+    renderer: PlainRenderer | scene.SceneRenderer, frames: np.ndarray, path: Path | None, size: int
+) -> float:
+    """Return the seconds for all frames, written to an mp4 where `path` is given, after three frames of warm-up."""
     for vertices in frames[:3]:
-        stage.render(vertices)
+        renderer.render(vertices)
     start = time.perf_counter()
     writer = None
     if path is not None:
         writer = worker.open_video(str(path), (size, size), 30.0, None)
     for vertices in frames:
-        picture = stage.render(vertices)
+        picture = renderer.render(vertices)
         if writer is not None:
             writer.send(picture)
     if writer is not None:
@@ -89,21 +91,22 @@ def main() -> None:
     weights = np.zeros((options.frames, len(rig.names)), np.float32)
     weights[:, rig.index["jawOpen"]] = 0.3 * np.abs(np.sin(np.arange(options.frames) * 0.4))
     motion = Motion(rig, weights, 30.0)
-    frames, t = motion.vertices(), rig.template
+    frames, template = motion.vertices(), rig.template
     framed = np.concatenate([frames.min(0), frames.max(0)])
-    assert t.colors is not None
+    assert template.colors is not None
     n, size = options.frames, options.size
-    print(f"{NAME}, {len(t.vertices)} vertices, {size}², {n} frames")
+    print(f"{NAME}, {len(template.vertices)} vertices, {size}², {n} frames")
     with tempfile.TemporaryDirectory() as folder:
         for what, path in (("frames alone", None), ("into an mp4", Path(folder) / "x.mp4")):
-            plain = Plain(t.faces, t.colors, framed, size)
-            slow = timed(plain, frames, path, size)
+            plain = PlainRenderer(template.faces, template.colors, framed, size)
+            plain_seconds = time_frames(plain, frames, path, size)
             plain.close()
-            stage = scene.SceneRenderer(frames[0], t.faces, t.colors, framed, (size, size))
-            fast = timed(stage, frames, path, size)
-            stage.close()
+            renderer = scene.SceneRenderer(frames[0], template.faces, template.colors, framed, (size, size))
+            kmtalk_seconds = time_frames(renderer, frames, path, size)
+            renderer.close()
             print(
-                f"{what}: plain pyrender loop {n / slow:.1f} frames/s, kmtalk {n / fast:.1f}, ratio {slow / fast:.2f}"
+                f"{what}: plain pyrender loop {n / plain_seconds:.1f} frames/s, "
+                f"kmtalk {n / kmtalk_seconds:.1f}, ratio {plain_seconds / kmtalk_seconds:.2f}"
             )
     assert "torch" not in sys.modules
     from kmtalk.render.video import render_video
@@ -113,9 +116,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         render_video(motion, audio, Path(folder) / "v.mp4", (options.size, options.size))
-        whole = time.perf_counter() - start
+        video_seconds = time.perf_counter() - start
     print(
-        f"whole mp4 with sound {n / whole:6.1f} frames/s   ratio {slow / whole:.2f} (start-up, h264 and aac included)"
+        f"whole mp4 with sound {n / video_seconds:6.1f} frames/s   "
+        f"ratio {plain_seconds / video_seconds:.2f} (including start-up, h264 and aac)"
     )
 
 

@@ -107,7 +107,7 @@ def _check_aligner() -> CheckResult:
 
 
 def _check_mfa() -> CheckResult:
-    from kmtalk.speech.mfa_aligner import mfa_models_dir
+    from kmtalk.speech.mfa_model import mfa_models_dir
 
     models = sorted(p.stem for p in (mfa_models_dir() / "acoustic").glob("*.zip"))
     command = shutil.which("mfa")

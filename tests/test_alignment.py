@@ -14,8 +14,9 @@ from kmtalk.articulation.styles import parse_speaking_style
 from kmtalk.speech.alignment import read_textgrid, write_textgrid
 from kmtalk.speech.alignment_pipeline import AlignmentError, Segment, Transcript, align_with_fallback
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
-from kmtalk.speech.mfa_aligner import MfaAligner, read_dictionary
+from kmtalk.speech.mfa_aligner import MfaAligner
 from kmtalk.speech.mfa_command import published_model_name
+from kmtalk.speech.mfa_model import read_dictionary
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 OTHER = "The number you have dialed is not in service. Please check the number and try again."

@@ -51,7 +51,7 @@ def test_bilabials_close_at_every_frame_rate_and_style(speaker, voice, fps, styl
 
 
 def test_vowels_open_rounds_round_and_sibilants_hold_the_jaw(speaker, voice):
-    motion = speaker.animate(WORD, voice, 60, SpeakingStyle(residual=0))
+    motion = speaker.animate(WORD, voice, 60, SpeakingStyle(noise_mm=0))
     m = mouth(speaker, motion)
     open_, round_, hiss = (during(motion, *span) for span in ((1.10, 1.22), (1.40, 1.55), (1.58, 1.65)))
     assert m.aperture[open_].max() > 7
@@ -64,7 +64,7 @@ def test_vowels_open_rounds_round_and_sibilants_hold_the_jaw(speaker, voice):
 
 
 def test_the_mouth_makes_ready_and_comes_to_rest(speaker, voice):
-    motion = speaker.animate(WORD, voice, 100, SpeakingStyle(residual=0))
+    motion = speaker.animate(WORD, voice, 100, SpeakingStyle(noise_mm=0))
     aperture = mouth(speaker, motion).aperture
     assert aperture[during(motion, 0, 0.05)].max() < 0.5
     assert aperture[during(motion, 0.25, 0.5)].max() > 0.8  # before the first phone

@@ -153,7 +153,7 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     (tmp_path / "biwi" / "faces" / "F1" / "e37" / "frame_004.vl").unlink()
     between, before = sorted(load_mesh_corpus("vocaset", tmp_path / "vocaset").frame_gaps)
     assert between == f"FaceTalk_170809_00138_TA_sentence21: 3 of {len(rows) + 3} frames are missing, the first is 10"
-    assert before.startswith("FaceTalk_170809_00138_TA_sentence22: 1 of ") and before.endswith("the first of them 0")
+    assert before.startswith("FaceTalk_170809_00138_TA_sentence22: 1 of ") and before.endswith("the first is 0")
     (biwi,) = load_mesh_corpus("biwi", tmp_path / "biwi").frame_gaps
     assert biwi.startswith("F1_e37: 1 of ") and biwi.endswith("frames are missing, the first is 4")
     assert (
@@ -164,7 +164,7 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     found = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
     assert found.verdict == "look" and "frames are missing" in found.note and "(and 1 more)" in found.note
     untold = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", corpora / "vocaset"))}["gaps between frames"]
-    assert untold.verdict == "look" and "number no frames" in untold.note
+    assert untold.verdict == "look" and "do not number their frames" in untold.note
 
 
 @needs_detector

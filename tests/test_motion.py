@@ -22,7 +22,7 @@ from kmtalk.motion.styles import parse_style, style_mixture
 from kmtalk.settings import AnimationSettings
 from kmtalk.speech import encoders
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
-from kmtalk.speech.encoders import Features, LogMelEncoder, Wav2Vec2Encoder, WhisperEncoder, load_encoder
+from kmtalk.speech.encoders import SpeechFeatures, LogMelEncoder, Wav2Vec2Encoder, WhisperEncoder, load_encoder
 
 MOUTH = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight")
 SMALL = NetworkConfig(
@@ -162,7 +162,7 @@ def test_every_loss_is_switched_off_by_its_name(rig, name):
 
 
 def test_features_are_interpolated_on_their_own_clock():
-    ramp = Features(np.arange(50, dtype=np.float32)[:, None], rate=50.0, start=0.0125)
+    ramp = SpeechFeatures(np.arange(50, dtype=np.float32)[:, None], rate=50.0, start=0.0125)
     times = np.array([0.0125, 0.0225, 0.5125, 99.0])
     assert np.allclose(ramp.interpolate(times)[:, 0], [0.0, 0.5, 25.0, 49.0], atol=1e-4)
 

@@ -31,7 +31,7 @@ class Lips:
 
 def find_lips(vertices: np.ndarray, skin: np.ndarray, jaw: np.ndarray) -> Lips:
     """Find the lips of the skin (F, 3), given the offsets of jawOpen (V, 3)."""
-    pairs = find_lip_pairs(vertices, skin, jaw, reach=2.25)
+    pairs = find_lip_pairs(vertices, skin, jaw, max_gap=2.25)
     upper, lower = pairs.T
     graph = adjacency(skin, len(vertices)).tocoo()
     graph.data = np.linalg.norm(vertices[graph.row] - vertices[graph.col], axis=1)

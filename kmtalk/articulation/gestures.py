@@ -21,8 +21,8 @@ from kmtalk.articulation.targets import Contact, PhoneTarget
 from kmtalk.speech.alignment import Alignment
 
 TIME_STEP = 0.005  # seconds between the samples of the internal curves
-MAX_DISTANCE = 0.6  # seconds from a phone beyond which its dominance is zero
-MAX_GAP = 0.08  # seconds; a longer gap between phones is a pause
+MAX_INFLUENCE_SECONDS = 0.6  # seconds from a phone beyond which its dominance is zero
+MIN_PAUSE_SECONDS = 0.08  # seconds; a longer gap between phones is a pause
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)  # set by hand: roun
 JAW = Dynamics(9.5, 30.8, 3.0, 13.4, 0.6, 12.0, 0.06)
 LABIAL_RATE_FACTOR = 3.0  # lips that close move faster than the other articulators
 PITCH_EMPHASIS = 0.005  # relative increase of a vowel's target per semitone above the speaker's median
-PREOPENING = 4.0  # mm that the mouth opens before speech begins
+PREPARATORY_OPENING_MM = 4.0  # mm that the mouth opens before speech begins
 CLOSURE_SHARE = 0.63  # share of a bilabial's duration for which the lips are closed
-CLOSURE_HOLD = 0.03  # seconds; minimum of half the time for which the lips are closed
+MIN_CLOSURE_HALF_SECONDS = 0.03  # seconds; minimum of half the time for which the lips are closed
 CLOSURE_RAMP = 0.04  # seconds from open to closed
 LABIODENTAL_GAP = 1.5  # mm between the lips in f and v
 LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds that the contact begins after the phone's start and ends after its end
@@ -105,8 +105,8 @@ class Gesture:
     target: PhoneTarget
     start: float
     end: float
-    level: float = 0.0
-    pitch: float = 0.0
+    level_db: float = 0.0
+    pitch_semitones: float = 0.0
     is_vowel: bool = False
     is_pause: bool = False
 
@@ -118,7 +118,7 @@ class Gesture:
 
 def trajectories_from_phones(
     alignment: Alignment,
-    voice: Prosody,
+    prosody: Prosody,
     duration: float,
     times: np.ndarray,
     style: SpeakingStyle,
@@ -137,7 +137,7 @@ def trajectories_from_phones(
     Returns:
         Trajectories at `times`.
     """
-    gestures = gestural_score(alignment, voice, duration, style)
+    gestures = gestural_score(alignment, prosody, duration, style)
     clock = np.arange(int(duration / TIME_STEP) + 2) * TIME_STEP
     aperture = _blend_targets([g.target.aperture for g in gestures], gestures, clock, APERTURE, style, "aperture")
     aperture = np.maximum(aperture + _preparatory_opening(gestures, clock), 0.0)
@@ -146,11 +146,11 @@ def trajectories_from_phones(
         [g.target.protrusion for g in gestures], gestures, clock, PROTRUSION, style, "protrusion"
     )
     jaw = np.maximum(_blend_targets([g.target.jaw for g in gestures], gestures, clock, JAW, style, "jaw"), 0.0)
-    if style.residual > 0:
+    if style.noise_mm > 0:
         speaking = gaussian_filter1d(_speech_activity(gestures, clock), 0.06 / TIME_STEP)
         for curve, size in ((aperture, 1.0), (width, 1.0), (jaw, 0.6)):
             noise = gaussian_filter1d(rng.normal(size=len(clock)), 0.05 / TIME_STEP)
-            noise *= style.residual * size / max(noise.std(), 1e-9)
+            noise *= style.noise_mm * size / max(noise.std(), 1e-9)
             curve += noise * speaking * (1.0 if curve is width else np.clip(curve / 4.0, 0, 1))
     bilabial = _contact_curve(gestures, clock, Contact.BILABIAL)
     labiodental = _contact_curve(gestures, clock, Contact.LABIODENTAL)
@@ -182,7 +182,7 @@ def trajectories_from_phones(
     )
 
 
-def trajectories_from_loudness(voice: Prosody, times: np.ndarray, style: SpeakingStyle) -> ArticulatoryTrajectories:
+def trajectories_from_loudness(prosody: Prosody, times: np.ndarray, style: SpeakingStyle) -> ArticulatoryTrajectories:
     """Compute mouth trajectories without phones: the mouth opens with the level of the voiced parts.
 
     Args:
@@ -193,8 +193,8 @@ def trajectories_from_loudness(voice: Prosody, times: np.ndarray, style: Speakin
     Returns:
         Trajectories at `times`; width and protrusion are zero.
     """
-    level = np.clip(voice.level / 25 + 1, 0, 1) * np.clip(0.35 + voice.voiced, 0, 1)
-    opening = 9.0 * style.effort * voice.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
+    level = np.clip(prosody.level_db / 25 + 1, 0, 1) * np.clip(0.35 + prosody.voiced, 0, 1)
+    opening = 9.0 * style.effort * prosody.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
     return ArticulatoryTrajectories(opening, zero, zero, 0.75 * style.jaw * opening, zero)
 
@@ -235,7 +235,7 @@ def bilabial_closure(alignment: Alignment, times: np.ndarray) -> np.ndarray:
     return out
 
 
-def gestural_score(alignment: Alignment, voice: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
+def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
     """Compute the gestural score: one gesture per phone and pause, and two per diphthong, in time order.
 
     Args:
@@ -247,12 +247,12 @@ def gestural_score(alignment: Alignment, voice: Prosody, duration: float, style:
     gestures: list[Gesture] = []
     previous_end = -1.0  # the face is at rest before the clip
     for phone in alignment.phones:
-        if phone.start - previous_end > MAX_GAP:
+        if phone.start - previous_end > MIN_PAUSE_SECONDS:
             gestures.append(Gesture(targets.REST_TARGET, previous_end, phone.start, is_pause=True))
         label = targets.canonical_phone(phone.label)
         middle = np.linspace(phone.start, phone.end, 7)[1:-1]
-        level = float(voice.interpolate(middle, voice.level).mean())
-        pitch = float(voice.interpolate(middle, voice.pitch).mean())
+        level = float(prosody.interpolate(middle, prosody.level_db).mean())
+        pitch = float(prosody.interpolate(middle, prosody.pitch_semitones).mean())
         parts = [(label, phone.start, phone.end)]
         if label in targets.DIPHTHONG_GLIDES:
             split = phone.start + targets.DIPHTHONG_SPLIT * (phone.end - phone.start)
@@ -285,10 +285,10 @@ def _blend_targets(
         elif g.is_labial and channel == "aperture":
             before, after = before * LABIAL_RATE_FACTOR, after * LABIAL_RATE_FACTOR
         elif g.is_vowel and dynamics.emphasis:
-            scale = 1 + dynamics.emphasis * (np.clip(g.level, -25, 3) + 6) / 10 + PITCH_EMPHASIS * g.pitch
+            scale = 1 + dynamics.emphasis * (np.clip(g.level_db, -25, 3) + 6) / 10 + PITCH_EMPHASIS * g.pitch_semitones
             value *= float(np.clip(scale, 0.5, 1.6))
-        first = max(0, int((g.start - MAX_DISTANCE) / TIME_STEP))
-        stop = max(first, int((g.end + MAX_DISTANCE) / TIME_STEP) + 1)
+        first = max(0, int((g.start - MAX_INFLUENCE_SECONDS) / TIME_STEP))
+        stop = max(first, int((g.end + MAX_INFLUENCE_SECONDS) / TIME_STEP) + 1)
         t = clock[first:stop]
         distance = before * np.maximum(g.start - t, 0) + after * np.maximum(t - g.end, 0)
         dominance = weight * np.exp(-np.minimum((style.tempo * distance) ** dynamics.exponent, 60.0))
@@ -322,7 +322,7 @@ def _contact_curve(gestures: list[Gesture], clock: np.ndarray, contact: Contact)
         start, end = g.start, g.end
         if contact is Contact.BILABIAL:
             middle = (start + end) / 2
-            hold = max(CLOSURE_SHARE * (end - start) / 2, CLOSURE_HOLD)
+            hold = max(CLOSURE_SHARE * (end - start) / 2, MIN_CLOSURE_HALF_SECONDS)
             start, end = middle - hold, middle + hold
         elif contact is Contact.LABIODENTAL:
             middle = (start + end) / 2
@@ -367,5 +367,5 @@ def _preparatory_opening(gestures: list[Gesture], clock: np.ndarray) -> np.ndarr
         rise = 0.5 - 0.5 * np.cos(np.pi * np.clip((clock - (onset - 0.45)) / 0.3, 0, 1))
         fall = 0.5 - 0.5 * np.cos(np.pi * np.clip((onset + 0.05 - clock) / 0.15, 0, 1))
         room = np.clip((onset - max(pause.start, 0.0) - 0.2) / 0.3, 0, 1)  # no opening in short pauses
-        out += PREOPENING * room * rise * fall
+        out += PREPARATORY_OPENING_MM * room * rise * fall
     return out

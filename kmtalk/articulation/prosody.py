@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import SAMPLE_RATE, SILENCE_DB, rms_level
 
-HOP = 0.010  # seconds
+HOP_SECONDS = 0.010  # seconds
 TALKING_BLINK_RATE = 26 / 60.0  # per second; Bentivoglio et al. 1997
 RESTING_BLINK_RATE = 17 / 60.0
 
@@ -25,19 +25,19 @@ class Prosody:
         voiced: Voicing, in [0, 1].
     """
 
-    level: np.ndarray
-    pitch: np.ndarray
+    level_db: np.ndarray
+    pitch_semitones: np.ndarray
     voiced: np.ndarray
 
     def interpolate(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return `values`, one of the curves, interpolated at `times` in seconds."""
-        value_times = (np.arange(len(values)) + 0.5) * HOP
+        value_times = (np.arange(len(values)) + 0.5) * HOP_SECONDS
         return np.interp(times, value_times, values)
 
 
 def analyze_prosody(samples: np.ndarray) -> Prosody:
     """Compute loudness and pitch of mono samples (S,) at `SAMPLE_RATE`."""
-    db = rms_level(samples, window=0.03, hop=HOP)
+    db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
     loud = max(float(np.percentile(db, 95)), SILENCE_DB)
     level = np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6)
     f0, strength = _estimate_pitch(samples, len(db))
@@ -55,7 +55,7 @@ def _estimate_pitch(
     samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the autocorrelation pitch in Hz and its strength in [0, 1], one value per `HOP`, from 40 ms windows."""
-    width, hop = int(0.04 * SAMPLE_RATE), int(HOP * SAMPLE_RATE)
+    width, hop = int(0.04 * SAMPLE_RATE), int(HOP_SECONDS * SAMPLE_RATE)
     padded = np.pad(samples, (width // 2, width + hop))
     shortest, longest = int(SAMPLE_RATE / high), int(SAMPLE_RATE / low)
     window = np.hanning(width)
@@ -87,7 +87,7 @@ def _smooth_noise(count: int, fps: float, cutoff: float, rng: np.random.Generato
 
 
 def upper_face_weights(
-    prosody: Prosody, alignment: Alignment, times: np.ndarray, fps: float, amount: float, rng: np.random.Generator
+    prosody: Prosody, alignment: Alignment, times: np.ndarray, fps: float, scale: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Compute brow, eyelid and head movement from the voice.
 
@@ -108,12 +108,12 @@ def upper_face_weights(
     count = len(times)
     talking = _speech_activity(alignment, prosody, times)
     activity = np.clip(gaussian_filter1d(talking, 0.25 * fps), 0, 1)
-    pitch = gaussian_filter1d(prosody.interpolate(times, prosody.pitch), 0.06 * fps)
+    pitch = gaussian_filter1d(prosody.interpolate(times, prosody.pitch_semitones), 0.06 * fps)
     slow = gaussian_filter1d(pitch, 0.35 * fps)
-    level = np.clip(prosody.interpolate(times, prosody.level) / 20 + 1, 0, 1)
+    level = np.clip(prosody.interpolate(times, prosody.level_db) / 20 + 1, 0, 1)
     brow = np.clip(0.055 * np.maximum(pitch - 1.0, 0) + 0.10 * (level - 0.6).clip(0), 0, 0.6)
-    brow = gaussian_filter1d(brow, 0.07 * fps) * amount
-    frown = np.clip(-0.03 * (pitch + 2.0), 0, 0.25) * amount
+    brow = gaussian_filter1d(brow, 0.07 * fps) * scale
+    frown = np.clip(-0.03 * (pitch + 2.0), 0, 0.25) * scale
     out = {
         "browInnerUp": np.clip(brow * 0.9, 0, 1),
         "browOuterUpLeft": np.clip(brow * 0.6, 0, 1),
@@ -123,9 +123,9 @@ def upper_face_weights(
     }
     drift = [_smooth_noise(count, fps, cutoff, rng) for cutoff in (0.35, 0.30, 0.45)]
     beat = gaussian_filter1d(level - gaussian_filter1d(level, 0.6 * fps), 0.08 * fps)
-    nod = activity * amount * (0.030 * slow + 0.10 * beat + 0.035 * drift[0])
-    turn = activity * amount * 0.055 * drift[1]
-    tilt = activity * amount * 0.035 * drift[2]
+    nod = activity * scale * (0.030 * slow + 0.10 * beat + 0.035 * drift[0])
+    turn = activity * scale * 0.055 * drift[1]
+    tilt = activity * scale * 0.035 * drift[2]
     for name, curve in (("headPitch", nod), ("headYaw", turn), ("headRoll", tilt)):
         plus, minus = {"headPitch": ("Up", "Down")}.get(name, ("Left", "Right"))
         # one curve drives the shapes of both directions
@@ -138,7 +138,7 @@ def upper_face_weights(
 def _speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
     """Return 1 at `times` (N,) within 50 ms of a phone and 0 elsewhere; without phones, 1 at loud times."""
     if not alignment.phones:
-        return (prosody.interpolate(times, prosody.level) > -25).astype(float)
+        return (prosody.interpolate(times, prosody.level_db) > -25).astype(float)
     out = np.zeros(len(times))
     for phone in alignment.phones:
         out[(times >= phone.start - 0.05) & (times < phone.end + 0.05)] = 1.0

@@ -78,7 +78,7 @@ class SimulatedSpeaker:
             Weights (N, R) of the mouth, jaw and tongue shapes.
         """
         times, voice = self._times_and_prosody(audio, fps)
-        style = replace(SPEAKING_STYLES["neutral"], residual=0.0)
+        style = replace(SPEAKING_STYLES["neutral"], noise_mm=0.0)
         trajectories = self._trajectories(alignment, audio, voice, times, style, 0)
         measured = measured[: len(times)]
         measured = np.pad(measured, ((0, len(times) - len(measured)), (0, 0)), mode="edge")

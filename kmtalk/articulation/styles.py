@@ -26,7 +26,7 @@ class SpeakingStyle:
     rounding: float = 1.0
     jaw: float = 1.0
     tempo: float = 1.0
-    residual: float = 0.15
+    noise_mm: float = 0.15
     upper_face: float = 1.0
 
     @staticmethod
@@ -45,7 +45,7 @@ SPEAKING_STYLES: dict[str, SpeakingStyle] = {
 }
 
 
-def parse_speaking_style(name: str | int | SpeakingStyle | None) -> SpeakingStyle:
+def parse_speaking_style(style: str | int | SpeakingStyle | None) -> SpeakingStyle:
     """Return a speaking style.
 
     Args:
@@ -55,14 +55,14 @@ def parse_speaking_style(name: str | int | SpeakingStyle | None) -> SpeakingStyl
     Raises:
         InputError: There is no such style.
     """
-    if name is None:
+    if style is None:
         return SPEAKING_STYLES["neutral"]
-    if isinstance(name, SpeakingStyle):
-        return name
-    if (isinstance(name, int) and name >= 0) or str(name).isdecimal():
-        return SpeakingStyle.from_seed(int(name))
-    if name not in SPEAKING_STYLES:
+    if isinstance(style, SpeakingStyle):
+        return style
+    if (isinstance(style, int) and style >= 0) or str(style).isdecimal():
+        return SpeakingStyle.from_seed(int(style))
+    if style not in SPEAKING_STYLES:
         raise InputError(
-            f"{name}: no such style; choose one of {', '.join(SPEAKING_STYLES)}, or a number for a random speaker"
+            f"{style}: no such style; choose one of {', '.join(SPEAKING_STYLES)}, or a number for a random speaker"
         )
-    return SPEAKING_STYLES[str(name)]
+    return SPEAKING_STYLES[str(style)]

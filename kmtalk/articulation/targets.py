@@ -170,7 +170,7 @@ def canonical_phone(label: str) -> str:
     return "AH"
 
 
-def scale_target(target: PhoneTarget, opening: float, rounding: float, jaw: float) -> PhoneTarget:
+def scale_target(target: PhoneTarget, aperture: float, rounding: float, jaw: float) -> PhoneTarget:
     """Return a target scaled for a speaker.
 
     Args:
@@ -179,7 +179,7 @@ def scale_target(target: PhoneTarget, opening: float, rounding: float, jaw: floa
         rounding: Scale of width and protrusion.
         jaw: Scale of the jaw drop.
     """
-    aperture = target.aperture * opening if target.aperture > 0 else target.aperture
+    aperture = target.aperture * aperture if target.aperture > 0 else target.aperture
     return replace(
         target,
         aperture=aperture,

@@ -35,12 +35,12 @@ class VertexFrames(Protocol):
 def open_npy(path: Path) -> np.ndarray:
     """Memory-map a .npy of floats (T, V, 3) or (T, 3V); raises InputError for anything else."""
     try:
-        held: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        vertices: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a complete .npy of vertices ({str(error)[:80]})") from None
-    if held.dtype.kind != "f" or held.ndim not in (2, 3) or (held.size // max(len(held), 1)) % 3:
-        raise InputError(f"{path}: has {held.dtype} {held.shape}; expected floats (T, V, 3) or (T, 3V)")
-    return held
+    if vertices.dtype.kind != "f" or vertices.ndim not in (2, 3) or (vertices.size // max(len(vertices), 1)) % 3:
+        raise InputError(f"{path}: has {vertices.dtype} {vertices.shape}; expected floats (T, V, 3) or (T, 3V)")
+    return vertices
 
 
 @dataclass(frozen=True)

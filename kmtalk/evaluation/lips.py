@@ -30,7 +30,7 @@ from kmtalk.pipeline import NETWORK_FILE, KMTalk
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.encoders import Features, encode_cached
+from kmtalk.speech.encoders import SpeechFeatures, encode_cached
 
 BOOTSTRAP_SAMPLES = 1000
 """Number of bootstrap samples of clips for each 95 % interval."""
@@ -43,7 +43,7 @@ class _AlignedClip:
     clip: TrackedClip
     audio: Audio
     alignment: Alignment
-    features: dict[str, Features] = field(default_factory=dict)
+    features: dict[str, SpeechFeatures] = field(default_factory=dict)
 
 
 def evaluate_grid(
@@ -152,7 +152,7 @@ def loudness_baseline(audio: Audio, count: int) -> np.ndarray:
     """Return a mouth (N, 3) in mm that follows loudness: aperture and chin with it, width against it."""
     voice = analyze_prosody(audio.samples)
     times = (np.arange(count) + 0.5) / FPS
-    level = gaussian_filter1d(np.clip(voice.interpolate(times, voice.level) / 30 + 1, 0, 1), 1.0)
+    level = gaussian_filter1d(np.clip(voice.interpolate(times, voice.level_db) / 30 + 1, 0, 1), 1.0)
     return np.stack([12 * level, -2 * level, 5 * level], axis=1)
 
 

@@ -45,13 +45,13 @@ class MouthFrame:
     """
 
     similarity: SimilarityTransform
-    mouth: np.ndarray
-    own_mouth: np.ndarray
+    target_mouth_center: np.ndarray
+    source_mouth_center: np.ndarray
     width_ratio: float
 
     def to_source(self, points: np.ndarray) -> np.ndarray:
         """Target points (P, 3) → points in the source head's mouth (P, 3), metres."""
-        aligned: np.ndarray = (self.similarity.inverse(points) - self.mouth) / self.width_ratio + self.own_mouth
+        aligned: np.ndarray = (self.similarity.inverse(points) - self.target_mouth_center) / self.width_ratio + self.source_mouth_center
         return aligned
 
     def to_target(self, offsets: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def classify_parts(
     source_head: SourceHead,
     frame: MouthFrame,
     vertices: np.ndarray,
-    piece: np.ndarray,
+    component: np.ndarray,
     skin: np.ndarray,
     names: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
@@ -105,8 +105,8 @@ def classify_parts(
     eyes = {side: template.vertices[template.regions[side]].astype(float) for side in ("eye_left", "eye_right")}
     skin_tree = cKDTree(vertices[skin])
     parts: dict[str, list[np.ndarray]] = {kind: [] for kind in PART_KINDS}
-    order = non_skin[np.argsort(piece[non_skin], kind="stable")]
-    for index in np.split(order, np.flatnonzero(np.diff(piece[order])) + 1):
+    order = non_skin[np.argsort(component[non_skin], kind="stable")]
+    for index in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
         kind = next(
             (k for k, pattern in PART_NAME_PATTERNS.items() if re.search(pattern, str(part_names[index[0]]))), ""
         )
@@ -149,11 +149,11 @@ def _classify_piece(
     low, high = teeth.min(0), teeth.max(0)
     margin = 0.6 * (high - low)
     middle = mouth_points.mean(0)
-    in_mouth = ((middle > low - margin) & (middle < high + margin)).all() and middle[2] < frame.own_mouth[
+    in_mouth = ((middle > low - margin) & (middle < high + margin)).all() and middle[2] < frame.source_mouth_center[
         2
     ] - MIN_DEPTH_BEHIND_LIPS
     if in_mouth and (np.ptp(mouth_points, axis=0) < 2.2 * (high - low)).all():
-        lip_height = frame.own_mouth[1]
+        lip_height = frame.source_mouth_center[1]
         above, below = mouth_points[:, 1].max() - lip_height, lip_height - mouth_points[:, 1].min()
         rear = mouth_points[mouth_points[:, 2] < (mouth_points[:, 2].min() + mouth_points[:, 2].max()) / 2]
         half_width = np.abs(mouth_points[:, 0] - middle[0]).max()
@@ -197,7 +197,7 @@ def attach_parts(
         offsets: Blendshapes (R, V, 3) in target units, changed in place; the skin's must be filled in already.
     """
     rig, template = source_head.rig, source_head.rig.template
-    lip_height = frame.own_mouth[1]
+    lip_height = frame.source_mouth_center[1]
     lower = template.regions["lower_teeth"]
     for kind, index in parts.items():
         mouth_points = frame.to_source(vertices[index])

@@ -47,11 +47,11 @@ class Correspondence:
 def find_correspondence(
     warped: np.ndarray,
     source_faces: np.ndarray,
-    jaw: np.ndarray,
+    jaw_motion: np.ndarray,
     vertices: np.ndarray,
     faces: np.ndarray,
     size: float,
-    lower: np.ndarray | None = None,
+    on_lower_lip: np.ndarray | None = None,
 ) -> Correspondence:
     """Match each target vertex with the point of the warped source skin that is nearest in position and normal.
 
@@ -74,7 +74,7 @@ def find_correspondence(
     samples = interpolate_barycentric(warped, source_faces, triangle, weights)
     sample_normals = interpolate_barycentric(vertex_normals(warped, source_faces), source_faces, triangle, weights)
     sample_normals /= np.linalg.norm(sample_normals, axis=1, keepdims=True) + 1e-12
-    jaw_share = interpolate_barycentric(jaw, source_faces, triangle, weights)
+    jaw_share = interpolate_barycentric(jaw_motion, source_faces, triangle, weights)
     target_normals = vertex_normals(vertices, faces)
     target_features, source_features = (
         np.hstack([vertices / size, NORMAL_WEIGHT * target_normals]),
@@ -94,23 +94,23 @@ def find_correspondence(
     lower_distance, _ = lower_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
     upper_distance, _ = upper_tree.query(vertices[index], distance_upper_bound=SEAM_DISTANCE * size)
     seam[index] = np.isfinite(lower_distance) & np.isfinite(upper_distance)
-    if lower is None:
+    if on_lower_lip is None:
         seed = in_face & ~seam
-        lower = jaw_share[nearest] > LOWER_LIP_JAW_SHARE
+        on_lower_lip = jaw_share[nearest] > LOWER_LIP_JAW_SHARE
         graph = edge_length_graph(vertices, faces).tocoo()
         # edges from one lip to the other count as longer, so that skin between parted lips is crossed last
-        graph.data = graph.data * np.where(lower[graph.row] != lower[graph.col], CROSS_LIP_PENALTY, 1.0)
+        graph.data = graph.data * np.where(on_lower_lip[graph.row] != on_lower_lip[graph.col], CROSS_LIP_PENALTY, 1.0)
         edge_graph = graph.tocsr()
-        geodesic_to_lower = geodesic_distance(edge_graph, np.flatnonzero(seed & lower))
-        geodesic_to_upper = geodesic_distance(edge_graph, np.flatnonzero(seed & ~lower))
-        lower = np.where(seam, geodesic_to_lower < geodesic_to_upper, lower)
+        geodesic_to_lower = geodesic_distance(edge_graph, np.flatnonzero(seed & on_lower_lip))
+        geodesic_to_upper = geodesic_distance(edge_graph, np.flatnonzero(seed & ~on_lower_lip))
+        on_lower_lip = np.where(seam, geodesic_to_lower < geodesic_to_upper, on_lower_lip)
     for side in (False, True):
         members, candidates = (
-            np.flatnonzero(seam & (lower == side)),
+            np.flatnonzero(seam & (on_lower_lip == side)),
             np.flatnonzero((jaw_share > LOWER_LIP_JAW_SHARE) == side),
         )
         if len(members):
             nearest[members] = candidates[cKDTree(source_features[candidates]).query(target_features[members])[1]]
     normals_agree = np.einsum("ij,ij->i", sample_normals[nearest], target_normals) > 0.5
     reliable = normals_agree & (np.linalg.norm(samples[nearest] - vertices, axis=1) < RELIABLE_DISTANCE * size)
-    return Correspondence(triangle[nearest], weights[nearest], reliable, in_face, far_from_face, seam, lower)
+    return Correspondence(triangle[nearest], weights[nearest], reliable, in_face, far_from_face, seam, on_lower_lip)

@@ -96,10 +96,10 @@ class DeformationTransfer:
         out: np.ndarray = s.scale * (offsets[lower] - offsets[upper]) @ s.rotation.T
         return out
 
-    def separate_lips(self, apart: np.ndarray) -> np.ndarray:
+    def separate_lips(self, separation: np.ndarray) -> np.ndarray:
         """Smallest, smoothest offsets (V, 3) that move each lip pair's lower point by `apart` (P, 3) relative to
         its upper one."""
-        out: np.ndarray = self._solve_paired(self._pull @ apart)
+        out: np.ndarray = self._solve_paired(self._pull @ separation)
         return out
 
 

@@ -29,7 +29,7 @@ SYSTEM_PACKAGES = (
 )  # Debian packages with the libraries that MediaPipe and OpenCV link to
 FRONTAL_ANGLE = np.radians(15.0)  # greatest angle to the viewer of a face that counts as frontal
 RANDOM_POSES = 160  # further orientations to search if no axis convention shows a face
-SEARCH, FINE = 256, 512  # width of rendered views in pixels, for the search and for the landmarks
+SEARCH_RESOLUTION, LANDMARK_RESOLUTION = 256, 512  # width of rendered views in pixels, for the search and for the landmarks
 MIN_AGREEING_VIEWS = 3  # views of a face, out of `VIEW_ANGLES`, in which the detector must find it
 VIEW_ANGLES = ((0, 0), (12, 0), (-12, 0), (0, 8))  # yaw and pitch in degrees; landmarks are averaged over these views
 
@@ -174,11 +174,11 @@ def _search_face(views: MeshViews, detect: FaceDetector) -> Iterator[Camera]:
     """
     turned_faces: list[tuple[float, Camera]] = []
     for camera in _candidate_cameras(views):
-        detection = detect(views.render(camera, SEARCH))
+        detection = detect(views.render(camera, SEARCH_RESOLUTION))
         if detection is None:
             continue
         camera = Camera(detection[1].T @ camera.rotation, camera.center, camera.radius)
-        frontal_detection = detect(views.render(camera, SEARCH))
+        frontal_detection = detect(views.render(camera, SEARCH_RESOLUTION))
         if frontal_detection is None:
             continue
         angle = rotation_angle(frontal_detection[1])
@@ -227,7 +227,7 @@ def _locate_landmarks(views: MeshViews, camera: Camera, detect: FaceDetector) ->
     """Landmarks of the face that a camera shows, averaged over several views, or None if too few views show it."""
     angle = np.inf
     for step in range(4):  # move closer and to the front
-        detection = detect(views.render(camera, FINE))
+        detection = detect(views.render(camera, LANDMARK_RESOLUTION))
         if detection is None:
             break
         angle = rotation_angle(detection[1])
@@ -246,7 +246,7 @@ def _locate_landmarks(views: MeshViews, camera: Camera, detect: FaceDetector) ->
     for yaw, pitch in VIEW_ANGLES:
         rotation = Rotation.from_euler("yx", [yaw, pitch], degrees=True).as_matrix() @ camera.rotation
         view = Camera(rotation, camera.center, camera.radius)
-        detection = detect(views.render(view, FINE))
+        detection = detect(views.render(view, LANDMARK_RESOLUTION))
         if detection is not None:
             views_points.append(_project_to_surface(views, view, detection[0]))
     if len(views_points) < MIN_AGREEING_VIEWS:

@@ -75,7 +75,7 @@ def assess_fit(
     vertices: np.ndarray,
     matched: Correspondence,
     lips: Lips | None,
-    landmarks: int,
+    landmark_count: int,
 ) -> tuple[list[str], dict[str, float | int | str | bool]]:
     """Measure the quality of a fit.
 
@@ -100,7 +100,7 @@ def assess_fit(
     surface_distance = float(np.median(cKDTree(vertices).query(warped[face])[0]))
     measurements: dict[str, float | int | str | bool] = {
         "landmarks_used": int(warp.inliers.sum()),
-        "landmarks_given": landmarks,
+        "landmarks_given": landmark_count,
         "landmark_residual_of_size": round(median_residual, 4),
         "matched_share": round(float(matched.reliable[matched.in_face].mean()), 3),
         "surface_distance_mm": round(surface_distance * mm, 3),
@@ -136,11 +136,11 @@ def assess_fit(
     return warnings, measurements
 
 
-def rate_confidence(doubts: list[str], odd: float, lips: Lips | None) -> str:
+def rate_confidence(warnings: list[str], median_residual: float, lips: Lips | None) -> str:
     """Confidence of a fit: "high", "medium" or "low".
 
     `odd` is the landmarks' median distance from a human face's, as a share of the face's size.
     """
-    if odd > UNLIKE_HUMAN_RESIDUAL or lips is None or (lips.is_fused and doubts[1:]) or len(doubts) > 2:
+    if median_residual > UNLIKE_HUMAN_RESIDUAL or lips is None or (lips.is_fused and warnings[1:]) or len(warnings) > 2:
         return "low"
-    return "medium" if doubts else "high"
+    return "medium" if warnings else "high"

@@ -121,7 +121,7 @@ def gradient_operator(vertices: np.ndarray, faces: np.ndarray) -> tuple[sp.csr_m
     return sp.csr_matrix((gradient.ravel(), (rows.ravel(), columns.ravel())), shape), double_area / 2
 
 
-def sample_triangles(faces: np.ndarray, per: int) -> tuple[np.ndarray, np.ndarray]:
+def sample_triangles(faces: np.ndarray, samples_per_triangle: int) -> tuple[np.ndarray, np.ndarray]:
     """Sample `per` (1, 4, 6 or 10) points in every triangle, always at the same barycentric coordinates.
 
     Returns:
@@ -132,8 +132,8 @@ def sample_triangles(faces: np.ndarray, per: int) -> tuple[np.ndarray, np.ndarra
     barycentric += [[2 / 3, 1 / 6, 1 / 6], [1 / 6, 2 / 3, 1 / 6], [1 / 6, 1 / 6, 2 / 3]]
     barycentric += [[0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]
     barycentric += [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    weights = np.array(barycentric[:per])
-    return np.repeat(np.arange(len(faces)), per), np.tile(weights, (len(faces), 1))
+    weights = np.array(barycentric[:samples_per_triangle])
+    return np.repeat(np.arange(len(faces)), samples_per_triangle), np.tile(weights, (len(faces), 1))
 
 
 def interpolate_barycentric(
@@ -203,7 +203,7 @@ class SurfacePoints:
         rows = np.repeat(np.arange(len(self.corners)), 3)
         return sp.csr_matrix((self.weights.ravel(), (rows, self.corners.ravel())), (len(self.corners), count))
 
-    def remapped(self, renamed: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def remap(self, vertex_index: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Express the points on a mesh whose vertices are renumbered.
 
         Args:
@@ -213,7 +213,7 @@ class SurfacePoints:
         Returns:
             Triangle (P,) and barycentric coordinates (P, 3) of each point.
         """
-        corners = renamed[self.corners]
+        corners = vertex_index[self.corners]
         order = np.argsort(corners, axis=1)
         rows = {tuple(face): row for row, face in enumerate(np.sort(faces, axis=1).tolist())}
         triangle = np.array([rows[tuple(c)] for c in np.take_along_axis(corners, order, axis=1).tolist()])

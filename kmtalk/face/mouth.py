@@ -89,9 +89,9 @@ class MouthMeasurer:
         out: np.ndarray = self._raw(self.neutral[None])[0]
         return out
 
-    def measure(self, moved: np.ndarray) -> MouthMeasurements:
+    def measure(self, positions: np.ndarray) -> MouthMeasurements:
         """Measure the mouth from the positions `moved` (N, 6, 3) of the six vertices, in the mesh's units."""
-        values = self._raw(moved.astype(np.float64)) - self.rest
+        values = self._raw(positions.astype(np.float64)) - self.rest
         values[:, 0] += self.rest[0]  # the aperture is absolute, the others are relative to rest
         return MouthMeasurements(*(values * self.mm_per_unit).T)
 

@@ -195,7 +195,7 @@ def _mix_shapes(
 
 
 def solve_shape_mixture(
-    basis: np.ndarray, wanted: np.ndarray, pairs: np.ndarray, gap_weight: float = 1.0
+    basis: np.ndarray, target: np.ndarray, pairs: np.ndarray, gap_weight: float = 1.0
 ) -> tuple[np.ndarray, float]:
     """Approximate a shape by a mixture of others (non-negative least squares).
 
@@ -211,12 +211,12 @@ def solve_shape_mixture(
     Returns:
         Weights (K,) in [0, 1], and the share of the shape's squared motion that the mixture explains.
     """
-    flat_basis, flat_target = basis.reshape(len(basis), -1).astype(np.float64), wanted.ravel().astype(np.float64)
+    flat_basis, flat_target = basis.reshape(len(basis), -1).astype(np.float64), target.ravel().astype(np.float64)
     total = float((flat_target**2).sum())
     if total == 0:
         return np.zeros(len(basis)), 1.0
     basis_gaps = (basis[:, pairs[:, 1]] - basis[:, pairs[:, 0]]).reshape(len(basis), -1).astype(np.float64)
-    target_gap = (wanted[pairs[:, 1]] - wanted[pairs[:, 0]]).ravel().astype(np.float64)
+    target_gap = (target[pairs[:, 1]] - target[pairs[:, 0]]).ravel().astype(np.float64)
     scale = gap_weight * total / max(float((basis_gaps**2).sum(1).max()), 1e-30)
     # the Cholesky factor of the normal equations is (K, K), however large the mesh is
     gram = flat_basis @ flat_basis.T + scale * basis_gaps @ basis_gaps.T

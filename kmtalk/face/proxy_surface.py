@@ -9,7 +9,7 @@ import numpy as np
 
 from kmtalk.face.geometry import SurfacePoints, nondegenerate_faces
 
-CHUNK = 200_000  # dense vertices bound to the proxy at once, to limit memory
+VERTICES_PER_CHUNK = 200_000  # dense vertices bound to the proxy at once, to limit memory
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def simplify_surface(vertices: np.ndarray, faces: np.ndarray, count: int) -> Pro
     triangles = triangles[nondegenerate_faces(simplified, triangles)]
     around = _triangles_around(triangles, len(simplified))
     corners, weights = np.empty((len(vertices), 3), np.int64), np.empty((len(vertices), 3))
-    for start in range(0, len(vertices), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(vertices), VERTICES_PER_CHUNK):
+        part = slice(start, start + VERTICES_PER_CHUNK)
         candidates = around[collapsed_into[part]]
         corner = triangles[np.maximum(candidates, 0)]
-        coordinates, distance = closest_barycentric(
+        coordinates, distance = project_onto_triangles(
             simplified[corner].astype(np.float64), unit[part, None].astype(np.float64)
         )
         distance[candidates < 0] = np.inf
@@ -70,7 +70,7 @@ def _triangles_around(faces: np.ndarray, count: int) -> np.ndarray:
     return out[:, :16]
 
 
-def closest_barycentric(triangles: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def project_onto_triangles(triangles: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project points onto triangles.
 
     Coordinates outside a triangle are clipped to it and rescaled, so the result is near the closest point but

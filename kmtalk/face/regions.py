@@ -12,7 +12,7 @@ from kmtalk.face.rig import Rig
 from kmtalk.face.template import vertex_normals
 
 
-def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, reach: float) -> np.ndarray:
+def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, max_gap: float) -> np.ndarray:
     """Find the upper and lower inner-lip vertices that touch at rest.
 
     A pair consists of an upper vertex whose normal points down and a lower vertex whose normal points up. They
@@ -34,7 +34,7 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, rea
     drop = -jaw[:, 1]
     max_drop = drop.max()
     skin = np.unique(faces)
-    front = skin[vertices[skin, 2] > vertices[drop.argmax(), 2] - 25 * reach]
+    front = skin[vertices[skin, 2] > vertices[drop.argmax(), 2] - 25 * max_gap]
     upper = front[(normals[front, 1] < -0.25) & (drop[front] < 0.4 * max_drop)]
     lower = front[(normals[front, 1] > 0.25) & (drop[front] > 0.1 * max_drop)]
     distance, nearest = cKDTree(vertices[upper]).query(vertices[lower])
@@ -42,10 +42,10 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, rea
     pairs = [
         (upper[u], lower[i])
         for i, u in enumerate(nearest)
-        if distance[i] < reach
+        if distance[i] < max_gap
         and nearest_back[u] == i
         and drop[lower[i]] - drop[upper[u]] > 0.1 * max_drop
-        and vertices[upper[u], 2] > vertices[upper, 2].max() - 40 * reach
+        and vertices[upper[u], 2] > vertices[upper, 2].max() - 40 * max_gap
     ]
     ordered = np.array(sorted(pairs, key=lambda p: vertices[p[0], 0]), np.int32).reshape(-1, 2)
     if len(ordered) < 3:
@@ -79,7 +79,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
         return skin[amount[skin] > share * amount[skin].max()]
 
     jaw = rig.offsets[rig.index["jawOpen"]]
-    pairs = find_lip_pairs(v, skin_faces, jaw, reach=0.025 * size)
+    pairs = find_lip_pairs(v, skin_faces, jaw, max_gap=0.025 * size)
     middle = pairs[np.abs(v[pairs[:, 0], 0]).argmin()]
     centre = v[middle].mean(0)
     half = np.abs(v[pairs[:, 0], 0]).max()

@@ -25,10 +25,10 @@ from kmtalk.face.template import vertex_normals
 
 SMOOTHING = 1e-2  # of the face's size: the warp meets landmarks within about this distance
 STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3)  # weight of the smoothness term in each iteration
-STIFF_LENGTH = 0.1  # of the face's size: length below which stiffness 1 keeps the displacement smooth
+SMOOTHING_LENGTH = 0.1  # of the face's size: length below which stiffness 1 keeps the displacement smooth
 LANDMARK_WEIGHT = 1e-4  # of one landmark; the surface of the whole face has a weight of about 1
 NORMAL_WEIGHT = 0.15  # of the face's size: distance equivalent to a normal turned by 1 radian
-MAX_STEP = 0.05  # of the face's size: correspondences further apart than this are ignored
+MAX_CORRESPONDENCE_DISTANCE = 0.05  # of the face's size: correspondences further apart than this are ignored
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ def fit_warp(source: np.ndarray, target: np.ndarray, exact: bool = False) -> Rbf
 
 
 def nonrigid_icp(
-    laid: np.ndarray,
+    warped: np.ndarray,
     faces: np.ndarray,
-    lower: np.ndarray,
+    lower_lip_mask: np.ndarray,
     landmarks: sp.csr_matrix,
-    aims: np.ndarray,
+    landmark_targets: np.ndarray,
     target: np.ndarray,
     target_faces: np.ndarray,
-    target_lower: np.ndarray,
+    target_lower_lip_mask: np.ndarray,
     size: float,
 ) -> np.ndarray:
     """Deform the warped source skin onto the surface of the target by non-rigid ICP.
@@ -165,13 +165,13 @@ def nonrigid_icp(
     Returns:
         (S, 3) the deformed vertices.
     """
-    slope, area = gradient_operator(laid / size, faces)
+    slope, area = gradient_operator(warped / size, faces)
     laplacian = slope.T @ sp.diags(np.repeat(area, 3)) @ slope
-    mass = np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(laid))
+    mass = np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(warped))
     mass = np.maximum(mass, 0.05 * mass.mean())  # tiny triangles must not make the whole system stiff
-    smooth = STIFF_LENGTH**4 * (laplacian @ sp.diags(1 / mass) @ laplacian)
+    smooth = SMOOTHING_LENGTH**4 * (laplacian @ sp.diags(1 / mass) @ laplacian)
     landmark_term = LANDMARK_WEIGHT * (landmarks.T @ landmarks)
-    on_boundary = np.zeros(len(laid), bool)
+    on_boundary = np.zeros(len(warped), bool)
     on_boundary[boundary_edges(faces).ravel()] = True
 
     triangle, weights = sample_triangles(target_faces, 4)
@@ -179,34 +179,34 @@ def nonrigid_icp(
     samples = np.concatenate([interpolate_barycentric(target, target_faces, triangle, weights), target])
     normals = np.concatenate([interpolate_barycentric(target_normals, target_faces, triangle, weights), target_normals])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    sample_lower = np.concatenate([target_lower[target_faces[triangle]].mean(1) > 0.5, target_lower])
-    masks = [(sample_lower == s, lower == s) for s in (False, True) if (sample_lower == s).any() and (lower == s).any()]
+    sample_lower = np.concatenate([target_lower_lip_mask[target_faces[triangle]].mean(1) > 0.5, target_lower_lip_mask])
+    masks = [(sample_lower == s, lower_lip_mask == s) for s in (False, True) if (sample_lower == s).any() and (lower_lip_mask == s).any()]
     groups = [(np.flatnonzero(sample_mask), mask) for sample_mask, mask in masks]
     trees = [cKDTree(np.hstack([samples[index] / size, NORMAL_WEIGHT * normals[index]])) for index, _ in groups]
-    moved = np.zeros_like(laid)
+    moved = np.zeros_like(warped)
     for stiffness in STIFFNESS:
-        current = laid + moved
+        current = warped + moved
         current_normals = vertex_normals(current, faces)
         query = np.hstack([current / size, NORMAL_WEIGHT * current_normals])
-        nearest = np.zeros(len(laid), int)
+        nearest = np.zeros(len(warped), int)
         for (index, mask), tree in zip(groups, trees, strict=True):
             nearest[mask] = index[tree.query(query[mask])[1]]
-        close = np.linalg.norm(samples[nearest] - current, axis=1) < MAX_STEP * size
+        close = np.linalg.norm(samples[nearest] - current, axis=1) < MAX_CORRESPONDENCE_DISTANCE * size
         valid = close & (np.einsum("ij,ij->i", current_normals, normals[nearest]) > 0.5) & ~on_boundary
         weight = valid * mass
         system = stiffness * smooth + sp.diags(weight + 1e-6 * mass.mean()) + landmark_term
-        right = weight[:, None] * (samples[nearest] - laid) + LANDMARK_WEIGHT * (
-            landmarks.T @ (aims - landmarks @ laid)
+        right = weight[:, None] * (samples[nearest] - warped) + LANDMARK_WEIGHT * (
+            landmarks.T @ (landmark_targets - landmarks @ warped)
         )
         moved = splu(sp.csc_matrix(system), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(right)
-    return laid + moved
+    return warped + moved
 
 
 def nonrigid_icp_amberg(
-    laid: np.ndarray,
+    warped: np.ndarray,
     faces: np.ndarray,
     landmarks: SurfacePoints,
-    aims: np.ndarray,
+    landmark_targets: np.ndarray,
     target: np.ndarray,
     target_faces: np.ndarray,
 ) -> np.ndarray:
@@ -227,24 +227,24 @@ def nonrigid_icp_amberg(
     """
     import trimesh
 
-    size = float(np.linalg.norm(np.ptp(laid, axis=0)))
-    distance, _ = cKDTree(laid).query(target)
+    size = float(np.linalg.norm(np.ptp(warped, axis=0)))
+    distance, _ = cKDTree(warped).query(target)
     near_faces = target_faces[(distance < 0.1 * size)[target_faces].all(1)]
     surface = trimesh.Trimesh(target, near_faces[nondegenerate_faces(target, near_faces)], process=False)
     surface.remove_unreferenced_vertices()
     # coincident vertices give edges of length zero, unreferenced ones a singular system
-    _, first, same = np.unique(laid, axis=0, return_index=True, return_inverse=True)
+    _, first, same = np.unique(warped, axis=0, return_index=True, return_inverse=True)
     joined = same.ravel()[faces]
-    joined = joined[nondegenerate_faces(laid[first], joined)]
+    joined = joined[nondegenerate_faces(warped[first], joined)]
     used = np.unique(joined)
-    unique_index = cKDTree(laid[first[used]]).query(laid)[1]
+    unique_index = cKDTree(warped[first[used]]).query(warped)[1]
     joined = np.searchsorted(used, joined)
-    triangle, weights = landmarks.remapped(unique_index, joined)
+    triangle, weights = landmarks.remap(unique_index, joined)
     out = trimesh.registration.nricp_amberg(
-        trimesh.Trimesh(laid[first[used]], joined, process=False),
+        trimesh.Trimesh(warped[first[used]], joined, process=False),
         surface,
         source_landmarks=(triangle, weights),
-        target_positions=aims,
+        target_positions=landmark_targets,
         distance_threshold=0.05,
     )
     return np.asarray(out)[unique_index]

@@ -84,7 +84,7 @@ class SourceHead:
         out[self.skin] = np.arange(len(self.skin))
         return out
 
-    def detector_landmarks_on_skin(self, which: np.ndarray, on_rims: bool = False) -> SurfacePoints:
+    def detector_landmarks_on_skin(self, mask: np.ndarray, on_rims: bool = False) -> SurfacePoints:
         """Return the detector landmarks that a mask selects, as points on the skin.
 
         Args:
@@ -95,7 +95,7 @@ class SourceHead:
             The points, with corners as indices into `skin`.
         """
         places = self.detector_landmarks_on_rims if on_rims else self.detector_landmarks
-        return SurfacePoints(self._local[places.corners[which]], places.weights[which])
+        return SurfacePoints(self._local[places.corners[mask]], places.weights[mask])
 
     def named_landmarks_on_skin(self, names: Sequence[str]) -> SurfacePoints:
         """Return landmarks by name as points on the skin, with corners as indices into `skin`."""

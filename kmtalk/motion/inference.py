@@ -17,7 +17,7 @@ from kmtalk.keys import locate_key_frames
 from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST
 from kmtalk.motion.model import Batch, KMTalkNetwork
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encoders import Features, SpeechEncoder, load_encoder
+from kmtalk.speech.encoders import SpeechFeatures, SpeechEncoder, load_encoder
 
 if TYPE_CHECKING:
     import whisper
@@ -103,7 +103,7 @@ def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
 
 def predict_motion(
     network: KMTalkNetwork,
-    features: Features,
+    features: SpeechFeatures,
     key_frames: np.ndarray,
     frame_count: int,
     fps: float,
@@ -144,7 +144,7 @@ def predict_motion(
 
 def predict_without_completion(
     network: KMTalkNetwork,
-    features: Features,
+    features: SpeechFeatures,
     key_frames: np.ndarray,
     frame_count: int,
     fps: float,
@@ -167,7 +167,7 @@ def predict_without_completion(
 @torch.inference_mode()
 def _predict_in_windows(
     network: KMTalkNetwork,
-    features: Features,
+    features: SpeechFeatures,
     keys: np.ndarray,
     count: int,
     fps: float,

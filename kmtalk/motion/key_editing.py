@@ -17,7 +17,7 @@ from kmtalk.motion.inference import network_frame_rate, predict_motion
 from kmtalk.motion.model import KMTalkNetwork
 from kmtalk.motion.postprocessing import seal_bilabials
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encoders import Features
+from kmtalk.speech.encoders import SpeechFeatures
 
 FADE_SECONDS = 0.4
 """Seconds beyond an edit's neighbouring keys over which its effect fades out."""
@@ -51,7 +51,7 @@ def complete_motion(
     alignment: Alignment,
     keys: KeyMotions,
     network: KMTalkNetwork,
-    features: Features,
+    features: SpeechFeatures,
     style_weights: np.ndarray,
     duration: float,
 ) -> np.ndarray:

@@ -17,7 +17,7 @@ from kmtalk.motion.styles import style_mixture
 from kmtalk.settings import Intensity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
-from kmtalk.speech.encoders import Features, SpeechEncoder
+from kmtalk.speech.encoders import SpeechFeatures, SpeechEncoder
 
 JAW_SHAPES = ("jawOpen", "mouthClose")
 """Shapes scaled by the jaw's intensity; both by the same amount, so that closed lips stay closed."""
@@ -59,7 +59,7 @@ class MotionPredictor:
         """Names of the network's styles."""
         return self.network.config.styles
 
-    def encode_audio(self, audio: Audio) -> Features:
+    def encode_audio(self, audio: Audio) -> SpeechFeatures:
         """Return the encoder's features of `audio`."""
         return self.encoder.encode(audio.samples)
 
@@ -70,7 +70,7 @@ class MotionPredictor:
         audio: Audio,
         fps: float,
         style: str | dict[str, float] | None = None,
-        features: Features | None = None,
+        features: SpeechFeatures | None = None,
     ) -> np.ndarray:
         """Predict the weights of mouth, jaw and tongue, postprocessed by the phones (`postprocess`).
 

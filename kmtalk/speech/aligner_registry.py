@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES, Aligner
-from kmtalk.speech.mfa_aligner import MfaAligner, mfa_models_dir
+from kmtalk.speech.mfa_aligner import MfaAligner
 from kmtalk.speech.mfa_command import MfaCommandAligner, mfa_language
+from kmtalk.speech.mfa_model import mfa_models_dir
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 

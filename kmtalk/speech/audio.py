@@ -173,7 +173,7 @@ def rms_level(samples: np.ndarray, window: float = 0.025, hop: float = 0.010) ->
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
-def detect_speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin: float = 0.1) -> tuple[float, float]:
+def detect_speech_span(samples: np.ndarray, threshold_db: float = 38.0, margin: float = 0.1) -> tuple[float, float]:
     """Find the part of a clip between leading and trailing silence.
 
     Args:
@@ -185,7 +185,7 @@ def detect_speech_span(samples: np.ndarray, below_peak_db: float = 38.0, margin:
         Start and end in seconds; the whole clip if no part of it is loud enough.
     """
     level = rms_level(samples)
-    active = np.flatnonzero(level > max(np.percentile(level, 98) - below_peak_db, SILENCE_DB))
+    active = np.flatnonzero(level > max(np.percentile(level, 98) - threshold_db, SILENCE_DB))
     end = len(samples) / SAMPLE_RATE
     if not len(active):
         return 0.0, end

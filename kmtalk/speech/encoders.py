@@ -18,10 +18,10 @@ from kmtalk.errors import InputError
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 from kmtalk.weights import load_wav2vec2, load_whisper
 
-WINDOW = 10.0
+WINDOW_SECONDS = 10.0
 """Longest input in seconds that is encoded at once. Longer audio is encoded in overlapping windows."""
 
-OVERLAP = 4.0
+OVERLAP_SECONDS = 4.0
 """Overlap in seconds of neighbouring windows, over which they are cross-faded. In its first
 tenth only the earlier window is used, in its last tenth only the later one."""
 
@@ -29,12 +29,12 @@ PAPER_ENCODER = "facebook/wav2vec2-base-960h"
 """The paper's encoder, by its name on the Hugging Face Hub."""
 
 MIN_SECONDS = 0.1  # seconds; shorter audio is padded
-SPEAKING_LEVEL = -20.0  # dBFS of loud parts after normalization
-MAX_GAIN = 30.0  # dB; limits the amplification of room noise in clips without speech
+SPEAKING_LEVEL_DB = -20.0  # dBFS of loud parts after normalization
+MAX_GAIN_DB = 30.0  # dB; limits the amplification of room noise in clips without speech
 
 
 @dataclass(frozen=True)
-class Features:
+class SpeechFeatures:
     """A feature sequence.
 
     Attributes:
@@ -69,7 +69,7 @@ class SpeechEncoder(Protocol):
     dimension: int
     rate: float
 
-    def encode(self, samples: np.ndarray) -> Features:
+    def encode(self, samples: np.ndarray) -> SpeechFeatures:
         """Return the features of mono samples (S,) at `SAMPLE_RATE`."""
         ...
 
@@ -81,13 +81,13 @@ def normalize_level(samples: np.ndarray) -> np.ndarray:
     """
     samples = np.pad(samples, (0, max(0, round(MIN_SECONDS * SAMPLE_RATE) - len(samples))))
     loud = float(np.percentile(rms_level(samples), 95))
-    gain = min(SPEAKING_LEVEL - loud, MAX_GAIN)
+    gain = min(SPEAKING_LEVEL_DB - loud, MAX_GAIN_DB)
     return (samples * 10 ** (gain / 20)).astype(np.float32)
 
 
 def _encode_in_windows(encode: Callable[[int, int], np.ndarray], count: int, rate: float) -> np.ndarray:
     """Return `count` feature vectors (count, d) from `encode(start, stop)`, called on overlapping windows."""
-    size, step = round(WINDOW * rate), round((WINDOW - OVERLAP) * rate)
+    size, step = round(WINDOW_SECONDS * rate), round((WINDOW_SECONDS - OVERLAP_SECONDS) * rate)
     if count <= size:
         return encode(0, count)
     out: np.ndarray | None = None
@@ -118,9 +118,9 @@ class LogMelEncoder:
     dimension = 80
     rate = 50.0
 
-    def encode(self, samples: np.ndarray) -> Features:
+    def encode(self, samples: np.ndarray) -> SpeechFeatures:
         mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), 80).numpy()
-        return Features(np.ascontiguousarray(mel.T[::2], np.float32), self.rate)
+        return SpeechFeatures(np.ascontiguousarray(mel.T[::2], np.float32), self.rate)
 
 
 class WhisperEncoder:
@@ -154,7 +154,7 @@ class WhisperEncoder:
         self.dimension = int(model.dims.n_audio_state)
         return model
 
-    def encode(self, samples: np.ndarray) -> Features:
+    def encode(self, samples: np.ndarray) -> SpeechFeatures:
         encoder, device = self._model.encoder, self._model.device
         mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), self._model.dims.n_mels)
         mel = mel[:, : mel.shape[1] // 2 * 2].to(device)
@@ -169,7 +169,7 @@ class WhisperEncoder:
             return x[0].float().cpu().numpy()
 
         # the second convolution has a stride of two mel frames and is centred on the first: value i is at i / 50 s
-        return Features(_encode_in_windows(states, mel.shape[1] // 2, self.rate), self.rate)
+        return SpeechFeatures(_encode_in_windows(states, mel.shape[1] // 2, self.rate), self.rate)
 
 
 class Wav2Vec2Encoder:
@@ -204,7 +204,7 @@ class Wav2Vec2Encoder:
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def encode(self, samples: np.ndarray) -> Features:
+    def encode(self, samples: np.ndarray) -> SpeechFeatures:
         x = normalize_level(samples)
         x = (x - x.mean()) / (x.std() + 1e-7)
         hop, width = 320, 400
@@ -221,7 +221,7 @@ class Wav2Vec2Encoder:
             values: np.ndarray = features.float().numpy()
             return values
 
-        return Features(_encode_in_windows(states, count, self.rate), self.rate, start=width / 2 / SAMPLE_RATE)
+        return SpeechFeatures(_encode_in_windows(states, count, self.rate), self.rate, start=width / 2 / SAMPLE_RATE)
 
 
 def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncoder:
@@ -246,7 +246,7 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncod
     raise InputError(f"{name}: no such speech encoder; choose log-mel, whisper-base-4 or wav2vec2:FOLDER")
 
 
-def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | None) -> Features:
+def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | None) -> SpeechFeatures:
     """Return `encoder.encode(samples)`, rounded to float16 and cached in a folder.
 
     Args:
@@ -262,7 +262,7 @@ def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | Non
     if path.is_file():
         try:
             with np.load(path) as file:
-                return Features(file["values"].astype(np.float32), float(file["rate"]), float(file["start"]))
+                return SpeechFeatures(file["values"].astype(np.float32), float(file["rate"]), float(file["start"]))
         except Exception:
             path.unlink()  # truncated by an interrupted write: encode again
     features = encoder.encode(samples)
@@ -270,4 +270,4 @@ def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | Non
     temporary = path.with_suffix(f".{os.getpid()}.part.npz")  # several processes can write the same file
     np.savez(temporary, values=features.values.astype(np.float16), rate=features.rate, start=features.start)
     temporary.replace(path)
-    return Features(features.values.astype(np.float16).astype(np.float32), features.rate, features.start)
+    return SpeechFeatures(features.values.astype(np.float16).astype(np.float32), features.rate, features.start)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from kmtalk.speech.mfa_aligner import MfaModel
+from kmtalk.speech.mfa_model import MfaModel
 
 ACOUSTIC_SCALE = 0.1
 SELF_LOOP_SCALE = 0.1  # both are Kaldi's defaults for alignment
@@ -37,7 +35,7 @@ class Edge:
     phone: str
     word: int | None
     log_probability: float
-    order: tuple[int, int]
+    text_order: tuple[int, int]
 
 
 @dataclass
@@ -113,7 +111,7 @@ class ViterbiPath:
     """
 
     phones: list[tuple[str, int, int, int | None]]
-    misfit: float
+    mismatch: float
 
 
 @dataclass
@@ -217,7 +215,7 @@ def _phones_in_context(
         left = model.phone_id[edge.phone] if model.tree.width == 3 else 0
         links += [(current, context_index(left, right, following), cost) for following, _ in after[right.end]]
     # sort by position in the text, so that the states active at a time are contiguous
-    order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].order)
+    order = sorted(range(len(contexts)), key=lambda i: contexts[i][1].text_order)
     rank = {old: new for new, old in enumerate(order)}
     links = [(rank[i], rank[j], cost) for i, j, cost in links]
     return [contexts[i] for i in order], links, [(rank[i], cost) for i, cost in starts]

@@ -19,7 +19,7 @@ from kmtalk.motion.key_editing import interpolate_key_edits
 from kmtalk.motion.losses import PHONES
 from kmtalk.motion.model import Batch
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encoders import Features
+from kmtalk.speech.encoders import SpeechFeatures
 
 TRAINING_FRAME_RATES = (25.0, 30.0)
 """Frame rates, in frames per second, at which crops of rig corpora are trained."""
@@ -60,7 +60,7 @@ class TrainingExample:
     """
 
     name: str
-    features: Features
+    features: SpeechFeatures
     motion: MotionFrames
     fps: float
     alignment: Alignment

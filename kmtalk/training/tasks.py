@@ -26,7 +26,7 @@ from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST, FineTunedE
 from kmtalk.motion.heads import pca_basis
 from kmtalk.motion.losses import PlainSurfaceMetric, RigSurfaceMetric, VertexSurfaceMetric
 from kmtalk.progress import Progress
-from kmtalk.speech.encoders import PAPER_ENCODER, Features, SpeechEncoder, Wav2Vec2Encoder, encode_cached, load_encoder
+from kmtalk.speech.encoders import PAPER_ENCODER, SpeechFeatures, SpeechEncoder, Wav2Vec2Encoder, encode_cached, load_encoder
 from kmtalk.training.batches import TRAINING_FRAME_RATES, TrainingExample
 from kmtalk.training.config import TrainingConfig
 
@@ -291,10 +291,10 @@ def _load_training_encoder(config: TrainingConfig) -> tuple[SpeechEncoder, FineT
     )
 
 
-def _encode_float16(encoder: SpeechEncoder, samples: np.ndarray, cache: Path) -> Features:
+def _encode_float16(encoder: SpeechEncoder, samples: np.ndarray, cache: Path) -> SpeechFeatures:
     """Encode audio, or read it from the cache, as float16 to save memory."""
     features = encode_cached(encoder, samples, cache)
-    return Features(features.values.astype(np.float16), features.rate, features.start)
+    return SpeechFeatures(features.values.astype(np.float16), features.rate, features.start)
 
 
 def _rig_examples(

@@ -11,7 +11,7 @@ class MeshMerger:
     """Collects meshes; blendshapes with the same name on several meshes (face, teeth, lashes) become one shape."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.vertex_count = 0
         self._vertices: list[np.ndarray] = [np.zeros((0, 3))]
         self._faces: list[np.ndarray] = [np.zeros((0, 3), np.int64)]
         self._colors: list[np.ndarray | None] = []
@@ -28,20 +28,20 @@ class MeshMerger:
             colors: sRGB vertex colours (V, 3) from 0 to 255, if any.
         """
         self._vertices.append(vertices)
-        self._faces.append(faces.astype(np.int64) + self.count)
+        self._faces.append(faces.astype(np.int64) + self.vertex_count)
         self._colors.append(colors)
-        self._parts.setdefault(label, []).append(np.arange(self.count, self.count + len(vertices)))
-        self.count += len(vertices)
+        self._parts.setdefault(label, []).append(np.arange(self.vertex_count, self.vertex_count + len(vertices)))
+        self.vertex_count += len(vertices)
 
     def add_shape(self, name: str, offsets: np.ndarray) -> None:
         """Append a blendshape (V, 3) of the mesh that was added last."""
-        self._shapes.append((self.count - len(self._vertices[-1]), name, offsets))
+        self._shapes.append((self.vertex_count - len(self._vertices[-1]), name, offsets))
 
     def build_template(self) -> Template:
         """The merged mesh; vertex colours only if all meshes have them."""
         merged: dict[str, np.ndarray] = {}
         for start, name, offsets in self._shapes:
-            merged.setdefault(name, np.zeros((self.count, 3), np.float32))[start : start + len(offsets)] += offsets
+            merged.setdefault(name, np.zeros((self.vertex_count, 3), np.float32))[start : start + len(offsets)] += offsets
         colors = [c for c in self._colors if c is not None]
         return Template(
             np.concatenate(self._vertices).astype(np.float32),
