@@ -1,6 +1,6 @@
 """The paper's ablations on real lips: trains every variant with several seeds and equal settings.
 
-    python benchmarks/ablations.py ../shared/data/grid -o runs/ablations [--seeds 3] [--steps 250] [--variants ...]
+    python benchmarks/ablations.py GRID -o runs/ablations [--seeds 3] [--steps 250] [--variants ...]
 
 Variants: full; no-gate (audio and flow are added); uniform (the same number of keys, evenly spaced); no-key-motion (CMC
 alone); no-text-latent (without text and latent consistency); strong-text-latent (both at a hundred times the default
@@ -8,7 +8,7 @@ weight). The ablation without CMC, the full network's keys interpolated linearly
 `kmtalk evaluate`. All variants are trained on GRID's training clips alone, with the default network but fewer steps.
 Weights that exist already are not trained again. Then run the command that is printed:
 
-    kmtalk evaluate ../shared/data/grid --network full-1=runs/ablations/full-1.safetensors ...
+    kmtalk evaluate GRID --network full-1=runs/ablations/full-1.safetensors ...
 """
 
 from __future__ import annotations

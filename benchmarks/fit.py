@@ -63,12 +63,12 @@ def print_animation_cost() -> None:
     order = np.random.default_rng(0).permutation(len(rig.template.vertices))
     faces = np.argsort(order)[rig.template.faces].astype(np.int32)
     fitted_rig = fit_rig(Template(rig.template.vertices[order], faces, name="shuffled"), source_head).rig
-    weights = np.random.default_rng(1).uniform(0, 0.5, (1800, len(rig.names))).astype(np.float32)
+    weights = np.random.default_rng(1).uniform(0, 0.5, (1800, len(rig.shape_names))).astype(np.float32)
     seconds: dict[str, list[float]] = {"default": [], "fitted": []}
     for _ in range(7):
         for name, animated_rig in (("default", rig), ("fitted", fitted_rig)):
             started = time.perf_counter()
-            for _ in Motion(animated_rig, animated_rig.retarget(weights, rig.names), 30.0).vertex_chunks():
+            for _ in Motion(animated_rig, animated_rig.retarget(weights, rig.shape_names), 30.0).vertex_chunks():
                 pass
             seconds[name].append(time.perf_counter() - started)
     ratio = np.median(seconds["fitted"]) / np.median(seconds["default"])

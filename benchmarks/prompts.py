@@ -102,7 +102,7 @@ def score_mouths(prompts: list[tuple[Path, str]]) -> None:
 
     def without_postprocessing(audio: Audio, alignment: Alignment) -> np.ndarray:
         count = frame_count(audio.duration, 30.0)
-        out = np.zeros((count, len(talk.rig.names)))
+        out = np.zeros((count, len(talk.rig.shape_names)))
         key_frames = select_key_frames(alignment, count, 30.0, network.config.key_placement)
         style = style_mixture(network.config, DEFAULT_STYLE)
         out[:, columns] = predict_motion(network, talk.predictor.encode_audio(audio), key_frames, count, 30.0, style)

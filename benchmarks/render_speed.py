@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     options = parser.parse_args()
     rig = load_rig(Path(__file__).parent.parent / "assets" / "head.safetensors")
-    weights = np.zeros((options.frames, len(rig.names)), np.float32)
+    weights = np.zeros((options.frames, len(rig.shape_names)), np.float32)
     weights[:, rig.index["jawOpen"]] = 0.3 * np.abs(np.sin(np.arange(options.frames) * 0.4))
     motion = Motion(rig, weights, 30.0)
     frames, template = motion.vertices(), rig.template

@@ -75,9 +75,9 @@ class Animation:
         return self.motion.weights
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def shape_names(self) -> tuple[str, ...]:
         """Names of the rig's R shapes."""
-        return self.motion.rig.names
+        return self.motion.rig.shape_names
 
     @cached_property
     def vertices(self) -> np.ndarray:

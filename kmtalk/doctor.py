@@ -112,7 +112,9 @@ def _check_mfa() -> CheckResult:
     models = sorted(p.stem for p in (mfa_models_dir() / "acoustic").glob("*.zip"))
     command = shutil.which("mfa")
     found = ", ".join([*models, *([f"command {command}"] if command else [])]) or None
-    remedy = "other languages need an MFA acoustic model and dictionary (--acoustic, --dictionary), not MFA itself"
+    remedy = (
+        "other languages need an MFA acoustic model and dictionary (--acoustic-model, --dictionary), not MFA itself"
+    )
     return CheckResult("MFA models", found, remedy)
 
 

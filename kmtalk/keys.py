@@ -131,9 +131,9 @@ class KeyMotions:
         return self._motion.fps
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def shape_names(self) -> tuple[str, ...]:
         """Names of the rig's shapes (R,)."""
-        return self._motion.rig.names
+        return self._motion.rig.shape_names
 
     @property
     def frames(self) -> np.ndarray:
@@ -171,7 +171,7 @@ class KeyMotions:
     def pose(self, frame: int) -> dict[str, float]:
         """The nonzero weights of a key by shape name; raises InputError if `frame` is not a key."""
         pose = self.pose_vector(frame)
-        return {name: float(w) for name, w in zip(self.names, pose, strict=True) if w > POSE_TOLERANCE / 10}
+        return {name: float(w) for name, w in zip(self.shape_names, pose, strict=True) if w > POSE_TOLERANCE / 10}
 
     def pose_vector(self, frame: int) -> np.ndarray:
         """The weights (R,) float32 of a key; raises InputError if `frame` is not a key."""
@@ -193,7 +193,7 @@ class KeyMotions:
         pose = key.pose.copy()
         for name, weight in weights.items():
             if name not in self._motion.rig.index:
-                raise InputError(unknown_shape_message(name, self.names))
+                raise InputError(unknown_shape_message(name, self.shape_names))
             if not 0 <= weight <= 1:
                 raise InputError(f"{name} {weight:g} at frame {frame}: weights must be from 0 to 1")
             pose[self._motion.rig.index[name]] = weight

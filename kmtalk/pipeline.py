@@ -175,7 +175,7 @@ class KMTalk:
             weights = apply_intensity(weights, self.rig, settings.intensity)
             if settings.expression:
                 weights += speaker.expression_weights(alignment, audio, fps, manner, settings.seed)
-            retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.names)
+            retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
             count = frame_count(audio.duration, fps)
             if rig is not self.rig and alignment.phones:  # shapes that keep our lips sealed may part others
                 retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
@@ -186,7 +186,7 @@ class KMTalk:
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
-        """Raise InputError where the loaded network or the rules cannot follow the settings, before long work begins."""
+        """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""
         self._speaking_style(settings)
         if settings.motion == "network":
             resolve_style(self.network, settings.style)

@@ -99,7 +99,7 @@ def corpora(tmp_path_factory, simulated_clips, rig):
     place = tmp_path_factory.mktemp("corpora")
     for layout in ("vocaset", "vocaset-raw", "biwi", "biwi-raw"):
         (place / layout).mkdir()
-        build_miniature(place / layout, layout, simulated_clips, rig, longest=6.0)
+        build_miniature(place / layout, layout, simulated_clips, rig, max_seconds=6.0)
     return place
 
 

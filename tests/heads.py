@@ -111,7 +111,7 @@ def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) ->
     offsets = scale * attributes[:, 3:].reshape(len(attributes), -1, 3).transpose(1, 0, 2) @ turn.T
     skin = np.flatnonzero(order < len(points))
     mm = template.mm_per_unit / scale
-    return Head(vertices.astype(np.float32), triangles.astype(np.int32), rig.names, offsets, mm, skin)
+    return Head(vertices.astype(np.float32), triangles.astype(np.int32), rig.shape_names, offsets, mm, skin)
 
 
 def _carried(values: np.ndarray, faces: np.ndarray, points: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -204,7 +204,7 @@ def test_when_no_aligner_serves_keys_are_uniform_and_it_is_said_once(audio):
     assert len(said) == 1
     assert "uniform" in said[0]
     assert np.diff(animation.keys.frames)[:-1].tolist() == [3] * (len(animation.keys) - 2)
-    assert np.ptp(animation.weights[:, animation.names.index("jawOpen")]) > 0.1  # the mouth still moves
+    assert np.ptp(animation.weights[:, animation.shape_names.index("jawOpen")]) > 0.1  # the mouth still moves
 
 
 def test_another_language_without_a_model_is_not_forced_into_english(audio):

@@ -61,5 +61,5 @@ def test_round_trip(takes, tmp_path, kind):
         assert seen["range"] == [0, count - 1]
         assert seen["sound"] == [["SOUND", 0, pytest.approx(count, abs=1)]]
         if name in ("glb", "usd") and not bake:
-            assert seen["shapes"] == len(take.names)
+            assert seen["shapes"] == len(take.shape_names)
             assert seen["last_key"] == pytest.approx(count - 1, abs=1e-3)

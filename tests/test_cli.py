@@ -25,7 +25,7 @@ def test_the_main_job_with_real_whisper(kmtalk, tmp_path):
     """`kmtalk animate speech.wav --template face.obj` without text: transcription, alignment, motion and video."""
     speech = tmp_path / "speech.wav"
     speech.write_bytes(SPEECH.read_bytes())
-    done = kmtalk("animate", "speech.wav", "--template", FACE, "--sheet", "sheet.png", "--size", "256")
+    done = kmtalk("animate", "speech.wav", "--template", FACE, "--contact-sheet", "sheet.png", "--size", "256")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no progress bars or warnings without a terminal
     names = ["animation.glb", "animation.mp4", "animation.npz", "import_blender.py", "keys.json"]
@@ -57,7 +57,14 @@ def test_text_may_be_a_file_and_a_textgrid_skips_the_rest(kmtalk, tmp_path):
 
 
 def test_mfa_model_from_the_command_line(kmtalk, tmp_path):
-    model = ("--aligner", "mfa", "--acoustic", FIXTURES / "kmtalk_arpa.zip", "--dictionary", FIXTURES / "corpus.dict")
+    model = (
+        "--aligner",
+        "mfa",
+        "--acoustic-model",
+        FIXTURES / "kmtalk_arpa.zip",
+        "--dictionary",
+        FIXTURES / "corpus.dict",
+    )
     done = kmtalk("align", SPEECH, "--text", SAID, "-o", "m.TextGrid", *model)
     assert done.returncode == 0, done.stderr
     assert '"AE1"' in (tmp_path / "m.TextGrid").read_text()
@@ -151,10 +158,10 @@ def bad_files(folder):
         ([SPEECH, "--quality", "best"], "best"),
         ([SPEECH, "--seed", "-1"], "seed"),
         ([SPEECH, "--style", "²"], "²"),
-        ([SPEECH, "--sheet", "sheet.jpg"], "sheet.jpg"),
-        ([SPEECH, "--acoustic", "x.zip"], "--dictionary"),
+        ([SPEECH, "--contact-sheet", "sheet.jpg"], "sheet.jpg"),
+        ([SPEECH, "--acoustic-model", "x.zip"], "--dictionary"),
         ([SPEECH, "--template", "huge.obj"], "huge.obj"),
-        ([SPEECH, "--template", "point.obj"], "one point"),
+        ([SPEECH, "--template", "point.obj"], "same point"),
         (["a" * 300 + ".wav"], "cannot be opened"),
     ],
 )

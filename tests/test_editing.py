@@ -16,6 +16,7 @@ from kmtalk.face.template import write_obj
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.motion.inference import predict_motion
 from kmtalk.motion.styles import style_mixture
+from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone
 
 
@@ -43,7 +44,7 @@ def vowel_key(animation, label="AA"):
 def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     before = talk.animate(SPEECH, textgrid=spoken.alignment, fps=fps)
     frame = vowel_key(before)
-    opening = float(before.weights[frame, before.names.index("jawOpen")])
+    opening = float(before.weights[frame, before.shape_names.index("jawOpen")])
     before.keys.set(frame, jawOpen=opening + 0.2, mouthPucker=0.3)
     after = before.complete()
     assert np.array_equal(after.weights[frame], before.keys.pose_vector(frame))
@@ -55,7 +56,7 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     assert moved[: max(0, low - reach)].max(initial=0) <= 0.1
     assert moved[high + reach + 1 :].max(initial=0) <= 0.1
     # no jump: the edit fades in and out over the neighbouring frames
-    jaw = after.weights[:, after.names.index("jawOpen")] - before.weights[:, before.names.index("jawOpen")]
+    jaw = after.weights[:, after.shape_names.index("jawOpen")] - before.weights[:, before.shape_names.index("jawOpen")]
     assert abs(jaw[frame - 1]) > 0.03 or frame - 1 == low
     assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
 
@@ -63,7 +64,7 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
 def test_cmc_itself_follows_the_keys(talk, again):
     """CMC itself, without the blend that makes pinned keys exact, responds to an edit in the edited shape."""
     network, features = talk.completion_predictor.network, talk.completion_predictor.encode_audio(again.audio)
-    frames, count, names = again.keys.frames, len(again.weights), network.config.names
+    frames, count, names = again.keys.frames, len(again.weights), network.config.shape_names
     shares = style_mixture(network.config, "natural")
     before = predict_motion(network, features, frames, count, 30.0, shares)
     for name in ("jawOpen", "mouthPucker", "mouthFunnel", "mouthStretchLeft"):
@@ -178,11 +179,11 @@ def test_an_unedited_file_completes_to_the_same(kmtalk, tmp_path):
         (lambda d: d.pop("fps"), "fps"),
         (lambda d: d.update(keys=[]), "keys"),
         (lambda d: d["keys"][3].update(wieghts={}), "wieghts"),
-        (lambda d: d.update(frames=12, keys=d["keys"][:1], found=[], phones=[], words=[]), "12 frames"),
+        (lambda d: d.update(frames=12, keys=d["keys"][:1], original_frames=[], phones=[], words=[]), "12 frames"),
     ],
 )
 def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
-    from kmtalk.exchange.keys_json import Provenance, write_keys
+    from kmtalk.exchange.keys_json import write_keys
 
     path = tmp_path / "keys.json"
     write_keys(
@@ -203,11 +204,11 @@ def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):
 
 
 def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_path):
-    """--motion-from with rule-based motion as the other system: its poses are reproduced at every key."""
+    """--import-motion with rule-based motion as the other system: its poses are reproduced at every key."""
     other = talk.animate(SPEECH, textgrid=again.alignment, motion="rules", fps=25, expression=False)
     offsets = (other.vertices - other.template.vertices).reshape(len(other.motion), -1)
     np.save(tmp_path / "other.npy", offsets)
-    done = kmtalk("keys", SPEECH, "--text", SAID, "--motion-from", "other.npy", "-o", "keys.json")
+    done = kmtalk("keys", SPEECH, "--text", SAID, "--import-motion", "other.npy", "-o", "keys.json")
     assert done.returncode == 0, done.stderr
     missed = float(done.stderr.split("other.npy: ")[1].split(" mm")[0])
     assert missed < 0.3
@@ -232,7 +233,7 @@ def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_
     ("array", "named"),
     [
         (np.zeros((10, 30), np.float32), "vertex order"),
-        (np.zeros((3, 5996, 3), np.float32), "--motion-fps"),
+        (np.zeros((3, 5996, 3), np.float32), "--import-fps"),
         (np.full((315, 5996, 3), np.nan, np.float32), "finite"),
         (np.array([{"a": 1}], dtype=object), "not a .npy"),
     ],

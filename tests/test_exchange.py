@@ -62,7 +62,7 @@ def test_usd_tells_its_time(folder, spoken):
     assert UsdGeom.GetStageMetersPerUnit(stage) == 1.0
     mesh = next(p for p in stage.Traverse() if p.IsA(UsdGeom.Mesh))
     animation = UsdSkel.Animation(next(p for p in stage.Traverse() if p.IsA(UsdSkel.Animation)))
-    assert list(animation.GetBlendShapesAttr().Get()) == list(spoken.names)
+    assert list(animation.GetBlendShapesAttr().Get()) == list(spoken.shape_names)
     weights = animation.GetBlendShapeWeightsAttr()
     assert weights.GetTimeSamples() == list(range(len(spoken.motion)))
     assert np.allclose(weights.Get(100), spoken.weights[100])
@@ -121,7 +121,7 @@ def test_live_link_face_csv(folder, spoken):
     assert {c[0].lower() + c[1:] for c in columns[2:54]} == set(ARKIT_NAMES)
     assert [rows[n]["Timecode"] for n in (0, 29, 30)] == ["00:00:00:00.000", "00:00:00:29.000", "00:00:01:00.000"]
     jaw = np.array([float(r["JawOpen"]) for r in rows])
-    own = spoken.weights[:, spoken.names.index("jawOpen")]
+    own = spoken.weights[:, spoken.shape_names.index("jawOpen")]
     assert np.corrcoef(jaw, own)[0, 1] > 0.98
     values = np.array([[float(v) for v in list(r.values())[2:54]] for r in rows])
     assert values.min() >= 0
@@ -142,16 +142,16 @@ def test_timecode(frame, fps, text):
 
 
 def test_shapes_that_arkit_lacks_become_its_own(rig):
-    weights = np.zeros((2, len(rig.names)), np.float32)
+    weights = np.zeros((2, len(rig.shape_names)), np.float32)
     weights[1, rig.index["mouthProtrude"]] = 1.0
     curves = dict(zip(arkit.LIVE_LINK_ORDER, arkit.arkit_curves(Motion(rig, weights, 30.0))[1], strict=True))
     assert curves["mouthPucker"] + curves["mouthFunnel"] > 0.2
 
 
 def test_the_gain_of_a_small_mouth_stays_at_home(rig):
-    weights = np.zeros((1, len(rig.names)), np.float32)
+    weights = np.zeros((1, len(rig.shape_names)), np.float32)
     weights[0, rig.index["jawOpen"]] = 0.6
-    strong = Rig(rig.template, rig.names, rig.offsets, mouth_gain=1.5)
+    strong = Rig(rig.template, rig.shape_names, rig.offsets, mouth_gain=1.5)
     jaw = arkit.LIVE_LINK_ORDER.index("jawOpen")
     assert arkit.arkit_curves(Motion(strong, weights, 30.0))[0, jaw] == pytest.approx(0.4)
 
@@ -220,7 +220,7 @@ def test_a_glb_of_ten_thousand_vertices_is_small(rig, spoken, tmp_path):
     )
     finer = Rig(
         type(t)(vertices[:, :3].astype(np.float32), faces, t.units, colors=None, landmarks=t.landmarks),
-        rig.names,
+        rig.shape_names,
         vertices[:, 3:].reshape(len(vertices), -1, 3).transpose(1, 0, 2).astype(np.float32),
     )
     assert 10_000 <= len(vertices) < 16_000

@@ -18,7 +18,7 @@ from kmtalk.face.template import write_obj
 
 
 def pose(rig, **weights):
-    row = np.zeros((1, len(rig.names)))
+    row = np.zeros((1, len(rig.shape_names)))
     for name, value in weights.items():
         row[0, rig.index[name]] = value
     return rig.vertices(row)[0]
@@ -32,10 +32,10 @@ def lip_gaps(rig, vertices):
 
 def test_the_rig_has_arkit_and_more(rig):
     assert len(ARKIT_NAMES) == 52
-    assert set(ARKIT_NAMES) <= set(rig.names)
-    assert {"tongueTipUp", "tongueInterdental", "mouthLabiodental", "mouthProtrude"} <= set(rig.names)
-    assert len(rig.names) == len(set(rig.names))
-    for name in rig.names:
+    assert set(ARKIT_NAMES) <= set(rig.shape_names)
+    assert {"tongueTipUp", "tongueInterdental", "mouthLabiodental", "mouthProtrude"} <= set(rig.shape_names)
+    assert len(rig.shape_names) == len(set(rig.shape_names))
+    for name in rig.shape_names:
         assert np.abs(rig.offsets[rig.index[name]]).max() * rig.template.mm_per_unit > 0.5, name
 
 
@@ -116,7 +116,7 @@ def test_a_turned_scaled_moved_template_moves_alike(rig):
     turn = Rotation.from_euler("xyz", [90, 20, -30], degrees=True).as_matrix()
     vertices = (2500.0 * base.vertices @ turn.T + [10, -400, 3]).astype(np.float32)
     other = transfer_rig(Template(vertices, base.faces), rig, "turned")
-    weights = np.random.default_rng(0).uniform(0, 0.5, (3, len(rig.names)))
+    weights = np.random.default_rng(0).uniform(0, 0.5, (3, len(rig.shape_names)))
     expected = 2500.0 * rig.vertices(weights) @ turn.T + [10, -400, 3]
     assert np.abs(other.vertices(weights) - expected).max() < 0.05  # at 2500 units per metre
     assert other.template.mm_per_unit == pytest.approx(base.mm_per_unit / 2500, rel=1e-3)
@@ -131,7 +131,7 @@ def test_a_mirrored_template_moves_as_its_mirror_image(rig):
 def test_another_identity_keeps_its_own_neutral(rig):
     wide = Template((rig.template.vertices * [1.1, 1.0, 0.95]).astype(np.float32), rig.template.faces)
     fitted = transfer_rig(wide, rig, "wide")
-    assert np.array_equal(fitted.vertices(np.zeros((1, len(rig.names))))[0], wide.vertices)
+    assert np.array_equal(fitted.vertices(np.zeros((1, len(rig.shape_names))))[0], wide.vertices)
     upper, lower = fitted.template.regions["lip_pairs"].T
     closed = pose(fitted, jawOpen=0.4, mouthClose=0.4)
     assert np.linalg.norm(closed[upper] - closed[lower], axis=1).max() * 1000 < 0.5

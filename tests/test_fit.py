@@ -215,7 +215,7 @@ def test_kmrig_files(talk, bare, tmp_path, kmtalk):
     fit = talk.fit(bare)
     save_rig_file(tmp_path / "a.kmrig", fit)
     back = load_rig_file(tmp_path / "a.kmrig")
-    assert np.array_equal(back.rig.offsets, fit.rig.offsets) and back.rig.names == fit.rig.names
+    assert np.array_equal(back.rig.offsets, fit.rig.offsets) and back.rig.shape_names == fit.rig.shape_names
     assert back.rig.mouth_gain == fit.rig.mouth_gain and dict(back.rig.template.landmarks) == dict(
         fit.rig.template.landmarks
     )
@@ -225,7 +225,7 @@ def test_kmrig_files(talk, bare, tmp_path, kmtalk):
     # another identity of the same topology reuses the shapes
     wide = Template((bare.vertices * [1.1, 1, 1]).astype(np.float32), bare.faces, name="wide")
     write_obj(tmp_path / "wide.obj", wide)
-    done = kmtalk("fit", "wide.obj", "--rig", "a.kmrig")
+    done = kmtalk("fit", "wide.obj", "--reference-rig", "a.kmrig")
     assert done.returncode == 0, done.stderr
     assert "same topology" in done.stderr
     for content in (b"", b"not a rig", (tmp_path / "a.kmrig").read_bytes()[:5000]):
@@ -242,7 +242,7 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     order = np.random.default_rng(1).permutation(len(bare.vertices))
     agape = (bare.vertices + 0.45 * rig.offsets[rig.index["jawOpen"]][order]).astype(np.float32)
     fit = talk.fit(replace(bare, vertices=agape, name="agape"))
-    assert MOUTH_SEAL in fit.rig.names
+    assert MOUTH_SEAL in fit.rig.shape_names
     assert any("open at rest" in remark for remark in fit.report.notes)
     upper, lower = fit.rig.template.regions["lip_pairs"].T
     sealed = agape + fit.rig.offsets[fit.rig.index[MOUTH_SEAL]]
@@ -251,7 +251,7 @@ def test_a_mouth_that_stands_open_is_closed_for_speech(talk, bare, tmp_path):
     assert np.median(rest) > 6
     assert abs(np.median(shut)) < 0.5 and np.abs(shut).max() < 2
     animation = talk.animate(SPEECH, fit, text=SAID)
-    assert (animation.weights[:, animation.names.index(MOUTH_SEAL)] == 1).all()
+    assert (animation.weights[:, animation.shape_names.index(MOUTH_SEAL)] == 1).all()
 
 
 @needs_shared

@@ -120,7 +120,7 @@ def test_what_is_wrong_with_a_corpus_is_found(own, spoil, said):
     spoil(own)
     found = [f for f in check_corpus(load_mesh_corpus("vocaset", own)) if f.verdict == "wrong"]
     assert len(found) == 1, found
-    assert said in f"{found[0].what}: {found[0].note}"
+    assert said in f"{found[0].check}: {found[0].note}"
 
 
 def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
@@ -129,7 +129,7 @@ def test_a_biwi_of_30_fps_is_found_out(corpora, tmp_path):
         held = np.load(file)
         np.save(file, held[np.linspace(0, len(held) - 1, round(len(held) * 30 / 25)).round().astype(int)])
     found = [f for f in check_corpus(load_mesh_corpus("biwi", tmp_path / "biwi")) if f.verdict == "wrong"]
-    assert [f.what for f in found] == ["motion and audio have the same length"]
+    assert [f.check for f in found] == ["motion and audio have the same length"]
     assert "30 fps would match" in found[0].note
 
 
@@ -138,7 +138,7 @@ def test_gaps_are_named_and_left_out(own):
     next((own / "vertices_npy").glob("*sentence02.npy")).unlink()
     corpus = load_mesh_corpus("vocaset", own)
     assert len(corpus.clips) == 7 and len(corpus.skipped) == 2
-    assert any(f.what == "left out" and f.verdict == "look" for f in check_corpus(corpus))
+    assert any(f.check == "left out" and f.verdict == "look" for f in check_corpus(corpus))
 
 
 def test_gaps_between_frames_are_told(corpora, tmp_path):
@@ -161,9 +161,9 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
         == load_mesh_corpus("vocaset", corpora / "vocaset-raw").frame_gaps
         == ()
     )
-    found = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
+    found = {f.check: f for f in check_corpus(load_mesh_corpus("vocaset", tmp_path / "vocaset"))}["gaps between frames"]
     assert found.verdict == "look" and "frames are missing" in found.note and "(and 1 more)" in found.note
-    untold = {f.what: f for f in check_corpus(load_mesh_corpus("vocaset", corpora / "vocaset"))}["gaps between frames"]
+    untold = {f.check: f for f in check_corpus(load_mesh_corpus("vocaset", corpora / "vocaset"))}["gaps between frames"]
     assert untold.verdict == "look" and "do not number their frames" in untold.note
 
 
@@ -174,7 +174,7 @@ def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, r
     corpus, solver = load_mesh_corpus(kind, corpora / kind), MouthSolver(rig)
     template, doubts = locate_corpus_face(corpus)
     assert not doubts
-    spoken = [(c, c.samples()) for c in simulated_clips if c.alignment.phones]
+    spoken = [(c, c.load_samples()) for c in simulated_clips if c.alignment.phones]
     for clip in corpus.clips[::3]:
         heard = clip.load_file_samples()
         own = next(c for c, s in spoken if len(s) == len(heard) and np.allclose(s, heard, atol=1e-3))
@@ -316,7 +316,7 @@ def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
     with pytest.raises(InputError, match=r"manifest\.json: clips\.0\.fsp"):
         load_folder_corpus(tmp_path)
     clip = next(c for c in simulated_clips if c.alignment.phones)
-    soundfile.write(tmp_path / "a.wav", clip.samples(), 16000)
+    soundfile.write(tmp_path / "a.wav", clip.load_samples(), 16000)
     np.save(tmp_path / "a.npy", clip.weights[:, [rig.index["jawOpen"]]])
     (tmp_path / "textgrids").mkdir()
     shutil.copy(held.clips[0].textgrid, tmp_path / "textgrids" / "a.TextGrid")

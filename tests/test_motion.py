@@ -22,7 +22,7 @@ from kmtalk.motion.styles import parse_style, style_mixture
 from kmtalk.settings import AnimationSettings
 from kmtalk.speech import encoders
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
-from kmtalk.speech.encoders import SpeechFeatures, LogMelEncoder, Wav2Vec2Encoder, WhisperEncoder, load_encoder
+from kmtalk.speech.encoders import LogMelEncoder, SpeechFeatures, Wav2Vec2Encoder, WhisperEncoder, load_encoder
 
 MOUTH = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight")
 SMALL = NetworkConfig(
@@ -130,7 +130,7 @@ def test_a_principal_basis_spans_what_it_was_made_from():
 
 def test_the_error_on_the_rig_is_the_error_on_its_vertices(rig):
     torch.manual_seed(0)
-    names = tuple(n for n in rig.names if n.startswith(("jaw", "mouth")))
+    names = tuple(n for n in rig.shape_names if n.startswith(("jaw", "mouth")))
     columns = [rig.index[n] for n in names]
     difference = torch.rand(7, len(names)) * 0.3
     flat = difference @ torch.from_numpy(rig.offsets[columns].reshape(len(names), -1))
@@ -282,7 +282,7 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
 
     rng = np.random.default_rng(0)
     times = frame_times(90, 30.0)
-    weights = np.zeros((90, len(rig.names)))
+    weights = np.zeros((90, len(rig.shape_names)))
     weights[:, rig.index["jawOpen"]] = 0.2
     weights[:, rig.index["mouthLowerDownLeft"]] = 0.3 + 0.1 * rng.random(90)
     spoken = phones(("AA", 0.2, 0.5), ("B", 0.5, 0.6), ("AA", 0.6, 1.0), ("AA", 2.0, 2.5))
@@ -305,7 +305,7 @@ def test_styles_are_picked_mixed_or_left_at_their_mean():
 
 
 def test_intensity_scales_jaw_and_lips_apart(rig):
-    weights = np.full((1, len(rig.names)), 0.2)
+    weights = np.full((1, len(rig.shape_names)), 0.2)
     out = apply_intensity(weights, rig, AnimationSettings.create(intensity="jaw=2, lips=0.5").intensity)
     assert out[0, rig.index["jawOpen"]] == pytest.approx(0.4)
     assert out[0, rig.index["mouthFunnel"]] == pytest.approx(0.1)

@@ -41,8 +41,8 @@ def test_lips_go_with_the_sound(talk, spoken):
 
 def test_expression_is_a_layer_that_can_be_left_out(talk, spoken):
     plain = talk.animate(SPEECH, text=SAID, expression=False)
-    upper = [i for i, n in enumerate(plain.names) if n.startswith(EXPRESSION)]
-    others = [i for i, n in enumerate(plain.names) if not n.startswith(EXPRESSION)]
+    upper = [i for i, n in enumerate(plain.shape_names) if n.startswith(EXPRESSION)]
+    others = [i for i, n in enumerate(plain.shape_names) if not n.startswith(EXPRESSION)]
     assert not plain.weights[:, upper].any()
     assert spoken.weights[:, upper].max() > 0.1
     assert np.array_equal(plain.weights[:, others], spoken.weights[:, others])

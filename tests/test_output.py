@@ -68,7 +68,7 @@ def test_keys_json_names_poses(folder, spoken):
     assert [k["frame"] for k in keys["keys"]] == spoken.keys.frames.tolist()
     assert keys["keys"][0]["time"] == pytest.approx(0.5 / 30, abs=1e-6)
     shut = next(k for k in keys["keys"] if k["phone"] == "P")
-    assert set(shut["weights"]) <= set(spoken.names)
+    assert set(shut["weights"]) <= set(spoken.shape_names)
 
 
 def test_textgrid_is_read_back(folder, spoken):
@@ -79,7 +79,7 @@ def test_glb_carries_the_same_mouth(folder, spoken, rig):
     document = pygltflib.GLTF2().load(str(folder / "animation.glb"))
     blob = document.binary_blob()
     names = document.meshes[0].extras["targetNames"]
-    assert names == list(rig.names)
+    assert names == list(rig.shape_names)
     assert len(document.animations) == 1
     assert len(document.meshes[0].primitives[0].targets) == len(names) >= 52
 
@@ -135,7 +135,7 @@ def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
     samples = np.zeros(SAMPLE_RATE, np.float32)
     samples[8000:8040] = 0.9
     audio = audio_from_samples(samples, SAMPLE_RATE)
-    still = Motion(rig, np.zeros((30, len(rig.names)), np.float32), 30.0)
+    still = Motion(rig, np.zeros((30, len(rig.shape_names)), np.float32), 30.0)
     Animation(still, phones(), KeyMotions(locate_key_frames(phones(), 30, 30.0), still), audio).render(
         tmp_path / "v.mp4", size=(64, 64)
     )
@@ -153,7 +153,7 @@ def dark_red(picture):
 
 
 def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig, tone):
-    weights = np.zeros((30, len(rig.names)), np.float32)
+    weights = np.zeros((30, len(rig.shape_names)), np.float32)
     weights[15:, rig.index["jawOpen"]] = 0.5
     audio = audio_from_samples(*soundfile.read(tone, dtype="float32"))
     motion = Motion(rig, weights, 30.0)
@@ -174,7 +174,7 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
 
 def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
     audio = audio_from_samples(*soundfile.read(tone, dtype="float32"))
-    weights = np.zeros((30, len(rig.names)), np.float32)
+    weights = np.zeros((30, len(rig.shape_names)), np.float32)
     weights[10:20, rig.index["jawOpen"]] = 0.5
     spoken = phones(("B", 0.1, 0.2), ("AA", 0.4, 0.6))
     motion = Motion(rig, weights, 30.0)

@@ -55,7 +55,7 @@ def avatar(talk, tmp_path_factory):
     from kmtalk.face.motion import Motion
 
     path = tmp_path_factory.mktemp("avatar") / "avatar.glb"
-    write_glb(path, Motion(talk.rig, np.zeros((2, len(talk.rig.names)), np.float32), 30.0))
+    write_glb(path, Motion(talk.rig, np.zeros((2, len(talk.rig.shape_names)), np.float32), 30.0))
     return path
 
 
@@ -63,7 +63,7 @@ def test_a_glb_is_read_with_its_shapes(talk, avatar):
     template = load_template(avatar)
     rig = talk.rig
     assert np.abs(template.vertices - rig.template.vertices).max() < 1e-6
-    assert tuple(template.shapes) == rig.names
+    assert tuple(template.shapes) == rig.shape_names
     assert np.abs(template.shapes["jawOpen"] - rig.offsets[rig.index["jawOpen"]]).max() < 1e-6
     assert template.colors is not None and np.abs(template.colors.astype(int) - rig.template.colors).max() <= 1
 
@@ -136,7 +136,7 @@ def test_a_folder_of_obj_shapes(talk, tmp_path):
     folder.mkdir()
     faces = rig.template.faces[::-1]
     write_obj(folder / "neutral.obj", Template(rig.template.vertices, faces))
-    for name in rig.names[:52]:
+    for name in rig.shape_names[:52]:
         write_obj(folder / f"{name}.obj", Template(rig.template.vertices + rig.offsets[rig.index[name]], faces))
     template = load_template(folder)
     assert len(template.shapes) == 52

@@ -62,7 +62,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, rig):
 def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
     trainer(tmp_path, corpus, rig, "run").run()
     with pytest.raises(InputError, match="another config or other corpora"):
-        trainer(tmp_path, corpus, rig, "run", batch=3).run()
+        trainer(tmp_path, corpus, rig, "run", batch_size=3).run()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):
         trainer(tmp_path, corpus, rig, "run").run()
@@ -81,7 +81,7 @@ def test_it_learns(tmp_path, corpus, rig, head):
     }
     steps = {"key_motion": 10, "completion": 20, "joint": 120 if head == "rig" else 25}
     config = load_config(
-        written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, check_every=1000)
+        written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, eval_every=1000)
     )
     clips = [c for c in load_simulated_corpus(corpus, rig) if c.weights.any()][:4]
     run = Trainer(config, make_rig_task(config, [clips], [], rig, tmp_path / "features"), tmp_path / head)
@@ -104,10 +104,10 @@ def test_stages_train_what_they_name(tmp_path, corpus, rig):
     run.step = 0
     run.optimizer.param_groups[0]["weight_decay"] = 0.0
     run.optimizer.state.clear()
-    assert "flow" not in moved(run.train_step)  # LKMA alone
+    assert "flow_encoder" not in moved(run.train_step)  # LKMA alone
     run.step = 4
     run.train_step()  # the heads are initialised to zero and pass no gradient yet
-    assert "flow" in moved(run.train_step)
+    assert "flow_encoder" in moved(run.train_step)
     run.step = 10
     assert {"key reconstruction", "reconstruction"} <= set(run.train_step())
 
@@ -116,14 +116,14 @@ def test_stages_train_what_they_name(tmp_path, corpus, rig):
     ("changes", "said"),
     [
         ({"batchsize": 3}, "batchsize: unknown key"),
-        ({"batch_size": 0}, "batch: "),
+        ({"batch_size": 0}, "batch_size: "),
         ({"corpora": []}, "corpora: "),
         ({"encoder": "hubert"}, "encoder"),
         ({"network": {"d_model": 32, "depth": 2}}, "network.depth: unknown key"),
         ({"network": {"d_model": 36, "num_heads": 8}}, "multiple of num_heads"),
         ({"network": {"head": "pca"}}, "set components for head: pca"),
         ({"learning_rate": float("inf")}, "learning_rate: "),
-        ({"max_crop_seconds": 0.01}, "longest: "),
+        ({"max_crop_seconds": 0.01}, "max_crop_seconds: "),
     ],
 )
 def test_a_wrong_config_ends_in_one_line(kmtalk, tmp_path, corpus, changes, said):

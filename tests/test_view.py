@@ -199,7 +199,7 @@ def test_comparison_measures_and_shows(kmtalk, spoken, rig, tmp_path):
     for name, motion in (("a.npz", first), ("b.npz", second)):
         keys = KeyMotions(locate_key_frames(spoken.alignment, 45, 30.0), motion)
         replace(spoken, motion=motion, keys=keys, audio=load_audio(tmp_path / "s.wav")).save(tmp_path / name)
-    done = kmtalk("compare", "a.npz", "b.npz", "-o", "c.mp4", "--size", "200", "--most", "10")
+    done = kmtalk("compare", "a.npz", "b.npz", "-o", "c.mp4", "--size", "200", "--max-distance", "10")
     assert done.returncode == 0, done.stderr
     assert f"{found.maximum:.2f} mm" in done.stdout
     with av.open(str(tmp_path / "c.mp4")) as container:

@@ -274,7 +274,7 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
     )
     offsets = np.stack([shapes[n] for n in names]) / 1000.0
     offsets = offsets.astype(np.float16).astype(np.float32)
-    return regions.add_regions(Rig(template=template, names=names, offsets=offsets), parts)
+    return regions.add_regions(Rig(template=template, shape_names=names, offsets=offsets), parts)
 
 
 def main() -> None:
@@ -285,7 +285,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rig.save(folder / "head.safetensors")
     write_obj(folder / "face.obj", rig.template, comment="kmtalk default head, metres, y up; from MakeHuman data (CC0)")
-    print(f"{len(rig.template.vertices)} vertices, {len(rig.template.faces)} triangles, {len(rig.names)} shapes")
+    print(f"{len(rig.template.vertices)} vertices, {len(rig.template.faces)} triangles, {len(rig.shape_names)} shapes")
 
 
 if __name__ == "__main__":

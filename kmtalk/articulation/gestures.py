@@ -96,8 +96,8 @@ class Gesture:
         target: The target.
         start: Start in seconds.
         end: End in seconds.
-        level: Level in dB relative to the loud parts of the clip.
-        pitch: Pitch in semitones relative to the speaker's median.
+        level_db: Level in dB relative to the loud parts of the clip.
+        pitch_semitones: Pitch in semitones relative to the speaker's median.
         is_vowel: True for vowels and diphthongs.
         is_pause: True for pauses, which have the target of rest.
     """
@@ -128,7 +128,7 @@ def trajectories_from_phones(
 
     Args:
         alignment: Phones of the clip.
-        voice: Loudness and pitch of the clip.
+        prosody: Loudness and pitch of the clip.
         duration: Length of the clip in seconds.
         times: (N,) frame times in seconds.
         style: Speaking style.
@@ -186,7 +186,7 @@ def trajectories_from_loudness(prosody: Prosody, times: np.ndarray, style: Speak
     """Compute mouth trajectories without phones: the mouth opens with the level of the voiced parts.
 
     Args:
-        voice: Loudness and pitch of the clip.
+        prosody: Loudness and pitch of the clip.
         times: (N,) frame times in seconds.
         style: Speaking style.
 
@@ -240,7 +240,7 @@ def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, styl
 
     Args:
         alignment: Phones of the clip.
-        voice: Loudness and pitch of the clip.
+        prosody: Loudness and pitch of the clip.
         duration: Length of the clip in seconds.
         style: Speaking style, which scales the targets.
     """

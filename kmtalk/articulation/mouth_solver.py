@@ -73,7 +73,7 @@ class MouthSolver:
         self._rig, self._prior = rig, prior
         self._measurer = MouthMeasurer.from_template(rig.template)
         self._offsets = rig.offsets[:, self._measurer.vertex_indices].astype(np.float64)
-        self._groups = np.zeros((len(prior.shape_groups), len(rig.names)))
+        self._groups = np.zeros((len(prior.shape_groups), len(rig.shape_names)))
         for row, (_, shapes, _) in enumerate(prior.shape_groups):
             for name, amount in shapes.items():
                 self._groups[row, rig.index[name]] = amount
@@ -102,7 +102,7 @@ class MouthSolver:
         Returns:
             Weights (N, R) in [0, 1], including the fixed ones.
         """
-        fixed = np.zeros((len(target.aperture), len(self._rig.names))) if fixed_weights is None else fixed_weights
+        fixed = np.zeros((len(target.aperture), len(self._rig.shape_names))) if fixed_weights is None else fixed_weights
         goal = target.as_array.copy()
         goal[:, 0] = np.maximum(goal[:, 0], 0.0)
         fixed_change = self.measure(fixed).as_array

@@ -20,8 +20,8 @@ class Prosody:
     """Loudness and pitch curves of a clip. Value i is at (i + 0.5) · `HOP` seconds.
 
     Attributes:
-        level: Level in dB relative to the loud parts of the clip (95th percentile); quieter is negative.
-        pitch: Smoothed pitch in semitones relative to the speaker's median; 0 in unvoiced parts.
+        level_db: Level in dB relative to the loud parts of the clip (95th percentile); quieter is negative.
+        pitch_semitones: Smoothed pitch in semitones relative to the speaker's median; 0 in unvoiced parts.
         voiced: Voicing, in [0, 1].
     """
 
@@ -99,7 +99,7 @@ def upper_face_weights(
         alignment: Its phones and words.
         times: (N,) frame times in seconds.
         fps: Frames per second.
-        amount: Scale of brow and head movement.
+        scale: Scale of brow and head movement.
         rng: Source of the random head drift and blink times.
 
     Returns:

@@ -57,7 +57,7 @@ class SimulatedSpeaker:
         """Return weights (N, R) of the mouth, jaw and tongue shapes; the others are zero."""
         times, voice = self._times_and_prosody(audio, fps)
         if audio.is_silent:
-            return np.zeros((len(times), len(self.rig.names)))
+            return np.zeros((len(times), len(self.rig.shape_names)))
         return self._solve(self.solver, self._trajectories(alignment, audio, voice, times, style, seed))
 
     def fit_tracked_mouth(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class SimulatedSpeaker:
     ) -> np.ndarray:
         """Return weights (N, R) of the brow, eyelid and head shapes, from the voice; the others are zero."""
         times, voice = self._times_and_prosody(audio, fps)
-        weights = np.zeros((len(times), len(self.rig.names)))
+        weights = np.zeros((len(times), len(self.rig.shape_names)))
         if not audio.is_silent:
             rng = np.random.default_rng([seed, _digest(audio), 1])
             for name, curve in prosody.upper_face_weights(voice, alignment, times, fps, style.upper_face, rng).items():
@@ -125,7 +125,7 @@ class SimulatedSpeaker:
         return trajectories
 
     def _solve(self, solver: MouthSolver, trajectories: gestures.ArticulatoryTrajectories) -> np.ndarray:
-        fixed = np.zeros((len(trajectories.aperture), len(self.rig.names)))
+        fixed = np.zeros((len(trajectories.aperture), len(self.rig.shape_names)))
         for name, curve in trajectories.shape_weights.items():
             fixed[:, self.rig.index[name]] = curve
         return solver.solve(

@@ -18,7 +18,7 @@ class SpeakingStyle:
         rounding: Scale of the changes in mouth width and protrusion.
         jaw: Scale of the jaw's share of the opening.
         tempo: Scale of the speed of the articulators.
-        residual: Standard deviation in mm of the random variation that is added to the mouth.
+        noise_mm: Standard deviation in mm of the random variation that is added to the mouth.
         upper_face: Scale of brow and head movement.
     """
 
@@ -49,7 +49,7 @@ def parse_speaking_style(style: str | int | SpeakingStyle | None) -> SpeakingSty
     """Return a speaking style.
 
     Args:
-        name: A style, the name of one in `SPEAKING_STYLES`, a non-negative integer or its digits (seed of a
+        style: A style, the name of one in `SPEAKING_STYLES`, a non-negative integer or its digits (seed of a
             random style), or None for "neutral".
 
     Raises:

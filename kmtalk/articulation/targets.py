@@ -175,7 +175,7 @@ def scale_target(target: PhoneTarget, aperture: float, rounding: float, jaw: flo
 
     Args:
         target: The target.
-        opening: Scale of the aperture; apertures of zero or less, which stand for contact, are kept.
+        aperture: Scale of the aperture; apertures of zero or less, which stand for contact, are kept.
         rounding: Scale of width and protrusion.
         jaw: Scale of the jaw drop.
     """

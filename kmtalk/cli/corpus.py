@@ -73,8 +73,8 @@ def check(
     results = check_corpus(load_mesh_corpus(kind, path, fps, textgrids), output)
     output.summary["results"] = [vars(result) for result in results]
     for result in results:
-        output.print(f"{result.verdict:6s} {result.what:35s} {result.note}")
-    wrong = [result.what for result in results if result.verdict == "wrong"]
+        output.print(f"{result.verdict:6s} {result.check:35s} {result.note}")
+    wrong = [result.check for result in results if result.verdict == "wrong"]
     if wrong:
         raise InputError(f"{path}: wrong: {'; '.join(wrong)}")
 

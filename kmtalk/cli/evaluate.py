@@ -26,7 +26,7 @@ def evaluate(
     network: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=FILE of trained weights, each a row; for grid, names ending in -1, -2 … are seeds of one network."
+            help="NAME=FILE of trained weights, each a row; for grid, NAME-1, NAME-2 … are seeds of one network."
         ),
     ] = None,
     reference_phones: Annotated[

@@ -54,7 +54,7 @@ class VlFrames:
     def read(self, start: int, stop: int) -> np.ndarray:
         frames = []
         for path in self.paths[start:stop]:
-            vertices = read_vl(path)
+            vertices = read_vl_file(path)
             if self.faces.max() >= len(vertices):
                 raise InputError(
                     f"{path}: {len(vertices)} vertices, but the templates' triangles use vertex {self.faces.max()}"
@@ -67,7 +67,7 @@ class VlFrames:
         return np.stack(frames)
 
 
-def read_vl(path: Path) -> np.ndarray:
+def read_vl_file(path: Path) -> np.ndarray:
     """Read the vertices (V, 3) float32 of a .vl file; raises InputError where it is not one."""
     try:
         data = path.read_bytes()

@@ -32,7 +32,7 @@ Verdict = Literal["ok", "look", "wrong"]
 class CheckResult:
     """One line of the report: what was checked, the verdict, and a note."""
 
-    what: str
+    check: str
     verdict: Verdict
     note: str
 

@@ -151,7 +151,7 @@ def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
             raise InputError(
                 f"{folder / item.motion}: has shape {array.shape}; expected finite numbers (T, {len(columns)})"
             )
-        weights = np.zeros((len(array), len(rig.names)), np.float32)
+        weights = np.zeros((len(array), len(rig.shape_names)), np.float32)
         weights[:, columns] = np.clip(array, 0, 1)
         grid = folder / (item.textgrid or f"{TEXTGRID_DIR}/{item.name}.TextGrid")
         audio = folder / item.audio

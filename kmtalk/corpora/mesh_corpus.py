@@ -197,15 +197,15 @@ def load_matching_faces(path: Path, templates: Mapping[str, np.ndarray]) -> np.n
     return mesh.faces
 
 
-def parse_templates(held: object, path: Path) -> dict[str, np.ndarray]:
+def parse_templates(templates: object, path: Path) -> dict[str, np.ndarray]:
     """Convert a pickle's templates to (V, 3) float32 by subject.
 
     Raises InputError where they are not valid or differ in size.
     """
-    if not isinstance(held, dict) or not held:
+    if not isinstance(templates, dict) or not templates:
         raise InputError(f"{path}: has no templates by subject")
     out = {}
-    for subject, vertices in held.items():
+    for subject, vertices in templates.items():
         try:
             array = np.asarray(vertices, np.float32)
         except (TypeError, ValueError):

@@ -58,7 +58,7 @@ _BIWI = _LayoutSpec(
 )
 
 
-def build_miniature(folder: Path, layout: str, clips: Sequence[Clip], rig: Rig, longest: float = 4.0) -> int:
+def build_miniature(folder: Path, layout: str, clips: Sequence[Clip], rig: Rig, max_seconds: float = 4.0) -> int:
     """Write a miniature corpus.
 
     The clips' motion is applied to the rig, remeshed to the layout's number of vertices and scaled differently for each
@@ -69,22 +69,22 @@ def build_miniature(folder: Path, layout: str, clips: Sequence[Clip], rig: Rig, 
         layout: One of `LAYOUTS`.
         clips: Simulated clips.
         rig: Rig of the clips' weights.
-        longest: Longest clip to use, in s.
+        max_seconds: Longest clip to use, in s.
 
     Returns:
         The number of sentences written.
 
     Raises:
-        InputError: The layout is unknown, or there are too few clips of up to `longest` s.
+        InputError: The layout is unknown, or there are too few clips of up to `max_seconds`.
     """
     if layout not in LAYOUTS:
         raise InputError(f"{layout}: no such layout; one of {', '.join(LAYOUTS)}")
     spec = _VOCASET if layout.startswith("vocaset") else _BIWI
     wanted = sum(len(s) for _, s in spec.people)
-    usable = [c for c in clips if c.alignment.phones and len(c.weights) / c.fps <= longest][:wanted]
+    usable = [c for c in clips if c.alignment.phones and len(c.weights) / c.fps <= max_seconds][:wanted]
     if len(usable) < wanted:
         raise InputError(
-            f"{layout}: needs {wanted} simulated clips of up to {longest:g} s, but there are {len(usable)}"
+            f"{layout}: needs {wanted} simulated clips of up to {max_seconds:g} s, but there are {len(usable)}"
         )
     mesh = remesh_rig(rig, spec.vertices)
     templates = {subject: _vary_head(mesh.template.vertices, i) for i, (subject, _) in enumerate(spec.people)}
@@ -166,7 +166,7 @@ def remesh_rig(rig: Rig, count: int) -> Rig:
     parts = [np.stack([split[:, i], split[:, (i + 1) % 3], new], 1) for i in range(3)]
     cut = np.concatenate([kept, *parts]).astype(np.int32)
     template = Template(vertices.astype(np.float32), cut, units="m", name="recut")
-    moved = np.moveaxis(offsets.reshape(count, len(rig.names), 3), 1, 0).astype(np.float32)
+    moved = np.moveaxis(offsets.reshape(count, len(rig.shape_names), 3), 1, 0).astype(np.float32)
     return replace(rig, template=template, offsets=np.ascontiguousarray(moved))
 
 

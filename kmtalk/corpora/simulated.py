@@ -224,7 +224,7 @@ def build_simulated_corpus(
         for _ in range(max(1, round(SILENT_SHARE * len(rows)))):
             rows.append(_write_clip(folder, len(rows), None, speaker, seed))
     temporary = folder / (MANIFEST_NAME + ".part")
-    manifest = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.names), "clips": rows}
+    manifest = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.shape_names), "clips": rows}
     temporary.write_text(json.dumps(manifest) + "\n")
     temporary.replace(folder / MANIFEST_NAME)
     return len(rows)
@@ -256,7 +256,7 @@ def _write_clip(
         name = str(rng.choice(sorted(SPEAKING_STYLES)))
         style = SPEAKING_STYLES[name]
     audio = audio_from_samples(samples, SAMPLE_RATE)
-    weights = np.zeros((max(1, round(audio.duration * fps)), len(speaker.rig.names)), np.float32)
+    weights = np.zeros((max(1, round(audio.duration * fps)), len(speaker.rig.shape_names)), np.float32)
     if utterance is not None:
         weights = speaker.mouth_weights(alignment, audio, fps, style, number).astype(np.float32)
     stem = f"{number:05d}"
@@ -284,7 +284,7 @@ def load_simulated_corpus(folder: Path, rig: Rig) -> list[Clip]:
         raise InputError(
             f"{folder}: not a simulated corpus ({error}); make one with kmtalk corpus build simulated"
         ) from None
-    if version != VERSION or names != rig.names:
+    if version != VERSION or names != rig.shape_names:
         raise InputError(f"{folder}: was made for another rig or version of kmtalk; build it again")
     clips = []
     for row in rows:

@@ -14,9 +14,9 @@ from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
 
 def align_corpus(
     corpus: MeshCorpus,
-    talk: KMTalk,
+    pipeline: KMTalk,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, int]:
     """Write the missing TextGrids of a corpus.
 
@@ -24,9 +24,9 @@ def align_corpus(
 
     Args:
         corpus: The corpus.
-        talk: Pipeline that transcribes and aligns.
+        pipeline: Pipeline that transcribes and aligns.
         progress: Progress display.
-        say: Receives log lines.
+        log: Receives log lines.
 
     Returns:
         The number of TextGrids written, and the number of clips in which no phones were found.
@@ -37,9 +37,9 @@ def align_corpus(
         for i, clip in enumerate(pending):
             advance(i)
             samples = clip.load_file_samples()
-            _, alignment = talk.align(audio_from_samples(samples, SAMPLE_RATE, clip.name))
+            _, alignment = pipeline.align(audio_from_samples(samples, SAMPLE_RATE, clip.name))
             if not alignment.phones:
-                say(f"{clip.name}: no phones found ({alignment.status}); add a TextGrid by hand")
+                log(f"{clip.name}: no phones found ({alignment.status}); add a TextGrid by hand")
                 empty += 1
                 continue
             clip.textgrid.parent.mkdir(parents=True, exist_ok=True)

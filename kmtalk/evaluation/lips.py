@@ -48,8 +48,8 @@ class _AlignedClip:
 
 def evaluate_grid(
     folder: Path,
-    further: Sequence[tuple[str, Path]],
-    given: bool = False,
+    networks: Sequence[tuple[str, Path]],
+    reference_phones: bool = False,
     cache: Path | None = None,
     count: int | None = None,
     progress: Progress | None = None,
@@ -61,9 +61,9 @@ def evaluate_grid(
 
     Args:
         folder: The corpus' folder.
-        further: Names and files of further networks; NAME-1, NAME-2 … are seeds of one network, which also get a
+        networks: Names and files of further networks; NAME-1, NAME-2 … are seeds of one network, which also get a
             row of mean and range.
-        given: Give the true phones to rules and networks instead of kmtalk's own transcription and alignment.
+        reference_phones: Give rules and networks the true phones, not kmtalk's own transcription and alignment.
         cache: Folder for alignments and audio features.
         count: Number of clips; None: all.
         progress: Progress display.
@@ -76,10 +76,10 @@ def evaluate_grid(
         InputError: The corpus or a network cannot be read, a network is for another rig, or no held-out clip is found.
     """
     progress, pipeline = progress or Progress(), KMTalk(warn=lambda line: None)
-    networks: list[tuple[str, KMTalkNetwork]] = []
-    for name, path in further:
-        networks.append((name, load_network(path)))
-        check_rig(networks[-1][1], pipeline.rig)
+    further: list[tuple[str, KMTalkNetwork]] = []
+    for name, path in networks:
+        further.append((name, load_network(path)))
+        check_rig(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
     held_out = held_out_clips()
     clips = [c for c in load_grid(folder) if c.name in held_out][:count]
@@ -91,11 +91,16 @@ def evaluate_grid(
             advance(i)
             audio = load_audio(clip.audio)
             aligned.append(
-                _AlignedClip(clip, audio, clip.alignment if given else _align_cached(pipeline, clip.name, audio, cache))
+                _AlignedClip(
+                    clip,
+                    audio,
+                    clip.alignment if reference_phones else _align_cached(pipeline, clip.name, audio, cache),
+                )
             )
     speaker, solver = SimulatedSpeaker(pipeline.rig), MouthSolver(pipeline.rig)
     unaligned = sum(not a.alignment.phones for a in aligned)
-    phones = "true phones given" if given else f"own transcription and alignment (no phones found in {unaligned})"
+    own = f"own transcription and alignment (no phones found in {unaligned})"
+    phones = "true phones given" if reference_phones else own
     yield f"{SOURCE}: {len(clips)} held-out clips; {phones}"
     yield "r and RMSE of aperture, width, chin: pooled over frames of speech; closed: bilabials under 1 mm;"
     yield "speed: 99th percentile of aperture speed; 4-10 Hz: power of aperture speed against the real lips';"
@@ -108,7 +113,7 @@ def evaluate_grid(
     rules = [speaker.mouth_weights(a.alignment, a.audio, FPS, SPEAKING_STYLES["neutral"]) for a in aligned]
     yield rows.format_row("rules", [solver.measure(w).frontal_channels for w in rules])
     groups: dict[str, list[list[np.ndarray]]] = {}
-    for name, network in [("network", shipped), *networks]:
+    for name, network in [("network", shipped), *further]:
         stem = name.rpartition("-")[0] if name.rpartition("-")[2].isdecimal() else name
         mouths = _predict_mouths(network, aligned, solver, pipeline, cache)
         groups.setdefault(stem, []).append(mouths)
@@ -179,7 +184,7 @@ def _predict_mouths(
             a.features[encoder.name] = encode_cached(encoder, a.audio.samples, cache / "features" if cache else None)
         count = round(a.audio.duration * FPS)
         keys = select_key_frames(a.alignment, count, FPS, network.config.key_placement)
-        weights = np.zeros((count, len(pipeline.rig.names)))
+        weights = np.zeros((count, len(pipeline.rig.shape_names)))
         predict = predict_without_completion if without_completion else predict_motion
         weights[:, columns] = predict(network, a.features[encoder.name], keys, count, FPS, style)
         if postprocessed:

@@ -68,7 +68,7 @@ def measure_model_size(
         encoder=config.encoder,
         audio_dim=dimension,
         shape_names=tuple(names),
-        vertices=vertices,
+        vertex_count=vertices,
         key_placement=config.key_placement,
         **config.network.model_dump(),
     )

@@ -66,8 +66,9 @@ class CorpusPredictor:
         without_completion: bool = False,
     ) -> None:
         network_config = network.config
-        if network_config.head == "rig" or network_config.vertices != corpus.vertex_count:
-            predicted = "weights of a rig" if network_config.head == "rig" else f"{network_config.vertices} vertices"
+        if network_config.head == "rig" or network_config.vertex_count != corpus.vertex_count:
+            vertices = f"{network_config.vertex_count} vertices"
+            predicted = "weights of a rig" if network_config.head == "rig" else vertices
             raise InputError(f"the network predicts {predicted}, but {corpus.path} has {corpus.vertex_count} vertices")
         unit = network.metadata.get("unit")
         if unit not in (None, corpus.unit):

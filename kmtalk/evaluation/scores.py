@@ -63,12 +63,12 @@ class _WeightedMean:
         return replace(self.first, value=self.total / self.weight, pooling=pooled)
 
 
-def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> list[MetricResult]:
+def score_predictions(predicted: Iterable[Prediction], evaluation_set: EvaluationSet) -> list[MetricResult]:
     """Score predictions on the clips' own frames.
 
     Args:
         predicted: Predictions, those of one clip after another.
-        bench: Clips and masks.
+        evaluation_set: Clips and masks.
 
     Returns:
         LVE, lip maximum, MVE, velocity error and FDD; MEE, CE and diversity where clips have several predictions; mouth
@@ -77,7 +77,7 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
     Raises:
         InputError: There are no predictions, or one has values that are not finite.
     """
-    corpus, lips, unit = bench.corpus, bench.lip_mask, bench.corpus.unit
+    corpus, lips, unit = evaluation_set.corpus, evaluation_set.lip_mask, evaluation_set.corpus.unit
     names = ("LVE", "lip max", "MVE", "velocity", "FDD", "absolute FDD", "MEE", "CE", "diversity")
     pools = {name: _WeightedMean() for name in names}
     identities: set[str] = set()
@@ -89,7 +89,7 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
         clip = predictions[0].clip
         n = len(predictions[0].vertices)
         truth = clip.frames.read(0, n)
-        audio = _load_sound(clip) if bench.mouth_measurers is not None else None
+        audio = _load_sound(clip) if evaluation_set.mouth_measurers is not None else None
         for p in predictions:
             if not (np.isfinite(p.vertices).all() and np.isfinite(truth).all()):
                 raise InputError(
@@ -100,12 +100,13 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
             pools["MVE"].add(metrics.mve(p.vertices, truth, None, unit), n)
             if n > 1:
                 pools["velocity"].add(metrics.velocity_error(p.vertices, truth, clip.fps, lips, unit), n - 1)
-            if bench.upper_face_mask is not None:
+            if evaluation_set.upper_face_mask is not None:
                 rest = corpus.templates[clip.subject]
                 for name, absolute in (("FDD", False), ("absolute FDD", True)):
-                    pools[name].add(metrics.fdd(p.vertices, truth, rest, bench.upper_face_mask, unit, absolute), 1)
-            if audio is not None and bench.mouth_measurers is not None and n > 1:
-                mouths.append(_compare_mouths(p, truth, bench.mouth_measurers[clip.subject], audio))
+                    upper = evaluation_set.upper_face_mask
+                    pools[name].add(metrics.fdd(p.vertices, truth, rest, upper, unit, absolute), 1)
+            if audio is not None and evaluation_set.mouth_measurers is not None and n > 1:
+                mouths.append(_compare_mouths(p, truth, evaluation_set.mouth_measurers[clip.subject], audio))
             identities.add(p.identity)
         if len(predictions) > 1:
             samples = [np.stack([p.vertices for p in predictions])]
@@ -131,33 +132,33 @@ def score_predictions(predicted: Iterable[Prediction], bench: EvaluationSet) -> 
     }
     identity = next(iter(identities)) if len(identities) == 1 else f"{len(identities)} of them"
     rate = "/".join(f"{r:g}" for r in sorted(rates))
-    data = f"{corpus.source}, split {bench.split}"
+    data = f"{corpus.source}, split {evaluation_set.split}"
     results = [pools[name].result(how) for name, how in pooled.items() if pools[name].clips]
     labelled = [r.with_source(f"{data}, {count} predictions at {rate} fps", identity) for r in results]
     aligned = f"{data}, {len(mouths)} predictions at {rate} fps" + (" of aligned clips" if len(mouths) < count else "")
-    for r in _mouth_metrics(mouths, bench.mouth_mask, compared=True):
+    for r in _mouth_metrics(mouths, evaluation_set.mouth_mask, compared=True):
         labelled.append(replace(r, pooling=r.pooling.replace("clips", "predictions")).with_source(aligned, identity))
     return labelled
 
 
-def score_reference(bench: EvaluationSet) -> list[MetricResult]:
+def score_reference(evaluation_set: EvaluationSet) -> list[MetricResult]:
     """Mouth metrics of the corpus' own motion (closures, speed, lead), a reference for the predictions'.
 
     Empty where mouths cannot be measured.
     """
-    if bench.mouth_measurers is None:
+    if evaluation_set.mouth_measurers is None:
         return []
     mouths = []
-    for clip in bench.clips:
+    for clip in evaluation_set.clips:
         audio = _load_sound(clip)
         if audio is not None and len(clip.frames) > 1:
             truth = clip.frames.read(0, len(clip.frames))
             mouths.append(
-                _compare_mouths(Prediction(clip, truth, ""), truth, bench.mouth_measurers[clip.subject], audio)
+                _compare_mouths(Prediction(clip, truth, ""), truth, evaluation_set.mouth_measurers[clip.subject], audio)
             )
     rate = "/".join(f"{r:g}" for r in sorted({m.fps for m in mouths}))
-    data = f"{bench.corpus.source}, split {bench.split}, {len(mouths)} clips at {rate} fps"
-    return [r.with_source(data) for r in _mouth_metrics(mouths, bench.mouth_mask, compared=False)]
+    data = f"{evaluation_set.corpus.source}, split {evaluation_set.split}, {len(mouths)} clips at {rate} fps"
+    return [r.with_source(data) for r in _mouth_metrics(mouths, evaluation_set.mouth_mask, compared=False)]
 
 
 _Sound = tuple[np.ndarray, Alignment]

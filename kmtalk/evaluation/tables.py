@@ -77,7 +77,7 @@ class PaperTable(_Strict):
     Attributes:
         title: Title of the table.
         rows: Rows to train, in order.
-        others: Use of other systems' predictions: "score" scores them as they are, "complete" also trains CMC to
+        other_systems: Use of other systems' predictions: "score" scores them as they are, "complete" also trains CMC to
             complete their key motions; "" ignores them.
         systems: Published figures of other systems, by the name in `--predictions` in lower case.
         corpora: Corpus kinds that the table is for; empty: any.
@@ -89,7 +89,7 @@ class PaperTable(_Strict):
 
     title: str
     rows: tuple[TableRow, ...]
-    others: str = ""
+    other_systems: str = ""
     systems: dict[Annotated[str, StringConstraints(to_lower=True)], System] = Field(default_factory=dict)
     corpora: tuple[str, ...] = ()
     time: bool = False
@@ -141,9 +141,9 @@ def reproduce(
     number: int,
     table: PaperTable,
     config: TrainingConfig,
-    where: ReproductionSettings,
+    settings: ReproductionSettings,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
     """Train and score the rows of a table.
 
@@ -156,9 +156,9 @@ def reproduce(
         number: Number of the table, for messages and the runs' folders.
         table: The table.
         config: Training config that the rows change.
-        where: Data, masks and output.
+        settings: Data, masks and output.
         progress: Progress display.
-        say: Receives log lines.
+        log: Receives log lines.
 
     Yields:
         The lines of the table.
@@ -168,32 +168,32 @@ def reproduce(
             a mask or a prediction cannot be read.
     """
     progress = progress or Progress()
-    if table.corpora and where.kind not in table.corpora:
-        raise InputError(f"table {number}: is for {', '.join(table.corpora)}, not for {where.kind}")
-    if table.others and not where.predictions and not table.rows:
+    if table.corpora and settings.kind not in table.corpora:
+        raise InputError(f"table {number}: is for {', '.join(table.corpora)}, not for {settings.kind}")
+    if table.other_systems and not settings.predictions and not table.rows:
         raise InputError(
             f"table {number}: {table.title}: needs other systems' predictions; pass --predictions NAME=DIR"
         )
-    runs = list(_plan_runs(number, _with_completed_systems(table, where), config, where))
-    bench = _evaluation_set(where)
+    runs = list(_plan_runs(number, _with_completed_systems(table, settings), config, settings))
+    bench = _evaluation_set(settings)
     simulated = bench.corpus.source.startswith("simulated")
-    published_split = DEFAULT_TEST_SPLIT.get(where.kind, "test")
-    comparable = not simulated and where.split == published_split
-    yield f"Table {number}: {table.title}; {bench.corpus.source}, split {where.split}"
+    published_split = DEFAULT_TEST_SPLIT.get(settings.kind, "test")
+    comparable = not simulated and settings.split == published_split
+    yield f"Table {number}: {table.title}; {bench.corpus.source}, split {settings.split}"
     if table.remark:
         yield table.remark
     if simulated:
         yield "simulated motion: published figures are of the real corpus and are not shown"
     elif not comparable:
-        yield f"split {where.split}: published figures are of split {published_split} and are not shown"
-    elif where.kind in table.source:
-        yield f"published: {table.source[where.kind]}"
+        yield f"split {settings.split}: published figures are of split {published_split} and are not shown"
+    elif settings.kind in table.source:
+        yield f"published: {table.source[settings.kind]}"
     yield from format_warnings(bench, mouths=False)
 
     def score_lines(
         name: str, predictions: Iterable[Prediction], scored: EvaluationSet, published: Figures
     ) -> Iterator[str]:
-        figures = published.get(where.kind, {})
+        figures = published.get(settings.kind, {})
         for result in score_predictions(predictions, scored):
             key = result.name.partition(" (")[0] if "absolute" not in result.name else result.name
             figure = figures.get(key, NO_FIGURE) if comparable else NOT_COMPARABLE
@@ -201,16 +201,16 @@ def reproduce(
 
     if not table.time:
         yield from score_lines("rest (nothing moves)", predict_rest(bench.corpus, bench.clips), bench, {})
-    for name, folder in where.predictions if table.others else ():
+    for name, folder in settings.predictions if table.other_systems else ():
         predictions = load_predictions(folder, bench.corpus, bench.clips)
         yield from score_lines(name, predictions, bench, _system(table, name).predicted)
     for row, plan, folder in runs:
-        row_bench = bench if row.corpus == {} else _evaluation_set(where, plan.corpora[0])
-        weights = _train_or_reuse(plan, folder, progress, say)
+        row_bench = bench if row.corpus == {} else _evaluation_set(settings, plan.corpora[0])
+        weights = _train_or_reuse(plan, folder, progress, log)
         if table.time:
             yield from _measure_time(row.name, weights, row_bench)
-            if comparable and where.kind in row.published:
-                yield "published " + ", ".join(f"{k} {v}" for k, v in row.published[where.kind].items())
+            if comparable and settings.kind in row.published:
+                yield "published " + ", ".join(f"{k} {v}" for k, v in row.published[settings.kind].items())
             continue
         predictor = CorpusPredictor(
             load_network(weights),
@@ -228,7 +228,7 @@ def _system(table: PaperTable, name: str) -> System:
 
 def _with_completed_systems(table: PaperTable, where: ReproductionSettings) -> PaperTable:
     """The table with a row "NAME with KMTalk" for each system whose key motions are to be completed."""
-    if table.others != "complete":
+    if table.other_systems != "complete":
         return table
     completed = [
         TableRow(name=f"{name} with KMTalk", corpus={"keys_from": folder}, published=_system(table, name).completed)

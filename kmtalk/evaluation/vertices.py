@@ -82,7 +82,7 @@ def make_evaluation_set(
             template, warnings = locate_corpus_face(corpus, landmarks)
         except InputError as error:
             if lips is None or landmarks is not None:
-                raise InputError(f"{error}; pass --lips FILE" if lips is None else str(error)) from None
+                raise InputError(f"{error}; pass --lip-mask FILE" if lips is None else str(error)) from None
             warnings = (str(error),)
     if lips is not None:
         lip_mask = metrics.load_mask(lips)
@@ -105,40 +105,40 @@ def make_evaluation_set(
 
 
 def evaluate_vertices(
-    bench: EvaluationSet, asked: EvaluationRequest, progress: Progress | None = None
+    evaluation_set: EvaluationSet, request: EvaluationRequest, progress: Progress | None = None
 ) -> Iterator[str]:
     """Yield the lines of an evaluation: the baseline at rest, the corpus' own mouths, then each network and system.
 
     Raises InputError for a network or predictions that do not fit the corpus, names with slashes, and options that
     need a network where there is none.
     """
-    corpus, clips = bench.corpus, bench.clips
-    for name, _ in (*asked.networks, *asked.predictions):
+    corpus, clips = evaluation_set.corpus, evaluation_set.clips
+    for name, _ in (*request.networks, *request.predictions):
         if set(name) & set("/\\\0") or name in (".", ".."):
             raise InputError(f"{name}: names must not contain slashes")
-    network_options = {"-o": asked.output, "--keys-from": asked.keys_from, "--identity": asked.identity}
-    if not asked.networks and any(network_options.values()):
+    network_options = {"-o": request.output, "--keys-from": request.keys_from, "--identity": request.identity}
+    if not request.networks and any(network_options.values()):
         options = ", ".join(option for option, value in network_options.items() if value)
         raise InputError(f"{options}: applies to predictions of networks; pass --network NAME=FILE")
     predictors = [
-        (n, CorpusPredictor(load_network(p), corpus, asked.cache, asked.keys_from)) for n, p in asked.networks
+        (n, CorpusPredictor(load_network(p), corpus, request.cache, request.keys_from)) for n, p in request.networks
     ]
-    if asked.output is not None:
-        check_writable(asked.output / "x.npy")
-    yield from format_warnings(bench, mouths=True)
-    yield from _rows(REST_ROW, score_predictions(predict_rest(corpus, clips), bench))
-    if reference := score_reference(bench):
+    if request.output is not None:
+        check_writable(request.output / "x.npy")
+    yield from format_warnings(evaluation_set, mouths=True)
+    yield from _rows(REST_ROW, score_predictions(predict_rest(corpus, clips), evaluation_set))
+    if reference := score_reference(evaluation_set):
         yield from _rows(REFERENCE_ROW, reference)
-    elif bench.mouth_measurers is not None and not any(c.textgrid.is_file() for c in clips):
+    elif evaluation_set.mouth_measurers is not None and not any(c.textgrid.is_file() for c in clips):
         yield "not measured: mouths: no clip is aligned; run kmtalk corpus align"
     for name, predictor in predictors:
-        identities: Sequence[str | None] = predictor.styles if asked.identity == "each" else (asked.identity,)
+        identities: Sequence[str | None] = predictor.styles if request.identity == "each" else (request.identity,)
         predictions = predict_clips(
-            predictor, clips, identities, asked.output / name if asked.output else None, progress
+            predictor, clips, identities, request.output / name if request.output else None, progress
         )
-        yield from _rows(name, score_predictions(predictions, bench))
-    for name, folder in asked.predictions:
-        yield from _rows(name, score_predictions(load_predictions(folder, corpus, clips), bench))
+        yield from _rows(name, score_predictions(predictions, evaluation_set))
+    for name, folder in request.predictions:
+        yield from _rows(name, score_predictions(load_predictions(folder, corpus, clips), evaluation_set))
 
 
 def format_warnings(bench: EvaluationSet, mouths: bool) -> Iterator[str]:

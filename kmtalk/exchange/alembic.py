@@ -201,7 +201,7 @@ def _mesh_schema(file: _OgawaFile, frames: Iterable[NDArray[np.float32]], count:
 
 
 def write_alembic(
-    path: Path, frames: Iterable[NDArray[np.float32]], count: int, faces: NDArray[Any], fps: float, name: str
+    path: Path, frames: Iterable[NDArray[np.float32]], frame_count: int, faces: NDArray[Any], fps: float, name: str
 ) -> None:
     """Write an animated mesh with constant topology as an Alembic file, a PolyMesh under an Xform.
 
@@ -211,7 +211,7 @@ def write_alembic(
     Args:
         path: The .abc file.
         frames: Chunks (n, V, 3) of float32 positions in the template's units. Frame n is stored at n / fps seconds.
-        count: Number of frames in all chunks.
+        frame_count: Number of frames in all chunks.
         faces: Counter-clockwise triangles (F, 3).
         fps: Frames per second.
         name: Name of the Xform; the PolyMesh below it is called `name` + "Shape".
@@ -223,10 +223,10 @@ def write_alembic(
         raise ValueError(f"{name!r} is not a valid name for an Alembic object: it must not be empty or contain '/'")
     with path.open("wb") as stream:
         file = _OgawaFile(stream)
-        mesh = _object(file, f"{name}Shape", _MESH_OBJECT, _mesh_schema(file, frames, count, faces), [])
+        mesh = _object(file, f"{name}Shape", _MESH_OBJECT, _mesh_schema(file, frames, frame_count, faces), [])
         xform = _object(file, name, _XFORM_OBJECT, _identity_schema(file), [mesh])
         top = _object(file, "ABC", "", None, [xform])
-        samplings = [(0, 1.0), (count, 1 / fps)]  # (number of samples, seconds between samples)
+        samplings = [(0, 1.0), (frame_count, 1 / fps)]  # (number of samples, seconds between samples)
         root = [
             file.data(struct.pack("<i", _LAYOUT_VERSION)),
             file.data(struct.pack("<i", _LIBRARY_VERSION)),

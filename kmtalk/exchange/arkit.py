@@ -55,7 +55,7 @@ def arkit_curves(motion: Motion) -> np.ndarray:
         Weights (N, 52) float32 in [0, 1], in the order of `LIVE_LINK_ORDER`.
     """
     rig = motion.rig
-    without_gain = motion.weights / rig.shape_gains(rig.names)
+    without_gain = motion.weights / rig.shape_gains(rig.shape_names)
     weights: np.ndarray = without_gain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + without_gain[
         :, [rig.index[n] for n in SPEECH_NAMES]
     ] @ _speech_shapes_as_arkit(rig)

@@ -95,7 +95,7 @@ def write_keys(
             frame=frame,
             time=round(float(time), 6),
             phone=label,
-            weights={n: round(float(w), 5) for n, w in zip(keys.names, pose, strict=True) if w > 1e-5},
+            weights={n: round(float(w), 5) for n, w in zip(keys.shape_names, pose, strict=True) if w > 1e-5},
             pinned=bool(pinned),
         ).model_dump()
         for frame, time, label, pose, pinned in zip(
@@ -190,7 +190,7 @@ def apply_key_edits(file: KeyFile, path: Path, motion: Motion) -> KeyMotions:
     for frame in set(keys.frames[1:-1].tolist()) - {entry.frame for entry in file.keys}:
         keys.remove(frame)
     for entry in file.keys:
-        pose = np.zeros(len(motion.rig.names), np.float32)
+        pose = np.zeros(len(motion.rig.shape_names), np.float32)
         for name, weight in entry.weights.items():
             if name not in index:
                 raise InputError(f"{path}: key at frame {entry.frame}: {unknown_shape_message(name, index)}")

@@ -114,7 +114,7 @@ def read_npz(path: Path) -> AnimationArchive:
         if metadata["version"] != VERSION:
             raise ValueError("made by another version of kmtalk")
         rig, weights = rig_from_arrays(arrays), arrays["weights"].astype(np.float32)
-        if weights.shape[1:] != (len(rig.names),) or not len(weights) or not np.isfinite(weights).all():
+        if weights.shape[1:] != (len(rig.shape_names),) or not len(weights) or not np.isfinite(weights).all():
             raise ValueError("its weights are not its rig's")
         motion = Motion(rig, weights, float(arrays["fps"]))
         alignment = Alignment(

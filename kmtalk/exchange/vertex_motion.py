@@ -71,9 +71,13 @@ def read_vertex_motion(path: Path, template: Template, duration: float, fps: flo
     if np.linalg.norm(mean - template.vertices) < np.linalg.norm(mean):
         values = values - template.vertices
     if fps is not None and not 0 < fps < 10_000:
-        raise InputError(f"--motion-fps {fps:g}: must be above 0 and below 10000")
+        raise InputError(f"frame rate {fps:g}: must be above 0 and below 10000")
     rate = min(COMMON_FRAME_RATES, key=lambda r: abs(len(array) / r - duration)) if fps is None else fps
     if abs(len(array) / rate - duration) > 0.02 * duration + 1 / rate:
-        remedy = "pass --motion-fps" if fps is None else f"they last {len(array) / rate:.2f} s at {rate:g} fps"
+        remedy = (
+            "pass --import-fps (keys) or --fps (render)"
+            if fps is None
+            else f"they last {len(array) / rate:.2f} s at {rate:g} fps"
+        )
         raise InputError(f"{path}: {len(array)} frames for {duration:.2f} s of sound: {remedy}")
     return VertexMotion(values.astype(np.float32), float(rate))

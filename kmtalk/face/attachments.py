@@ -39,8 +39,8 @@ class MouthFrame:
 
     Attributes:
         similarity: Maps source points to target points.
-        mouth: Centre (3,) of the target's mouth, in the source head's axes and metres.
-        own_mouth: Centre (3,) of the source head's mouth, metres.
+        target_mouth_center: Centre (3,) of the target's mouth, in the source head's axes and metres.
+        source_mouth_center: Centre (3,) of the source head's mouth, metres.
         width_ratio: Width of the target's mouth, after the inverse similarity, divided by the source's.
     """
 
@@ -51,8 +51,8 @@ class MouthFrame:
 
     def to_source(self, points: np.ndarray) -> np.ndarray:
         """Target points (P, 3) → points in the source head's mouth (P, 3), metres."""
-        aligned: np.ndarray = (self.similarity.inverse(points) - self.target_mouth_center) / self.width_ratio + self.source_mouth_center
-        return aligned
+        centered: np.ndarray = self.similarity.inverse(points) - self.target_mouth_center
+        return centered / self.width_ratio + self.source_mouth_center
 
     def to_target(self, offsets: np.ndarray) -> np.ndarray:
         """Displacements (P, 3) in the source head's axes, metres → in the target's axes and units."""
@@ -86,7 +86,7 @@ def classify_parts(
         source_head: The source head.
         frame: The target's mouth frame.
         vertices: Vertices (V, 3) of the whole mesh, in target units.
-        piece: Label (V,) of each vertex's connected component.
+        component: Label (V,) of each vertex's connected component.
         skin: Indices of the skin's vertices.
         names: Object name in the file → vertex indices.
 
@@ -238,7 +238,7 @@ def _attach_tongue(
     distance, neighbors = cKDTree(points).query(aligned, k=4)
     weights = 1 / np.maximum(distance, 1e-6) ** 2
     weights /= weights.sum(1, keepdims=True)
-    for row, name in enumerate(rig.names):
+    for row, name in enumerate(rig.shape_names):
         if name in HEAD_NAMES or not np.abs(rig.offsets[row, tongue]).max() > 1e-6:
             continue
         displacements = np.einsum("pk,pkx->px", weights, rig.offsets[row, tongue][neighbors])
@@ -259,7 +259,7 @@ def _attach_eye(
     # for several pieces (ball, cornea, iris) the common bounding box is the ball's
     centre = (positions.min(0) + positions.max(0)) / 2
     rotation = frame.similarity.rotation
-    for row, name in enumerate(rig.names):
+    for row, name in enumerate(rig.shape_names):
         displacements = rig.offsets[row, eye].astype(np.float64)
         if name.startswith("eyeLook") and np.abs(displacements).max() > 1e-6:
             rotation_gradient, *_ = np.linalg.lstsq(points, displacements - displacements.mean(0), rcond=1e-6)

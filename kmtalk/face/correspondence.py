@@ -61,11 +61,11 @@ def find_correspondence(
     Args:
         warped: Source skin vertices (S, 3), warped onto the target.
         source_faces: Triangles (F, 3) of the source skin.
-        jaw: The source's motion (S,) under jawOpen, as a share of the greatest.
+        jaw_motion: The source's motion (S,) under jawOpen, as a share of the greatest.
         vertices: Target vertices (V, 3).
         faces: Target triangles.
         size: The face's size in target units.
-        lower: Mask (V,) of target vertices on the lower lip's side, if known.
+        on_lower_lip: Mask (V,) of target vertices on the lower lip's side, if known.
 
     Returns:
         The correspondence.

@@ -97,7 +97,7 @@ class DeformationTransfer:
         return out
 
     def separate_lips(self, separation: np.ndarray) -> np.ndarray:
-        """Smallest, smoothest offsets (V, 3) that move each lip pair's lower point by `apart` (P, 3) relative to
+        """Smallest, smoothest offsets (V, 3) that move each lip pair's lower point by `separation` (P, 3) relative to
         its upper one."""
         out: np.ndarray = self._solve_paired(self._pull @ separation)
         return out

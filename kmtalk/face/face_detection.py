@@ -29,7 +29,8 @@ SYSTEM_PACKAGES = (
 )  # Debian packages with the libraries that MediaPipe and OpenCV link to
 FRONTAL_ANGLE = np.radians(15.0)  # greatest angle to the viewer of a face that counts as frontal
 RANDOM_POSES = 160  # further orientations to search if no axis convention shows a face
-SEARCH_RESOLUTION, LANDMARK_RESOLUTION = 256, 512  # width of rendered views in pixels, for the search and for the landmarks
+SEARCH_RESOLUTION = 256  # width in pixels of views rendered for the search
+LANDMARK_RESOLUTION = 512  # the same for the landmarks
 MIN_AGREEING_VIEWS = 3  # views of a face, out of `VIEW_ANGLES`, in which the detector must find it
 VIEW_ANGLES = ((0, 0), (12, 0), (-12, 0), (0, 8))  # yaw and pitch in degrees; landmarks are averaged over these views
 

@@ -174,7 +174,7 @@ def _fit(
     named_parts = {name: mesh.vertex_map[i][mesh.vertex_map[i] >= 0] for name, i in template.parts.items()}
     parts = classify_parts(source_head, frame, mesh.vertices, mesh.component, skin.all_vertices, named_parts)
     attach_parts(
-        source_head, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(source_head.rig.names)]
+        source_head, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(source_head.rig.shape_names)]
     )
     rig_template = _locate_regions(template, source_head, mesh, skin, warped, matched, lips, parts, warp.similarity)
     upright = SimilarityTransform(1.0, warp.similarity.rotation, np.zeros(3)).inverse(template.vertices)
@@ -312,7 +312,7 @@ def _transfer_shapes(
     source_head: SourceHead, mesh: WorkMesh, skin: Skin, matched: Correspondence, warp: RbfWarp, lips: Lips | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Names (R,) and offsets (R, W, 3) float32 of the shapes, with the skin filled in and all other vertices at 0."""
-    names = source_head.rig.names
+    names = source_head.rig.shape_names
     transfer = DeformationTransfer(source_head, skin.vertices, skin.faces, matched, warp.similarity, warp.size, lips)
     open_at_rest = lips is not None and float(np.median(lips.rest_gap[lips.middle_third])) > OPEN_AT_REST * lips.width
     offsets = np.zeros((len(names) + open_at_rest, len(mesh.vertices), 3), np.float32)

@@ -89,7 +89,7 @@ def assess_fit(
         vertices: Vertices (V, 3) of the target skin.
         matched: Correspondence from the target to the source skin.
         lips: The target's lips, or None.
-        landmarks: Number of landmarks.
+        landmark_count: Number of landmarks.
 
     Returns:
         Warnings, and the measurements that they follow from.
@@ -139,7 +139,7 @@ def assess_fit(
 def rate_confidence(warnings: list[str], median_residual: float, lips: Lips | None) -> str:
     """Confidence of a fit: "high", "medium" or "low".
 
-    `odd` is the landmarks' median distance from a human face's, as a share of the face's size.
+    `median_residual` is the landmarks' median distance from a human face's, as a share of the face's size.
     """
     if median_residual > UNLIKE_HUMAN_RESIDUAL or lips is None or (lips.is_fused and warnings[1:]) or len(warnings) > 2:
         return "low"

@@ -122,7 +122,7 @@ def gradient_operator(vertices: np.ndarray, faces: np.ndarray) -> tuple[sp.csr_m
 
 
 def sample_triangles(faces: np.ndarray, samples_per_triangle: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sample `per` (1, 4, 6 or 10) points in every triangle, always at the same barycentric coordinates.
+    """Sample 1, 4, 6 or 10 points in every triangle, always at the same barycentric coordinates.
 
     Returns:
         Triangle (S,) and barycentric coordinates (S, 3) of each point.
@@ -207,7 +207,7 @@ class SurfacePoints:
         """Express the points on a mesh whose vertices are renumbered.
 
         Args:
-            renamed: New index (V,) of each vertex.
+            vertex_index: New index (V,) of each vertex.
             faces: Triangles (F, 3) of the renumbered mesh.
 
         Returns:

@@ -90,7 +90,7 @@ class MouthMeasurer:
         return out
 
     def measure(self, positions: np.ndarray) -> MouthMeasurements:
-        """Measure the mouth from the positions `moved` (N, 6, 3) of the six vertices, in the mesh's units."""
+        """Measure the mouth from `positions` (N, 6, 3) of the six vertices, in the mesh's units."""
         values = self._raw(positions.astype(np.float64)) - self.rest
         values[:, 0] += self.rest[0]  # the aperture is absolute, the others are relative to rest
         return MouthMeasurements(*(values * self.mm_per_unit).T)

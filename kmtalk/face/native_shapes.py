@@ -97,7 +97,7 @@ def rig_from_arkit_shapes(
     similarity = fit_similarity(
         np.array([source_head.landmarks[n] for n in vertex_landmarks]), vertices[list(vertex_landmarks.values())]
     )
-    head_offsets = np.zeros((len(source_head.rig.names), len(vertices), 3), np.float32)
+    head_offsets = np.zeros((len(source_head.rig.shape_names), len(vertices), 3), np.float32)
     add_head_rotations(source_head, similarity, vertices, head_offsets)
     return _build_native_rig(
         template, source_head, file_shapes, mix, head_offsets, vertex_landmarks, pairs, similarity.rotation, explained
@@ -204,7 +204,7 @@ def solve_shape_mixture(
 
     Args:
         basis: Shapes (K, V, 3).
-        wanted: The shape (V, 3) to approximate.
+        target: The shape (V, 3) to approximate.
         pairs: Vertices (P, 2) on upper and lower lip that touch.
         gap_weight: Factor on the weight of the lips' gaps.
 
@@ -241,7 +241,7 @@ def _build_native_rig(
     regions: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Rig, FitReport]:
     """The rig whose shapes are mixtures `mix` (R, K) of the file's own; head rotations that it lacks are added."""
-    names, mix = file_shapes.names, mix[: len(source_head.rig.names)]
+    names, mix = file_shapes.names, mix[: len(source_head.rig.shape_names)]
     added_rotations = [name for name in HEAD_NAMES if name not in names]
     rows = [source_head.rig.index[name] for name in added_rotations]
     native_offsets = np.concatenate([file_shapes.offsets, head_offsets[rows]])
@@ -263,7 +263,7 @@ def _build_native_rig(
     upright = (template.vertices - template.vertices.mean(0)) @ rotation
     rig = Rig(
         rig_template,
-        source_head.rig.names,
+        source_head.rig.shape_names,
         offsets,
         upright.astype(np.float32),
         native_shapes=NativeShapes((*names, *added_rotations), native_offsets, mixing_matrix),
@@ -408,7 +408,7 @@ def _regions_from_shapes(
     motion = np.linalg.norm(offsets, axis=2)
 
     def moving(start: tuple[str, ...], share: float) -> np.ndarray:
-        rows = [r for r, name in enumerate(source_head.rig.names) if name.startswith(start)]
+        rows = [r for r, name in enumerate(source_head.rig.shape_names) if name.startswith(start)]
         amount = motion[rows].max(0)
         return np.flatnonzero(amount > share * max(float(amount.max()), 1e-12))
 

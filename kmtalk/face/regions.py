@@ -16,13 +16,13 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, max
     """Find the upper and lower inner-lip vertices that touch at rest.
 
     A pair consists of an upper vertex whose normal points down and a lower vertex whose normal points up. They
-    lie within `reach` of each other, and jawOpen moves the lower one away from the upper one.
+    lie within `max_gap` of each other, and jawOpen moves the lower one away from the upper one.
 
     Args:
         vertices: (V, 3) neutral vertices, y up and z forward.
         faces: (F, 3) triangles of the skin.
         jaw: (V, 3) offsets of jawOpen.
-        reach: Greatest distance of the two vertices of a pair, in the units of `vertices`.
+        max_gap: Greatest distance of the two vertices of a pair, in the units of `vertices`.
 
     Returns:
         (n, 2) vertex indices, upper then lower, ordered from -x to +x.
@@ -88,7 +88,7 @@ def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
         & (v[skin, 2] > centre[2] - 0.2 * size)
         & (np.abs(v[skin, 1] - centre[1]) < 0.13 * size)
     )
-    upper_names = [n for n in rig.names if n.startswith(("brow", "eyeWide", "eyeSquint", "eyeBlink"))]
+    upper_names = [n for n in rig.shape_names if n.startswith(("brow", "eyeWide", "eyeSquint", "eyeBlink"))]
     corners = {side: _corner(v, skin, pairs, sign) for side, sign in (("left", 1), ("right", -1))}
     on_midline = skin[np.abs(v[skin, 0]) < 0.012 * size]
     chin = _chin(v, on_midline, centre, size)

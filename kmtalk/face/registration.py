@@ -152,14 +152,14 @@ def nonrigid_icp(
     next (`STIFFNESS`). Landmarks stay near their target positions.
 
     Args:
-        laid: (S, 3) vertices of the source skin, already warped to the target.
+        warped: (S, 3) vertices of the source skin, already warped to the target.
         faces: (F, 3) their triangles.
-        lower: (S,) bool mask of the lower lip of the source.
+        lower_lip_mask: (S,) bool mask of the lower lip of the source.
         landmarks: (P, S) sparse matrix that maps source vertices to landmarks.
-        aims: (P, 3) target positions of the landmarks.
+        landmark_targets: (P, 3) target positions of the landmarks.
         target: (V, 3) vertices of the target.
         target_faces: Triangles of the target.
-        target_lower: (V,) bool mask of the lower lip of the target.
+        target_lower_lip_mask: (V,) bool mask of the lower lip of the target.
         size: The face's size, in target units.
 
     Returns:
@@ -180,7 +180,8 @@ def nonrigid_icp(
     normals = np.concatenate([interpolate_barycentric(target_normals, target_faces, triangle, weights), target_normals])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
     sample_lower = np.concatenate([target_lower_lip_mask[target_faces[triangle]].mean(1) > 0.5, target_lower_lip_mask])
-    masks = [(sample_lower == s, lower_lip_mask == s) for s in (False, True) if (sample_lower == s).any() and (lower_lip_mask == s).any()]
+    sides = [(sample_lower == s, lower_lip_mask == s) for s in (False, True)]
+    masks = [(sample_mask, mask) for sample_mask, mask in sides if sample_mask.any() and mask.any()]
     groups = [(np.flatnonzero(sample_mask), mask) for sample_mask, mask in masks]
     trees = [cKDTree(np.hstack([samples[index] / size, NORMAL_WEIGHT * normals[index]])) for index, _ in groups]
     moved = np.zeros_like(warped)
@@ -215,10 +216,10 @@ def nonrigid_icp_amberg(
     The algorithm is that of Amberg, Romdhani & Vetter (Optimal Step Nonrigid ICP, CVPR 2007).
 
     Args:
-        laid: (S, 3) vertices of the source skin, already warped to the target.
+        warped: (S, 3) vertices of the source skin, already warped to the target.
         faces: (F, 3) their triangles.
         landmarks: (P,) points on the source skin.
-        aims: (P, 3) target positions of the landmarks.
+        landmark_targets: (P, 3) target positions of the landmarks.
         target: (V, 3) vertices of the target.
         target_faces: Triangles of the target.
 

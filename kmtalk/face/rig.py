@@ -110,7 +110,7 @@ class Rig:
     """
 
     template: Template
-    names: tuple[str, ...]
+    shape_names: tuple[str, ...]
     offsets: np.ndarray
     upright_vertices: np.ndarray | None = None
     mouth_gain: float = 1.0
@@ -119,7 +119,7 @@ class Rig:
     @cached_property
     def index(self) -> dict[str, int]:
         """Index of each shape in `names` and `offsets`."""
-        return {name: i for i, name in enumerate(self.names)}
+        return {name: i for i, name in enumerate(self.shape_names)}
 
     def morph_targets(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
         """Return the blendshapes that move the mesh, and their weights.
@@ -133,7 +133,7 @@ class Rig:
         """
         weights = np.asarray(weights, np.float32)
         if self.native_shapes is None:
-            return self.names, self.offsets, weights
+            return self.shape_names, self.offsets, weights
         mixed = np.clip(weights @ self.native_shapes.mixing_matrix.astype(np.float32), 0, 1)
         return self.native_shapes.names, self.native_shapes.offsets, mixed
 
@@ -160,7 +160,7 @@ class Rig:
         Returns:
             (N, R) float32.
         """
-        out = np.zeros((len(weights), len(self.names)), np.float32)
+        out = np.zeros((len(weights), len(self.shape_names)), np.float32)
         out[:, [self.index[n] for n in names]] = np.clip(self.shape_gains(names) * weights, 0, 1)
         if MOUTH_SEAL in self.index:
             out[:, self.index[MOUTH_SEAL]] = 1.0
@@ -181,7 +181,7 @@ class Rig:
         if t.colors is not None:
             tensors["colors"] = t.colors
         tensors |= {f"region.{name}": np.ascontiguousarray(index, np.int32) for name, index in t.regions.items()}
-        facts = {"names": list(self.names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
+        facts = {"names": list(self.shape_names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
         save_file(tensors, path, metadata={"kmtalk": json.dumps(facts, sort_keys=True)})
         path.chmod(0o644)  # safetensors creates the file with mode 0600
 
@@ -240,7 +240,7 @@ def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
         shapes={},
     )
     upright = base.vertices if reference.upright_vertices is None else reference.upright_vertices
-    rig = Rig(transferred, reference.names, offsets.astype(np.float32), upright_vertices=upright)
+    rig = Rig(transferred, reference.shape_names, offsets.astype(np.float32), upright_vertices=upright)
     return replace(rig, mouth_gain=compute_mouth_gain(rig, reference) * reference.mouth_gain)
 
 

@@ -34,7 +34,7 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
         "rig_metadata": np.array(json.dumps(metadata)),
         "template": t.vertices,
         "faces": t.faces,
-        "shape_names": np.array(rig.names),
+        "shape_names": np.array(rig.shape_names),
         "moving_vertices": moving,
         "offsets": shapes[:, moving],
     }
@@ -108,10 +108,10 @@ def _check(rig: Rig) -> None:
         and all(np.isfinite(v).all() for v in (t.vertices, shapes))
         and isinstance(rig.mouth_gain, float)
         and 0 < rig.mouth_gain < 100
-        and len(rig.names) == len(rig.offsets)
+        and len(rig.shape_names) == len(rig.offsets)
         and (
             rig.native_shapes is None
-            or rig.native_shapes.mixing_matrix.shape == (len(rig.names), len(rig.native_shapes.names))
+            or rig.native_shapes.mixing_matrix.shape == (len(rig.shape_names), len(rig.native_shapes.names))
         )
         and (rig.native_shapes is None or len(rig.native_shapes.names) == len(shapes))
         and set(t.landmarks) >= _MARKS

@@ -51,7 +51,7 @@ def load_rig_file(path: str | Path) -> FittedRig:
             arrays = {name: file[name] for name in file.files}
         rig = rig_from_arrays(arrays)
         if not np.isfinite(arrays["fit_landmarks"]).all() or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(
-            rig.names
+            rig.shape_names
         ):
             raise ValueError("its arrays are inconsistent")
         report = metadata["report"] | {k: tuple(metadata["report"][k]) for k in ("warnings", "notes")}

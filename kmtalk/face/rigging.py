@@ -47,13 +47,14 @@ def rig_template(
     if reference is not None:
         if reference.rig.native_shapes is not None:
             raise InputError(
-                f"{template.display_name}: the given rig uses blendshapes of its own file; fit the mesh without --rig"
+                f"{template.display_name}: the given rig uses blendshapes of its own file; "
+                "fit the mesh without --reference-rig"
             )
         if not has_same_topology(template, reference.rig):
             count = len(reference.rig.template.vertices)
             raise InputError(
                 f"{template.display_name}: its topology differs from the given rig's "
-                f"({count} vertices, in the rig's order); fit the mesh without --rig"
+                f"({count} vertices, in the rig's order); fit the mesh without --reference-rig"
             )
         transferred = _transfer_by_topology(template, reference.rig)
         report = replace(transferred.report, confidence=reference.report.confidence, warnings=reference.report.warnings)

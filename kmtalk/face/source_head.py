@@ -88,7 +88,7 @@ class SourceHead:
         """Return the detector landmarks that a mask selects, as points on the skin.
 
         Args:
-            which: (478,) bool mask, or indices, of landmarks.
+            mask: (478,) bool mask, or indices, of landmarks.
             on_rims: Take the inner-lip landmarks from `detector_landmarks_on_rims`.
 
         Returns:

@@ -22,11 +22,11 @@ def solve_weights(rig: Rig, offsets: np.ndarray) -> tuple[np.ndarray, float]:
         moves.
     """
     moving = np.flatnonzero(np.abs(rig.offsets).max((0, 2)) > 0)
-    basis = rig.offsets[:, moving].reshape(len(rig.names), -1).astype(np.float64)
-    fixed = np.zeros(len(rig.names))
+    basis = rig.offsets[:, moving].reshape(len(rig.shape_names), -1).astype(np.float64)
+    fixed = np.zeros(len(rig.shape_names))
     if MOUTH_SEAL in rig.index:
         fixed[rig.index[MOUTH_SEAL]] = 1.0
-    free = np.array([n != MOUTH_SEAL for n in rig.names])
+    free = np.array([n != MOUTH_SEAL for n in rig.shape_names])
     gram = basis[free] @ basis[free].T
     gram += REGULARIZATION * np.trace(gram) / len(gram) * np.eye(len(gram))
     root = np.linalg.cholesky(gram)

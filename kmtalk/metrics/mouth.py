@@ -113,18 +113,22 @@ def open_range(mouth: np.ndarray) -> float:
     return float(np.percentile(mouth[:, 0], 95) - mouth[:, 0].min())
 
 
-def find_silences(alignment: Alignment, duration: float, least: float = 0.3) -> list[tuple[float, float]]:
-    """Return the spans (start, end) in s of at least `least` s without a phone."""
+def find_silences(alignment: Alignment, duration: float, min_duration: float = 0.3) -> list[tuple[float, float]]:
+    """Return the spans (start, end) in s of at least `min_duration` s without a phone."""
     bounds = [0.0, *(t for p in alignment.phones for t in (p.start, p.end)), duration]
-    return [(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if b - a >= least]
+    return [(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if b - a >= min_duration]
 
 
 def silence_deviations(
-    mouth: np.ndarray, fps: float, spans: list[tuple[float, float]], settle: float = 0.1, ready: float = 0.1
+    mouth: np.ndarray,
+    fps: float,
+    spans: list[tuple[float, float]],
+    margin_before: float = 0.1,
+    margin_after: float = 0.1,
 ) -> list[float]:
-    """Return the standard deviation of aperture in mm in each span without its first `settle` and last `ready` s."""
+    """Return the standard deviation of aperture in mm in each span, leaving out the margins (seconds) at its ends."""
     times = (np.arange(len(mouth)) + 0.5) / fps
-    inside = [(times > a + settle) & (times < b - ready) for a, b in spans]
+    inside = [(times > a + margin_before) & (times < b - margin_after) for a, b in spans]
     return [float(mouth[i, 0].std()) for i in inside if i.sum() >= 2]
 
 

@@ -17,7 +17,7 @@ from kmtalk.keys import locate_key_frames
 from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST
 from kmtalk.motion.model import Batch, KMTalkNetwork
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.encoders import SpeechFeatures, SpeechEncoder, load_encoder
+from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures, load_encoder
 
 if TYPE_CHECKING:
     import whisper

@@ -190,14 +190,14 @@ class PlainSurfaceMetric(nn.Module):
 
     Args:
         lips: Indices of the lip vertices.
-        mm: Millimetres per unit of the mesh.
+        mm_per_unit: Millimetres per unit of the mesh.
     """
 
     lip_vertices: Tensor
 
-    def __init__(self, lips: np.ndarray, mm: float) -> None:
+    def __init__(self, lips: np.ndarray, mm_per_unit: float) -> None:
         super().__init__()
-        self.mm_per_unit = mm
+        self.mm_per_unit = mm_per_unit
         self.register_buffer("lip_vertices", torch.tensor(lips.astype(np.int64)))
 
     def squared_error(self, difference: Tensor) -> Tensor:
@@ -224,20 +224,20 @@ class LipReader(nn.Module):
     """Predicts phones and the audio's latent from the motion of the lips (SelfTalk's lip encoder and CTC head).
 
     Args:
-        seen: Size Q of the lip features.
-        dimension: Width d of the latent, that of the audio features.
+        input_dim: Size Q of the lip features.
+        latent_dim: Width d of the latent, that of the audio features.
         width: Channels of the convolutions.
     """
 
-    def __init__(self, seen: int, dimension: int, width: int = 128) -> None:
+    def __init__(self, input_dim: int, latent_dim: int, width: int = 128) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv1d(seen, width, 5, padding=2),
+            nn.Conv1d(input_dim, width, 5, padding=2),
             nn.GELU(),
             nn.Conv1d(width, width, 5, padding=2),
             nn.GELU(),
         )
-        self.latent = nn.Linear(width, dimension)
+        self.latent = nn.Linear(width, latent_dim)
         self.text = nn.Linear(width, len(PHONES) + 1)
 
     def forward(self, lips: Tensor) -> tuple[Tensor, Tensor]:

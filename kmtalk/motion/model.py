@@ -63,7 +63,7 @@ class NetworkConfig:
         ffn_multiplier: Width of the flow encoder's feed-forward layers as a multiple of `d_model`.
         head: Output layer: "rig" (weights of shapes), "vertices" (offsets) or "pca" (offsets on a basis).
         shape_names: Names of the rig's shapes that the training data move; the R outputs of `head` "rig".
-        vertices: Number V of vertices of the mesh; `head` "vertices" and "pca" give 3V coordinates.
+        vertex_count: Number V of vertices of the mesh; `head` "vertices" and "pca" give 3V coordinates.
         components: Number of principal components; for `head` "pca".
         styles: Names of the S styles.
         audio_gate: Mix audio and flow by the audio gate; False adds them (the paper's ablation).
@@ -84,7 +84,7 @@ class NetworkConfig:
     ffn_multiplier: int = 2
     head: str = "rig"
     shape_names: tuple[str, ...] = ()
-    vertices: int = 0
+    vertex_count: int = 0
     components: int = 0
     styles: tuple[str, ...] = ("neutral",)
     audio_gate: bool = True
@@ -96,7 +96,7 @@ class NetworkConfig:
     @property
     def output_dim(self) -> int:
         """Numbers per frame of motion: R for a rig, else 3V."""
-        return len(self.shape_names) if self.head == "rig" else 3 * self.vertices
+        return len(self.shape_names) if self.head == "rig" else 3 * self.vertex_count
 
 
 @dataclass

@@ -14,8 +14,8 @@ from kmtalk.speech.alignment import Alignment
 
 LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
-SETTLE, READY = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
-EASE = 0.06  # seconds over which motion blends into the held pose
+SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
+EASE_SECONDS = 0.06  # seconds over which motion blends into the held pose
 
 
 def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
@@ -66,14 +66,14 @@ def seal_retargeted_bilabials(
     Returns:
         Weights, shape (N, R), float32.
     """
-    opens_reference = dict(zip(reference.names, _opens_lips(reference), strict=True))
-    opening = _opens_lips(rig) & ~np.array([opens_reference.get(name, True) for name in rig.names])
+    opens_reference = dict(zip(reference.shape_names, _opens_lips(reference), strict=True))
+    opening = _opens_lips(rig) & ~np.array([opens_reference.get(name, True) for name in rig.shape_names])
     closure = bilabial_closure(alignment, times)[:, None]
     return np.where(opening, (1 - closure) * weights, weights).astype(np.float32)
 
 
 def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Hold the median pose of each pause, from `SETTLE` seconds after speech to `READY` seconds before it.
+    """Hold the median pose of each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
 
     Pauses shorter than `MIN_PAUSE` and those that overlap an unaligned span are left unchanged. At the start and end of
     the clip the pose is held up to the first and last frame.
@@ -92,12 +92,13 @@ def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) ->
     for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
         if stop - start < MIN_PAUSE or any(a < stop and b > start for a, b in alignment.unaligned):
             continue
-        first, last = start + SETTLE, stop - READY
+        first, last = start + SETTLE_SECONDS, stop - PREPARE_SECONDS
         inside = (times >= first) & (times <= last)
         if not inside.any():
             continue
         pose = np.median(weights[inside], axis=0)
-        hold = np.clip(np.minimum(times - first + EASE, last + EASE - times) / EASE, 0, 1)[:, None]
+        into_pose = np.minimum(times - first + EASE_SECONDS, last + EASE_SECONDS - times)[:, None]
+        hold = np.clip(into_pose / EASE_SECONDS, 0, 1)
         out = (1 - hold) * out + hold * pose
     return out
 

@@ -17,7 +17,7 @@ from kmtalk.motion.styles import style_mixture
 from kmtalk.settings import Intensity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
-from kmtalk.speech.encoders import SpeechFeatures, SpeechEncoder
+from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures
 
 JAW_SHAPES = ("jawOpen", "mouthClose")
 """Shapes scaled by the jaw's intensity; both by the same amount, so that closed lips stay closed."""
@@ -25,7 +25,7 @@ JAW_SHAPES = ("jawOpen", "mouthClose")
 
 def apply_intensity(weights: np.ndarray, rig: Rig, intensity: Intensity) -> np.ndarray:
     """Return weights (N, R) scaled by `intensity` and clipped to [0, 1]."""
-    scale = np.full(len(rig.names), intensity.lips)
+    scale = np.full(len(rig.shape_names), intensity.lips)
     scale[[rig.index[n] for n in JAW_SHAPES]] = intensity.jaw
     return np.clip(weights * scale, 0, 1)
 
@@ -92,7 +92,7 @@ class MotionPredictor:
         shares = style_mixture(config, style)
         check_rig(self.network, rig)
         count = frame_count(audio.duration, fps)
-        out = np.zeros((count, len(rig.names)))
+        out = np.zeros((count, len(rig.shape_names)))
         if audio.is_silent:
             return out
         network_fps = network_frame_rate(fps)

@@ -28,7 +28,7 @@ CELL_SIZE = 360
 def write_fit_preview(path: Path, fitted: FittedRig) -> None:
     """Write a PNG of the fitted rig in `PREVIEW_POSES`. Raises InputError where no OpenGL works."""
     rig = _add_landmark_markers(fitted.rig, fitted.landmarks)
-    weights = np.zeros((len(PREVIEW_POSES), len(rig.names)), np.float32)
+    weights = np.zeros((len(PREVIEW_POSES), len(rig.shape_names)), np.float32)
     for row, (_, pose) in enumerate(PREVIEW_POSES):
         for name, value in pose.items():
             weights[row, rig.index[name]] = value
@@ -52,7 +52,14 @@ def write_mesh_preview(path: Path, template: Template) -> None:
     rig = Rig(template, ("y up", "z up", "y up, from its side"), offsets)
     all_vertices = np.arange(len(template.vertices))
     render_contact_sheet(
-        Motion(rig, np.eye(3, dtype=np.float32), 1.0), range(3), rig.names, path, CELL_SIZE, 3, all_vertices, yaw=0.0
+        Motion(rig, np.eye(3, dtype=np.float32), 1.0),
+        range(3),
+        rig.shape_names,
+        path,
+        CELL_SIZE,
+        3,
+        all_vertices,
+        yaw=0.0,
     )
 
 
@@ -65,7 +72,7 @@ def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
     marker_vertices = np.repeat(points, 6, axis=0).astype(np.float32)
     few = len(points) < 50
     marker_offsets = np.tile(axes, (len(points), 1)) * (2.4 if few else 0.9) / template.mm_per_unit
-    offsets = np.zeros((len(rig.names) + 1, count + len(marker_vertices), 3), np.float32)
+    offsets = np.zeros((len(rig.shape_names) + 1, count + len(marker_vertices), 3), np.float32)
     offsets[:-1, :count] = rig.offsets  # also for files with native shapes: the rig's effective offsets
     offsets[-1, count:] = marker_offsets
     colors = template.colors if template.colors is not None else template.preview_colors
@@ -84,4 +91,4 @@ def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
             template.vertices - template.vertices.mean(0), upright - upright.mean(0), rcond=None
         )[0]
         upright = np.concatenate([upright, (marker_vertices - template.vertices.mean(0)) @ transform + upright.mean(0)])
-    return Rig(marked, (*rig.names, "landmarks"), offsets, upright_vertices=upright)
+    return Rig(marked, (*rig.shape_names, "landmarks"), offsets, upright_vertices=upright)

@@ -20,7 +20,7 @@ from kmtalk.speech.audio import SAMPLE_RATE, Audio
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, KEY, FIT = "#2c5d8f", "#c4422b", "#999999"  # colours of curves, key frames and interpolation
+CURVE_COLOR, KEY_COLOR, INTERPOLATION_COLOR = "#2c5d8f", "#c4422b", "#999999"
 
 
 def _pyplot() -> Any:
@@ -41,7 +41,7 @@ def _axes(ax: Axes | None, height: float = 1.6) -> Axes:
 def plot_waveform(audio: Audio, ax: Axes | None = None) -> Axes:
     """Plot the samples of the sound, -1 to 1."""
     ax = _axes(ax)
-    ax.plot(np.arange(len(audio.samples)) / SAMPLE_RATE, audio.samples, color=INK, linewidth=0.4)
+    ax.plot(np.arange(len(audio.samples)) / SAMPLE_RATE, audio.samples, color=CURVE_COLOR, linewidth=0.4)
     ax.set(ylabel="sound", xlim=(0, audio.duration))
     return ax
 
@@ -62,7 +62,7 @@ def plot_spans(spans: Sequence[Phone | Word], ax: Axes | None = None, label: str
     ax = _axes(ax, 0.6)
     for n, span in enumerate(spans):
         name = span.label if isinstance(span, Phone) else span.text
-        ax.axvspan(span.start, span.end, color=INK, alpha=0.16 + 0.12 * (n % 2), linewidth=0)
+        ax.axvspan(span.start, span.end, color=CURVE_COLOR, alpha=0.16 + 0.12 * (n % 2), linewidth=0)
         ax.text((span.start + span.end) / 2, 0.5, name, ha="center", va="center", fontsize=7, clip_on=True)
     ax.set(ylim=(0, 1), yticks=[])
     ax.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -73,9 +73,10 @@ def plot_lip_aperture(motion: Motion, keys: KeyMotions, ax: Axes | None = None) 
     """Plot the lip aperture in mm per frame, the key frames and straight lines through them (the paper's Fig. 4)."""
     ax = _axes(ax, 2.4)
     aperture, times = lip_aperture(motion), frame_times(len(motion), motion.fps)
-    ax.plot(times, aperture, color=INK, label="lips")
-    ax.plot(keys.times, aperture[keys.frames], "--", color=FIT, linewidth=1, label="straight lines through the keys")
-    ax.plot(keys.times, aperture[keys.frames], ".", color=KEY, markersize=5, label="key frames")
+    ax.plot(times, aperture, color=CURVE_COLOR, label="lips")
+    label = "straight lines through the keys"
+    ax.plot(keys.times, aperture[keys.frames], "--", color=INTERPOLATION_COLOR, linewidth=1, label=label)
+    ax.plot(keys.times, aperture[keys.frames], ".", color=KEY_COLOR, markersize=5, label="key frames")
     ax.set(ylabel="aperture, mm", xlabel="s")
     ax.legend(loc="upper right", fontsize=8, ncols=3, frameon=False)
     return ax
@@ -87,7 +88,7 @@ def plot_shape_weights(motion: Motion, names: Sequence[str], ax: Axes | None = N
     times = frame_times(len(motion), motion.fps)
     for name in names:
         if name not in motion.rig.index:
-            raise InputError(f"{name}: no such shape; the rig has {', '.join(motion.rig.names[:4])} …")
+            raise InputError(f"{name}: no such shape; the rig has {', '.join(motion.rig.shape_names[:4])} …")
         ax.plot(times, motion.weights[:, motion.rig.index[name]], label=name, linewidth=1.2)
     ax.set(ylabel="weight", xlabel="s", ylim=(0, 1))
     ax.legend(loc="upper right", fontsize=8, ncols=3, frameon=False)
@@ -120,7 +121,7 @@ def plot_phone_boundaries(
     plot_lip_aperture(motion, keys, axes[4])
     for time in keys.times:
         for ax in axes[2:]:
-            ax.axvline(time, color=KEY, linewidth=0.4, alpha=0.5)
+            ax.axvline(time, color=KEY_COLOR, linewidth=0.4, alpha=0.5)
     axes[0].set_xlim(start, audio.duration if end is None else end)
     figure.align_ylabels(axes)
     result: np.ndarray = axes

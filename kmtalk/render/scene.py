@@ -122,7 +122,7 @@ class SceneRenderer:
         vertices: Vertices of the first frame (V, 3), y up, z forward.
         faces: Triangles (F, 3).
         colors: Vertex colours (V, 3) sRGB of 0 to 255, or None.
-        framed: Points (P, 3) that the camera has in view.
+        view_points: Points (P, 3) that the camera has in view.
         size: Width and height in pixels.
         quality: "draft" lights each vertex in numpy and draws unlit; "high" lights each pixel in OpenGL at twice the
             size and averages.
@@ -135,7 +135,7 @@ class SceneRenderer:
         vertices: np.ndarray,
         faces: np.ndarray,
         colors: np.ndarray | None,
-        framed: np.ndarray,
+        view_points: np.ndarray,
         size: tuple[int, int],
         quality: str = "draft",
         yaw: float = 0.18,
@@ -148,7 +148,7 @@ class SceneRenderer:
         volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
         faces = faces if volume > 0 else np.ascontiguousarray(faces[:, ::-1])  # orient outwards
         self._normals = VertexNormals(faces, len(vertices))
-        pose, distance = frame_camera(framed, width / height, yaw, pitch)
+        pose, distance = frame_camera(view_points, width / height, yaw, pitch)
         self._lights = [(_unit(pose[:3, :3] @ np.array(d)), np.array(c, np.float32)) for d, c in LIGHTS]
         # per vertex: position (3), normal (3), colour (4)
         self._buffer = np.ones((len(vertices), 10), np.float32)

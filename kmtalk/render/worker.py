@@ -32,9 +32,9 @@ class PosedMesh:
         self._moving, self._basis = moving, self.offsets[:, moving].reshape(len(self.offsets), -1)
         self.neutral = (self.neutral @ self.rotation.T).astype(np.float32)
 
-    def frames(self, which: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Yield the vertices (V, 3) of each frame, or of the frames in `which`."""
-        weights = self.weights if which is None else self.weights[which]
+    def frames(self, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Yield the vertices (V, 3) of each frame, or of the frames in `indices`."""
+        weights = self.weights if indices is None else self.weights[indices]
         for start in range(0, len(weights), FRAMES_PER_CHUNK):
             part = weights[start : start + FRAMES_PER_CHUNK]
             moved = (part @ self._basis).reshape(len(part), -1, 3) @ self.rotation.T

@@ -28,11 +28,11 @@ class AlignerRegistry:
             raise InputError(f"{name}: no such aligner; choose one of {', '.join(ALIGNER_NAMES)}")
         if name == "mfa" and not (acoustic_model and dictionary):
             raise InputError(
-                "--aligner mfa needs an acoustic model zip and a dictionary; pass --acoustic and --dictionary"
+                "--aligner mfa needs an acoustic model zip and a dictionary; pass --acoustic-model and --dictionary"
             )
         if bool(acoustic_model) != bool(dictionary) and name != "mfa-cli":
             raise InputError(
-                "an MFA acoustic model needs its dictionary and the reverse; pass both --acoustic and --dictionary"
+                "an acoustic model needs its dictionary and the reverse; pass both --acoustic-model and --dictionary"
             )
         self.name, self._acoustic, self._dictionary = name, acoustic_model, dictionary
         self._loaded: dict[str, Aligner] = {}

@@ -178,7 +178,7 @@ def detect_speech_span(samples: np.ndarray, threshold_db: float = 38.0, margin: 
 
     Args:
         samples: (S,) mono at `SAMPLE_RATE`.
-        below_peak_db: Speech is at most this many dB below the loud parts (98th percentile of the level).
+        threshold_db: Speech is at most this many dB below the loud parts (98th percentile of the level).
         margin: Seconds added on both sides.
 
     Returns:

@@ -75,9 +75,9 @@ class SpeechEncoder(Protocol):
 
 
 def normalize_level(samples: np.ndarray) -> np.ndarray:
-    """Scale mono samples (S,) so that their loud parts (95th percentile of the level) are at `SPEAKING_LEVEL`.
+    """Scale mono samples (S,) so that their loud parts (95th percentile of the level) are at `SPEAKING_LEVEL_DB`.
 
-    The gain is at most `MAX_GAIN`. Returns float32, padded with zeros to at least `MIN_SECONDS`.
+    The gain is at most `MAX_GAIN_DB`. Returns float32, padded with zeros to at least `MIN_SECONDS`.
     """
     samples = np.pad(samples, (0, max(0, round(MIN_SECONDS * SAMPLE_RATE) - len(samples))))
     loud = float(np.percentile(rms_level(samples), 95))

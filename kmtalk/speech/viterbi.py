@@ -27,7 +27,7 @@ class Edge:
         phone: Label of the phone.
         word: Index of the word, or None for silence.
         log_probability: Log probability of the edge.
-        order: Sort key that increases along the text.
+        text_order: Sort key that increases along the text.
     """
 
     start: int
@@ -106,7 +106,7 @@ class ViterbiPath:
 
     Attributes:
         phones: (label, first frame, last frame + 1, word index or None for silence) of each phone.
-        misfit: Measure of a wrong text, from 0 (good) to 1.5: the share of spoken phones with the minimum duration
+        mismatch: Measure of a wrong text, from 0 (good) to 1.5: the share of spoken phones with the minimum duration
             (one frame per state) plus half the share whose log likelihood is far below that of the best mixture.
     """
 
@@ -171,7 +171,7 @@ def _misfit(
     path_scores: np.ndarray,
     phones: list[tuple[str, int, int, int | None]],
 ) -> float:
-    """Return `ViterbiPath.misfit` from the scaled log likelihoods (T,) along the path."""
+    """Return `ViterbiPath.mismatch` from the scaled log likelihoods (T,) along the path."""
     best = np.full(len(features), -np.inf)
     for mixture in model.acoustic.mixtures:
         np.maximum(best, mixture.log_likelihood(features), out=best)

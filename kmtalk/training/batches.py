@@ -196,26 +196,26 @@ def random_key_edits(motion: np.ndarray, keys: np.ndarray, rng: np.random.Genera
     return keys, np.clip(motion + edits, 0, 1)
 
 
-def collate(pieces: Sequence[Crop], styles: Sequence[str], rng: np.random.Generator) -> Batch:
+def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generator) -> Batch:
     """Pad crops to one batch.
 
     One crop in ten, and crops of unknown style, get equal shares of all styles, so that the mean style is trained too.
 
     Args:
-        pieces: Crops.
+        crops: Crops.
         styles: Names of the S styles.
         rng: Random generator.
     """
-    count, key_count = max(len(p.times) for p in pieces), max(len(p.key_frames) for p in pieces)
-    b, d, out = len(pieces), pieces[0].features.shape[1], pieces[0].motion.shape[1]
+    count, key_count = max(len(p.times) for p in crops), max(len(p.key_frames) for p in crops)
+    b, d, out = len(crops), crops[0].features.shape[1], crops[0].motion.shape[1]
     features, motion = np.zeros((b, count, d), np.float32), np.zeros((b, count, out), np.float32)
     times, closure = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
     mask, key_mask = np.zeros((b, count), bool), np.zeros((b, key_count), bool)
     key_frames, style = np.zeros((b, key_count), np.int64), np.zeros((b, len(styles)), np.float32)
-    has_edits = any(p.key_edits is not None for p in pieces)
+    has_edits = any(p.key_edits is not None for p in crops)
     key_edits = np.zeros((b, key_count, out), np.float32) if has_edits else None
-    given_keys = None if pieces[0].given_keys is None else np.zeros((b, key_count, out), np.float32)
-    for i, p in enumerate(pieces):
+    given_keys = None if crops[0].given_keys is None else np.zeros((b, key_count, out), np.float32)
+    for i, p in enumerate(crops):
         n, m = len(p.times), len(p.key_frames)
         features[i, :n], motion[i, :n], times[i, :n], closure[i, :n] = p.features, p.motion, p.times, p.bilabial_closure
         mask[i, :n], key_mask[i, :m], key_frames[i, :m] = True, True, p.key_frames
@@ -238,7 +238,7 @@ def collate(pieces: Sequence[Crop], styles: Sequence[str], rng: np.random.Genera
         tensor(closure),
         None if key_edits is None else tensor(key_edits),
         None if given_keys is None else tensor(given_keys),
-        [tensor(p.phones) for p in pieces],
+        [tensor(p.phones) for p in crops],
     )
 
 

@@ -26,7 +26,14 @@ from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST, FineTunedE
 from kmtalk.motion.heads import pca_basis
 from kmtalk.motion.losses import PlainSurfaceMetric, RigSurfaceMetric, VertexSurfaceMetric
 from kmtalk.progress import Progress
-from kmtalk.speech.encoders import PAPER_ENCODER, SpeechFeatures, SpeechEncoder, Wav2Vec2Encoder, encode_cached, load_encoder
+from kmtalk.speech.encoders import (
+    PAPER_ENCODER,
+    SpeechEncoder,
+    SpeechFeatures,
+    Wav2Vec2Encoder,
+    encode_cached,
+    load_encoder,
+)
 from kmtalk.training.batches import TRAINING_FRAME_RATES, TrainingExample
 from kmtalk.training.config import TrainingConfig
 
@@ -85,7 +92,7 @@ class TrainingTask:
 def make_rig_task(
     config: TrainingConfig,
     corpora: Sequence[Sequence[Clip]],
-    judged: Sequence[ValidationClip],
+    validation_clips: Sequence[ValidationClip],
     rig: Rig,
     cache: Path,
     progress: Progress | None = None,
@@ -95,7 +102,7 @@ def make_rig_task(
     Args:
         config: Training configuration.
         corpora: Training clips of each corpus.
-        judged: Validation clips.
+        validation_clips: Validation clips.
         rig: Rig of the weights.
         cache: Folder in which audio features are cached.
         progress: Receives progress.
@@ -117,13 +124,13 @@ def make_rig_task(
         sample = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
         assert vertex_basis is not None
         basis = _checked_pca_basis(frames[np.sort(sample)] @ vertex_basis, config.network.components)
-    validation_examples = _rig_examples([c for c, _, _ in judged], encoder, columns, None, cache, progress)
+    validation_examples = _rig_examples([c for c, _, _ in validation_clips], encoder, columns, None, cache, progress)
     solver = MouthSolver(rig)
 
     def validate(infer: PredictFunction) -> dict[str, float]:
         true, predicted = [], []
-        for example, (_, mouth, speaking) in zip(validation_examples, judged, strict=True):
-            weights = np.zeros((len(example.motion), len(rig.names)))
+        for example, (_, mouth, speaking) in zip(validation_examples, validation_clips, strict=True):
+            weights = np.zeros((len(example.motion), len(rig.shape_names)))
             weights[:, columns] = infer(example)
             n = min(len(mouth), len(weights))
             predicted.append(solver.measure(weights).frontal_channels[:n][speaking[:n]])
@@ -141,8 +148,8 @@ def make_rig_task(
         vertices=len(rig.template.vertices),
         surface_metric=RigSurfaceMetric(rig, names) if head == "rig" else VertexSurfaceMetric(rig),
         pca_basis=basis,
-        validate=validate if judged and head == "rig" else None,
-        validation_source=judged[0][0].source if judged else "",
+        validate=validate if validation_clips and head == "rig" else None,
+        validation_source=validation_clips[0][0].source if validation_clips else "",
         fingerprint=hashlib.sha256(rig.offsets.tobytes()).hexdigest(),
         finetuned_encoder=finetuned_encoder,
         metadata=metadata,
@@ -260,7 +267,7 @@ def mm_per_unit(corpus: MeshCorpus) -> float:
 def find_moved_shapes(clips: Sequence[Clip], rig: Rig) -> tuple[str, ...]:
     """Return the names of the rig's shapes that any clip moves."""
     used = np.max([clip.weights.max(0) for clip in clips], axis=0) > 1e-3
-    return tuple(name for name, u in zip(rig.names, used, strict=True) if u)
+    return tuple(name for name, u in zip(rig.shape_names, used, strict=True) if u)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from kmtalk.training.batches import TrainingExample, corrupt_keys, sample_batch
 from kmtalk.training.config import TrainingConfig
 from kmtalk.training.tasks import TrainingTask
 
-STAGES = ("keys", "completion", "together")
+STAGES = ("key_motion", "completion", "joint")
 """Stages of training, in order: LKMA, CMC, both."""
 
 EMA_DECAY = 0.998  # per step, of the exponential moving average of the weights
@@ -69,13 +69,13 @@ class TrainingModule(nn.Module):
         self.reader = LipReader(lip_features.shape[-1], network.config.audio_dim)
         self._loss_weights = config.losses.model_dump()
 
-    def forward(self, batch: Batch, stage: str, number: int) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, stage: str, seed: int) -> dict[str, Tensor]:
         """Compute the losses of a batch.
 
         Args:
             batch: Batch with ground truth.
             stage: One of `STAGES`.
-            number: Seed of the step's random numbers.
+            seed: Seed of the step's random numbers.
 
         Returns:
             Weighted losses by name.
@@ -99,10 +99,10 @@ class TrainingModule(nn.Module):
         if network.config.use_key_motion and stage != "completion" and batch.given_keys is None:
             with torch.autocast(audio.device.type, enabled=False):
                 out = losses.key_losses(predicted.float(), truth, batch)
-        if stage == "keys" and batch.given_keys is None:
+        if stage == "key_motion" and batch.given_keys is None:
             return out
         predicted = predicted.detach() if stage == "completion" else predicted
-        generator = torch.Generator().manual_seed(number)
+        generator = torch.Generator().manual_seed(seed)
         if network.config.use_key_motion:
             key_motions, kept_keys = corrupt_keys(truth, batch, predicted, generator, self.teacher_forcing)
         else:
@@ -152,7 +152,7 @@ class Trainer:
             encoder=task.encoder,
             audio_dim=samples.shape[1] if encoder is None else encoder.hidden_size,
             shape_names=task.shape_names,
-            vertices=task.vertices,
+            vertex_count=task.vertices,
             styles=tuple(sorted({example.style for group in task.groups for example in group})),
             key_placement=config.key_placement,
             finetuned_encoder="" if encoder is None else encoder.config,
@@ -208,7 +208,7 @@ class Trainer:
                     self.save_checkpoint()
                     scores = self.validate()
                     if scores:
-                        self._log_scalars({f"kept apart/{k}": v for k, v in scores.items()})
+                        self._log_scalars({f"validation/{k}": v for k, v in scores.items()})
                     loss_text = "  ".join(f"{k} {float(v.detach()):.3f}" for k, v in losses.items())
                     score_text = "  ".join(f"{k} {v:.4g}" for k, v in scores.items())
                     validation = f"validation ({self.task.validation_source}): {score_text}" if scores else ""
@@ -229,8 +229,8 @@ class Trainer:
     def _stage(self, step: int) -> str:
         steps = self.config.steps
         if step < steps.key_motion and self.config.network.use_key_motion:
-            return "keys"
-        return "completion" if step < steps.key_motion + steps.completion else "together"
+            return "key_motion"
+        return "completion" if step < steps.key_motion + steps.completion else "joint"
 
     def train_step(self) -> dict[str, Tensor]:
         """Do one optimiser step and return its losses; random numbers depend on the seed and the step only."""
@@ -272,7 +272,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Return validation scores of the averaged network by name; empty in the stage of LKMA."""
-        if self.task.validate is None or self.stage == "keys":
+        if self.task.validate is None or self.stage == "key_motion":
             return {}
         return self.task.validate(self.predict)
 

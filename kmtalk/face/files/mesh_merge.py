@@ -41,7 +41,8 @@ class MeshMerger:
         """The merged mesh; vertex colours only if all meshes have them."""
         merged: dict[str, np.ndarray] = {}
         for start, name, offsets in self._shapes:
-            merged.setdefault(name, np.zeros((self.vertex_count, 3), np.float32))[start : start + len(offsets)] += offsets
+            shape = merged.setdefault(name, np.zeros((self.vertex_count, 3), np.float32))
+            shape[start : start + len(offsets)] += offsets
         colors = [c for c in self._colors if c is not None]
         return Template(
             np.concatenate(self._vertices).astype(np.float32),
