@@ -11,8 +11,8 @@ symbols, `count` are drawn by `seed`.
   misspelt, and count as errors).
 - Alignment: how often PocketSphinx accepts the true text, and refuses the text of the next prompt.
 - Key frames: share of frames at 30 fps.
-- With an MFA model (`--acoustic` and `--dictionary`): share of PocketSphinx's phones that MFA finds too, in order and
-  ignoring stress, and the difference of their starts.
+- With an MFA model (`--acoustic-model` and `--dictionary`): share of PocketSphinx's phones that MFA finds too, in order
+  and ignoring stress, and the difference of their starts.
 - Mouths, by the phones of the true text, of the rules and of the network (with and without
   `kmtalk.motion.postprocessing`), measured on the rig's own lips at 30 fps: share of p, b and m whose minimum aperture
   is within 10 % of the prompt's open range (95th percentile minus minimum); and stillness in silences of 300 ms and
@@ -130,12 +130,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40, help="number of prompts")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument("--whisper", default="base", help="size of Whisper")
-    parser.add_argument("--acoustic", help="MFA acoustic model to compare with PocketSphinx")
-    parser.add_argument("--dictionary", help="MFA pronunciation dictionary for --acoustic")
+    parser.add_argument("--acoustic-model", help="MFA acoustic model to compare with PocketSphinx")
+    parser.add_argument("--dictionary", help="MFA pronunciation dictionary for --acoustic-model")
     options = parser.parse_args()
     selected = load_prompts(options.count, options.seed)
     transcriber, aligner, normalize = Transcriber(options.whisper), PocketSphinxAligner(), EnglishTextNormalizer()
-    mfa = MfaAligner(options.acoustic, options.dictionary) if options.acoustic else None
+    mfa = MfaAligner(options.acoustic_model, options.dictionary) if options.acoustic_model else None
     differences: list[float] = []
     errors = words = accepted = refused = key_frames = frames = phones = 0
     for (path, text), (_, other_text) in zip(selected, [*selected[1:], selected[0]], strict=True):

@@ -154,7 +154,7 @@ def bad_files(folder):
         ([SPEECH, "--style", "angry"], "angry"),
         ([SPEECH, "--language", "xx"], "xx"),
         ([SPEECH, "--size", "11x11", "--text", SAID], "size"),
-        ([SPEECH, "--size", "big"], "--size"),
+        ([SPEECH, "--size", "big"], "size big"),
         ([SPEECH, "--quality", "best"], "best"),
         ([SPEECH, "--seed", "-1"], "seed"),
         ([SPEECH, "--style", "²"], "²"),

@@ -91,9 +91,3 @@ def test_wrong_wishes_are_refused_before_any_work(wrong, said):
 def test_weights_that_cannot_serve_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such network weights"):
         KMTalk(network=tmp_path / "none.safetensors").animate(SPEECH)
-
-
-def test_the_command_refuses_what_it_cannot_show(kmtalk):
-    done = kmtalk("animate", SPEECH, "--emotion", "joy")
-    assert done.returncode == 2
-    assert "emotion" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -166,7 +166,7 @@ def test_the_configs_that_are_shipped_are_right():
 @pytest.mark.slow
 def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
     """GRID s1, monocular tracking; with given phones, so that 242 clips need no transcription."""
-    done = kmtalk("evaluate", SHARED / "data" / "grid", "--given-phones")
+    done = kmtalk("evaluate", SHARED / "data" / "grid", "--reference-phones")
     assert done.returncode == 0, done.stderr
     assert "GRID s1, tracked, monocular: 242 held-out clips" in done.stdout
     rows = {line[:21].strip(): line[21:] for line in done.stdout.splitlines() if line[21:24] == " r "}

@@ -51,16 +51,8 @@ def write_mesh_preview(path: Path, template: Template) -> None:
     )
     rig = Rig(template, ("y up", "z up", "y up, from its side"), offsets)
     all_vertices = np.arange(len(template.vertices))
-    render_contact_sheet(
-        Motion(rig, np.eye(3, dtype=np.float32), 1.0),
-        range(3),
-        rig.shape_names,
-        path,
-        CELL_SIZE,
-        3,
-        all_vertices,
-        yaw=0.0,
-    )
+    motion = Motion(rig, np.eye(3, dtype=np.float32), 1.0)
+    render_contact_sheet(motion, range(3), rig.shape_names, path, CELL_SIZE, 3, all_vertices, yaw=0.0)
 
 
 def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
