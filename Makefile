@@ -32,7 +32,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); }
 	@touch $@
 
-# torch first and by version: the newest one would bring gigabytes of CUDA
+# torch first and by version: the one that kmtalk is tested with
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@echo "installing kmtalk into $(VENV) (a few minutes the first time)"
 	$(PIP) $(TORCH)
