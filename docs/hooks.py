@@ -26,9 +26,9 @@ from mkdocs.structure.pages import Page
 from pydantic import BaseModel, TypeAdapter
 from typer.cli import get_docs_for_click
 
-from kmtalk.batch.jobs import MANIFEST_COLUMNS, Job
+from kmtalk.animation import FORMATS
+from kmtalk.batch.jobs import ALLOWED_COLUMNS, Job
 from kmtalk.cli import app
-from kmtalk.exchange.formats import FORMATS
 from kmtalk.settings import AnimationSettings
 
 ROOT = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ def bounds_of(field: dict[str, Any]) -> str:
 def manifest_columns() -> str:
     """Table of the columns of a batch's manifest."""
     fields = Job.model_fields | AnimationSettings.model_fields
-    return table(("Column", "Description"), [(f"`{n}`", fields[n].description or "") for n in MANIFEST_COLUMNS])
+    return table(("Column", "Description"), [(f"`{n}`", fields[n].description or "") for n in ALLOWED_COLUMNS])
 
 
 def output_formats() -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kmtalk.face.template import Template
     from kmtalk.keys import KeyMotions
     from kmtalk.pipeline import KMTalk
-    from kmtalk.settings import AnimationSettings, ExportSettings, Intensity, SpeechSettings
+    from kmtalk.settings import AnimationSettings, ExportSettings, Intensity, RecognitionSettings
     from kmtalk.speech.alignment import Alignment
     from kmtalk.speech.audio import Audio
 
@@ -37,8 +37,8 @@ __all__ = [
     "KMTalk",
     "KeyMotions",
     "Motion",
+    "RecognitionSettings",
     "Rig",
-    "SpeechSettings",
     "Template",
     "__version__",
     "load_animation",
@@ -57,7 +57,7 @@ _MODULES = {
     "KeyMotions": "kmtalk.keys",
     "Motion": "kmtalk.face.motion",
     "Rig": "kmtalk.face.rig",
-    "SpeechSettings": "kmtalk.settings",
+    "RecognitionSettings": "kmtalk.settings",
     "Template": "kmtalk.face.template",
     "load_animation": "kmtalk.animation",
 }

@@ -45,7 +45,7 @@ def complete_animation(animation: Animation, predictor: MotionPredictor, progres
             animation.audio.duration,
         )
         completed = replace(animation.motion, weights=weights)
-    return replace(animation, motion=completed, keys=animation.keys.rebased_on(completed))
+    return replace(animation, motion=completed, keys=animation.keys.with_poses_from(completed))
 
 
 def apply_key_file(file: KeyFile, path: Path, base: Animation) -> Animation:

@@ -12,7 +12,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_times
 from kmtalk.speech.alignment import Alignment
 
-UNIFORM_STRIDE = 3  # frames between keys where there are no phones
+UNIFORM_KEY_STRIDE = 3  # frames between keys where there are no phones
 SILENCE_LABEL = "sil"
 POSE_TOLERANCE = 1e-4  # largest weight difference between equal poses: files round, machines differ in their last bits
 
@@ -28,7 +28,7 @@ class KeyFrames:
     """
 
     frames: np.ndarray
-    labels: tuple[str, ...]
+    phone_labels: tuple[str, ...]
     fps: float
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> Key
     """
     last = frame_count - 1
     if not alignment.phones:
-        frames = np.unique(np.append(np.arange(0, frame_count, UNIFORM_STRIDE), last))
+        frames = np.unique(np.append(np.arange(0, frame_count, UNIFORM_KEY_STRIDE), last))
         return KeyFrames(frames, (SILENCE_LABEL,) * len(frames), fps)
     label_of: dict[int, str] = {0: SILENCE_LABEL, last: SILENCE_LABEL}
 
@@ -64,7 +64,9 @@ def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> Key
         return int(np.clip(np.floor(time * fps), 0, last))  # frame n is centred on (n + 0.5) / fps
 
     for start, end in alignment.unaligned:
-        label_of |= dict.fromkeys(range(nearest_frame(start), nearest_frame(end) + 1, UNIFORM_STRIDE), SILENCE_LABEL)
+        label_of |= dict.fromkeys(
+            range(nearest_frame(start), nearest_frame(end) + 1, UNIFORM_KEY_STRIDE), SILENCE_LABEL
+        )
     for phone in alignment.phones:  # ends first, so that the start of the next phone overrides the label
         label_of[nearest_frame(phone.end)] = SILENCE_LABEL
     for phone in alignment.phones:
@@ -73,7 +75,7 @@ def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> Key
     return KeyFrames(frames, tuple(label_of[f] for f in frames.tolist()), fps)
 
 
-def phone_center_frames(alignment: Alignment, frame_count: int, fps: float) -> list[tuple[int, str]]:
+def phone_midpoints(alignment: Alignment, frame_count: int, fps: float) -> list[tuple[int, str]]:
     """The frame nearest to the middle of each phone, as (frame, label)."""
     times = frame_times(frame_count, fps)
     return [(int(np.abs(times - (p.start + p.end) / 2).argmin()), p.label) for p in alignment.phones]
@@ -105,7 +107,7 @@ class KeyMotions:
         motion: The motion from which the keys take their poses.
         original_frames: Key frames of the unedited motion; None for those of `key_frames`.
 
-    >>> animation.keys.set(41, jawOpen=0.4)
+    >>> animation.keys.set_weights(41, jawOpen=0.4)
     >>> animation.keys.move(52, 54)
     >>> animation = animation.complete()
     """
@@ -113,10 +115,10 @@ class KeyMotions:
     def __init__(self, key_frames: KeyFrames, motion: Motion, original_frames: np.ndarray | None = None) -> None:
         self._motion = motion
         self.original_frames = np.array(key_frames.frames if original_frames is None else original_frames, np.int64)
-        """The key frames (m',) of the unedited motion, from which `edit_counts` counts."""
+        """The key frames (m',) of the unedited motion, from which `change_counts` counts."""
         self._keys = {
             frame: _Key(label, motion.weights[frame].astype(np.float32))
-            for frame, label in zip(key_frames.frames.tolist(), key_frames.labels, strict=True)
+            for frame, label in zip(key_frames.frames.tolist(), key_frames.phone_labels, strict=True)
         }
 
     def __len__(self) -> int:
@@ -141,7 +143,7 @@ class KeyMotions:
         return np.array(sorted(self._keys), np.int64)
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def phone_labels(self) -> tuple[str, ...]:
         """The phone that starts at each key (m,), or "sil"."""
         return tuple(self._keys[f].label for f in sorted(self._keys))
 
@@ -161,14 +163,14 @@ class KeyMotions:
         return np.array([self._keys[f].pinned for f in sorted(self._keys)], bool)
 
     @property
-    def edit_counts(self) -> dict[str, int]:
+    def change_counts(self) -> dict[str, int]:
         """Number of keys with a `changed` pose, `added` and `removed`; a moved key counts as added and removed."""
         current, original = {*self.frames.tolist()}, {*self.original_frames.tolist()}
         kept = sorted(current & original)
         changed = [f for f in kept if np.abs(self._keys[f].pose - self._motion.weights[f]).max() > POSE_TOLERANCE]
         return {"changed": len(changed), "added": len(current - original), "removed": len(original - current)}
 
-    def pose(self, frame: int) -> dict[str, float]:
+    def nonzero_weights(self, frame: int) -> dict[str, float]:
         """The nonzero weights of a key by shape name; raises InputError if `frame` is not a key."""
         pose = self.pose_vector(frame)
         return {name: float(w) for name, w in zip(self.shape_names, pose, strict=True) if w > POSE_TOLERANCE / 10}
@@ -177,7 +179,7 @@ class KeyMotions:
         """The weights (R,) float32 of a key; raises InputError if `frame` is not a key."""
         return self._require_key(frame).pose
 
-    def set(self, frame: int, **weights: float) -> None:
+    def set_weights(self, frame: int, **weights: float) -> None:
         """Set weights at a frame and pin it; a frame that is not a key becomes one with its current pose.
 
         Args:
@@ -199,13 +201,13 @@ class KeyMotions:
             pose[self._motion.rig.index[name]] = weight
         self._keys[frame] = _Key(key.label, pose, pinned=True)
 
-    def set_pose(self, frame: int, label: str, pose: np.ndarray, pinned: bool) -> None:
+    def insert_key(self, frame: int, label: str, pose: np.ndarray, pinned: bool) -> None:
         """Set the label, pose (R,) and pinned state of a key; raises InputError for a frame outside the clip."""
         self._keys[self._check_frame(frame)] = _Key(label, np.asarray(pose, np.float32), pinned)
 
     def pin(self, frame: int) -> None:
         """Pin a frame at its current pose, so that completion keeps it; it becomes a key if it is not one."""
-        self.set(frame)
+        self.set_weights(frame)
 
     def move(self, frame: int, to: int) -> None:
         """Move a key with its pose to another frame and pin it there.
@@ -236,9 +238,9 @@ class KeyMotions:
             raise InputError(f"frame {frame}: the first and last frame of the clip must stay keys")
         del self._keys[frame]
 
-    def rebased_on(self, motion: Motion) -> KeyMotions:
+    def with_poses_from(self, motion: Motion) -> KeyMotions:
         """The same keys with the poses of another motion of the same clip; pinned keys stay pinned."""
-        keys = KeyMotions(KeyFrames(self.frames, self.labels, self.fps), motion)
+        keys = KeyMotions(KeyFrames(self.frames, self.phone_labels, self.fps), motion)
         for frame in self.frames[self.pinned].tolist():
             keys.pin(frame)
         return keys

@@ -59,6 +59,6 @@ def import_keys(animation: Animation, path: Path, fps: float | None, progress: P
     vertices = read_vertex_motion(path, rig.template, animation.audio.duration, fps)
     with progress.stage("solve"):
         weights, residual = solve_weights(rig, vertices.interpolate(animation.keys.times))
-    for frame, label, pose in zip(animation.keys.frames.tolist(), animation.keys.labels, weights, strict=True):
-        animation.keys.set_pose(frame, label, pose, pinned=True)
+    for frame, label, pose in zip(animation.keys.frames.tolist(), animation.keys.phone_labels, weights, strict=True):
+        animation.keys.insert_key(frame, label, pose, pinned=True)
     return residual

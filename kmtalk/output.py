@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kmtalk.errors import InputError
 
-WRITTEN_SUFFIXES = frozenset(
+OUTPUT_SUFFIXES = frozenset(
     {".abc", ".csv", ".glb", ".html", ".json", ".jsonl", ".kmrig", ".mdd", ".mp4", ".npz", ".obj", ".pc2", ".png"}
     | {".textgrid", ".tsv", ".usd", ".usda", ".usdc"}
 )
@@ -19,9 +19,9 @@ WRITTEN_SUFFIXES = frozenset(
 def check_writable(path: str | Path) -> None:
     """Raise InputError if nothing can be written at `path`; call it before long computations."""
     path = Path(path)
-    if path.is_dir() and path.suffix.lower() in WRITTEN_SUFFIXES:
+    if path.is_dir() and path.suffix.lower() in OUTPUT_SUFFIXES:
         raise InputError(f"{path}: is a folder; a {path.suffix} file cannot be written there")
-    if path.is_file() and path.suffix.lower() not in WRITTEN_SUFFIXES:
+    if path.is_file() and path.suffix.lower() not in OUTPUT_SUFFIXES:
         raise InputError(
             f"{path}: is an existing file of a type that kmtalk does not write; pass -o a folder or another file name"
         )

@@ -23,7 +23,7 @@ from kmtalk.face.fit import FittedRig
 from kmtalk.face.landmark_file import load_landmarks
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig, load_rig
-from kmtalk.face.rig_file import SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
+from kmtalk.face.rig_file import RIG_SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
 from kmtalk.face.rigging import rig_template
 from kmtalk.face.source_head import SourceHead, load_source_head
 from kmtalk.face.template import Template
@@ -36,7 +36,7 @@ from kmtalk.motion.predictor import MotionPredictor, apply_intensity, check_rig
 from kmtalk.motion.styles import resolve_style
 from kmtalk.motion_import import animation_from_vertices, import_keys
 from kmtalk.progress import Progress
-from kmtalk.settings import AnimationSettings, Provenance, SpeechSettings
+from kmtalk.settings import AnimationSettings, Provenance, RecognitionSettings
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, align_with_fallback, empty_alignment
@@ -61,7 +61,7 @@ class KMTalk:
 
     def __init__(
         self,
-        speech: SpeechSettings | None = None,
+        recognition: RecognitionSettings | None = None,
         *,
         network: str | Path | None = None,
         warn: Callable[[str], None] = _log_to_stderr,
@@ -70,17 +70,19 @@ class KMTalk:
     ) -> None:
         """
         Args:
-            speech: Settings of transcription and alignment.
+            recognition: Settings of transcription and alignment.
             network: File of trained weights (.safetensors); None for those shipped.
             warn: Called with each one-line warning.
             progress: Receives the progress of each stage.
-            options: Fields of `SpeechSettings` by keyword: `whisper`, `aligner`, `acoustic_model`, `dictionary`.
+            options: Fields of `RecognitionSettings` by keyword: `whisper`, `aligner`, `acoustic_model`, `dictionary`.
 
         Raises:
             InputError: A setting cannot be used.
         """
-        self._speech = SpeechSettings.create(speech, **options)
-        self._aligners = AlignerRegistry(self._speech.aligner, self._speech.acoustic_model, self._speech.dictionary)
+        self._recognition = RecognitionSettings.create(recognition, **options)
+        self._aligners = AlignerRegistry(
+            self._recognition.aligner, self._recognition.acoustic_model, self._recognition.dictionary
+        )
         self._network_path = None if network is None else Path(network)
         self._warn, self._progress = warn, progress or Progress()
 
@@ -96,7 +98,7 @@ class KMTalk:
 
     @cached_property
     def _transcriber(self) -> Transcriber:
-        return Transcriber(self._speech.whisper)
+        return Transcriber(self._recognition.whisper)
 
     @cached_property
     def network(self) -> KMTalkNetwork:
@@ -115,7 +117,7 @@ class KMTalk:
         """The trained network with its speech encoder, which shares the transcriber's Whisper where both use the same
         model."""
         wanted = self.network.config.encoder
-        shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._speech.whisper}"
+        shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}"
         encoder = load_network_encoder(self.network, self._transcriber.model if shared else None)
         return MotionPredictor(self.network, encoder)
 
@@ -391,7 +393,7 @@ class KMTalk:
             return self.rig
         if isinstance(template, FittedRig):
             return template.rig
-        if not isinstance(template, Template) and Path(template).suffix.lower() == SUFFIX:
+        if not isinstance(template, Template) and Path(template).suffix.lower() == RIG_SUFFIX:
             if landmarks is not None:
                 raise InputError(f"{template}: is a fitted rig; give landmarks when fitting the mesh (kmtalk fit)")
             return load_rig_file(template).rig

@@ -6,6 +6,7 @@ the command line as options, batch manifests as columns, and saved animations re
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -33,6 +34,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise InputError(_explain(cls, error)) from None
 
+    def with_absolute_paths(self) -> Self:
+        """The same settings for a process with another current folder."""
+        return self.model_copy(update={name: value.resolve() for name, value in self if isinstance(value, Path)})
+
 
 def _explain(model: type[Settings], error: ValidationError) -> str:
     first = error.errors()[0]
@@ -47,7 +52,7 @@ def _explain(model: type[Settings], error: ValidationError) -> str:
     return f"{name} {first['input']}: {bound or describe_validation_error(error).partition(': ')[2]}"
 
 
-class SpeechSettings(Settings):
+class RecognitionSettings(Settings):
     """How words and phones are found in the sound."""
 
     whisper: str = Field(default="base", description="Whisper model, by name or path.")
@@ -147,8 +152,8 @@ class ExportSettings(Settings):
 
     formats: str | None = Field(
         default=None,
-        description="Formats of an output folder, separated by commas: glb, usd, abc, pc2, mdd, obj, csv, json, ovr, "
-        "rhubarb, tsv, npz, npz16, html, mp4 (default: npz,glb, and mp4 unless --no-video).",
+        description="Formats of an output folder, separated by commas: glb, usd, csv, mp4 … (default: npz,glb; animate "
+        "and complete add mp4 unless --no-video).",
     )
     bake: bool = Field(default=False, description="Write vertices by frame to GLB and USD instead of blend shapes.")
     size: Annotated[tuple[int, int], BeforeValidator(_parse_size), AfterValidator(_check_size)] = Field(
@@ -157,7 +162,7 @@ class ExportSettings(Settings):
     quality: Literal["draft", "high"] = Field(
         default="draft", description="Quality of the video: draft (fast) or high (lit per pixel)."
     )
-    video: bool = Field(default=True, description="Render an mp4.")
+    video: bool = Field(default=True, description="Render an mp4 where --formats is not given (animate, complete).")
 
 
 class Provenance(Settings):

@@ -260,7 +260,7 @@ def test_a_part_without_phones_is_said_and_follows_loudness(sphinx, audio, talk)
     inside = slice(round((start + 1) * 30), round((end - 1) * 30))
     assert motion.weights[inside, talk.rig.index["jawOpen"]].std() > 0.02
     frames = keys.locate_key_frames(found, len(motion), 30.0).frames
-    assert np.diff(frames[(frames > inside.start) & (frames < inside.stop)]).max() <= keys.UNIFORM_STRIDE
+    assert np.diff(frames[(frames > inside.start) & (frames < inside.stop)]).max() <= keys.UNIFORM_KEY_STRIDE
 
 
 @pytest.mark.slow

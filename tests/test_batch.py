@@ -58,7 +58,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(clips, tmp_path):
     whole = batch(tmp_path, clips, "-o", "whole", *options)
     assert whole.returncode == 1
     assert json.loads(whole.stdout) | {"written": []} == {
-        **{"ok": False, "written": [], "done": CLIPS - 1, "skipped": 0, "failed": 1},
+        **{"ok": False, "written": [], "completed": CLIPS - 1, "skipped": 0, "failed": 1},
     }
     running = subprocess.Popen(
         command(clips, "-o", "cut", *options), cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
@@ -75,7 +75,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(clips, tmp_path):
     again = batch(tmp_path, clips, "-o", "cut", *options)
     told = json.loads(again.stdout)
     assert told["skipped"] >= CLIPS // 2 - 2
-    assert told["done"] + told["skipped"] == CLIPS - 1
+    assert told["completed"] + told["skipped"] == CLIPS - 1
     assert outputs(tmp_path / "cut") == outputs(tmp_path / "whole")
     messages = [json.loads(line) for line in again.stderr.splitlines()]
     assert any("100.wav" in m.get("message", "") for m in messages)
@@ -95,7 +95,7 @@ def test_on_a_ray_cluster_the_outputs_are_the_same(clips, tmp_path):
     here = batch(tmp_path, "few.json", "-o", "here", "--formats", "csv")
     there = batch(tmp_path, "few.json", "-o", "there", "--formats", "csv", "--ray", "local")
     for ran in (here, there):
-        assert ran.stdout.splitlines()[-1] == "3 done, 0 done before, 1 failed", ran.stderr
+        assert ran.stdout.splitlines()[-1] == "3 completed, 0 skipped, 1 failed", ran.stderr
     assert outputs(tmp_path / "here") == outputs(tmp_path / "there")
     assert len(outputs(tmp_path / "there")) > 9
     lost = batch(tmp_path, "few.json", "-o", "x", "--ray", "127.0.0.1:1")
@@ -116,18 +116,23 @@ def test_a_folder_is_searched_at_any_depth(tmp_path):
     touch(tmp_path / "a.txt", "Hello.")
     touch(tmp_path / "deep" / "b.TextGrid")
     tasks = collect_jobs(tmp_path, tmp_path / "out")
-    assert [t.output.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b-MP3", "deep/b-flac"]
-    assert tasks[0].text == str(tmp_path / "a.txt")
+    assert [t.output_dir.relative_to(tmp_path / "out").as_posix() for t in tasks] == ["a", "deep/b-MP3", "deep/b-flac"]
+    assert tasks[0].text_file == tmp_path / "a.txt"
     assert tasks[1].textgrid == tmp_path / "deep" / "b.TextGrid"
 
 
 def test_manifests(tmp_path):
-    touch(tmp_path / "m.csv", "speech,text,seed,output\na.wav,Hello.,3,first\nb.wav,,,\n")
+    touch(tmp_path / "m.csv", "speech,text,seed,output_dir\na.wav,Hello.,3,first\nb.wav,,,\n")
     one, two = collect_jobs(tmp_path / "m.csv", tmp_path / "o")
-    assert (one.speech, one.text, one.seed, one.output) == (tmp_path / "a.wav", "Hello.", 3, tmp_path / "o" / "first")
-    assert (two.text, two.seed, two.output) == (None, None, tmp_path / "o" / "b")
+    assert (one.speech, one.text, one.overrides, one.output_dir) == (
+        tmp_path / "a.wav",
+        "Hello.",
+        {"seed": "3"},
+        tmp_path / "o" / "first",
+    )
+    assert (two.text, two.overrides, two.output_dir) == (None, {}, tmp_path / "o" / "b")
     touch(tmp_path / "m.jsonl", '{"speech": "a.wav", "style": "clear"}\n\n{"speech": "b.wav"}\n')
-    assert [t.style for t in collect_jobs(tmp_path / "m.jsonl", tmp_path / "o")] == ["clear", None]
+    assert [t.overrides for t in collect_jobs(tmp_path / "m.jsonl", tmp_path / "o")] == [{"style": "clear"}, {}]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +141,8 @@ def test_manifests(tmp_path):
         ("m.csv", "file\na.wav\n", "no such column"),
         ("m.csv", "speech,seed\na.wav,x\n", "row 1"),
         ("m.csv", "speech\na.wav,b,c\n", "more fields"),
-        ("m.csv", "speech,output\na.wav,x\nb.wav,x\n", "both be written"),
-        ("m.csv", "speech,output\na.wav,../../etc\n", "outside"),
+        ("m.csv", "speech,output_dir\na.wav,x\nb.wav,x\n", "both be written"),
+        ("m.csv", "speech,output_dir\na.wav,../../etc\n", "outside"),
         ("m.json", '{"speech": 1}', "list of clips"),
         ("m.json", "[", "not a manifest"),
         ("m.json", "[]", "no clips"),
@@ -157,10 +162,10 @@ def test_a_clip_changed_is_done_anew(kmtalk, clips, tmp_path):
         touch(tmp_path / "in" / f"{n}.txt", (clips / f"{n}.txt").read_text())
         (tmp_path / "in" / f"{n}.wav").write_bytes((clips / f"{n}.wav").read_bytes())
     options = ("-o", "out", "--formats", "csv", "--jobs", "1")
-    assert "2 done, 0 done before" in kmtalk("batch", "in", *options).stdout
+    assert "2 completed, 0 skipped" in kmtalk("batch", "in", *options).stdout
     (tmp_path / "in" / "001.wav").write_bytes((clips / "002.wav").read_bytes())
-    assert "1 done, 1 done before" in kmtalk("batch", "in", *options).stdout
-    assert "2 done, 0 done before" in kmtalk("batch", "in", *options, "--template", FACE).stdout
+    assert "1 completed, 1 skipped" in kmtalk("batch", "in", *options).stdout
+    assert "2 completed, 0 skipped" in kmtalk("batch", "in", *options, "--template", FACE).stdout
     for arguments, said in ((("--formats", "fbx"), "fbx"), (("--template", "none.obj"), "none.obj")):
         done = kmtalk("batch", "in", "-o", "out", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -11,7 +11,7 @@ from kmtalk import metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.corpora import augmentation
-from kmtalk.corpora.grid import held_out_clips, load_grid, rig_clip_from_tracking
+from kmtalk.corpora.grid import fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
 from kmtalk.corpora.voices import VOICES, missing_requirement, synthesize
 from kmtalk.errors import InputError
@@ -109,12 +109,12 @@ def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
 def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
     speaker, solver = SimulatedSpeaker(rig), MouthSolver(rig)
     real, made, least = [], [], []
-    clips = [c for i, c in enumerate(load_grid(SHARED / "data" / "grid")) if i % 40 == 1]
+    clips = [c for i, c in enumerate(load_tracked_grid(SHARED / "data" / "grid")) if i % 40 == 1]
     for clip in clips:
-        fitted = solver.measure(rig_clip_from_tracking(clip, speaker).weights).frontal_channels
-        count = min(len(fitted), len(clip.mouth))
-        real.append(clip.mouth[:count][clip.speech_mask[:count]])
-        made.append(fitted[:count][clip.speech_mask[:count]])
+        fitted = solver.measure(fit_rig_to_tracking(clip, speaker).weights).frontal_channels
+        count = min(len(fitted), len(clip.mouth_measurements))
+        real.append(clip.mouth_measurements[:count][clip.utterance_mask[:count]])
+        made.append(fitted[:count][clip.utterance_mask[:count]])
         least += metrics.minimum_apertures(fitted, clip.alignment, 25.0)
     a, b = np.concatenate(real), np.concatenate(made)
     assert all(np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.95 for k in range(3))
@@ -124,5 +124,5 @@ def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
 
 @needs_shared
 def test_held_out_clips_are_a_third_and_are_the_corpus_own():
-    names = [c.name for c in load_grid(SHARED / "data" / "grid")]
-    assert held_out_clips() == set(names[::3])
+    names = [c.name for c in load_tracked_grid(SHARED / "data" / "grid")]
+    assert held_out_clip_names() == set(names[::3])

@@ -16,9 +16,9 @@ import yaml
 from conftest import FACE, FIXTURES, ROOT, SHARED, SPEECH, needs_detector
 
 from kmtalk import Template
+from kmtalk.animation import FORMATS
 from kmtalk.cli import app
 from kmtalk.corpora.registry import load_mesh_corpus
-from kmtalk.exchange.formats import FORMATS
 from kmtalk.face.files.load import load_template
 from kmtalk.face.rig_file import save_rig_file
 from kmtalk.face.shape_names import SEVEN_LANDMARKS

@@ -37,7 +37,9 @@ def beside(keys, frame):
 
 
 def vowel_key(animation, label="AA"):
-    return next(int(f) for f, name in zip(animation.keys.frames, animation.keys.labels, strict=True) if name == label)
+    return next(
+        int(f) for f, name in zip(animation.keys.frames, animation.keys.phone_labels, strict=True) if name == label
+    )
 
 
 @pytest.mark.parametrize("fps", [24, 30, 60])
@@ -45,10 +47,10 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     before = talk.animate(SPEECH, textgrid=spoken.alignment, fps=fps)
     frame = vowel_key(before)
     opening = float(before.weights[frame, before.shape_names.index("jawOpen")])
-    before.keys.set(frame, jawOpen=opening + 0.2, mouthPucker=0.3)
+    before.keys.set_weights(frame, jawOpen=opening + 0.2, mouthPucker=0.3)
     after = before.complete()
     assert np.array_equal(after.weights[frame], before.keys.pose_vector(frame))
-    assert after.keys.pose(frame)["mouthPucker"] == pytest.approx(0.3)
+    assert after.keys.nonzero_weights(frame)["mouthPucker"] == pytest.approx(0.3)
     moved = moved_mm(before, after)
     low, high = beside(before.keys, frame)
     reach = round(0.5 * fps)
@@ -87,9 +89,9 @@ def test_nothing_edited_changes_nothing(again):
 def test_neighbouring_closures_stay_closed(again):
     """A vowel edited to open wide next to p, b and m does not open their lips."""
     before = lip_aperture(again.motion)
-    for frame, label in zip(again.keys.frames.tolist(), again.keys.labels, strict=True):
+    for frame, label in zip(again.keys.frames.tolist(), again.keys.phone_labels, strict=True):
         if label in ("AA", "AH", "ER", "IY", "AE"):
-            again.keys.set(frame, jawOpen=0.5)
+            again.keys.set_weights(frame, jawOpen=0.5)
     after = lip_aperture(again.complete().motion)
     times = (np.arange(len(after)) + 0.5) / again.fps
     for phone in again.alignment.phones:
@@ -100,7 +102,7 @@ def test_neighbouring_closures_stay_closed(again):
 
 def test_a_closure_itself_can_be_edited(again):
     frame = vowel_key(again, "M")
-    again.keys.set(frame, jawOpen=0.3, mouthClose=0.0)
+    again.keys.set_weights(frame, jawOpen=0.3, mouthClose=0.0)
     after = again.complete()
     assert lip_aperture(after.motion)[frame] > 4
     assert np.array_equal(after.weights[frame], again.keys.pose_vector(frame))
@@ -108,16 +110,16 @@ def test_a_closure_itself_can_be_edited(again):
 
 def test_keys_are_moved_pinned_and_removed(again):
     frame = vowel_key(again)
-    pose = again.keys.pose(frame)
+    pose = again.keys.nonzero_weights(frame)
     again.keys.move(frame, frame + 1)
     after = again.complete()
-    assert after.keys.pose(frame + 1) == pytest.approx(pose)
+    assert after.keys.nonzero_weights(frame + 1) == pytest.approx(pose)
     assert frame not in after.keys
     # a pinned pose survives later edits
     low, high = beside(after.keys, frame + 1)
-    after.keys.set(low, jawOpen=0.5)
+    after.keys.set_weights(low, jawOpen=0.5)
     third = after.complete()
-    assert third.keys.pose(frame + 1) == pytest.approx(pose)
+    assert third.keys.nonzero_weights(frame + 1) == pytest.approx(pose)
     third.keys.remove(high)
     assert high not in third.complete().keys
 
@@ -125,10 +127,10 @@ def test_keys_are_moved_pinned_and_removed(again):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda k: k.set(10**6, jawOpen=0.1), "frames 0 to"),
-        (lambda k: k.set(5, jawOpne=0.1), "jawOpne"),
-        (lambda k: k.set(5, jawOpen=1.5), "0 to 1"),
-        (lambda k: k.set(5, jawOpen=float("nan")), "0 to 1"),
+        (lambda k: k.set_weights(10**6, jawOpen=0.1), "frames 0 to"),
+        (lambda k: k.set_weights(5, jawOpne=0.1), "jawOpne"),
+        (lambda k: k.set_weights(5, jawOpen=1.5), "0 to 1"),
+        (lambda k: k.set_weights(5, jawOpen=float("nan")), "0 to 1"),
         (lambda k: k.move(4, 5), "not a key"),
         (lambda k: k.remove(0), "first and last"),
         (lambda k: k.move(int(k.frames[3]), int(k.frames[4])), "already"),
@@ -261,7 +263,7 @@ def test_an_edit_is_not_lost_nor_made_twice(again, talk, tmp_path):
     """Removed and added keys give the same completion whenever the animation is saved and loaded between."""
     frame = vowel_key(again)
     again.keys.remove(beside(again.keys, frame)[1])
-    again.keys.set(frame, jawOpen=0.5)
+    again.keys.set_weights(frame, jawOpen=0.5)
     again.save(tmp_path / "pending.npz")
     done = again.complete()
     later = talk.load(tmp_path / "pending.npz").complete()
@@ -292,5 +294,5 @@ def test_a_moved_line_needs_no_new_time(again, talk, tmp_path):
     entry = next(k for k in document["keys"] if k["phone"] == "AA")
     entry["frame"] += 1
     path.write_text(json.dumps(document))
-    edits = talk.load_key_edits(path, SPEECH).keys.edit_counts
+    edits = talk.load_key_edits(path, SPEECH).keys.change_counts
     assert edits == {"changed": 0, "added": 1, "removed": 1}

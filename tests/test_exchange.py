@@ -40,7 +40,7 @@ def test_an_npz_is_the_whole_animation(folder, spoken):
     assert held.alignment == spoken.alignment
     assert held.provenance == spoken.provenance
     assert np.array_equal(held.keys.frames, spoken.keys.frames)
-    assert held.keys.labels == spoken.keys.labels
+    assert held.keys.phone_labels == spoken.keys.phone_labels
     assert np.array_equal(held.audio.original, spoken.audio.original)
     assert np.array_equal(held.audio.samples, spoken.audio.samples)
     held.save(folder / "again.npz")

@@ -121,7 +121,7 @@ def test_seven_points_do_without_a_detector(tmp_path, talk, kmtalk):
     assert off.mean() < 0.15 * motion.mean()
     assert fit.report.measurements["landmarks_by"] == "hand"
     assert (tmp_path / "face-fit.png").stat().st_size > 20_000
-    assert json.loads((tmp_path / "face-fit.json").read_text())["way"] == "fitted"
+    assert json.loads((tmp_path / "face-fit.json").read_text())["method"] == "fitted"
 
 
 def test_meshlab_points_and_their_order(tmp_path):
@@ -326,11 +326,13 @@ def test_a_damaged_rig_is_one_line(talk, bare, tmp_path):
     save_rig_file(tmp_path / "a.kmrig", talk.fit(bare))
     with np.load(tmp_path / "a.kmrig", allow_pickle=False) as file:
         whole = {name: file[name] for name in file.files}
-    facts = json.loads(str(whole["rig"]))
+    metadata = json.loads(str(whole["rig_metadata"]))
     crooked = {
-        "landmark": {"rig": np.array(json.dumps(facts | {"landmarks": facts["landmarks"] | {"chin": 10**6}}))},
-        "no landmarks": {"rig": np.array(json.dumps(facts | {"landmarks": {}}))},
-        "gain": {"rig": np.array(json.dumps(facts | {"gain": "a"}))},
+        "landmark": {
+            "rig_metadata": np.array(json.dumps(metadata | {"landmarks": metadata["landmarks"] | {"chin": 10**6}}))
+        },
+        "no landmarks": {"rig_metadata": np.array(json.dumps(metadata | {"landmarks": {}}))},
+        "gain": {"rig_metadata": np.array(json.dumps(metadata | {"mouth_gain": "a"}))},
         "moving_vertices": {"moving_vertices": whole["moving_vertices"] - 10**6},
         "shape_names": {"shape_names": np.array([f"x{k}" for k in range(len(whole["shape_names"]))])},
         "flat": {"template": whole["template"][:, :2]},

@@ -11,7 +11,7 @@ def test_boundaries_become_the_frames_that_show_them():
     # frame n covers n / fps to (n + 1) / fps and is centred between
     keys = locate_key_frames(phones(("B", 0.10, 0.20), ("AA", 0.20, 0.35)), 30, 30.0)
     assert keys.frames.tolist() == [0, 3, 6, 10, 29]
-    assert keys.labels == ("sil", "B", "AA", "sil", "sil")
+    assert keys.phone_labels == ("sil", "B", "AA", "sil", "sil")
     assert np.allclose(keys.times, (keys.frames + 0.5) / 30)
 
 
@@ -25,7 +25,7 @@ def test_first_and_last_are_always_in_and_nothing_is_out_of_range():
 def test_a_phone_shorter_than_a_frame_counts_once():
     keys = locate_key_frames(phones(("T", 0.500, 0.505), ("S", 0.505, 0.51), ("IY", 0.51, 0.6)), 25, 25.0)
     assert keys.frames.tolist() == [0, 12, 15, 24]
-    assert keys.labels[1] == "IY"  # the phone that starts last gives the label
+    assert keys.phone_labels[1] == "IY"  # the phone that starts last gives the label
 
 
 def test_silence_and_single_frames():

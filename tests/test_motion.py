@@ -265,12 +265,12 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
     surface = RigSurfaceMetric(talk.rig, talk.network.config.shape_names)
 
     def gaps():
-        weights = talk.predictor.mouth(talk.rig, phones(*spans), long, 30.0, "natural")
+        weights = talk.predictor.predict(talk.rig, phones(*spans), long, 30.0, "natural")
         return surface.lip_opening(torch.from_numpy(weights[:, columns].astype(np.float32))).numpy()
 
     first = gaps()
-    monkeypatch.setattr(inference, "WINDOW", 12.7)
-    monkeypatch.setattr(encoders, "WINDOW", 8.3)
+    monkeypatch.setattr(inference, "WINDOW_SECONDS", 12.7)
+    monkeypatch.setattr(encoders, "WINDOW_SECONDS", 8.3)
     away = np.abs(first - gaps()).max(1)
     assert len(away) == round(long.duration * 30)
     print(np.percentile(away, [50, 95, 99, 100]))

@@ -79,7 +79,7 @@ def test_without_phones_the_network_still_hears(talk):
     [
         ({"style": "angry"}, "angry: no such style"),
         ({"style": 3}, "3: no such style"),
-        ({"motion": "dance"}, "no such motion"),
+        ({"motion": "dance"}, "motion dance: no such choice"),
         ({"intensity": "loud"}, "intensity loud"),
     ],
 )

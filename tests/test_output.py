@@ -38,7 +38,7 @@ def test_npz_holds_what_is_promised(folder, spoken, rig):
         n = round(spoken.audio.duration * 30)
         assert z["vertices"].shape == (n, len(rig.template.vertices), 3)
         assert z["vertices"].dtype == np.float32
-        assert np.array_equal(z["vertices"], spoken.vertices)
+        assert np.abs(z["vertices"] - spoken.vertices).max() < 1e-6  # m; sums may differ in their last bits
         assert z["weights"].shape == (n, len(z["shape_names"]))
         assert float(z["fps"]) == 30
         assert z["phone_times"].shape == (len(z["phones"]), 2)

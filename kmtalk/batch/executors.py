@@ -55,7 +55,7 @@ class Worker:
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
         self._settings, self._warnings = settings, list[str]()
-        self._talk = KMTalk(settings.speech, network=settings.network, warn=self._warnings.append)
+        self._talk = KMTalk(settings.recognition, network=settings.network, warn=self._warnings.append)
 
     def run(self, job: Job) -> JobResult:
         """Animate one clip; errors are returned, not raised."""
@@ -74,20 +74,20 @@ class Worker:
 
     def _animate(self, job: Job) -> list[Path]:
         shared, text = self._settings, job.text
-        if text is not None and text.endswith(".txt"):
+        if job.text_file is not None:
             try:
-                text = Path(text).read_text(encoding="utf-8-sig")
+                text = job.text_file.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{text}: not a text file that can be read ({error})") from None
+                raise InputError(f"{job.text_file}: not a text file that can be read ({error})") from None
         animation = self._talk.animate(
             job.speech,
             job.template or shared.template,
             landmarks=job.landmarks or shared.landmarks,
             text=text,
             textgrid=job.textgrid,
-            settings=AnimationSettings.create(shared.animation, **job.settings),
+            settings=AnimationSettings.create(shared.animation, **job.overrides),
         )
-        written = animation.save(job.output, shared.export)
+        written = animation.save(job.output_dir, shared.export)
         return [file for p in written for file in (sorted(p.rglob("*")) if p.is_dir() else [p])]
 
 
@@ -221,7 +221,9 @@ class RayExecutor:
             raise InputError(f"--ray {address}: no cluster answers there ({reason[:120]})") from None
         cpus = int(ray.cluster_resources().get("CPU", 1))
         self.size = max(1, min(size or cpus, cpus))
-        self._make_actor: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(Worker).remote(settings)
+        self._make_actor: Callable[[], Any] = lambda: ray.remote(num_cpus=1)(Worker).remote(
+            settings.with_absolute_paths()
+        )
         self._actors: dict[int, Any] = {}
         self._pending: dict[Any, int] = {}
 

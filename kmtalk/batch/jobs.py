@@ -13,26 +13,24 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from kmtalk import __version__
+from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_formats
 from kmtalk.errors import InputError
-from kmtalk.exchange.formats import format_from_path, parse_formats
 from kmtalk.pipeline import KMTalk
-from kmtalk.settings import AnimationSettings, ExportSettings, Settings, SpeechSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings
 
-AUDIO_SUFFIXES = frozenset(
+MEDIA_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"}
     | {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 )
 """Files of a folder that become clips of a batch."""
 
-DEFAULT_FORMATS = "npz,glb"
-
 
 class JobSettings(Settings):
     """Settings that all clips of a batch share."""
 
-    speech: SpeechSettings = SpeechSettings()
+    recognition: RecognitionSettings = RecognitionSettings()
     animation: AnimationSettings = AnimationSettings()
-    export: ExportSettings = ExportSettings(formats=DEFAULT_FORMATS)
+    export: ExportSettings = ExportSettings(formats=DEFAULT_FOLDER_FORMATS)
     network: Path | None = None
     template: Path | None = None
     landmarks: Path | None = None
@@ -40,8 +38,8 @@ class JobSettings(Settings):
     def fingerprint(self) -> str:
         """Digest of the settings and of the contents of the files that they name."""
         digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
-        files = (self.template, self.landmarks, self.network, self.speech.acoustic_model, self.speech.dictionary)
-        for file in files:
+        acoustic_files = (self.recognition.acoustic_model, self.recognition.dictionary)
+        for file in (self.template, self.landmarks, self.network, *acoustic_files):
             digest.update(b"|" + (_content_digest(Path(file)) if file else b""))
         return digest.hexdigest()
 
@@ -50,34 +48,28 @@ class Job(Settings):
     """One clip of a batch: a row of a manifest."""
 
     speech: Path = Field(description="Sound or video file.")
-    output: Path = Field(description="Folder of the clip, under the batch's output folder.")
-    text: str | None = Field(default=None, description="The spoken words, or a text file with them.")
+    output_dir: Path = Field(description="Folder of the clip, under the batch's output folder.")
+    text: str | None = Field(default=None, description="The spoken words, or the name of a .txt file with them.")
+    text_file: Path | None = Field(default=None, description="Text file with the spoken words.")
     textgrid: Path | None = Field(default=None, description="TextGrid with a tier of phones.")
     template: Path | None = Field(default=None, description="Face mesh or .kmrig.")
     landmarks: Path | None = Field(default=None, description="Landmarks of the mesh.")
-    settings: dict[str, Any] = Field(default={}, description="Fields of AnimationSettings that the clip overrides.")
+    overrides: dict[str, Any] = Field(default={}, description="Fields of AnimationSettings that the clip overrides.")
 
-    def with_absolute_paths(self) -> Job:
-        """The same job for a worker with another current folder."""
-        names = ("speech", "output", "textgrid", "template", "landmarks")
-        return self.model_copy(update={n: p.resolve() for n in names if (p := getattr(self, n)) is not None})
-
-    def fingerprint(self, settings: str) -> str:
+    def fingerprint(self, settings_fingerprint: str) -> str:
         """Digest of everything that the outputs depend on: files' contents, settings, and kmtalk's version.
 
-        `settings` is the fingerprint of the batch's `JobSettings`.
+        `settings_fingerprint` is that of the batch's `JobSettings`.
         """
-        digest = hashlib.sha256(f"{__version__} {settings}".encode())
-        own = self.model_dump(mode="json", exclude={"output"})
+        digest = hashlib.sha256(f"{__version__} {settings_fingerprint}".encode())
+        own = self.model_dump(mode="json", exclude={"output_dir"})
         digest.update(json.dumps(own, sort_keys=True).encode())
-        files = (self.speech, self.textgrid, self.template, self.landmarks)
-        for file in (*files, Path(self.text) if self.text and self.text.endswith(".txt") else None):
+        for file in (self.speech, self.textgrid, self.template, self.landmarks, self.text_file):
             digest.update(b"|" + (_content_digest(file) if file else b""))
         return digest.hexdigest()
 
 
-JOB_COLUMNS = tuple(name for name in Job.model_fields if name != "settings")
-MANIFEST_COLUMNS = (*JOB_COLUMNS, *AnimationSettings.model_fields)
+ALLOWED_COLUMNS = (*(name for name in Job.model_fields if name != "overrides"), *AnimationSettings.model_fields)
 """Columns that a manifest may have."""
 
 
@@ -100,7 +92,7 @@ def collect_jobs(source: Path, output: Path) -> list[Job]:
     """Collect the clips of a folder, at any depth, or of a manifest (.csv, .json, .jsonl).
 
     In a folder, `clip.txt` beside `clip.wav` holds its words and `clip.TextGrid` its phones. A manifest has one row per
-    clip with `speech` and any of the other `MANIFEST_COLUMNS`; its paths are relative to the manifest.
+    clip with `speech` and any of the other `ALLOWED_COLUMNS`; its paths are relative to the manifest.
 
     Returns:
         One job per clip, each with its own folder under `output`.
@@ -117,7 +109,7 @@ def collect_jobs(source: Path, output: Path) -> list[Job]:
     else:
         raise InputError(f"{source}: no such folder or manifest")
     if not jobs:
-        raise InputError(f"{source}: contains no sound files ({', '.join(sorted(AUDIO_SUFFIXES))})")
+        raise InputError(f"{source}: contains no sound files ({', '.join(sorted(MEDIA_SUFFIXES))})")
     _check_unique_outputs(jobs, source)
     return jobs
 
@@ -129,7 +121,7 @@ def _jobs_from_folder(source: Path, output: Path) -> list[Job]:
     found = [
         p
         for p in sorted(source.rglob("*"))
-        if p.suffix.lower() in AUDIO_SUFFIXES
+        if p.suffix.lower() in MEDIA_SUFFIXES
         and p.is_file()
         and not p.resolve().is_relative_to(within)
         and not any(part.endswith("-kmtalk") for part in p.relative_to(source).parts[:-1])  # outputs of kmtalk animate
@@ -141,8 +133,8 @@ def _jobs_from_folder(source: Path, output: Path) -> list[Job]:
         jobs.append(
             Job(
                 speech=path,
-                output=output / place,
-                text=str(text) if text.is_file() else None,
+                output_dir=output / place,
+                text_file=text if text.is_file() else None,
                 textgrid=grid if grid.is_file() else None,
             )
         )
@@ -164,11 +156,11 @@ def _check_unique_outputs(jobs: list[Job], source: Path) -> None:
     """Raise InputError where two clips would be written to one folder."""
     seen: dict[Path, Path] = {}
     for job in jobs:
-        place = job.output.resolve()
+        place = job.output_dir.resolve()
         if place in seen:
             raise InputError(
-                f"{source}: {seen[place]} and {job.speech} would both be written to {job.output}; rename one, "
-                "or name its output in a manifest"
+                f"{source}: {seen[place]} and {job.speech} would both be written to {job.output_dir}; rename one, "
+                "or name its output_dir in a manifest"
             )
         seen[place] = job.speech
 
@@ -177,32 +169,34 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
     rows = list(_read_manifest(source))
     for number, row in enumerate(rows, 1):
         wrong = [k for k, v in row.items() if not isinstance(v, str | int | float | None) or "\0" in str(v)]
-        if wrong or not isinstance(row.get("output") or "", str) or not isinstance(row.get("speech") or "", str):
-            raise InputError(f"{source}: row {number}: {', '.join(wrong) or 'speech and output'}: give plain text")
-    given = [Path(str(row.get("output") or row.get("speech") or "clip")) for row in rows]
+        if wrong or not isinstance(row.get("output_dir") or "", str) or not isinstance(row.get("speech") or "", str):
+            raise InputError(f"{source}: row {number}: {', '.join(wrong) or 'speech and output_dir'}: give plain text")
+    given = [Path(str(row.get("output_dir") or row.get("speech") or "clip")) for row in rows]
     places = _output_folders([Path(p.name) if p.is_absolute() or ".." in p.parts else p for p in given])
     jobs = []
     for number, (row, place) in enumerate(zip(rows, places, strict=True), 1):
         values = {k: v for k, v in row.items() if v not in (None, "")}
-        for name in ("speech", "textgrid", "template", "landmarks"):
+        for name in ("speech", "text_file", "textgrid", "template", "landmarks"):
             if name in values:
                 values[name] = source.parent / str(values[name])
         text = str(values.get("text", ""))
         if text.lower().endswith(".txt") and len(text.split()) == 1:
-            values["text"] = str(source.parent / text)
-        folder = output / (Path(values["output"]) if "output" in values else place)
+            values["text_file"] = source.parent / str(values.pop("text"))
+        folder = output / (Path(values["output_dir"]) if "output_dir" in values else place)
         if not folder.resolve().is_relative_to(output.resolve()):
-            raise InputError(f"{source}: row {number}: output {values['output']} lies outside {output}")
+            raise InputError(f"{source}: row {number}: output_dir {values['output_dir']} lies outside {output}")
         if format_from_path(folder):
-            raise InputError(f"{source}: row {number}: output {folder.name} is a file's name; each clip gets a folder")
-        unknown = [name for name in values if name not in MANIFEST_COLUMNS]
+            raise InputError(
+                f"{source}: row {number}: output_dir {folder.name} is a file's name; each clip gets a folder"
+            )
+        unknown = [name for name in values if name not in ALLOWED_COLUMNS]
         if unknown:
-            known = ", ".join(MANIFEST_COLUMNS)
+            known = ", ".join(ALLOWED_COLUMNS)
             raise InputError(f"{source}: row {number}: {unknown[0]}: no such column; there are {known}")
-        settings = {name: values.pop(name) for name in AnimationSettings.model_fields if name in values}
+        overrides = {name: values.pop(name) for name in AnimationSettings.model_fields if name in values}
         try:
-            AnimationSettings.create(**settings)
-            jobs.append(Job(**(values | {"output": folder, "settings": settings})))
+            AnimationSettings.create(**overrides)
+            jobs.append(Job(**(values | {"output_dir": folder, "overrides": overrides})))
         except InputError as error:
             raise InputError(f"{source}: row {number}: {error}") from None
         except ValidationError as error:
@@ -240,8 +234,8 @@ def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
 
 def check_job_settings(settings: JobSettings) -> None:
     """Raise InputError for settings that would fail on every clip."""
-    parse_formats(settings.export.formats or DEFAULT_FORMATS)
+    parse_formats(settings.export.formats or DEFAULT_FOLDER_FORMATS)
     for path in (settings.template, settings.landmarks, settings.network):
         if path is not None and not path.exists():
             raise InputError(f"{path}: no such file")
-    KMTalk(settings.speech, network=settings.network).check(settings.animation)
+    KMTalk(settings.recognition, network=settings.network).check(settings.animation)

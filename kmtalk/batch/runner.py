@@ -64,7 +64,7 @@ def run_batch(
     except Timeout:
         raise InputError(f"{output}: another batch is writing there") from None
     try:
-        for folder in {job.output.parent for job in jobs}:  # left by a batch that was killed
+        for folder in {job.output_dir.parent for job in jobs}:  # left by a batch that was killed
             for leftover in folder.glob(".kmtalk-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
         with (progress or Progress()).stage("batch", len(jobs)) as advance:
@@ -84,8 +84,8 @@ def _run_pending(
 ) -> BatchSummary:
     log_file = output / LOG_NAME
     entries, shared = read_log(log_file), settings.fingerprint()
-    fingerprints = {job.output: job.fingerprint(shared) for job in jobs}
-    pending = [job for job in jobs if not _is_finished(entries.get(str(job.output)), fingerprints[job.output])]
+    fingerprints = {job.output_dir: job.fingerprint(shared) for job in jobs}
+    pending = [job for job in jobs if not _is_finished(entries.get(str(job.output_dir)), fingerprints[job.output_dir])]
     skipped, completed, failed = len(jobs) - len(pending), 0, 0
     advance(skipped)
     if not pending:
@@ -99,7 +99,7 @@ def _run_pending(
         if log_file.stat().st_size and not log_file.read_bytes().endswith(b"\n"):
             file.write("\n")  # a line that was cut off by a kill
         for job, result in run_jobs(executor, pending):
-            file.write(json.dumps(_entry(job, fingerprints[job.output], result)) + "\n")
+            file.write(json.dumps(_entry(job, fingerprints[job.output_dir], result)) + "\n")
             file.flush()
             completed, failed = completed + (result.error is None), failed + (result.error is not None)
             for warning in result.warnings:
@@ -113,7 +113,7 @@ def _run_pending(
 def _entry(job: Job, fingerprint: str, result: JobResult) -> dict[str, object]:
     return {
         "speech": str(job.speech),
-        "output": str(job.output),
+        "output": str(job.output_dir),
         "status": "completed" if result.error is None else "failed",
         "seconds": round(result.seconds, 2),
         "error": result.error,

@@ -11,19 +11,19 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_not_an_input
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, read_text_option
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, ExportSettings, SpeechSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
 
 
 @command
 def animate(
-    output: CommandOutput,
+    console: CommandOutput,
     speech: Speech,
     template: Template = None,
     landmarks: Landmarks = None,
-    target: Output = None,
+    output: Output = None,
     text: Text = None,
     textgrid: TextGrid = None,
-    recognition: SpeechSettings = SpeechSettings(),
+    recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
@@ -32,27 +32,26 @@ def animate(
     ] = None,
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
-    from kmtalk.animation import check_output_path
-    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.animation import check_output_path, parse_formats
     from kmtalk.output import check_writable
 
-    target = target or speech.parent / f"{speech.stem}-kmtalk"
-    check_output_path(target)
+    output = output or speech.parent / f"{speech.stem}-kmtalk"
+    check_output_path(output)
     if export.formats is not None:
         parse_formats(export.formats)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
-    for path in (target, contact_sheet):
+    for path in (output, contact_sheet):
         if path is not None:
             check_not_an_input(
                 path, speech, template, landmarks, textgrid, text, recognition.acoustic_model, recognition.dictionary
             )
             check_writable(path)
-    check_not_an_input(target / "speech.wav", speech)
-    with output.stage("load"):
+    check_not_an_input(output / "speech.wav", speech)
+    with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
-    talk = KMTalk(recognition, network=network, warn=output.log, progress=output)
+    talk = KMTalk(recognition, network=network, warn=console.log, progress=console)
     animation = talk.animate(
         speech,
         template,
@@ -61,27 +60,27 @@ def animate(
         textgrid=textgrid,
         settings=settings,
     )
-    written = animation.save(target, export, progress=output)
+    written = animation.save(output, export, progress=console)
     if contact_sheet is not None:
         animation.save_contact_sheet(contact_sheet)
         written.append(contact_sheet)
-    output.summary |= {
+    console.summary |= {
         "frames": len(animation.motion),
         "fps": animation.fps,
         "seconds": round(animation.audio.duration, 3),
         "phones": len(animation.alignment.phones),
         "alignment": animation.alignment.status,
     }
-    output.report_written(written)
+    console.report_written(written)
 
 
 @command
 def align(
-    output: CommandOutput,
+    console: CommandOutput,
     speech: Speech,
-    target: Annotated[Path, typer.Option("-o", "--output", help="TextGrid to write.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="TextGrid to write.", show_default=False)],
     text: Text = None,
-    recognition: SpeechSettings = SpeechSettings(),
+    recognition: RecognitionSettings = RecognitionSettings(),
     language: Annotated[
         str | None, typer.Option(help=AnimationSettings.model_fields["language"].description, show_default=False)
     ] = None,
@@ -89,21 +88,21 @@ def align(
     """Find words and phones: writes a TextGrid that Praat and MFA read."""
     from kmtalk.output import atomic_write, check_writable
 
-    if target.suffix.lower() != ".textgrid":
-        raise InputError(f"{target}: -o takes a file ending in .TextGrid")
-    check_not_an_input(target, speech, text, recognition.acoustic_model, recognition.dictionary)
-    check_writable(target)
-    with output.stage("load"):
+    if output.suffix.lower() != ".textgrid":
+        raise InputError(f"{output}: -o takes a file ending in .TextGrid")
+    check_not_an_input(output, speech, text, recognition.acoustic_model, recognition.dictionary)
+    check_writable(output)
+    with console.stage("load"):
         from kmtalk.pipeline import KMTalk
         from kmtalk.speech.alignment import write_textgrid
 
     warnings: list[str] = []
-    talk = KMTalk(recognition, warn=warnings.append, progress=output)
+    talk = KMTalk(recognition, warn=warnings.append, progress=console)
     audio, alignment = talk.align(speech, text=read_text_option(text), language=language)
     if alignment.status == "uniform":
         raise InputError(f"{speech}: no phones to write ({alignment.aligner})")
     for line in warnings:
-        output.log(line)
-    with atomic_write(target) as temporary:
+        console.log(line)
+    with atomic_write(output) as temporary:
         write_textgrid(alignment, temporary, audio.duration)
-    output.report_written([target])
+    console.report_written([output])

@@ -10,17 +10,17 @@ import typer
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks, Network, Template
-from kmtalk.settings import AnimationSettings, ExportSettings, SpeechSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
 
 
 @command
 def batch(
-    output: CommandOutput,
+    console: CommandOutput,
     source: Annotated[
         Path,
         typer.Argument(help="Folder of sound files, or a manifest: .csv, .json or .jsonl.", show_default=False),
     ],
-    target: Annotated[
+    output: Annotated[
         Path,
         typer.Option("-o", "--output", help="Folder: one folder per clip, and batch.jsonl.", show_default=False),
     ],
@@ -30,28 +30,29 @@ def batch(
     ] = None,
     template: Template = None,
     landmarks: Landmarks = None,
-    recognition: SpeechSettings = SpeechSettings(),
+    recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
 ) -> None:
     """Animate many clips on many processes. Run it again to resume: finished clips are skipped, failed ones are tried
     again. clip.txt or clip.TextGrid beside clip.wav are its words or phones. Exit code 1 where clips failed."""
-    from kmtalk.batch.jobs import DEFAULT_FORMATS, JobSettings, collect_jobs
+    from kmtalk.animation import DEFAULT_FOLDER_FORMATS
+    from kmtalk.batch.jobs import JobSettings, collect_jobs
     from kmtalk.batch.runner import LOG_NAME, run_batch
 
     shared = JobSettings(
-        speech=recognition,
+        recognition=recognition,
         animation=settings,
-        export=ExportSettings.create(export, formats=export.formats or DEFAULT_FORMATS),
+        export=ExportSettings.create(export, formats=export.formats or DEFAULT_FOLDER_FORMATS),
         network=network,
         template=template,
         landmarks=landmarks,
     )
-    summary = run_batch(collect_jobs(source, target), shared, target, jobs, ray, output, output.log)
+    summary = run_batch(collect_jobs(source, output), shared, output, jobs, ray, console, console.log)
     counts = {"completed": summary.completed, "skipped": summary.skipped, "failed": summary.failed}
-    output.summary |= counts
-    output.report_written([target / LOG_NAME])
-    if not output.quiet:
-        output.print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    output.exit_code = 1 if summary.failed else 0
+    console.summary |= counts
+    console.report_written([output / LOG_NAME])
+    if not console.quiet:
+        console.print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    console.exit_code = 1 if summary.failed else 0

@@ -125,12 +125,12 @@ def run_command(quiet: bool = False, as_json: bool = False) -> Iterator[CommandO
         raise typer.Exit(output.exit_code)
 
 
-def _exit_with(output: CommandOutput, message: str, code: int) -> None:
-    if output.as_json:
-        output.emit_event("error", message=message)
-        print(json.dumps({"ok": False, "error": message, **output.summary}))
+def _exit_with(console: CommandOutput, message: str, code: int) -> None:
+    if console.as_json:
+        console.emit_event("error", message=message)
+        print(json.dumps({"ok": False, "error": message, **console.summary}))
     else:
-        output.log(message)
+        console.log(message)
     raise typer.Exit(code) from None
 
 

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Build, check and align corpora.")
 
 @command
 def build(
-    output: CommandOutput,
+    console: CommandOutput,
     kind: Annotated[
         str,
         typer.Argument(
@@ -32,7 +32,7 @@ def build(
             show_default=False,
         ),
     ],
-    target: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.", show_default=False)],
     clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 1400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
 ) -> None:
@@ -45,22 +45,22 @@ def build(
 
     if kind not in ("simulated", *LAYOUTS):
         raise InputError(f"{kind}: no such corpus to build; one of simulated, {', '.join(LAYOUTS)}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: exists already; give a new folder")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists already; give a new folder")
     rig = load_rig(asset_path("head.safetensors"))
-    with atomic_write(target) as temporary:
+    with atomic_write(output) as temporary:
         temporary.mkdir()
         if kind == "simulated":
-            count = build_simulated_corpus(temporary, rig, clips, seed, output, output.log)
+            count = build_simulated_corpus(temporary, rig, clips, seed, console, console.log)
         else:
-            count = build_from_voices(temporary, kind, rig, seed, output, output.log)
-    output.summary |= {"clips": count}
-    output.print(f"{target}: {count} clips, simulated")
+            count = build_from_voices(temporary, kind, rig, seed, console, console.log)
+    console.summary |= {"clips": count}
+    console.print(f"{output}: {count} clips, simulated")
 
 
 @command
 def check(
-    output: CommandOutput,
+    console: CommandOutput,
     path: CorpusPath,
     kind: CorpusKind = "vocaset",
     fps: CorpusFps = 30.0,
@@ -70,10 +70,10 @@ def check(
     from kmtalk.corpora.check import check_corpus
     from kmtalk.corpora.registry import load_mesh_corpus
 
-    results = check_corpus(load_mesh_corpus(kind, path, fps, textgrids), output)
-    output.summary["results"] = [vars(result) for result in results]
+    results = check_corpus(load_mesh_corpus(kind, path, fps, textgrids), console)
+    console.summary["results"] = [vars(result) for result in results]
     for result in results:
-        output.print(f"{result.verdict:6s} {result.check:35s} {result.note}")
+        console.print(f"{result.verdict:6s} {result.check:35s} {result.note}")
     wrong = [result.check for result in results if result.verdict == "wrong"]
     if wrong:
         raise InputError(f"{path}: wrong: {'; '.join(wrong)}")
@@ -81,7 +81,7 @@ def check(
 
 @command
 def align(
-    output: CommandOutput,
+    console: CommandOutput,
     path: CorpusPath,
     kind: CorpusKind = "vocaset",
     textgrids: TextGrids = None,
@@ -94,22 +94,22 @@ def align(
 
     corpus = load_mesh_corpus(kind, path, textgrids=textgrids)
     talk = KMTalk(whisper=whisper, warn=lambda line: None)
-    written, without_phones = align_corpus(corpus, talk, output, output.log)
+    written, without_phones = align_corpus(corpus, talk, console, console.log)
     existing = len(corpus.clips) - written - without_phones
-    output.summary |= {"written": written, "without_phones": without_phones}
-    output.print(f"{path}: {written} TextGrids written, {existing} existed, {without_phones} clips without phones")
+    console.summary |= {"written": written, "without_phones": without_phones}
+    console.print(f"{path}: {written} TextGrids written, {existing} existed, {without_phones} clips without phones")
 
 
 @command
 def size(
-    output: CommandOutput,
+    console: CommandOutput,
     config: Annotated[list[Path], typer.Argument(help="YAML configs; see data/configs.", show_default=False)],
 ) -> None:
     """Print the number of parameters of each config's network, and its operations per second of sound."""
     from kmtalk.evaluation.model_size import format_size_table
 
     for line in format_size_table(config):
-        output.print(line)
+        console.print(line)
 
 
 app.command()(build)

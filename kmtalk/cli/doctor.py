@@ -7,14 +7,14 @@ from kmtalk.cli.console import CommandOutput
 
 
 @command
-def doctor(output: CommandOutput) -> None:
+def doctor(console: CommandOutput) -> None:
     """Show which parts are installed, and how to get missing ones. Exit code 1 where no face can be animated."""
     from rich.console import Console
     from rich.table import Table
 
     from kmtalk.doctor import missing_required, run_checks
 
-    with output.stage("check"):
+    with console.stage("check"):
         results = list(run_checks())
     table = Table(box=None, pad_edge=False, show_header=False)
     for result in results:
@@ -22,9 +22,9 @@ def doctor(output: CommandOutput) -> None:
         remedy = result.remedy.replace("[", chr(92) + "[")
         table.add_row(mark, result.part, result.found or f"[dim]{remedy}")
     missing = missing_required(results)
-    if not output.as_json and not output.quiet:
+    if not console.as_json and not console.quiet:
         Console(soft_wrap=True).print(table)
     for result in missing:
-        output.log(f"{result.part} is missing: {result.remedy}")
-    output.summary = {"parts": [vars(result) for result in results]}
-    output.exit_code = 1 if missing else 0
+        console.log(f"{result.part} is missing: {result.remedy}")
+    console.summary = {"parts": [vars(result) for result in results]}
+    console.exit_code = 1 if missing else 0

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Reproduce the paper's tables.")
 
 @command
 def evaluate(
-    output: CommandOutput,
+    console: CommandOutput,
     path: CorpusPath,
     corpus_name: Annotated[
         str, typer.Option("--corpus", help="grid: tracked real lips. vocaset, biwi, folder: vertices.")
@@ -62,7 +62,7 @@ def evaluate(
     ] = None,
     fps: CorpusFps = 30.0,
     textgrids: TextGrids = None,
-    target: Annotated[
+    output: Annotated[
         Path | None, typer.Option("-o", "--output", help="vertices: folder for predictions, NAME/CLIP.npy.")
     ] = None,
 ) -> None:
@@ -76,7 +76,7 @@ def evaluate(
         "--upper-face-mask": upper_face_mask,
         "--landmarks": landmarks,
         "--textgrids": textgrids,
-        "-o": target,
+        "-o": output,
     }
     if corpus_name == "grid":
         misplaced = [option for option, value in for_vertices.items() if value]
@@ -88,25 +88,25 @@ def evaluate(
     if corpus_name == "grid":
         from kmtalk.evaluation.lips import evaluate_grid
 
-        rows = evaluate_grid(path, networks, reference_phones, cache, max_clips, output, output.log)
+        rows = evaluate_grid(path, networks, reference_phones, cache, max_clips, console, console.log)
     else:
         from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
         from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set
 
         systems = parse_named_paths("--predictions", predictions, "DIR")
-        request = EvaluationRequest(networks, systems, keys_from, identity, target, cache)
+        request = EvaluationRequest(networks, systems, keys_from, identity, output, cache)
         corpus = load_mesh_corpus(corpus_name, path, fps, textgrids)
         split = split or DEFAULT_TEST_SPLIT.get(corpus_name, "test")
         evaluation_set = make_evaluation_set(corpus, split, lip_mask, upper_face_mask, landmarks, max_clips)
-        rows = evaluate_vertices(evaluation_set, request, output)
+        rows = evaluate_vertices(evaluation_set, request, console)
     for line in rows:
-        output.print(line)
-        output.summary.setdefault("rows", []).append(line)
+        console.print(line)
+        console.summary.setdefault("rows", []).append(line)
 
 
 @command
 def table(
-    output: CommandOutput,
+    console: CommandOutput,
     number: Annotated[
         int,
         typer.Argument(
@@ -116,7 +116,7 @@ def table(
         ),
     ],
     path: Annotated[Path, typer.Option(help="Folder of the corpus.", show_default=False)],
-    target: Annotated[
+    output: Annotated[
         Path,
         typer.Option("-o", "--output", help="Folder for the runs; trained rows are kept there.", show_default=False),
     ],
@@ -146,10 +146,10 @@ def table(
         raise InputError(f"{path}: the paper has no config for a folder of your own; give --config")
     base = load_config(config or asset_path(f"configs/paper-{kind}.yaml"))
     split = split or DEFAULT_TEST_SPLIT.get(kind, "test")
-    settings = ReproductionSettings(kind, path, target, split, lip_mask, upper_face_mask, systems, textgrids)
-    for line in reproduce(number, load_table(number, tables), base, settings, output, output.log):
-        output.print(line)
-        output.summary.setdefault("rows", []).append(line)
+    settings = ReproductionSettings(kind, path, output, split, lip_mask, upper_face_mask, systems, textgrids)
+    for line in reproduce(number, load_table(number, tables), base, settings, console, console.log):
+        console.print(line)
+        console.summary.setdefault("rows", []).append(line)
 
 
 app.command()(table)

@@ -17,35 +17,34 @@ from kmtalk.settings import ExportSettings
 
 @command
 def export(
-    output: CommandOutput,
+    console: CommandOutput,
     animation: AnimationFile,
-    target: RequiredOutput,
+    output: RequiredOutput,
     settings: ExportSettings = ExportSettings(),
 ) -> None:
     """Write an animation in another format: .glb, .usd, .abc, .pc2, .mdd, face.####.obj, .csv and .json (ARKit),
     .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A folder also gets sound, phones, keys and a Blender
     script, and no video unless --formats names it."""
-    from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation
-    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation, parse_formats
     from kmtalk.output import check_writable
 
-    check_output_path(target)
+    check_output_path(output)
     formats = settings.formats or DEFAULT_FOLDER_FORMATS
     written = {f.name for f in parse_formats(formats)}
-    check_not_an_input(target, animation)
+    check_not_an_input(output, animation)
     if "npz" in written:
-        check_not_an_input(target / "animation.npz", animation)
-    check_writable(target)
-    with output.stage("read"):
+        check_not_an_input(output / "animation.npz", animation)
+    check_writable(output)
+    with console.stage("read"):
         loaded = load_animation(animation)
     if settings.formats is None:
         settings = ExportSettings.create(settings, video=False)
-    output.report_written(loaded.save(target, settings, progress=output))
+    console.report_written(loaded.save(output, settings, progress=console))
 
 
 @command
 def render(
-    output: CommandOutput,
+    console: CommandOutput,
     motion: Annotated[
         Path,
         typer.Argument(
@@ -54,30 +53,29 @@ def render(
     ],
     template: Annotated[Path, typer.Option(help="The neutral mesh, in the same vertex order.", show_default=False)],
     speech: Annotated[Path, typer.Option(help="The sound.", show_default=False)],
-    target: RequiredOutput,
+    output: RequiredOutput,
     fps: Annotated[float | None, typer.Option(help="Frames per second (default: from the sound's length).")] = None,
     landmarks: Annotated[Path | None, typer.Option(help="Landmarks of the mesh, where no face is detected.")] = None,
     settings: ExportSettings = ExportSettings(),
 ) -> None:
     """Render vertices by frame as a video, or write them in any format of kmtalk export."""
-    from kmtalk.animation import check_output_path
-    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.animation import check_output_path, parse_formats
     from kmtalk.output import check_writable
     from kmtalk.pipeline import KMTalk
 
-    check_output_path(target)
+    check_output_path(output)
     parse_formats(settings.formats or "mp4")
-    check_not_an_input(target, motion, template, speech)
-    check_writable(target)
-    animation = KMTalk(warn=output.log, progress=output).from_vertices(motion, template, speech, fps, landmarks)
-    output.report_written(animation.save(target, settings, progress=output))
+    check_not_an_input(output, motion, template, speech)
+    check_writable(output)
+    animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, fps, landmarks)
+    console.report_written(animation.save(output, settings, progress=console))
 
 
 @command
 def view(
-    output: CommandOutput,
+    console: CommandOutput,
     animation: Annotated[Path, typer.Argument(help="An animation.npz or any .glb.", show_default=False)],
-    target: Annotated[
+    output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Page to write (default: beside the animation, .html).")
     ] = None,
     audio: Annotated[
@@ -91,30 +89,30 @@ def view(
     from kmtalk.animation import load_animation, write_glb_page
     from kmtalk.output import atomic_write, check_writable
 
-    target = target or animation.with_suffix(".html")
-    if target.suffix.lower() != ".html":
-        raise InputError(f"{target}: -o takes a file ending in .html")
-    check_not_an_input(target, animation, audio)
-    check_writable(target)
+    output = output or animation.with_suffix(".html")
+    if output.suffix.lower() != ".html":
+        raise InputError(f"{output}: -o takes a file ending in .html")
+    check_not_an_input(output, animation, audio)
+    check_writable(output)
     if animation.suffix.lower() == ".npz":
         if audio is not None:
             raise InputError(f"{animation}: contains its sound; --audio is for a .glb")
-        load_animation(animation).save(target, progress=output)
+        load_animation(animation).save(output, progress=console)
     else:
         beside = animation.parent / "speech.wav"
-        with atomic_write(target) as temporary:
+        with atomic_write(output) as temporary:
             write_glb_page(animation, audio or (beside if beside.is_file() else None), temporary)
-    output.report_written([target])
-    if browser and not output.as_json and sys.stdout.isatty():
-        typer.launch(target.resolve().as_uri())
+    console.report_written([output])
+    if browser and not console.as_json and sys.stdout.isatty():
+        typer.launch(output.resolve().as_uri())
 
 
 @command
 def compare(
-    output: CommandOutput,
+    console: CommandOutput,
     first: AnimationFile,
     second: Annotated[Path, typer.Argument(help="Another animation.npz of the same mesh.", show_default=False)],
-    target: Annotated[Path, typer.Option("-o", "--output", help="Video to write (.mp4).")] = Path("compare.mp4"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Video to write (.mp4).")] = Path("compare.mp4"),
     max_distance: Annotated[float, typer.Option(help="Distance in mm of the heat map's hottest colour.")] = 5.0,
     size: Annotated[str, typer.Option(help="Size of each of the three pictures in pixels.")] = "400",
     quality: Annotated[str, typer.Option(help="Quality of the video: draft or high.")] = "draft",
@@ -125,21 +123,21 @@ def compare(
     from kmtalk.render.comparison import compare_motions, render_comparison
 
     video = ExportSettings.create(size=size, quality=quality)
-    if target.suffix.lower() != ".mp4":
-        raise InputError(f"{target}: -o takes a file ending in .mp4")
+    if output.suffix.lower() != ".mp4":
+        raise InputError(f"{output}: -o takes a file ending in .mp4")
     if not 0 < max_distance < 1000:
         raise InputError(f"--max-distance {max_distance:g}: give millimetres, more than 0")
-    check_not_an_input(target, first, second)
-    check_writable(target)
-    with output.stage("read"):
+    check_not_an_input(output, first, second)
+    check_writable(output)
+    with console.stage("read"):
         a, b = load_animation(first), load_animation(second)
     difference = compare_motions(a.motion, b.motion, (str(first), str(second)))
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    with atomic_write(target) as temporary, output.stage("render", len(a.motion)) as advance:
+    with atomic_write(output) as temporary, console.stage("render", len(a.motion)) as advance:
         render_comparison(
             a.motion, b.motion, a.audio, temporary, names, max_distance, video.size, video.quality, advance
         )
     for line in difference.summary_lines():
-        output.print(line)
-    output.summary |= difference.to_dict()
-    output.report_written([target])
+        console.print(line)
+    console.summary |= difference.to_dict()
+    console.report_written([output])

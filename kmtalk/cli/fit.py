@@ -16,9 +16,9 @@ from kmtalk.errors import InputError
 
 @command
 def fit(
-    output: CommandOutput,
+    console: CommandOutput,
     template: Annotated[Path, typer.Argument(help="Face mesh, or a folder of OBJ shapes.", show_default=False)],
-    target: Annotated[
+    output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Rig to write (default: TEMPLATE.kmrig).")
     ] = None,
     landmarks: Landmarks = None,
@@ -32,26 +32,26 @@ def fit(
 
     from kmtalk.face.files.load import load_template
     from kmtalk.face.fit import FaceNotFoundError
-    from kmtalk.face.rig_file import SUFFIX, save_rig_file
+    from kmtalk.face.rig_file import RIG_SUFFIX, save_rig_file
     from kmtalk.face.shape_names import LANDMARK_NAMES
     from kmtalk.output import atomic_write, check_writable
 
-    if target is None and not template.name:
+    if output is None and not template.name:
         raise InputError(f"{template}: give -o with the rig's name")
-    if template.suffix.lower() == SUFFIX:
+    if template.suffix.lower() == RIG_SUFFIX:
         raise InputError(f"{template}: is a fitted rig already; use it with kmtalk animate --template")
-    target = target or template.with_suffix(SUFFIX)
-    if target.suffix.lower() != SUFFIX:
-        raise InputError(f"{target}: -o takes a file ending in {SUFFIX}")
-    preview_path, report_path = (target.with_name(f"{target.stem}-fit{suffix}") for suffix in (".png", ".json"))
-    for path in (target, preview_path, report_path):
+    output = output or template.with_suffix(RIG_SUFFIX)
+    if output.suffix.lower() != RIG_SUFFIX:
+        raise InputError(f"{output}: -o takes a file ending in {RIG_SUFFIX}")
+    preview_path, report_path = (output.with_name(f"{output.stem}-fit{suffix}") for suffix in (".png", ".json"))
+    for path in (output, preview_path, report_path):
         check_not_an_input(path, template, landmarks, reference_rig)
         check_writable(path)
-    with output.stage("load"):
+    with console.stage("load"):
         from kmtalk.pipeline import KMTalk
         from kmtalk.render.fit_preview import write_fit_preview, write_mesh_preview
 
-    talk = KMTalk(warn=output.log, progress=output)
+    talk = KMTalk(warn=console.log, progress=console)
     mesh = load_template(template)
     try:
         fitted = talk.fit(mesh, landmarks, refine=refine, reference=reference_rig)
@@ -62,7 +62,7 @@ def fit(
             hint = f" (the views that were searched: {preview_path})"
         raise InputError(f"{error}{hint}") from None
     report = fitted.report
-    with atomic_write(target) as temporary:
+    with atomic_write(output) as temporary:
         save_rig_file(temporary, fitted)
     with atomic_write(report_path) as temporary:
         located = fitted.rig.template
@@ -73,16 +73,16 @@ def fit(
         }
         document = report.to_dict() | {"landmarks": points}
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    written = [target, report_path]
+    written = [output, report_path]
     try:
-        with output.stage("preview"), atomic_write(preview_path) as temporary:
+        with console.stage("preview"), atomic_write(preview_path) as temporary:
             write_fit_preview(temporary, fitted)
         written.append(preview_path)
     except InputError as error:
-        output.log(f"no preview: {error}")
-    if not output.quiet:
+        console.log(f"no preview: {error}")
+    if not console.quiet:
         summary = f"{template}: {report.method}, confidence {report.confidence}"
         for line in (summary, *report.warnings, *report.notes):
-            output.log(line)
-    output.summary |= {"method": report.method, "confidence": report.confidence}
-    output.report_written(written)
+            console.log(line)
+    console.summary |= {"method": report.method, "confidence": report.confidence}
+    console.report_written(written)

@@ -20,14 +20,14 @@ from kmtalk.cli.options import (
     read_text_option,
 )
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, ExportSettings, SpeechSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
 
 
 @command
 def keys(
-    output: CommandOutput,
+    console: CommandOutput,
     speech: SpeechOrAnimation,
-    target: Annotated[Path, typer.Option("-o", "--output", help="keys.json to write.")] = Path("keys.json"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="keys.json to write.")] = Path("keys.json"),
     template: Template = None,
     landmarks: Landmarks = None,
     import_motion: Annotated[
@@ -41,7 +41,7 @@ def keys(
     ] = None,
     text: Text = None,
     textgrid: TextGrid = None,
-    recognition: SpeechSettings = SpeechSettings(),
+    recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
 ) -> None:
@@ -49,10 +49,10 @@ def keys(
     from kmtalk.exchange.keys_json import write_keys
     from kmtalk.output import atomic_write, check_writable
 
-    if target.suffix.lower() != ".json":
-        raise InputError(f"{target}: -o takes a file ending in .json")
+    if output.suffix.lower() != ".json":
+        raise InputError(f"{output}: -o takes a file ending in .json")
     check_not_an_input(
-        target,
+        output,
         speech,
         template,
         landmarks,
@@ -62,11 +62,11 @@ def keys(
         recognition.dictionary,
         import_motion,
     )
-    check_writable(target)
-    with output.stage("load"):
+    check_writable(output)
+    with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
-    talk = KMTalk(recognition, network=network, warn=output.log, progress=output)
+    talk = KMTalk(recognition, network=network, warn=console.log, progress=console)
     if speech.suffix.lower() == ".npz":
         animation = talk.load(speech)
     else:
@@ -80,50 +80,49 @@ def keys(
         )
     if import_motion is not None:
         residual = talk.import_keys(animation, import_motion, import_fps)
-        output.summary["rms_mm"] = round(residual, 4)
-        if not output.quiet:
-            output.log(f"{import_motion}: {residual:.2f} mm RMS of its poses cannot be expressed by the rig's shapes")
-    with atomic_write(target) as temporary:
+        console.summary["rms_mm"] = round(residual, 4)
+        if not console.quiet:
+            console.log(f"{import_motion}: {residual:.2f} mm RMS of its poses cannot be expressed by the rig's shapes")
+    with atomic_write(output) as temporary:
         write_keys(
             temporary, animation.motion, animation.keys, animation.alignment, animation.provenance, animation.audio
         )
-    output.summary["keys"] = len(animation.keys)
-    output.report_written([target])
+    console.summary["keys"] = len(animation.keys)
+    console.report_written([output])
 
 
 @command
 def complete(
-    output: CommandOutput,
+    console: CommandOutput,
     keys: Annotated[Path, typer.Argument(help="The edited keys.json.", show_default=False)],
     speech: SpeechOrAnimation,
-    target: Output = None,
+    output: Output = None,
     template: Template = None,
     landmarks: Landmarks = None,
     network: Network = None,
     export: ExportSettings = ExportSettings(),
 ) -> None:
     """Animate from edited keys: edited keys are met exactly, CMC completes the frames around them, others stay."""
-    from kmtalk.animation import check_output_path
-    from kmtalk.exchange.formats import parse_formats
+    from kmtalk.animation import check_output_path, parse_formats
     from kmtalk.output import check_writable
 
-    target = target or speech.parent / f"{speech.stem}-kmtalk"
-    check_output_path(target)
+    output = output or speech.parent / f"{speech.stem}-kmtalk"
+    check_output_path(output)
     if export.formats is not None:
         parse_formats(export.formats)
-    check_not_an_input(target, keys, speech, template, landmarks)
+    check_not_an_input(output, keys, speech, template, landmarks)
     for name in ("keys.json", "speech.wav", "animation.npz"):
-        check_not_an_input(target / name, keys, speech)
-    check_writable(target)
-    with output.stage("load"):
+        check_not_an_input(output / name, keys, speech)
+    check_writable(output)
+    with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
-    talk = KMTalk(network=network, warn=output.log, progress=output)
+    talk = KMTalk(network=network, warn=console.log, progress=console)
     edited = talk.load_key_edits(keys, speech, template, landmarks)
     animation = talk.complete(edited)
     pinned = int(animation.keys.pinned.sum())
-    output.summary |= {"keys": len(animation.keys), "pinned": pinned, **edited.keys.edit_counts}
-    if not output.quiet:
-        counts = ", ".join(f"{count} {kind}" for kind, count in edited.keys.edit_counts.items() if count)
-        output.log(f"{keys}: keys: {counts}" if counts else f"{keys}: no key was edited")
-    output.report_written(animation.save(target, export, progress=output))
+    console.summary |= {"keys": len(animation.keys), "pinned": pinned, **edited.keys.change_counts}
+    if not console.quiet:
+        counts = ", ".join(f"{count} {kind}" for kind, count in edited.keys.change_counts.items() if count)
+        console.log(f"{keys}: keys: {counts}" if counts else f"{keys}: no key was edited")
+    console.report_written(animation.save(output, export, progress=console))

@@ -14,9 +14,9 @@ from kmtalk.errors import InputError
 
 @command
 def train(
-    output: CommandOutput,
+    console: CommandOutput,
     config: Annotated[Path, typer.Argument(help="YAML config; see data/configs.", show_default=False)],
-    target: Annotated[
+    output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for weights, checkpoint and log.", show_default=False)
     ],
     path: Annotated[
@@ -43,9 +43,9 @@ def train(
             raise InputError(f"{config}: has {len(settings.corpora)} corpora; --path is for a config with one")
         corpus = settings.corpora[0].model_copy(update={"path": path})
         settings = settings.model_copy(update={"corpora": (corpus,)})
-    for folder in (target, settings.feature_cache or target):
+    for folder in (output, settings.feature_cache or output):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; a folder is needed there")
         check_writable(folder / "run")
-    task = prepare_task(settings, target, output)
-    output.report_written([Trainer(settings, task, target, output, output.log).run()])
+    task = prepare_task(settings, output, console)
+    console.report_written([Trainer(settings, task, output, console, console.log).run()])

@@ -23,11 +23,11 @@ from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
 from kmtalk.speech.audio import load_audio
 
 FPS = 25.0
-EYE_DISTANCE_MM = 90.0  # distance of the outer eye corners, which sets the scale
-SOURCE = "GRID s1, tracked, monocular"
-STYLE = "natural"
+OUTER_EYE_CORNER_DISTANCE_MM = 90.0  # distance of the outer eye corners, which sets the scale
+DATA_SOURCE = "GRID s1, tracked, monocular"
+GRID_STYLE = "natural"
 """Name of this speaker's style, the only one learnt from a real speaker."""
-NOISE_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
+NON_SPEECH_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class TrackedClip:
         name: Name of the clip.
         audio: Audio file.
         alignment: True phones and words.
-        mouth: Channels (T, 3) in mm: aperture of the inner lips; distance of the mouth corners and drop of the chin,
-            both relative to rest (the median of the last 8 frames).
-        speech_mask: Frames of speech (T,), from `Alignment.speech_mask`.
+        mouth_measurements: (T, 3) in mm: aperture of the inner lips; distance of the mouth corners and drop of the
+            chin, both relative to rest (the median of the last 8 frames).
+        utterance_mask: Frames of speech (T,), from `Alignment.utterance_mask`.
     """
 
     name: str
     audio: Path
     alignment: Alignment
-    mouth: np.ndarray
-    speech_mask: np.ndarray
+    mouth_measurements: np.ndarray
+    utterance_mask: np.ndarray
 
     @property
     def times(self) -> np.ndarray:
         """Times (T,) of the frames in s."""
-        return (np.arange(len(self.mouth)) + 0.5) / FPS
+        return (np.arange(len(self.mouth_measurements)) + 0.5) / FPS
 
 
-def load_grid(folder: Path) -> Iterator[TrackedClip]:
+def load_tracked_grid(folder: Path) -> Iterator[TrackedClip]:
     """Yield the aligned clips in order of name; raises InputError where `folder` is not the corpus."""
     try:
         aligned = json.loads((folder / "alignment.json").read_text())
@@ -81,23 +81,23 @@ def _read_clip(
     folder: Path, name: str, landmarks: dict[int, np.ndarray], phones: dict[str, Any], words: dict[str, Any]
 ) -> TrackedClip:
     alignment = Alignment(
-        tuple(Phone(p, start, end) for _, p, start, end in phones[name] if p not in NOISE_LABELS),
+        tuple(Phone(p, start, end) for _, p, start, end in phones[name] if p not in NON_SPEECH_LABELS),
         tuple(Word(w, start, end) for w, start, end in words[name] if not is_silence(w)),
         status="given",
         aligner="GRID",
     )
-    mouth = mouth_channels(landmarks)
-    speaking = alignment.speech_mask((np.arange(len(mouth)) + 0.5) / FPS)
+    mouth = measure_mouth(landmarks)
+    speaking = alignment.utterance_mask((np.arange(len(mouth)) + 0.5) / FPS)
     return TrackedClip(name, folder / "audio" / f"{name}.flac", alignment, mouth, speaking)
 
 
-def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
+def measure_mouth(landmarks: dict[int, np.ndarray]) -> np.ndarray:
     """Return aperture, width and chin (T, 3) in mm from MediaPipe landmarks (T, 3) by number; see `TrackedClip`."""
     right, left = landmarks[33], landmarks[263]
     across = left - right
     eyes = np.linalg.norm(across, axis=1)
     across /= eyes[:, None]
-    scale = EYE_DISTANCE_MM / eyes
+    scale = OUTER_EYE_CORNER_DISTANCE_MM / eyes
     down = landmarks[2] - (left + right) / 2
     down -= (down * across).sum(1)[:, None] * across
     down /= np.linalg.norm(down, axis=1)[:, None]
@@ -107,22 +107,22 @@ def mouth_channels(landmarks: dict[int, np.ndarray]) -> np.ndarray:
     return np.stack([aperture, width - np.median(width[-8:]), chin - np.median(chin[-8:])], axis=1)
 
 
-def rig_clip_from_tracking(clip: TrackedClip, speaker: SimulatedSpeaker) -> Clip:
+def fit_rig_to_tracking(clip: TrackedClip, speaker: SimulatedSpeaker) -> Clip:
     """Fit a tracked mouth with the speaker's rig.
 
     The weights reproduce the measured channels and keep lip contacts; all other shapes follow the simulated speaker's
     rules. Raises InputError where audio and motion differ in length by more than 0.25 s.
     """
     audio = load_audio(clip.audio)
-    if abs(audio.duration - len(clip.mouth) / FPS) > 0.25:
-        seconds = len(clip.mouth) / FPS
+    if abs(audio.duration - len(clip.mouth_measurements) / FPS) > 0.25:
+        seconds = len(clip.mouth_measurements) / FPS
         lengths = f"{audio.duration:.2f} s of audio but {seconds:.2f} s of lips"
         raise InputError(f"{clip.audio}: {lengths}; check that they belong together")
-    weights = speaker.fit_tracked_mouth(clip.alignment, audio, FPS, clip.mouth)
-    return Clip(clip.name, clip.audio, clip.alignment, weights.astype(np.float32), FPS, STYLE, SOURCE)
+    weights = speaker.fit_tracked_mouth(clip.alignment, audio, FPS, clip.mouth_measurements)
+    return Clip(clip.name, clip.audio, clip.alignment, weights.astype(np.float32), FPS, GRID_STYLE, DATA_SOURCE)
 
 
-def held_out_clips() -> frozenset[str]:
+def held_out_clip_names() -> frozenset[str]:
     """Names of the clips that are excluded from training and calibration (data/grid/held_out.txt)."""
     lines = asset_path("grid/held_out.txt").read_text().splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from kmtalk.face.rigging import rig_template
 from kmtalk.face.source_head import load_source_head
 from kmtalk.face.template import Template
 
-MESH_CORPUS_KINDS = ("vocaset", "biwi", "folder")
+MESH_CORPUS_LOADERS: dict[str, Callable[[Path, float, Path | None], MeshCorpus]] = {
+    "vocaset": load_vocaset,
+    "biwi": lambda path, fps, textgrids: load_biwi(path, textgrids),
+    "folder": lambda path, fps, textgrids: load_folder_corpus(path, textgrids),
+}
+"""Loader of each kind of corpus of vertices: called with its folder, VOCASET's frame rate and a folder of TextGrids."""
+
+MESH_CORPUS_KINDS = tuple(MESH_CORPUS_LOADERS)
 DEFAULT_TEST_SPLIT = {"biwi": "test-a"}
 """Default split to score by corpus kind; "test" for kinds that are not listed."""
 
@@ -38,13 +46,9 @@ def load_mesh_corpus(kind: str, path: Path, fps: float = 30.0, textgrids: Path |
     Raises:
         InputError: The kind is unknown or the folder is not such a corpus.
     """
-    if kind == "vocaset":
-        return load_vocaset(path, fps, textgrids)
-    if kind == "biwi":
-        return load_biwi(path, textgrids)
-    if kind == "folder":
-        return load_folder_corpus(path, textgrids)
-    raise InputError(f"{kind}: unknown corpus of vertices; use one of {', '.join(MESH_CORPUS_KINDS)}")
+    if kind not in MESH_CORPUS_LOADERS:
+        raise InputError(f"{kind}: unknown corpus of vertices; use one of {', '.join(MESH_CORPUS_KINDS)}")
+    return MESH_CORPUS_LOADERS[kind](path, fps, textgrids)
 
 
 def locate_corpus_face(corpus: MeshCorpus, landmarks: Path | None = None) -> tuple[Template, tuple[str, ...]]:

@@ -33,9 +33,9 @@ from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
-SOURCE = "simulated"
+DATA_SOURCE = "simulated"
 MANIFEST_NAME = "corpus.json"
-VERSION = 1
+FORMAT_VERSION = 1
 FRAME_RATES = (25.0, 30.0)
 MAX_SECONDS = 9.0  # longest clip, in s
 SILENT_SHARE = 0.04  # share of clips that are a muted microphone
@@ -224,7 +224,13 @@ def build_simulated_corpus(
         for _ in range(max(1, round(SILENT_SHARE * len(rows)))):
             rows.append(_write_clip(folder, len(rows), None, speaker, seed))
     temporary = folder / (MANIFEST_NAME + ".part")
-    manifest = {"version": VERSION, "source": SOURCE, "seed": seed, "names": list(rig.shape_names), "clips": rows}
+    manifest = {
+        "version": FORMAT_VERSION,
+        "source": DATA_SOURCE,
+        "seed": seed,
+        "names": list(rig.shape_names),
+        "clips": rows,
+    }
     temporary.write_text(json.dumps(manifest) + "\n")
     temporary.replace(folder / MANIFEST_NAME)
     return len(rows)
@@ -284,7 +290,7 @@ def load_simulated_corpus(folder: Path, rig: Rig) -> list[Clip]:
         raise InputError(
             f"{folder}: not a simulated corpus ({error}); make one with kmtalk corpus build simulated"
         ) from None
-    if version != VERSION or names != rig.shape_names:
+    if version != FORMAT_VERSION or names != rig.shape_names:
         raise InputError(f"{folder}: was made for another rig or version of kmtalk; build it again")
     clips = []
     for row in rows:
@@ -309,4 +315,4 @@ def _read_clip(folder: Path, row: dict[str, Any], shapes: int) -> Clip:
     if weights.ndim != 2 or weights.shape[1] != shapes:
         raise InputError(f"{folder}: clip {name} has motion of another rig; build it again")
     alignment = Alignment(tuple(Phone(*p) for p in row["phones"]), status="given", aligner=row["voice"])
-    return Clip(name, audio, alignment, weights, float(row["fps"]), str(row["style"]), SOURCE)
+    return Clip(name, audio, alignment, weights, float(row["fps"]), str(row["style"]), DATA_SOURCE)

@@ -17,7 +17,7 @@ from kmtalk.articulation.prosody import analyze_prosody
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.assets import asset_path
-from kmtalk.corpora.grid import FPS, SOURCE, TrackedClip, held_out_clips, load_grid
+from kmtalk.corpora.grid import DATA_SOURCE, FPS, TrackedClip, held_out_clip_names, load_tracked_grid
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
 from kmtalk.metrics import MouthComparison
@@ -81,8 +81,8 @@ def evaluate_grid(
         further.append((name, load_network(path)))
         check_rig(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
-    held_out = held_out_clips()
-    clips = [c for c in load_grid(folder) if c.name in held_out][:count]
+    held_out = held_out_clip_names()
+    clips = [c for c in load_tracked_grid(folder) if c.name in held_out][:count]
     if not clips:
         raise InputError(f"{folder}: has none of the clips of data/grid/held_out.txt")
     aligned = []
@@ -101,15 +101,15 @@ def evaluate_grid(
     unaligned = sum(not a.alignment.phones for a in aligned)
     own = f"own transcription and alignment (no phones found in {unaligned})"
     phones = "true phones given" if reference_phones else own
-    yield f"{SOURCE}: {len(clips)} held-out clips; {phones}"
+    yield f"{DATA_SOURCE}: {len(clips)} held-out clips; {phones}"
     yield "r and RMSE of aperture, width, chin: pooled over frames of speech; closed: bilabials under 1 mm;"
     yield "speed: 99th percentile of aperture speed; 4-10 Hz: power of aperture speed against the real lips';"
     bootstrap = f"[95 % bootstrap over clips, {BOOTSTRAP_SAMPLES} samples]"
     yield f"lead: opening velocity before the envelope, median; {bootstrap}"
     rows = _ScoreTable(aligned)
-    mean = np.concatenate([c.mouth[c.speech_mask] for c in clips]).mean(0)
-    yield rows.format_row("constant (their mean)", [np.tile(mean, (len(c.mouth), 1)) for c in clips])
-    yield rows.format_row("envelope", [loudness_baseline(a.audio, len(a.clip.mouth)) for a in aligned])
+    mean = np.concatenate([c.mouth_measurements[c.utterance_mask] for c in clips]).mean(0)
+    yield rows.format_row("constant (mean pose)", [np.tile(mean, (len(c.mouth_measurements), 1)) for c in clips])
+    yield rows.format_row("envelope", [loudness_baseline(a.audio, len(a.clip.mouth_measurements)) for a in aligned])
     rules = [speaker.mouth_weights(a.alignment, a.audio, FPS, SPEAKING_STYLES["neutral"]) for a in aligned]
     yield rows.format_row("rules", [solver.measure(w).frontal_channels for w in rules])
     groups: dict[str, list[list[np.ndarray]]] = {}
@@ -120,7 +120,8 @@ def evaluate_grid(
         yield rows.format_row(name, mouths)
         if name == "network":
             yield rows.format_row(
-                "  unfinished", _predict_mouths(network, aligned, solver, pipeline, cache, postprocessed=False)
+                "  no postprocessing",
+                _predict_mouths(network, aligned, solver, pipeline, cache, postprocessed=False),
             )
         if stem in ("network", "full"):
             without_completion = _predict_mouths(network, aligned, solver, pipeline, cache, without_completion=True)
@@ -129,7 +130,7 @@ def evaluate_grid(
     for stem, seeds in groups.items():
         if len(seeds) > 1:
             yield rows.format_seeds(stem, seeds)
-    yield rows.format_row("real lips", [c.mouth for c in clips])
+    yield rows.format_row("real lips", [c.mouth_measurements for c in clips])
 
 
 def _align_cached(pipeline: KMTalk, name: str, audio: Audio, cache: Path | None) -> Alignment:
@@ -198,7 +199,7 @@ class _ScoreTable:
 
     def __init__(self, aligned: list[_AlignedClip]) -> None:
         self._aligned = aligned
-        self._real = metrics.band_power([(a.clip.mouth, FPS) for a in aligned]).value
+        self._real = metrics.band_power([(a.clip.mouth_measurements, FPS) for a in aligned]).value
         rng = np.random.default_rng(0)
         self._draws = rng.integers(0, len(aligned), (BOOTSTRAP_SAMPLES, len(aligned)))
 
@@ -206,10 +207,12 @@ class _ScoreTable:
         """The real and the given mouths of each clip, equally long."""
         out = []
         for a, mouth in zip(self._aligned, mouths, strict=True):
-            count = len(a.clip.mouth)
+            count = len(a.clip.mouth_measurements)
             predicted = np.pad(mouth, ((0, max(0, count - len(mouth))), (0, 0)), mode="edge")[:count]
             out.append(
-                MouthComparison(a.clip.mouth, predicted, a.clip.speech_mask, a.clip.alignment, a.audio.samples, FPS)
+                MouthComparison(
+                    a.clip.mouth_measurements, predicted, a.clip.utterance_mask, a.clip.alignment, a.audio.samples, FPS
+                )
             )
         return out
 
@@ -217,7 +220,7 @@ class _ScoreTable:
         """95 % intervals (2, 4) of r (3) and aperture RMSE, from sums per clip."""
         sums = []
         for c in clips:
-            a, b = c.reference[c.speech_mask], c.predicted[c.speech_mask]
+            a, b = c.reference[c.utterance_mask], c.predicted[c.utterance_mask]
             sums.append([np.full(3, len(a)), a.sum(0), b.sum(0), (a * a).sum(0), (b * b).sum(0), (a * b).sum(0)])
         n, a, b, aa, bb, ab = np.moveaxis(np.array(sums)[self._draws].sum(1), 1, 0)
         spread = np.sqrt(np.maximum(aa / n - (a / n) ** 2, 0) * np.maximum(bb / n - (b / n) ** 2, 1e-12))

@@ -178,7 +178,9 @@ def _compare_mouths(
     reference, predicted = (
         measurer.measure(v[:, measurer.vertex_indices]).frontal_channels for v in (truth, prediction.vertices)
     )
-    return MouthComparison(reference, predicted, alignment.speech_mask(times), alignment, samples, prediction.clip.fps)
+    return MouthComparison(
+        reference, predicted, alignment.utterance_mask(times), alignment, samples, prediction.clip.fps
+    )
 
 
 def _mouth_metrics(mouths: list[MouthComparison], landmarks: Mask | None, compared: bool) -> list[MetricResult]:
@@ -187,7 +189,7 @@ def _mouth_metrics(mouths: list[MouthComparison], landmarks: Mask | None, compar
     if not mouths:
         return results
     moving = [m for m in mouths if np.ptp(m.predicted[:, 0]) > MIN_MOTION_MM]
-    if compared and any(m.speech_mask.any() for m in mouths):
+    if compared and any(m.utterance_mask.any() for m in mouths):
         results += [*(metrics.correlation(mouths) if moving else ()), *metrics.rmse(mouths)]
     if compared:
         results.append(metrics.ldtw([m.predicted[:, 0] for m in mouths], [m.reference[:, 0] for m in mouths]))

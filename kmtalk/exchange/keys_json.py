@@ -99,7 +99,7 @@ def write_keys(
             pinned=bool(pinned),
         ).model_dump()
         for frame, time, label, pose, pinned in zip(
-            keys.frames.tolist(), keys.times, keys.labels, keys.poses, keys.pinned, strict=True
+            keys.frames.tolist(), keys.times, keys.phone_labels, keys.poses, keys.pinned, strict=True
         )
     ]
     document: dict[str, Any] = {
@@ -197,5 +197,5 @@ def apply_key_edits(file: KeyFile, path: Path, motion: Motion) -> KeyMotions:
             pose[index[name]] = weight
         unedited = motion.weights[entry.frame]
         differs = bool(np.abs(pose - unedited).max() > POSE_TOLERANCE)
-        keys.set_pose(entry.frame, entry.phone, pose if differs else unedited, entry.pinned or differs)
+        keys.insert_key(entry.frame, entry.phone, pose if differs else unedited, entry.pinned or differs)
     return keys

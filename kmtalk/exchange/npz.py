@@ -18,7 +18,7 @@ from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio, audio_from_samples
 
-VERSION = 2
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def write_npz(
     """
     template = motion.rig.template
     metadata = {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "alignment_status": alignment.status,
         "alignment_score": alignment.score,
         "aligner": alignment.aligner,
@@ -69,7 +69,7 @@ def write_npz(
         "fps": np.array(motion.fps, np.float64),
         "weights": motion.weights.astype(np.float32),
         "key_frames": keys.frames,
-        "key_labels": np.array(keys.labels, np.str_),
+        "key_labels": np.array(keys.phone_labels, np.str_),
         "key_poses": keys.poses,
         "key_pinned": keys.pinned,
         "key_original_frames": keys.original_frames,
@@ -111,7 +111,7 @@ def read_npz(path: Path) -> AnimationArchive:
         if "key_poses" not in arrays:
             raise ValueError("no key frames")
         metadata = json.loads(str(arrays["metadata"]))
-        if metadata["version"] != VERSION:
+        if metadata["version"] != FORMAT_VERSION:
             raise ValueError("made by another version of kmtalk")
         rig, weights = rig_from_arrays(arrays), arrays["weights"].astype(np.float32)
         if weights.shape[1:] != (len(rig.shape_names),) or not len(weights) or not np.isfinite(weights).all():
@@ -129,9 +129,9 @@ def read_npz(path: Path) -> AnimationArchive:
         _check(arrays, motion, alignment)
         keys = KeyMotions(key_frames, motion, arrays["key_original_frames"])
         for frame, label, pose, pinned in zip(
-            key_frames.frames.tolist(), key_frames.labels, arrays["key_poses"], arrays["key_pinned"], strict=True
+            key_frames.frames.tolist(), key_frames.phone_labels, arrays["key_poses"], arrays["key_pinned"], strict=True
         ):
-            keys.set_pose(frame, label, pose, bool(pinned))
+            keys.insert_key(frame, label, pose, bool(pinned))
         samples = arrays["audio"]
         samples = samples / np.float32(32768) if samples.dtype == np.int16 else samples
         audio = audio_from_samples(samples, int(arrays["audio_rate"]), str(metadata["audio_source"]))

@@ -34,7 +34,7 @@ def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions) -> dic
         "phones": [[p.label, round(p.start, 4), round(p.end, 4)] for p in alignment.phones],
         "keys": [
             [frame, label, bool(pinned)]
-            for frame, label, pinned in zip(keys.frames.tolist(), keys.labels, keys.pinned, strict=True)
+            for frame, label, pinned in zip(keys.frames.tolist(), keys.phone_labels, keys.pinned, strict=True)
         ],
         "aperture": [round(float(a), 2) for a in lip_aperture(motion)],
     }

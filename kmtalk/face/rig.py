@@ -99,7 +99,7 @@ class Rig:
 
     Attributes:
         template: The neutral mesh.
-        names: (R,) names of the shapes.
+        shape_names: (R,) names of the shapes.
         offsets: (R, V, 3) float32 in the template's units. With `native_shapes`, these are the offsets that the
             mixed shapes of the file produce.
         upright_vertices: (V, 3) the same head in an upright pose, y up and facing +z; None where the
@@ -118,7 +118,7 @@ class Rig:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Index of each shape in `names` and `offsets`."""
+        """Index of each shape in `shape_names` and `offsets`."""
         return {name: i for i, name in enumerate(self.shape_names)}
 
     def morph_targets(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

@@ -21,14 +21,14 @@ from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
 from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 
-VERSION = 3  # of the file format and of the fitting method; a new version invalidates cached rigs
-SUFFIX = ".kmrig"
+FORMAT_VERSION = 3  # of the file format and of the fitting method; a new version invalidates cached rigs
+RIG_SUFFIX = ".kmrig"
 
 
 def save_rig_file(path: Path, fitted: FittedRig) -> None:
     """Write the rig, the landmarks of the fit and the fit report to a .kmrig file."""
     arrays = rig_to_arrays(fitted.rig)
-    metadata = {"version": VERSION, "report": fitted.report.to_dict()}
+    metadata = {"version": FORMAT_VERSION, "report": fitted.report.to_dict()}
     arrays |= {"metadata": np.array(json.dumps(metadata)), "fit_landmarks": fitted.landmarks.astype(np.float64)}
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def load_rig_file(path: str | Path) -> FittedRig:
     try:
         with np.load(path, allow_pickle=False) as file:
             metadata = json.loads(str(file["metadata"]))
-            if metadata["version"] != VERSION:
+            if metadata["version"] != FORMAT_VERSION:
                 raise InputError(f"{path}: written by another version of kmtalk; fit the mesh again with kmtalk fit")
             arrays = {name: file[name] for name in file.files}
         rig = rig_from_arrays(arrays)
@@ -72,7 +72,7 @@ def rig_cache_dir() -> Path:
 
 def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None, refine: bool) -> str:
     """Return a hash of everything a fit depends on: the content of the mesh, not the name or date of its file."""
-    digest = hashlib.sha256(f"{VERSION} {refine}".encode())
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {refine}".encode())
     for asset in ("head.safetensors", "landmarks.safetensors"):
         digest.update(hashlib.sha256(asset_path(asset).read_bytes()).digest())
     arrays = {"vertices": template.vertices, "faces": template.faces}
@@ -87,7 +87,7 @@ def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None
 
 def load_cached_rig(key: str) -> FittedRig | None:
     """Return the cached rig of a key; None if there is none or its file is damaged."""
-    path = rig_cache_dir() / f"{key}{SUFFIX}"
+    path = rig_cache_dir() / f"{key}{RIG_SUFFIX}"
     try:
         return load_rig_file(path) if path.is_file() else None
     except InputError:
@@ -104,6 +104,6 @@ def store_cached_rig(key: str, fitted: FittedRig) -> None:
         temporary = Path(name)
         try:
             save_rig_file(temporary, fitted)
-            temporary.replace(folder / f"{key}{SUFFIX}")
+            temporary.replace(folder / f"{key}{RIG_SUFFIX}")
         finally:
             temporary.unlink(missing_ok=True)

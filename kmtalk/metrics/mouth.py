@@ -35,7 +35,7 @@ class MouthComparison:
     Attributes:
         reference: True mouth (N, 3) in mm.
         predicted: Predicted mouth (N, 3) in mm.
-        speech_mask: Frames of speech (N,).
+        utterance_mask: Frames of speech (N,).
         alignment: True phones.
         samples: Mono samples (S,) at 16 kHz.
         fps: Frames per second.
@@ -43,7 +43,7 @@ class MouthComparison:
 
     reference: np.ndarray
     predicted: np.ndarray
-    speech_mask: np.ndarray
+    utterance_mask: np.ndarray
     alignment: Alignment
     samples: np.ndarray
     fps: float
@@ -67,8 +67,8 @@ def rmse(clips: Sequence[MouthComparison]) -> tuple[MetricResult, ...]:
 
 def _pool_speech(clips: Sequence[MouthComparison]) -> tuple[np.ndarray, np.ndarray]:
     """True and predicted mouths (n, 3) in all frames of speech."""
-    real = np.concatenate([c.reference[c.speech_mask] for c in clips])
-    return real, np.concatenate([c.predicted[c.speech_mask] for c in clips])
+    real = np.concatenate([c.reference[c.utterance_mask] for c in clips])
+    return real, np.concatenate([c.predicted[c.utterance_mask] for c in clips])
 
 
 def minimum_apertures(

@@ -22,7 +22,7 @@ from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures, load_encoder
 if TYPE_CHECKING:
     import whisper
 
-WINDOW = 10.0
+WINDOW_SECONDS = 10.0
 """Length in seconds of the windows in which the network runs."""
 
 OVERLAP = 3.0
@@ -94,7 +94,7 @@ def select_key_frames(alignment: Alignment, frame_count: int, fps: float, placem
 
 def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
     """Return the frame range (start, stop) of each window over `count` frames at `fps` frames per second."""
-    size, step = round(WINDOW * fps), round((WINDOW - OVERLAP) * fps)
+    size, step = round(WINDOW_SECONDS * fps), round((WINDOW_SECONDS - OVERLAP) * fps)
     if count <= size:
         return [(0, count)]
     starts = list(range(0, count - (size - step), step))

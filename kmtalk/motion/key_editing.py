@@ -102,7 +102,7 @@ def complete_motion(
         scale * difference[:count] * _edit_window(edited, np.union1d(keys.original_frames, frames), count, fps)[:, None]
     )
     pinned_frames = frames[pinned]
-    bilabial = {frame for frame, label in zip(frames, keys.labels, strict=True) if _is_bilabial(label)} & {
+    bilabial = {frame for frame, label in zip(frames, keys.phone_labels, strict=True) if _is_bilabial(label)} & {
         *pinned_frames.tolist()
     }
     sealing = _LipSealing(rig, alignment, pinned_frames, sorted(bilabial), count, fps)

@@ -26,10 +26,10 @@ _PARTS = Path(__file__).parent / "viewer"
 
 def write_web_page(
     path: Path,
-    model: bytes,
+    glb: bytes,
     title: str,
     fps: float,
-    frames: int,
+    frame_count: int,
     timeline: Mapping[str, object],
     audio: Audio | None,
 ) -> None:
@@ -37,17 +37,17 @@ def write_web_page(
 
     Args:
         path: The .html file.
-        model: The bytes of the GLB.
+        glb: The bytes of the GLB.
         title: Title of the page.
         fps: Frames per second.
-        frames: Number of frames.
+        frame_count: Number of frames.
         timeline: Words, phones, key frames and lip aperture (`exchange.timeline.timeline_data`); may be empty.
         audio: The sound, or None.
     """
     facts = {
         "title": title,
         "fps": fps,
-        "frames": frames,
+        "frames": frame_count,
         "sound": None if audio is None else f"data:audio/flac;base64,{_encode_flac(audio)}",
         "words": timeline.get("words", []),
         "phones": timeline.get("phones", []),
@@ -58,7 +58,7 @@ def write_web_page(
     parts = {
         "TITLE": html.escape(title),
         "FACTS": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),
-        "MODEL": base64.b64encode(gzip.compress(model, 6, mtime=0)).decode("ascii"),
+        "MODEL": base64.b64encode(gzip.compress(glb, 6, mtime=0)).decode("ascii"),
         "STYLE": (_PARTS / "style.css").read_text(encoding="utf-8"),
         "SCRIPT": (_PARTS / "viewer.js").read_text(encoding="utf-8"),
     }

@@ -61,7 +61,7 @@ class Alignment:
         unaligned = tuple((start + seconds, end + seconds) for start, end in self.unaligned)
         return replace(self, phones=phones, words=words, unaligned=unaligned)
 
-    def speech_mask(self, times: np.ndarray) -> np.ndarray:
+    def utterance_mask(self, times: np.ndarray) -> np.ndarray:
         """Return a mask (N,) of the `times` (N,) in seconds that lie between the first and the last phone.
 
         The span extends 0.1 s before the first phone and 0.2 s after the last. Pauses inside it count as speech.

@@ -69,7 +69,7 @@ def _gru_cell(x: np.ndarray, h: np.ndarray, side: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
+def predict_pronunciation(word: str, stress: bool = False) -> tuple[str, ...]:
     """Predict the pronunciation of one word.
 
     Args:
@@ -97,6 +97,6 @@ def pronounce(word: str, stress: bool = False) -> tuple[str, ...]:
     return tuple(p for p in out if not p.startswith("<"))
 
 
-def spell(acronym: str) -> list[str]:
+def split_letters(acronym: str) -> list[str]:
     """Return the letters of an acronym as dictionary words: "PBX" → ["p", "b", "x"]."""
     return list(acronym.lower())

@@ -84,7 +84,7 @@ class MfaAligner:
             yield word
             return
         if word.isascii():
-            letters = g2p.spell(token) if token.isupper() else []
+            letters = g2p.split_letters(token) if token.isupper() else []
             yield from letters if letters and all(c in self._lexicon for c in letters) else [word]
             return
         at = 0  # scripts without spaces: the longest dictionary word at each position
@@ -99,7 +99,7 @@ class MfaAligner:
         known = [p for p in self._lexicon.get(word, []) if all(model.has_phone(q) for q in p)]
         if known:
             return [model.with_word_positions(p) for p in known]
-        predicted = list(g2p.pronounce(word, stress=model.has_phone("AH0")))
+        predicted = list(g2p.predict_pronunciation(word, stress=model.has_phone("AH0")))
         if predicted and all(model.has_phone(p) for p in predicted):
             return [model.with_word_positions(predicted)]
         return [[model.oov_phone]]

@@ -113,11 +113,11 @@ class PocketSphinxAligner:
         word = token.lower()
         known = self._decoder.lookup_word(word) is not None
         if token.isupper() and len(token) > 1 and not known:
-            letters = ["a." if c == "a" else c for c in g2p.spell(token)]
+            letters = ["a." if c == "a" else c for c in g2p.split_letters(token)]
             yield from (c for c in letters if self._decoder.lookup_word(c) is not None)
             return
         if not known and word not in self._added:
-            phones = g2p.pronounce(word)
+            phones = g2p.predict_pronunciation(word)
             if not phones:
                 return  # a token of another script has no English pronunciation
             self._decoder.add_word(word, " ".join(phones), update=True)

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from kmtalk.corpora.registry import MESH_CORPUS_KINDS
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.motion.attention import DECODER_HEADS
+
+RIG_CORPUS_KINDS = ("simulated", "grid", "rig")
+"""Kinds of corpora that hold weights of a rig; those of vertices are `MESH_CORPUS_KINDS`."""
 
 
 class _Strict(BaseModel):
@@ -19,9 +23,9 @@ class _Strict(BaseModel):
 class CorpusConfig(_Strict):
     """A corpus to train on."""
 
-    kind: Literal["simulated", "grid", "rig", "vocaset", "biwi", "folder"] = Field(
-        description="Kind of corpus. simulated, grid and rig (a folder with a manifest) hold weights of a rig; "
-        "vocaset, biwi and folder hold vertices. Corpora of both groups cannot be combined."
+    kind: str = Field(
+        description=f"Kind of corpus. {', '.join(RIG_CORPUS_KINDS)} (a folder with a manifest) hold weights of a rig; "
+        f"{', '.join(MESH_CORPUS_KINDS)} hold vertices. Corpora of both groups cannot be combined."
     )
     path: Path = Field(description="Folder of the corpus.")
     sampling_weight: float = Field(
@@ -46,10 +50,17 @@ class CorpusConfig(_Strict):
     )
     fps: float = Field(default=30.0, description="Frame rate of VOCASET in frames per second, 30 or 60.")
 
+    @field_validator("kind")
+    @classmethod
+    def _check_kind(cls, kind: str) -> str:
+        if kind not in (*RIG_CORPUS_KINDS, *MESH_CORPUS_KINDS):
+            raise ValueError(f"{kind}: no such kind; one of {', '.join((*RIG_CORPUS_KINDS, *MESH_CORPUS_KINDS))}")
+        return kind
+
     @property
     def has_vertices(self) -> bool:
         """True where the corpus holds vertices, False where it holds weights of a rig."""
-        return self.kind in ("vocaset", "biwi", "folder")
+        return self.kind in MESH_CORPUS_KINDS
 
 
 class ArchitectureConfig(_Strict):

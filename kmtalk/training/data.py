@@ -12,7 +12,7 @@ from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.assets import asset_path
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.folder import load_rig_folder
-from kmtalk.corpora.grid import held_out_clips, load_grid, rig_clip_from_tracking
+from kmtalk.corpora.grid import fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.mesh_corpus import MeshCorpus
 from kmtalk.corpora.registry import load_mesh_corpus, locate_corpus_face
 from kmtalk.corpora.simulated import load_simulated_corpus
@@ -94,15 +94,15 @@ def load_clips(
                 validation_clips.append((clip, mouth, np.full(len(mouth), bool(clip.alignment.phones))))
             clips.append([c for i, c in enumerate(corpus_clips) if i % VALIDATION_STRIDE])
             continue
-        speaker, held_out = SimulatedSpeaker(rig), held_out_clips()
-        tracked = [c for c in load_grid(corpus.path) if c.name not in held_out]
+        speaker, held_out = SimulatedSpeaker(rig), held_out_clip_names()
+        tracked = [c for c in load_tracked_grid(corpus.path) if c.name not in held_out]
         training_clips = []
         with progress.stage("fit", len(tracked)) as advance:
             for i, tracked_clip in enumerate(tracked):
                 advance(i)
-                clip = rig_clip_from_tracking(tracked_clip, speaker)
+                clip = fit_rig_to_tracking(tracked_clip, speaker)
                 if i % VALIDATION_STRIDE == 0:
-                    validation_clips.append((clip, tracked_clip.mouth, tracked_clip.speech_mask))
+                    validation_clips.append((clip, tracked_clip.mouth_measurements, tracked_clip.utterance_mask))
                 else:
                     training_clips.append(clip)
         clips.append(training_clips)

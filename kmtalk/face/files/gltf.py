@@ -18,7 +18,7 @@ from kmtalk.face.files.mesh_merge import MeshMerger
 from kmtalk.face.template import Template
 
 COMPONENT_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
-COMPONENT_COUNTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+COMPONENTS_PER_TYPE = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 UNSUPPORTED_EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 
 
@@ -60,7 +60,7 @@ class _GltfFile:
     def read_accessor(self, index: int) -> np.ndarray:
         """An accessor's values (count, width): floats, or integers that are not normalized."""
         accessor = self.document.accessors[index]
-        dtype, width = COMPONENT_DTYPES[accessor.componentType], COMPONENT_COUNTS[accessor.type]
+        dtype, width = COMPONENT_DTYPES[accessor.componentType], COMPONENTS_PER_TYPE[accessor.type]
         if accessor.bufferView is None:
             values = np.zeros((accessor.count, width), dtype)
         else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,19 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from kmtalk.animation.formats import Format, all_suffixes, format_from_path, parse_formats
 from kmtalk.errors import InputError
-from kmtalk.exchange import arkit, pointcache, viseme_cues
-from kmtalk.exchange.alembic import write_alembic
+from kmtalk.exchange import point_cache
 from kmtalk.exchange.blender import IMPORTABLE_SUFFIXES, write_blender_script
-from kmtalk.exchange.formats import Format, all_suffixes, format_from_path, parse_formats
-from kmtalk.exchange.gltf import read_glb_info, write_glb
+from kmtalk.exchange.gltf import read_glb_info
 from kmtalk.exchange.keys_json import write_keys
-from kmtalk.exchange.npz import read_npz, write_npz
-from kmtalk.exchange.timeline import timeline_data
-from kmtalk.exchange.usd import write_usd
+from kmtalk.exchange.npz import read_npz
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
-from kmtalk.keys import KeyMotions, phone_center_frames
+from kmtalk.keys import KeyMotions, phone_midpoints
 from kmtalk.output import atomic_write
 from kmtalk.progress import Progress
-from kmtalk.render.video import render_contact_sheet, render_video
+from kmtalk.render.video import render_contact_sheet
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
@@ -71,7 +67,7 @@ class Animation:
 
     @property
     def weights(self) -> np.ndarray:
-        """(N, R) float32 in [0, 1]; the columns are named by `names`."""
+        """(N, R) float32 in [0, 1]; one column per name in `shape_names`."""
         return self.motion.weights
 
     @property
@@ -92,7 +88,7 @@ class Animation:
             than 0.5 s beyond the keys next to an edit stay as they were.
 
         Raises:
-            InputError: The animation was not loaded by `KMTalk.load`.
+            InputError: The animation was read by `load_animation`, which has no network; use `KMTalk.load`.
         """
         if self.completer is None:
             raise InputError("completion needs the network: load animations with KMTalk().load(path)")
@@ -112,7 +108,7 @@ class Animation:
         import_blender.py. Files are written completely or not at all.
 
         Args:
-            path: A file with a suffix of `kmtalk.exchange.formats.FORMATS`, or a folder.
+            path: A file with a suffix of `kmtalk.animation.FORMATS`, or a folder.
             settings: Settings of the export.
             progress: Receives the stages "export" and "render".
             options: Fields of `ExportSettings` by keyword: `formats`, `bake`, `size`, `quality`, `video`.
@@ -152,8 +148,8 @@ class Animation:
 
     def _save_file(self, path: Path, file_format: Format, settings: ExportSettings, progress: Progress) -> list[Path]:
         if file_format.name == "obj":
-            pointcache.sequence_path(path, 0)
-        if file_format.name not in ("obj", "pc2", "mdd"):
+            point_cache.sequence_path(path, 0)
+        if not file_format.is_multi_file:
             with atomic_write(path) as temporary:
                 self._write(file_format, temporary, settings, progress)
             return [path]
@@ -168,14 +164,11 @@ class Animation:
 
     def _write(self, file_format: Format, path: Path, settings: ExportSettings, progress: Progress) -> None:
         """Write one format; point caches write their neutral mesh next to `path`."""
-        if settings.bake and not file_format.can_bake and file_format.name in ("csv", "json", "ovr", "rhubarb", "tsv"):
+        if settings.bake and not file_format.has_mesh:
             raise InputError(f"{path.name}: contains curves or cues, which cannot be baked to vertices")
-        if file_format.name == "mp4":
-            with progress.stage("render", len(self.motion)) as advance:
-                render_video(self.motion, self.audio, path, settings.size, settings.quality, advance)
-            return
-        with progress.stage("export"):
-            WRITERS[file_format.name](self, path, settings.bake)
+        stage = ("render", len(self.motion)) if file_format.name == "mp4" else ("export", None)
+        with progress.stage(*stage) as advance:
+            file_format.write(self, path, settings, advance)
 
     def _write_companions(self, folder: Path, models: Sequence[str]) -> None:
         """Write phones, keys, sound, and the Blender script where a model can be imported."""
@@ -210,63 +203,13 @@ class Animation:
         """
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: a contact sheet is written as .png")
-        cells = phone_center_frames(self.alignment, len(self.motion), self.fps)
+        cells = phone_midpoints(self.alignment, len(self.motion), self.fps)
         if not cells:
             cells = [(int(frame), "") for frame in self.keys.frames]
         cells = cells[:MAX_CONTACT_SHEET_CELLS]
         labels = [f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip() for frame, label in cells]
         with atomic_write(Path(path)) as temporary:
             render_contact_sheet(self.motion, [frame for frame, _ in cells], labels, temporary)
-
-
-def _write_npz(animation: Animation, path: Path, float16: bool) -> None:
-    a = animation
-    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, float16)
-
-
-def _write_glb(animation: Animation, path: Path, bake: bool) -> None:
-    write_glb(path, animation.motion, bake, timeline_data(animation.motion, animation.alignment, animation.keys))
-
-
-def _write_abc(animation: Animation, path: Path, bake: bool) -> None:
-    motion = animation.motion
-    name = animation.template.name.replace("/", "_") or "face"
-    write_alembic(path, motion.vertex_chunks(), len(motion), animation.template.faces, motion.fps, name)
-
-
-def _write_point_cache(write: Callable[[Path, Motion], None], animation: Animation, path: Path) -> None:
-    write(path, animation.motion)
-    # named so that it does not replace the user's own face.obj
-    pointcache.write_neutral_obj(path.with_name(f"{path.stem}-neutral.obj"), animation.motion)
-
-
-def _write_html(animation: Animation, path: Path, bake: bool) -> None:
-    a = animation
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        model = Path(folder) / "animation.glb"
-        write_glb(model, _with_preview_colors(a.motion))
-        timeline = timeline_data(a.motion, a.alignment, a.keys)
-        title = Path(a.audio.source).stem
-        write_web_page(path, model.read_bytes(), title, a.fps, len(a.motion), timeline, a.audio)
-
-
-WRITERS: dict[str, Callable[[Animation, Path, bool], None]] = {
-    "npz": lambda a, path, bake: _write_npz(a, path, float16=False),
-    "npz16": lambda a, path, bake: _write_npz(a, path, float16=True),
-    "glb": _write_glb,
-    "usd": lambda a, path, bake: write_usd(path, a.motion, bake),
-    "abc": _write_abc,
-    "pc2": lambda a, path, bake: _write_point_cache(pointcache.write_pc2, a, path),
-    "mdd": lambda a, path, bake: _write_point_cache(pointcache.write_mdd, a, path),
-    "obj": lambda a, path, bake: pointcache.write_obj_sequence(path, a.motion),
-    "csv": lambda a, path, bake: arkit.write_live_link_csv(path, a.motion),
-    "json": lambda a, path, bake: arkit.write_arkit_json(path, a.motion),
-    "ovr": lambda a, path, bake: viseme_cues.write_ovr(path, a.alignment, a.audio.duration),
-    "rhubarb": lambda a, path, bake: viseme_cues.write_rhubarb_json(path, a.alignment, a.audio.duration),
-    "tsv": lambda a, path, bake: viseme_cues.write_rhubarb_tsv(path, a.alignment, a.audio.duration),
-    "html": _write_html,
-}
-"""Writer of each format by name: called with the animation, the path and whether to bake."""
 
 
 def load_animation(path: str | Path) -> Animation:
@@ -303,13 +246,4 @@ def check_output_path(path: Path) -> None:
         raise InputError(f"{path}: -o takes a folder, or a file ending in {all_suffixes()}")
     file_format = format_from_path(path)
     if file_format is not None and file_format.name == "obj":
-        pointcache.sequence_path(path, 0)
-
-
-def _with_preview_colors(motion: Motion) -> Motion:
-    """The motion on a mesh with its preview colours, where it has no colours of its own."""
-    template = motion.rig.template
-    if template.colors is not None or template.preview_colors is None:
-        return motion
-    colored = replace(template, colors=template.preview_colors)
-    return replace(motion, rig=replace(motion.rig, template=colored))
+        point_cache.sequence_path(path, 0)
