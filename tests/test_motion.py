@@ -274,7 +274,7 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
     away = np.abs(first - gaps()).max(1)
     assert len(away) == round(long.duration * 30)
     print(np.percentile(away, [50, 95, 99, 100]))
-    assert 0 < np.percentile(away, 99) < inference.WINDOW_TOLERANCE
+    assert 0 < np.percentile(away, 99) < inference.WINDOW_TOLERANCE_MM
 
 
 def test_the_phones_close_the_lips_and_still_the_pauses(rig):

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 10.0
 """Length in seconds of the windows in which the network runs."""
 
-OVERLAP = 3.0
+OVERLAP_SECONDS = 3.0
 """Overlap in seconds of neighbouring windows, which are cross-faded there; a window has weight 0 in its outer fifth."""
 
-WINDOW_TOLERANCE = 1.5
+WINDOW_TOLERANCE_MM = 1.5
 """Millimetres by which the lip opening changes at most, in 99 of 100 frames, when the windows of network and encoder
 are shifted (0.2 in median; most of it comes from the encoder, which encodes each window from its start)."""
 
@@ -94,7 +94,7 @@ def select_key_frames(alignment: Alignment, frame_count: int, fps: float, placem
 
 def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
     """Return the frame range (start, stop) of each window over `count` frames at `fps` frames per second."""
-    size, step = round(WINDOW_SECONDS * fps), round((WINDOW_SECONDS - OVERLAP) * fps)
+    size, step = round(WINDOW_SECONDS * fps), round((WINDOW_SECONDS - OVERLAP_SECONDS) * fps)
     if count <= size:
         return [(0, count)]
     starts = list(range(0, count - (size - step), step))
@@ -114,7 +114,7 @@ def predict_motion(
     """Predict the motion of a clip by LKMA and CMC.
 
     Time and memory grow linearly with the length. The position of the windows changes the result by less than
-    `WINDOW_TOLERANCE`.
+    `WINDOW_TOLERANCE_MM`.
 
     Args:
         network: Network in evaluation mode.
@@ -211,7 +211,7 @@ def _predict_in_windows(
 
 def _crossfade_weights(start: int, stop: int, count: int, fps: float) -> np.ndarray:
     """Weight of each frame of a window, shape (n, 1): 1 inside it, falling to 0 over its overlaps."""
-    frames, fade = np.arange(start, stop), OVERLAP * fps
+    frames, fade = np.arange(start, stop), OVERLAP_SECONDS * fps
     weight = np.ones(stop - start)
     if start > 0:
         weight = np.minimum(weight, ((frames - start + 0.5) / fade - 0.2) / 0.6)
