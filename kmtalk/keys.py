@@ -23,7 +23,7 @@ class KeyFrames:
 
     Attributes:
         frames: Frame numbers (m,) int, ascending; the first is 0, the last N − 1.
-        labels: The phone that starts at each key (m,), or "sil".
+        phone_labels: The phone that starts at each key (m,), or "sil".
         fps: Frames per second.
     """
 

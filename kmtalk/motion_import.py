@@ -38,7 +38,7 @@ def animation_from_vertices(path: Path, rig: Rig, audio: Audio, fps: float | Non
     return Animation(motion, alignment, keys, audio, Provenance(settings=None))
 
 
-def import_keys(animation: Animation, path: Path, fps: float | None, progress: Progress) -> float:
+def import_key_motions(animation: Animation, path: Path, fps: float | None, progress: Progress) -> float:
     """Replace an animation's key motions by the poses of another system's motion at the key frames; all are pinned.
 
     The paper integrates FaceFormer, CodeTalker and SelfTalk in this way (supplement, Table 2).

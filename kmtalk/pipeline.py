@@ -34,7 +34,7 @@ from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import seal_retargeted_bilabials
 from kmtalk.motion.predictor import MotionPredictor, apply_intensity, check_rig
 from kmtalk.motion.styles import resolve_style
-from kmtalk.motion_import import animation_from_vertices, import_keys
+from kmtalk.motion_import import animation_from_vertices, import_key_motions
 from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, Provenance, RecognitionSettings
 from kmtalk.speech.aligner_registry import AlignerRegistry
@@ -370,7 +370,7 @@ class KMTalk:
         animation = animation_from_vertices(Path(motion), self._rig_for(template, landmarks), audio, fps)
         return replace(animation, completer=self.complete)
 
-    def import_keys(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:
+    def import_key_motions(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:
         """Replace the animation's key motions by the poses of another system's motion, and pin them (paper, Table 2).
 
         Args:
@@ -384,7 +384,7 @@ class KMTalk:
         Raises:
             InputError: The file does not fit the mesh or the sound.
         """
-        return import_keys(animation, Path(path), fps, self._progress)
+        return import_key_motions(animation, Path(path), fps, self._progress)
 
     def _rig_for(self, template: Face | None, landmarks: Landmarks | None) -> Rig:
         if template is None:

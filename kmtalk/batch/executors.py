@@ -22,7 +22,7 @@ from kmtalk.batch.jobs import Job, JobSettings
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings
 
-SHUTDOWN_TIMEOUT = 5.0  # seconds that workers have to finish
+SHUTDOWN_TIMEOUT_SECONDS = 5.0  # seconds that workers have to finish
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class ProcessExecutor:
         for worker, (process, connection) in self._workers.items():
             with suppress(OSError):
                 process.terminate() if worker in busy else connection.send(None)
-        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
         for process, _ in self._workers.values():
             process.join(timeout=max(0.0, deadline - time.monotonic()))
             if process.is_alive():

@@ -28,7 +28,7 @@ from kmtalk.errors import InputError
 from kmtalk.progress import Progress
 
 MAX_LISTED_FILES = 40  # more files than this are summarised in one line
-EVENT_INTERVAL = 0.1  # seconds between two progress events of a stage
+EVENT_INTERVAL_SECONDS = 0.1  # seconds between two progress events of a stage
 
 
 class CommandOutput(Progress):
@@ -71,7 +71,7 @@ class CommandOutput(Progress):
         def advance(done: int) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= EVENT_INTERVAL or done == total:
+            if now - last >= EVENT_INTERVAL_SECONDS or done == total:
                 last = now
                 self.emit_event("progress", name=name, done=done, total=total)
 

@@ -79,7 +79,7 @@ def keys(
             settings=settings,
         )
     if import_motion is not None:
-        residual = talk.import_keys(animation, import_motion, import_fps)
+        residual = talk.import_key_motions(animation, import_motion, import_fps)
         console.summary["rms_mm"] = round(residual, 4)
         if not console.quiet:
             console.log(f"{import_motion}: {residual:.2f} mm RMS of its poses cannot be expressed by the rig's shapes")

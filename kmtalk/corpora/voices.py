@@ -22,7 +22,7 @@ from kmtalk.speech.alignment import Alignment, Phone, is_silence
 from kmtalk.speech.audio import Audio, audio_from_samples
 
 STRESS_MARKS = "ˈˌ-"
-SYNTHESIS_TIMEOUT = 60  # seconds for one sentence
+SYNTHESIS_TIMEOUT_SECONDS = 60  # seconds for one sentence
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Voice:
         engine: "espeak", "piper", "flite" or "festival".
         name: The engine's name of the voice.
         language: ISO 639-1 code.
-        rate: Factor of the speaking rate.
-        pitch: Factor of the pitch; only espeak uses it.
+        rate_factor: Factor of the speaking rate.
+        pitch_factor: Factor of the pitch; only espeak uses it.
     """
 
     engine: str
     name: str
     language: str = "en"
-    rate: float = 1.0
-    pitch: float = 1.0
+    rate_factor: float = 1.0
+    pitch_factor: float = 1.0
 
     @property
     def label(self) -> str:
@@ -153,8 +153,8 @@ class _Espeak:
         """Return samples in -1 to 1 at `rate` Hz and their phones."""
         self.set_voice(voice.name)
         words_a_minute, base_pitch = 1, 3
-        self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate), 0)
-        self._library.espeak_SetParameter(base_pitch, int(np.clip(50 * voice.pitch, 0, 99)), 0)
+        self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate_factor), 0)
+        self._library.espeak_SetParameter(base_pitch, int(np.clip(50 * voice.pitch_factor, 0, 99)), 0)
         self._samples, self._events = [], []
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         data, utf8 = text.encode(), 1
@@ -216,7 +216,7 @@ def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
     return session, facts["phoneme_id_map"], int(facts["audio"]["sample_rate"])
 
 
-PIPER_HOP = 256  # samples per unit of duration
+PIPER_HOP_SAMPLES = 256  # samples per unit of duration
 
 
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
@@ -228,10 +228,10 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
             symbols += ["_", c]
     symbols += ["_", "$"]
     ids = np.array([[i for s in symbols for i in table[s]]], np.int64)
-    scales = np.array([0.667, 1 / voice.rate, 0.8], np.float32)
+    scales = np.array([0.667, 1 / voice.rate_factor, 0.8], np.float32)
     feed = {"input": ids, "input_lengths": np.array([ids.shape[1]]), "scales": scales}
     sound, durations = session.run(None, feed)
-    ends = np.cumsum(durations.reshape(-1)) * PIPER_HOP / rate
+    ends = np.cumsum(durations.reshape(-1)) * PIPER_HOP_SAMPLES / rate
     starts = np.concatenate([[0.0], ends[:-1]])
     phones: list[Phone] = []
     stressed: float | None = None
@@ -263,9 +263,9 @@ def _with_diphthongs(phones: list[Phone]) -> list[Phone]:
 def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "said.wav"
-        stretch = f"duration_stretch={1 / voice.rate:.3f}"
+        stretch = f"duration_stretch={1 / voice.rate_factor:.3f}"
         command = ["flite", "-voice", voice.name, "--setf", stretch, "-psdur", "-t", text, "-o", str(wave)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SYNTHESIS_TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SYNTHESIS_TIMEOUT_SECONDS)
         samples, rate = soundfile.read(wave)
     spans = [item.rsplit(":", 1) for item in done.stdout.split()]
     return samples, rate, _from_ends([(label, float(end)) for label, end in spans])
@@ -277,12 +277,14 @@ def _festival(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
         script, segments, wave = (Path(folder) / name for name in ("say.scm", "said.segs", "said.wav"))
         script.write_text(
             f"(voice_{voice.name})\n"
-            f"(Parameter.set 'Duration_Stretch {1 / voice.rate:.3f})\n"
+            f"(Parameter.set 'Duration_Stretch {1 / voice.rate_factor:.3f})\n"
             f'(set! said (SynthText "{quoted}"))\n'
             f'(utt.save.segs said "{segments}")\n'
             f'(utt.save.wave said "{wave}" \'riff)\n'
         )
-        subprocess.run(["festival", "-b", str(script)], capture_output=True, check=True, timeout=SYNTHESIS_TIMEOUT)
+        subprocess.run(
+            ["festival", "-b", str(script)], capture_output=True, check=True, timeout=SYNTHESIS_TIMEOUT_SECONDS
+        )
         samples, rate = soundfile.read(wave)
         rows = [line.split() for line in segments.read_text().splitlines() if not line.startswith("#")]
     return samples, rate, _from_ends([(row[2], float(row[0])) for row in rows if len(row) >= 3])

@@ -51,7 +51,7 @@ def evaluate_grid(
     networks: Sequence[tuple[str, Path]],
     reference_phones: bool = False,
     cache: Path | None = None,
-    count: int | None = None,
+    max_clips: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Iterator[str]:
@@ -65,7 +65,7 @@ def evaluate_grid(
             row of mean and range.
         reference_phones: Give rules and networks the true phones, not kmtalk's own transcription and alignment.
         cache: Folder for alignments and audio features.
-        count: Number of clips; None: all.
+        max_clips: Number of clips; None: all.
         progress: Progress display.
         warn: Receives warnings.
 
@@ -82,7 +82,7 @@ def evaluate_grid(
         check_rig(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
     held_out = held_out_clip_names()
-    clips = [c for c in load_tracked_grid(folder) if c.name in held_out][:count]
+    clips = [c for c in load_tracked_grid(folder) if c.name in held_out][:max_clips]
     if not clips:
         raise InputError(f"{folder}: has none of the clips of data/grid/held_out.txt")
     aligned = []
@@ -154,10 +154,10 @@ def _align_cached(pipeline: KMTalk, name: str, audio: Audio, cache: Path | None)
     return alignment
 
 
-def loudness_baseline(audio: Audio, count: int) -> np.ndarray:
+def loudness_baseline(audio: Audio, frame_count: int) -> np.ndarray:
     """Return a mouth (N, 3) in mm that follows loudness: aperture and chin with it, width against it."""
     voice = analyze_prosody(audio.samples)
-    times = (np.arange(count) + 0.5) / FPS
+    times = (np.arange(frame_count) + 0.5) / FPS
     level = gaussian_filter1d(np.clip(voice.interpolate(times, voice.level_db) / 30 + 1, 0, 1), 1.0)
     return np.stack([12 * level, -2 * level, 5 * level], axis=1)
 

@@ -109,13 +109,15 @@ class CorpusPredictor:
         network_frames = count if fps == clip.fps else round(count / clip.fps * fps)
         keys = select_key_frames(clip.load_alignment(), network_frames, fps, self._network.config.key_placement)
         style = style_mixture(self._network.config, wanted)
-        template, given_keys = self.corpus.templates[clip.subject], None
+        template, other_system_keys = self.corpus.templates[clip.subject], None
         if self._keys_from is not None:
-            given_keys = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
+            other_system_keys = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
         if self._keys_alone:
             motion = predict_without_completion(self._network, features, keys, network_frames, fps, style)
         else:
-            motion = predict_motion(self._network, features, keys, network_frames, fps, style, given_keys=given_keys)
+            motion = predict_motion(
+                self._network, features, keys, network_frames, fps, style, other_system_keys=other_system_keys
+            )
         if network_frames != count:
             motion = resample_motion(motion, fps, frame_times(count, clip.fps))
         offsets = motion.reshape(count, -1, 3)

@@ -11,16 +11,16 @@ from kmtalk.speech.audio import rms_level
 
 SIGMA = 0.1  # seconds, width of the Gaussian in `beat_consistency`
 MIN_BEAT_GAP = 0.1  # seconds, shortest distance of two beats
-HOP = 0.01  # seconds, step of the loudness curve
+HOP_SECONDS = 0.01  # seconds, step of the loudness curve
 MIN_RISE_DB = 3.0  # dB in 30 ms, least rise of loudness of a beat
 
 
 def audio_beats(samples: np.ndarray) -> np.ndarray:
     """Return the onsets (m,) in s of mono samples (S,) at 16 kHz: peaks of the rise of loudness (dB, 30 ms window)."""
-    level = np.clip(rms_level(samples, window=0.03, hop=HOP), -60, None)
+    level = np.clip(rms_level(samples, window=0.03, hop=HOP_SECONDS), -60, None)
     rise = np.convolve(np.gradient(level), np.ones(3), "same")
-    peaks, _ = find_peaks(rise, height=MIN_RISE_DB, distance=round(MIN_BEAT_GAP / HOP))
-    return (peaks + 0.5) * HOP
+    peaks, _ = find_peaks(rise, height=MIN_RISE_DB, distance=round(MIN_BEAT_GAP / HOP_SECONDS))
+    return (peaks + 0.5) * HOP_SECONDS
 
 
 def motion_beats(path: np.ndarray, fps: float) -> np.ndarray:

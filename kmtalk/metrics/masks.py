@@ -17,11 +17,11 @@ MASK_REGIONS = {"lips": "lips", "upper": "upper_face"}
 """Region of a template for each mask: "lips" for LVE, "upper" for FDD."""
 
 
-def load_mask(given: str | Path, part: str | None = None) -> Mask:
+def load_mask(path: str | Path, part: str | None = None) -> Mask:
     """Read a mask of vertex indices.
 
     Args:
-        given: FILE or FILE:PART. The file is text with numbers (lve.txt, fdd.txt), .npy, .json (a list, or lists by
+        path: FILE or FILE:PART. The file is text with numbers (lve.txt, fdd.txt), .npy, .json (a list, or lists by
             name) or .pkl (FLAME_masks.pkl).
         part: Name of one of several masks in a .json or .pkl ("lips", "forehead").
 
@@ -31,9 +31,9 @@ def load_mask(given: str | Path, part: str | None = None) -> Mask:
     Raises:
         InputError: The file or the part does not exist, or the file is not a mask.
     """
-    path = Path(given)
-    if part is None and not path.is_file() and ":" in str(given):
-        before, _, part = str(given).rpartition(":")
+    path = Path(path)
+    if part is None and not path.is_file() and ":" in str(path):
+        before, _, part = str(path).rpartition(":")
         path = Path(before)
     if not path.is_file():
         raise InputError(f"{path}: no such mask file")

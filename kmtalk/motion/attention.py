@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LONGEST_PERIOD, SHORTEST_PERIOD = 16.0, 0.1
+LONGEST_PERIOD_SECONDS, SHORTEST_PERIOD_SECONDS = 16.0, 0.1
 """Longest and shortest period of the time encoding, in seconds."""
 
 DECODER_HEADS = 4
@@ -34,7 +34,7 @@ def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
         Encoding, shape (…, size).
     """
     steps = torch.arange(size // 2, device=times.device, dtype=torch.float32) / (size // 2 - 1)
-    periods = LONGEST_PERIOD * (SHORTEST_PERIOD / LONGEST_PERIOD) ** steps
+    periods = LONGEST_PERIOD_SECONDS * (SHORTEST_PERIOD_SECONDS / LONGEST_PERIOD_SECONDS) ** steps
     angles = 2 * math.pi * times[..., None].float() / periods
     return torch.cat([angles.sin(), angles.cos()], -1)
 

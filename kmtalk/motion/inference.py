@@ -109,7 +109,7 @@ def predict_motion(
     fps: float,
     style_weights: np.ndarray,
     key_edits: np.ndarray | None = None,
-    given_keys: np.ndarray | None = None,
+    other_system_keys: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict the motion of a clip by LKMA and CMC.
 
@@ -124,7 +124,7 @@ def predict_motion(
         fps: Frames per second.
         style_weights: Share of each style, shape (S,), from `kmtalk.motion.styles.style_mixture`.
         key_edits: Amounts added to LKMA's key motions before CMC completes them, shape (m, out).
-        given_keys: Key motions of another system that replace those of LKMA, shape (m, out).
+        other_system_keys: Key motions of another system that replace those of LKMA, shape (m, out).
 
     Returns:
         Motion, shape (N, out), float32.
@@ -138,7 +138,7 @@ def predict_motion(
         style_weights,
         lambda batch: network(batch)[1],
         key_edits,
-        given_keys,
+        other_system_keys,
     )
 
 
@@ -174,7 +174,7 @@ def _predict_in_windows(
     style: np.ndarray,
     predict: Callable[[Batch], torch.Tensor],
     key_edits: np.ndarray | None = None,
-    given_keys: np.ndarray | None = None,
+    other_system_keys: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run `predict` (batch → motion (1, n, out)) on every window and cross-fade the results: (N, out)."""
     times = frame_times(count, fps)
@@ -200,7 +200,7 @@ def _predict_in_windows(
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
             key_edits=select(key_edits),
-            given_keys=select(given_keys),
+            other_system_keys=select(other_system_keys),
         )
         motion = predict(batch.to(network.feature_mean.device))
         weight = _crossfade_weights(start, stop, count, fps)

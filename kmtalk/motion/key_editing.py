@@ -22,23 +22,23 @@ from kmtalk.speech.encoders import SpeechFeatures
 FADE_SECONDS = 0.4
 """Seconds beyond an edit's neighbouring keys over which its effect fades out."""
 
-PINNED_RADIUS = 2  # frames around a pinned key over which the closure of the lips is relaxed
+PINNED_RADIUS_FRAMES = 2  # frames around a pinned key over which the closure of the lips is relaxed
 
 
-def interpolate_key_edits(edits: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
+def interpolate_key_edits(edits: np.ndarray, keys: np.ndarray, frame_count: int) -> np.ndarray:
     """Interpolate edits between keys; each fades out smoothly towards its neighbouring keys.
 
     Args:
         edits: Amounts by which the poses change, shape (m, R).
         keys: Rising frame indices of the keys, shape (m,).
-        count: Number N of frames.
+        frame_count: Number N of frames.
 
     Returns:
         Changes of the motion, shape (N, R).
     """
     if len(keys) < 2:
-        return np.repeat(edits, count, axis=0)
-    frames = np.arange(count)
+        return np.repeat(edits, frame_count, axis=0)
+    frames = np.arange(frame_count)
     left = np.clip(np.searchsorted(keys, frames, side="right") - 1, 0, len(keys) - 2)
     t = np.clip((frames - keys[left]) / (keys[left + 1] - keys[left]), 0, 1)
     rise = (t * t * (3 - 2 * t))[:, None]
@@ -159,10 +159,10 @@ class _LipSealing:
         ]
         self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in pinned_phones))
         exact = np.zeros(count)
-        for step in range(-PINNED_RADIUS, PINNED_RADIUS + 1):
+        for step in range(-PINNED_RADIUS_FRAMES, PINNED_RADIUS_FRAMES + 1):
             frames = pinned + step
             frames = frames[(frames >= 0) & (frames < count)]
-            exact[frames] = np.maximum(exact[frames], 1 - abs(step) / PINNED_RADIUS)
+            exact[frames] = np.maximum(exact[frames], 1 - abs(step) / PINNED_RADIUS_FRAMES)
         self._exact = exact[:, None]
 
     def __call__(self, change: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ class Batch:
         motion: Ground truth motion, shape (B, N, out); training only.
         bilabial_closure: 1 where p, b or m close the lips, else 0, shape (B, N); training only.
         key_edits: Amounts added to the key motions by an edit, shape (B, M, out).
-        given_keys: Key motions of another system that replace those of LKMA, shape (B, M, out).
+        other_system_keys: Key motions of another system that replace those of LKMA, shape (B, M, out).
         phones: Phone classes of each clip, 1 to `len(kmtalk.motion.losses.PHONES)`; training only.
     """
 
@@ -126,7 +126,7 @@ class Batch:
     motion: Tensor | None = None
     bilabial_closure: Tensor | None = None
     key_edits: Tensor | None = None
-    given_keys: Tensor | None = None
+    other_system_keys: Tensor | None = None
     phones: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -197,13 +197,13 @@ class KMTalkNetwork(nn.Module):
 
         Args:
             audio: Audio features of all frames, shape (B, N, d).
-            batch: Key frames and their mask; its `given_keys` are returned instead where present.
+            batch: Key frames and their mask; its `other_system_keys` are returned instead where present.
 
         Returns:
             Key motions, shape (B, M, out).
         """
-        if batch.given_keys is not None:
-            return batch.given_keys
+        if batch.other_system_keys is not None:
+            return batch.other_system_keys
         if not self.config.use_key_motion:
             return torch.zeros(*batch.key_frames.shape, self.config.output_dim, device=audio.device)
         key_audio = audio.gather(1, batch.key_frames[..., None].expand(-1, -1, audio.shape[2]))

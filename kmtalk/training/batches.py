@@ -24,13 +24,13 @@ from kmtalk.speech.encoders import SpeechFeatures
 TRAINING_FRAME_RATES = (25.0, 30.0)
 """Frame rates, in frames per second, at which crops of rig corpora are trained."""
 
-MAX_TIME_OFFSET = 6.0
+MAX_START_SECONDS = 6.0
 """Maximum start time of a crop in seconds; it is drawn at random, so that poses do not depend on absolute time."""
 
 MAX_EDIT_WEIGHT = 0.7  # largest weight that a random edit sets
 EDIT_THRESHOLD = 0.02  # change of a weight above which a frame counts as edited
 
-CLOSURE_CORE = 0.5  # middle share of a bilabial's duration on which the lip closure loss acts
+CLOSURE_CORE_SHARE = 0.5  # middle share of a bilabial's duration on which the lip closure loss acts
 
 
 class MotionFrames(Protocol):
@@ -52,11 +52,11 @@ class TrainingExample:
         fps: Frames per second of `motion`.
         alignment: Phones.
         style: Name of the style.
-        source: Where the motion comes from, for example "simulated".
+        motion_source: Where the motion comes from, for example "simulated".
         vertex_basis: Vertex offsets of each shape, shape (R, 3V), to turn weights into vertex offsets; for heads other
             than "rig".
         extra_frame_rates: Further frame rates, in frames per second, at which crops may be taken.
-        other_motion: Motion of another system, shape (N, out), whose poses at the key frames CMC completes.
+        other_system_motion: Motion of another system, shape (N, out), whose poses at the key frames CMC completes.
     """
 
     name: str
@@ -65,10 +65,10 @@ class TrainingExample:
     fps: float
     alignment: Alignment
     style: str
-    source: str
+    motion_source: str
     vertex_basis: np.ndarray | None = None
     extra_frame_rates: tuple[float, ...] = ()
-    other_motion: MotionFrames | None = None
+    other_system_motion: MotionFrames | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Crop:
         bilabial_closure: 1 in the middle of p, b and m, else 0, shape (N,).
         phones: Phone classes, see `kmtalk.motion.losses.PHONES`.
         style: Name of the style.
-        given_keys: Key motions of another system, shape (m, out).
+        other_system_keys: Key motions of another system, shape (m, out).
     """
 
     features: np.ndarray
@@ -95,7 +95,7 @@ class Crop:
     bilabial_closure: np.ndarray
     phones: np.ndarray
     style: str
-    given_keys: np.ndarray | None = None
+    other_system_keys: np.ndarray | None = None
 
 
 def crop_example(
@@ -149,10 +149,11 @@ def crop_example(
         if start <= middle < end:
             phones.append(PHONES.index(label) + 1)
         if PHONE_TARGETS[label].contact is Contact.BILABIAL:
-            half = max(CLOSURE_CORE * (phone.end - phone.start) / 2, 0.5 / fps)
+            half = max(CLOSURE_CORE_SHARE * (phone.end - phone.start) / 2, 0.5 / fps)
             closure[np.abs(times - middle) <= half] = 1.0
     closure[edited] = 0.0  # edited frames need not close
-    shift = float(rng.uniform(0, MAX_TIME_OFFSET)) - start
+    shift = float(rng.uniform(0, MAX_START_SECONDS)) - start
+    other = example.other_system_motion
     return Crop(
         example.features.interpolate(times),
         (times + shift).astype(np.float32),
@@ -162,7 +163,9 @@ def crop_example(
         closure,
         np.array(phones[: crop_count // 2], np.int64),
         example.style,
-        None if example.other_motion is None else example.other_motion[begin : begin + crop_count][key_frames],
+        None
+        if example.other_system_motion is None
+        else example.other_system_motion[begin : begin + crop_count][key_frames],
     )
 
 
@@ -214,15 +217,15 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
     key_frames, style = np.zeros((b, key_count), np.int64), np.zeros((b, len(styles)), np.float32)
     has_edits = any(p.key_edits is not None for p in crops)
     key_edits = np.zeros((b, key_count, out), np.float32) if has_edits else None
-    given_keys = None if crops[0].given_keys is None else np.zeros((b, key_count, out), np.float32)
+    other_system_keys = None if crops[0].other_system_keys is None else np.zeros((b, key_count, out), np.float32)
     for i, p in enumerate(crops):
         n, m = len(p.times), len(p.key_frames)
         features[i, :n], motion[i, :n], times[i, :n], closure[i, :n] = p.features, p.motion, p.times, p.bilabial_closure
         mask[i, :n], key_mask[i, :m], key_frames[i, :m] = True, True, p.key_frames
         if key_edits is not None and p.key_edits is not None:
             key_edits[i, :m] = p.key_edits
-        if given_keys is not None and p.given_keys is not None:
-            given_keys[i, :m] = p.given_keys
+        if other_system_keys is not None and p.other_system_keys is not None:
+            other_system_keys[i, :m] = p.other_system_keys
         style[i] = 1 / len(styles)
         if p.style in styles and rng.random() > 0.1:
             style[i] = np.array([s == p.style for s in styles], np.float32)
@@ -237,7 +240,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
         tensor(motion),
         tensor(closure),
         None if key_edits is None else tensor(key_edits),
-        None if given_keys is None else tensor(given_keys),
+        None if other_system_keys is None else tensor(other_system_keys),
         [tensor(p.phones) for p in crops],
     )
 

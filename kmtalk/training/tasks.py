@@ -366,7 +366,7 @@ def _mesh_examples(
                     clip.load_alignment(),
                     style,
                     corpus.source,
-                    other_motion=other_motion,
+                    other_system_motion=other_motion,
                 )
             )
     return out

@@ -87,7 +87,7 @@ class TrainingModule(nn.Module):
             network.finetuned_encoder is not None
             and stage == "completion"
             and network.config.use_key_motion
-            and batch.given_keys is None
+            and batch.other_system_keys is None
         ):
             audio = audio.detach()  # keeps the encoder as LKMA was trained on it
         predicted = network.predict_keys(audio, batch)
@@ -96,10 +96,10 @@ class TrainingModule(nn.Module):
         truth = batch.motion.gather(1, batch.key_frames[..., None].expand(-1, -1, network.config.output_dim))
         if batch.key_edits is not None:
             truth = truth - batch.key_edits
-        if network.config.use_key_motion and stage != "completion" and batch.given_keys is None:
+        if network.config.use_key_motion and stage != "completion" and batch.other_system_keys is None:
             with torch.autocast(audio.device.type, enabled=False):
                 out = losses.key_losses(predicted.float(), truth, batch)
-        if stage == "key_motion" and batch.given_keys is None:
+        if stage == "key_motion" and batch.other_system_keys is None:
             return out
         predicted = predicted.detach() if stage == "completion" else predicted
         generator = torch.Generator().manual_seed(seed)
@@ -283,9 +283,17 @@ class Trainer:
         style = style_mixture(
             self.network_config, example.style if example.style in self.network_config.styles else None
         )
-        given_keys = None if example.other_motion is None else example.other_motion[:count][key_frames]
+        other_system_keys = (
+            None if example.other_system_motion is None else example.other_system_motion[:count][key_frames]
+        )
         return predict_motion(
-            self.network.eval(), example.features, key_frames, count, example.fps, style, given_keys=given_keys
+            self.network.eval(),
+            example.features,
+            key_frames,
+            count,
+            example.fps,
+            style,
+            other_system_keys=other_system_keys,
         )
 
     def _log_scalars(self, values: dict[str, float]) -> None:
