@@ -163,9 +163,7 @@ def crop_example(
         closure,
         np.array(phones[: crop_count // 2], np.int64),
         example.style,
-        None
-        if example.other_system_motion is None
-        else example.other_system_motion[begin : begin + crop_count][key_frames],
+        None if other is None else other[begin : begin + crop_count][key_frames],
     )
 
 
