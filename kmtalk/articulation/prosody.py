@@ -54,7 +54,7 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
 def _estimate_pitch(
     samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the autocorrelation pitch in Hz and its strength in [0, 1], one value per `HOP_SECONDS`, from 40 ms windows."""
+    """Return the autocorrelation pitch in Hz and its strength in [0, 1] every `HOP_SECONDS`, from 40 ms windows."""
     width, hop = int(0.04 * SAMPLE_RATE), int(HOP_SECONDS * SAMPLE_RATE)
     padded = np.pad(samples, (width // 2, width + hop))
     shortest, longest = int(SAMPLE_RATE / high), int(SAMPLE_RATE / low)
