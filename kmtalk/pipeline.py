@@ -168,18 +168,18 @@ class KMTalk:
                 features = self.predictor.encode_audio(audio)
         with self._progress.stage("motion"):
             # animated on the default head, then retargeted to the rig of the template
-            speaker, fps, manner = SimulatedSpeaker(self.rig), settings.fps, self._speaking_style(settings)
+            speaker, fps, speaking_style = SimulatedSpeaker(self.rig), settings.fps, self._speaking_style(settings)
             if settings.motion == "network":
                 style = resolve_style(self.network, settings.style)
                 weights = self.predictor.predict(self.rig, alignment, audio, fps, style, features)
             else:
-                weights = speaker.mouth_weights(alignment, audio, fps, manner, settings.seed)
+                weights = speaker.mouth_weights(alignment, audio, fps, speaking_style, settings.seed)
             weights = apply_intensity(weights, self.rig, settings.intensity)
             if settings.expression:
-                weights += speaker.expression_weights(alignment, audio, fps, manner, settings.seed)
+                weights += speaker.expression_weights(alignment, audio, fps, speaking_style, settings.seed)
             retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
             count = frame_count(audio.duration, fps)
-            if rig is not self.rig and alignment.phones:  # shapes that keep our lips sealed may part others
+            if rig is not self.rig and alignment.phones:  # weights that seal the default head's lips may open others
                 retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
             motion = Motion(rig, retargeted, fps)
             keys = KeyMotions(locate_key_frames(alignment, count, fps), motion)

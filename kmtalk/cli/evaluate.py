@@ -30,7 +30,7 @@ def evaluate(
         ),
     ] = None,
     reference_phones: Annotated[
-        bool, typer.Option("--reference-phones", help="grid: use the corpus' phones, not our transcription.")
+        bool, typer.Option("--reference-phones", help="grid: use the corpus' phones instead of kmtalk's transcription.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder that caches transcriptions and features.")] = None,
     max_clips: Annotated[int | None, typer.Option(min=2, help="Evaluate only the first clips.")] = None,
