@@ -7,7 +7,9 @@ A page contains a comment such as `<!-- generated: cli -->`, which is replaced w
 - `columns`: the columns of a batch's manifest
 - `formats`: the output formats
 - `modules`: all modules of the package, by import rank
+- `shapes`: the blend shapes of the default head
 - `file PATH`: a Markdown file of the repository
+- `section PATH`: the same with its headings one level lower
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+import click
 import griffe
 import typer
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel, TypeAdapter
 from typer.cli import get_docs_for_click
 
-from kmtalk.animation import FORMATS
+from kmtalk.animation import DEFAULT_FOLDER_FORMATS, FORMATS
 from kmtalk.batch.jobs import ALLOWED_COLUMNS, Job
 from kmtalk.cli import app
-from kmtalk.settings import AnimationSettings
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
+from kmtalk.motion.styles import DEFAULT_STYLE
+from kmtalk.settings import AnimationSettings, ExportSettings
 
 ROOT = Path(__file__).parent.parent
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\S+))? -->")
@@ -37,6 +42,13 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 TYPE_NAMES = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 BOUNDS |= {"minItems": "{} or more", "minLength": "not empty", "pattern": "`{}`"}
+# what a default of None or of several numbers means, as an option takes it
+DEFAULTS = {
+    "AnimationSettings.style": f"`{DEFAULT_STYLE}`; with motion rules `neutral`",
+    "AnimationSettings.language": "detected",
+    "ExportSettings.formats": f"`{DEFAULT_FOLDER_FORMATS}`, and `mp4` with `video`",
+    "ExportSettings.size": "`{}x{}`".format(*ExportSettings().size),
+}
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
@@ -44,8 +56,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
     def generated(match: re.Match[str]) -> str:
         kind, argument = match.groups()
-        if kind == "file":
-            return repository_file(argument, page.file.src_uri)
+        if kind in ("file", "section"):
+            text = repository_file(argument, page.file.src_uri)
+            return re.sub(r"(?m)^(?=#+ )", "#", text) if kind == "section" else text
         return GENERATORS[kind](*([argument] if argument else []))
 
     return MARKER.sub(generated, markdown)
@@ -55,17 +68,30 @@ def command_line() -> str:
     """Arguments and options of all commands."""
     group = typer.main.get_command(app)
     text = get_docs_for_click(obj=group, ctx=typer.Context(group), indent=1, name="kmtalk")
-    return "".join(link_commands(section) for section in re.split(r"(?m)^(?=#+ `)", text))
+    return "".join(link_commands(section, group) for section in re.split(r"(?m)^(?=#+ `)", text))
 
 
-def link_commands(section: str) -> str:
-    """A command's section with links to its subcommands instead of their help, which is cut off."""
+def link_commands(section: str, root: click.Command) -> str:
+    """A command's section with links to its subcommands, each with the first sentence of its help."""
     heading = re.match(r"#+ `(.*)`", section)
     head, marker, commands = section.partition("**Commands**:")
     if heading is None or not marker:
         return section
-    anchor = heading.group(1).replace(" ", "-")
-    return head + marker + re.sub(r"(?m)^\* `(\w+)`.*$", rf"* [`\1`](#{anchor}-\1)", commands)
+    path = heading.group(1).split()
+    for name in path[1:]:
+        root = root.commands[name]  # type: ignore[attr-defined]
+
+    def linked(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return f"* [`{name}`](#{'-'.join([*path, name])}) – {first_sentence(root.commands[name].help)}"  # type: ignore[attr-defined]
+
+    return head + marker + re.sub(r"(?m)^\* `(\w+)`.*$", linked, commands)
+
+
+def first_sentence(text: str | None) -> str:
+    """The first sentence of a help text, without what a colon or semicolon adds to it."""
+    sentence = re.split(r"[:;]\s|\.\s|\.$", " ".join((text or "").split()), maxsplit=1)[0]
+    return f"{sentence}."
 
 
 def fields_of(path: str) -> str:
@@ -75,7 +101,7 @@ def fields_of(path: str) -> str:
     required, described = schema.get("required", []), attribute_descriptions(cls)
     rows = []
     for name, field in schema["properties"].items():
-        default = "required" if name in required else default_of(field)
+        default = "required" if name in required else DEFAULTS.get(f"{cls.__name__}.{name}") or default_of(field)
         text = " ".join(field.get("description", described.get(name, "")).split())
         rows.append((f"`{name}`", type_of(field), default, bounds_of(field), text))
     return table(("Field", "Type", "Default", "Bounds", "Description"), rows)
@@ -130,6 +156,20 @@ def manifest_columns() -> str:
     return table(("Column", "Description"), [(f"`{n}`", fields[n].description or "") for n in ALLOWED_COLUMNS])
 
 
+def shapes() -> str:
+    """Table of the blend shapes of the default head."""
+    kinds = {
+        "ARKit": (ARKIT_NAMES, "the face shapes of ARKit"),
+        "Speech": (SPEECH_NAMES, "shapes for speech that ARKit does not have"),
+        "Head": (HEAD_NAMES, "head turns; weight 1 is 10°"),
+    }
+    rows = [
+        (f"{kind} ({len(names)})", text, ", ".join(f"`{name}`" for name in names))
+        for kind, (names, text) in kinds.items()
+    ]
+    return table(("Group", "Meaning", "Names"), rows)
+
+
 def output_formats() -> str:
     """Table of the output formats."""
     rows = []
@@ -169,7 +209,7 @@ def import_ranks() -> dict[str, int]:
 def module_link(file: Path) -> str:
     """A module's path with an anchor."""
     path = file.relative_to(ROOT).as_posix()
-    return f'<code id="{path}">{path}</code>'
+    return f"`{path}`{{ #{path} }}"
 
 
 def module_summary(file: Path) -> str:
@@ -215,4 +255,5 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "columns": manifest_columns,
     "formats": output_formats,
     "modules": modules,
+    "shapes": shapes,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from kmtalk.animation import Animation
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import KeyFile, apply_key_edits, content_digest
-from kmtalk.motion.key_editing import complete_motion
+from kmtalk.motion.key_editing import update_edited_motion
 from kmtalk.motion.predictor import MotionPredictor
 from kmtalk.motion.styles import resolve_style, style_mixture
 from kmtalk.progress import Progress
@@ -35,7 +35,7 @@ def complete_animation(animation: Animation, predictor: MotionPredictor, progres
         features = predictor.encode_audio(animation.audio)
     with progress.stage("complete"):
         style = settings.style if settings.motion == "network" else None
-        weights = complete_motion(
+        weights = update_edited_motion(
             animation.motion,
             animation.alignment,
             animation.keys,

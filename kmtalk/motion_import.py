@@ -18,7 +18,7 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 
 
-def animation_from_vertices(path: Path, rig: Rig, audio: Audio, fps: float | None) -> Animation:
+def animation_from_vertex_cache(path: Path, rig: Rig, audio: Audio, fps: float | None) -> Animation:
     """An animation of vertices by frame; its rig has one shape per frame, and it has no keys to edit.
 
     Args:

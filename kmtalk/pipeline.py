@@ -32,9 +32,9 @@ from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.motion.inference import load_network_encoder
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import seal_retargeted_bilabials
-from kmtalk.motion.predictor import MotionPredictor, apply_intensity, check_rig
+from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, scale_mouth_weights
 from kmtalk.motion.styles import resolve_style
-from kmtalk.motion_import import animation_from_vertices, import_key_motions
+from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, Provenance, RecognitionSettings
 from kmtalk.speech.aligner_registry import AlignerRegistry
@@ -174,7 +174,7 @@ class KMTalk:
                 weights = self.predictor.predict(self.rig, alignment, audio, fps, style, features)
             else:
                 weights = speaker.mouth_weights(alignment, audio, fps, speaking_style, settings.seed)
-            weights = apply_intensity(weights, self.rig, settings.intensity)
+            weights = scale_mouth_weights(weights, self.rig, settings.intensity)
             if settings.expression:
                 weights += speaker.expression_weights(alignment, audio, fps, speaking_style, settings.seed)
             retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
@@ -192,7 +192,7 @@ class KMTalk:
         self._speaking_style(settings)
         if settings.motion == "network":
             resolve_style(self.network, settings.style)
-            check_rig(self.network, self.rig)
+            check_rig_fits_network(self.network, self.rig)
 
     def _speaking_style(self, settings: AnimationSettings) -> SpeakingStyle:
         """The style of the rules; for the network's motion, the one that its expression layer takes."""
@@ -367,7 +367,7 @@ class KMTalk:
             InputError: The motion does not fit the mesh or the sound.
         """
         audio = speech if isinstance(speech, Audio) else load_audio(speech)
-        animation = animation_from_vertices(Path(motion), self._rig_for(template, landmarks), audio, fps)
+        animation = animation_from_vertex_cache(Path(motion), self._rig_for(template, landmarks), audio, fps)
         return replace(animation, completer=self.complete)
 
     def import_key_motions(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:

@@ -13,7 +13,7 @@ from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.corpora import augmentation
 from kmtalk.corpora.grid import fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
-from kmtalk.corpora.voices import VOICES, missing_requirement, synthesize
+from kmtalk.corpora.voices import VOICES, install_command, synthesize
 from kmtalk.errors import InputError
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 
@@ -27,7 +27,7 @@ def simulated(tmp_path_factory, rig):
 
 @pytest.mark.parametrize("voice", VOICES, ids=lambda v: v.label)
 def test_a_voice_tells_its_own_phones(voice):
-    missing = missing_requirement(voice)
+    missing = install_command(voice)
     if missing:
         pytest.skip(missing)
     text = {"en": "My papa may buy a map.", "de": "Mama backt Brot.", "ru": "Мама мыла раму."}

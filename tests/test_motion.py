@@ -17,7 +17,7 @@ from kmtalk.motion.key_editing import interpolate_key_edits
 from kmtalk.motion.losses import LOSS_NAMES, LipReader, MotionLosses, RigSurfaceMetric, VertexSurfaceMetric
 from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network
 from kmtalk.motion.postprocessing import postprocess
-from kmtalk.motion.predictor import MotionPredictor, apply_intensity
+from kmtalk.motion.predictor import MotionPredictor, scale_mouth_weights
 from kmtalk.motion.styles import parse_style, style_mixture
 from kmtalk.settings import AnimationSettings
 from kmtalk.speech import encoders
@@ -149,7 +149,7 @@ def test_every_loss_is_switched_off_by_its_name(rig, name):
     b = batch([40, 30], [[0, 10, 20, 29], [0, 15, 29]], shape)
     b.style_weights = torch.ones(2, 1)
     b.motion, b.bilabial_closure = torch.rand(2, 40, len(MOUTH)) * 0.3, torch.zeros(2, 40)
-    b.phones = [torch.tensor([3, 4]), torch.tensor([5])]
+    b.ctc_targets = [torch.tensor([3, 4]), torch.tensor([5])]
     network = KMTalkNetwork(shape)
     reader = LipReader(surface.lip_features(b.motion).shape[-1], 80)
     weights = dict.fromkeys(LOSS_NAMES, 1.0)
@@ -306,7 +306,7 @@ def test_styles_are_picked_mixed_or_left_at_their_mean():
 
 def test_intensity_scales_jaw_and_lips_apart(rig):
     weights = np.full((1, len(rig.shape_names)), 0.2)
-    out = apply_intensity(weights, rig, AnimationSettings.create(intensity="jaw=2, lips=0.5").intensity)
+    out = scale_mouth_weights(weights, rig, AnimationSettings.create(intensity="jaw=2, lips=0.5").intensity)
     assert out[0, rig.index["jawOpen"]] == pytest.approx(0.4)
     assert out[0, rig.index["mouthFunnel"]] == pytest.approx(0.1)
     assert AnimationSettings.create(intensity="1.5").intensity.lips == 1.5

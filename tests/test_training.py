@@ -12,7 +12,7 @@ from conftest import ROOT, SHARED, launched, needs_shared, simulate
 from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.errors import InputError
 from kmtalk.motion.model import load_network
-from kmtalk.training.batches import random_key_edits
+from kmtalk.training.batches import apply_random_key_edits
 from kmtalk.training.config import load_config
 from kmtalk.training.tasks import make_rig_task
 from kmtalk.training.trainer import Trainer
@@ -209,7 +209,7 @@ def test_edited_keys_and_their_motion_agree():
     keys = np.array([0, 9, 17, 30, 44, 59])
     seen = 0
     for _ in range(20):
-        located, made = random_key_edits(motion, keys, rng)
+        located, made = apply_random_key_edits(motion, keys, rng)
         assert made.min() >= 0
         assert made.max() <= 1
         assert set(keys) <= set(located)

@@ -274,7 +274,7 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
     )
     offsets = np.stack([shapes[n] for n in names]) / 1000.0
     offsets = offsets.astype(np.float16).astype(np.float32)
-    return regions.add_regions(Rig(template=template, shape_names=names, offsets=offsets), parts)
+    return regions.add_regions_and_landmarks(Rig(template=template, shape_names=names, offsets=offsets), parts)
 
 
 def main() -> None:

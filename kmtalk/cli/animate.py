@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_not_an_input
+from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, read_text_option
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
@@ -43,11 +43,11 @@ def animate(
         raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
     for path in (output, contact_sheet):
         if path is not None:
-            check_not_an_input(
+            check_output_is_not_input(
                 path, speech, template, landmarks, textgrid, text, recognition.acoustic_model, recognition.dictionary
             )
             check_writable(path)
-    check_not_an_input(output / "speech.wav", speech)
+    check_output_is_not_input(output / "speech.wav", speech)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
@@ -90,7 +90,7 @@ def align(
 
     if output.suffix.lower() != ".textgrid":
         raise InputError(f"{output}: -o takes a file ending in .TextGrid")
-    check_not_an_input(output, speech, text, recognition.acoustic_model, recognition.dictionary)
+    check_output_is_not_input(output, speech, text, recognition.acoustic_model, recognition.dictionary)
     check_writable(output)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk

@@ -134,7 +134,7 @@ def _exit_with(console: CommandOutput, message: str, code: int) -> None:
     raise typer.Exit(code) from None
 
 
-def check_not_an_input(output: Path, *inputs: Path | str | None) -> None:
+def check_output_is_not_input(output: Path, *inputs: Path | str | None) -> None:
     """Raise InputError where the output would replace an input."""
     for given in inputs:
         try:

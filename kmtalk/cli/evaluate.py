@@ -86,9 +86,9 @@ def evaluate(
         raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
     networks = parse_named_paths("--network", network, "FILE")
     if corpus_name == "grid":
-        from kmtalk.evaluation.lips import evaluate_grid
+        from kmtalk.evaluation.lips import evaluate_on_grid
 
-        rows = evaluate_grid(path, networks, reference_phones, cache, max_clips, console, console.log)
+        rows = evaluate_on_grid(path, networks, reference_phones, cache, max_clips, console, console.log)
     else:
         from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
         from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set

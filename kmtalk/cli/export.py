@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_not_an_input
+from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import AnimationFile, RequiredOutput
 from kmtalk.errors import InputError
 from kmtalk.settings import ExportSettings
@@ -31,9 +31,9 @@ def export(
     check_output_path(output)
     formats = settings.formats or DEFAULT_FOLDER_FORMATS
     written = {f.name for f in parse_formats(formats)}
-    check_not_an_input(output, animation)
+    check_output_is_not_input(output, animation)
     if "npz" in written:
-        check_not_an_input(output / "animation.npz", animation)
+        check_output_is_not_input(output / "animation.npz", animation)
     check_writable(output)
     with console.stage("read"):
         loaded = load_animation(animation)
@@ -65,7 +65,7 @@ def render(
 
     check_output_path(output)
     parse_formats(settings.formats or "mp4")
-    check_not_an_input(output, motion, template, speech)
+    check_output_is_not_input(output, motion, template, speech)
     check_writable(output)
     animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, fps, landmarks)
     console.report_written(animation.save(output, settings, progress=console))
@@ -92,7 +92,7 @@ def view(
     output = output or animation.with_suffix(".html")
     if output.suffix.lower() != ".html":
         raise InputError(f"{output}: -o takes a file ending in .html")
-    check_not_an_input(output, animation, audio)
+    check_output_is_not_input(output, animation, audio)
     check_writable(output)
     if animation.suffix.lower() == ".npz":
         if audio is not None:
@@ -127,7 +127,7 @@ def compare(
         raise InputError(f"{output}: -o takes a file ending in .mp4")
     if not 0 < max_distance < 1000:
         raise InputError(f"--max-distance {max_distance:g}: give millimetres, more than 0")
-    check_not_an_input(output, first, second)
+    check_output_is_not_input(output, first, second)
     check_writable(output)
     with console.stage("read"):
         a, b = load_animation(first), load_animation(second)

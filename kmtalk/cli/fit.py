@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_not_an_input
+from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import Landmarks
 from kmtalk.errors import InputError
 
@@ -45,7 +45,7 @@ def fit(
         raise InputError(f"{output}: -o takes a file ending in {RIG_SUFFIX}")
     preview_path, report_path = (output.with_name(f"{output.stem}-fit{suffix}") for suffix in (".png", ".json"))
     for path in (output, preview_path, report_path):
-        check_not_an_input(path, template, landmarks, reference_rig)
+        check_output_is_not_input(path, template, landmarks, reference_rig)
         check_writable(path)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk

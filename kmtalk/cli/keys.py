@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_not_an_input
+from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import (
     Landmarks,
     Network,
@@ -51,7 +51,7 @@ def keys(
 
     if output.suffix.lower() != ".json":
         raise InputError(f"{output}: -o takes a file ending in .json")
-    check_not_an_input(
+    check_output_is_not_input(
         output,
         speech,
         template,
@@ -110,9 +110,9 @@ def complete(
     check_output_path(output)
     if export.formats is not None:
         parse_formats(export.formats)
-    check_not_an_input(output, keys, speech, template, landmarks)
+    check_output_is_not_input(output, keys, speech, template, landmarks)
     for name in ("keys.json", "speech.wav", "animation.npz"):
-        check_not_an_input(output / name, keys, speech)
+        check_output_is_not_input(output / name, keys, speech)
     check_writable(output)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk

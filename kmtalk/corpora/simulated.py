@@ -24,7 +24,7 @@ from kmtalk.articulation.targets import canonical_phone
 from kmtalk.assets import asset_path
 from kmtalk.corpora.augmentation import augment, make_silence, pad_with_room_tone
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.voices import VOICES, Voice, ipa_words, missing_requirement, synthesize
+from kmtalk.corpora.voices import VOICES, Voice, install_command, ipa_words, synthesize
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
@@ -115,7 +115,7 @@ def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[
     """Yield up to `count` prompts of a recorded voice, aligned with the phones that espeak-ng gives for their texts."""
     language, package = PROMPT_VOICES[folder]
     document = DOC_DIR / package / f"core-sounds-{language}.txt.gz"
-    needed = missing_requirement(Voice("espeak", ""))
+    needed = install_command(Voice("espeak", ""))
     if needed:
         warn(f"{folder} left out: {needed}")
         return
@@ -163,7 +163,7 @@ def _synthesize_utterances(
         except InputError as error:
             warn(f"one sentence left out: {error}")
             continue
-        yield _Utterance(audio.samples, alignment, voice.label)
+        yield _Utterance(audio.samples, alignment, voice.display_name)
 
 
 def build_simulated_corpus(
@@ -196,9 +196,9 @@ def build_simulated_corpus(
     progress = progress or Progress()
     voices = []
     for voice in VOICES:
-        missing = missing_requirement(voice)
+        missing = install_command(voice)
         if missing:
-            warn(f"{voice.label} left out: {missing}")
+            warn(f"{voice.display_name} left out: {missing}")
         else:
             voices.append(voice)
     if not voices:

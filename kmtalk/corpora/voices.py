@@ -21,7 +21,7 @@ from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, is_silence
 from kmtalk.speech.audio import Audio, audio_from_samples
 
-STRESS_MARKS = "ˈˌ-"
+IGNORED_IPA_MARKS = "ˈˌ-"
 SYNTHESIS_TIMEOUT_SECONDS = 60  # seconds for one sentence
 
 
@@ -44,7 +44,7 @@ class Voice:
     pitch_factor: float = 1.0
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """ENGINE-NAME."""
         return f"{self.engine}-{self.name}"
 
@@ -63,7 +63,7 @@ VOICES: tuple[Voice, ...] = (
 """Voices of the simulated corpus; those whose engine is not installed are skipped with a warning."""
 
 
-def missing_requirement(voice: Voice) -> str | None:
+def install_command(voice: Voice) -> str | None:
     """Return the command that installs what the voice needs, or None where nothing is missing."""
     if voice.engine == "espeak":
         return None if importlib.util.find_spec("espeakng_loader") else "pip install espeakng-loader"
@@ -89,12 +89,12 @@ def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
     try:
         samples, rate, phones = engines[voice.engine](voice, text)
     except (subprocess.SubprocessError, OSError, ValueError) as error:
-        raise InputError(f"{voice.label}: synthesis failed ({' '.join(str(error).split())[:120]})") from None
+        raise InputError(f"{voice.display_name}: synthesis failed ({' '.join(str(error).split())[:120]})") from None
     phones = [p for p in phones if not is_silence(p.label) and p.end > p.start]
     if not len(samples) or not phones:
-        raise InputError(f"{voice.label}: produced no speech")
-    audio = audio_from_samples(samples, rate, voice.label)
-    return audio, Alignment(tuple(phones), status="given", aligner=voice.label)
+        raise InputError(f"{voice.display_name}: produced no speech")
+    audio = audio_from_samples(samples, rate, voice.display_name)
+    return audio, Alignment(tuple(phones), status="given", aligner=voice.display_name)
 
 
 class _Event(ctypes.Structure):
@@ -163,9 +163,9 @@ class _Espeak:
         samples = np.concatenate(self._samples or [np.zeros(0, np.int16)])
         bounds = [start for start, _ in self._events[1:]] + [len(samples)]
         phones = [
-            Phone(label.strip(STRESS_MARKS), start / self.rate, end / self.rate)
+            Phone(label.strip(IGNORED_IPA_MARKS), start / self.rate, end / self.rate)
             for (start, label), end in zip(self._events, bounds, strict=True)
-            if any(c.isalpha() for c in label.strip(STRESS_MARKS))
+            if any(c.isalpha() for c in label.strip(IGNORED_IPA_MARKS))
         ]
         return samples / 32768.0, phones
 
@@ -216,7 +216,7 @@ def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
     return session, facts["phoneme_id_map"], int(facts["audio"]["sample_rate"])
 
 
-PIPER_HOP_SAMPLES = 256  # samples per unit of duration
+_PIPER_HOP_SAMPLES = 256  # samples per unit of duration
 
 
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
@@ -231,7 +231,7 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     scales = np.array([0.667, 1 / voice.rate_factor, 0.8], np.float32)
     feed = {"input": ids, "input_lengths": np.array([ids.shape[1]]), "scales": scales}
     sound, durations = session.run(None, feed)
-    ends = np.cumsum(durations.reshape(-1)) * PIPER_HOP_SAMPLES / rate
+    ends = np.cumsum(durations.reshape(-1)) * _PIPER_HOP_SAMPLES / rate
     starts = np.concatenate([[0.0], ends[:-1]])
     phones: list[Phone] = []
     stressed: float | None = None
@@ -240,7 +240,7 @@ def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
             phones[-1] = replace(phones[-1], end=end)  # a blank between two letters extends the first
         elif symbol in "ːˑ" and phones:
             phones[-1] = replace(phones[-1], label=phones[-1].label + symbol, end=end)
-        elif symbol in STRESS_MARKS:
+        elif symbol in IGNORED_IPA_MARKS:
             stressed = start  # the vowel begins with its stress mark
         elif symbol.isalpha():
             phones.append(Phone(symbol, start if stressed is None else stressed, end))

@@ -24,7 +24,7 @@ from kmtalk.metrics import MouthComparison
 from kmtalk.motion.inference import load_network_encoder, predict_motion, predict_without_completion, select_key_frames
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import postprocess
-from kmtalk.motion.predictor import check_rig
+from kmtalk.motion.predictor import check_rig_fits_network
 from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
 from kmtalk.pipeline import NETWORK_FILE, KMTalk
 from kmtalk.progress import Progress
@@ -46,9 +46,9 @@ class _AlignedClip:
     features: dict[str, SpeechFeatures] = field(default_factory=dict)
 
 
-def evaluate_grid(
+def evaluate_on_grid(
     folder: Path,
-    networks: Sequence[tuple[str, Path]],
+    extra_networks: Sequence[tuple[str, Path]],
     reference_phones: bool = False,
     cache: Path | None = None,
     max_clips: int | None = None,
@@ -61,7 +61,7 @@ def evaluate_grid(
 
     Args:
         folder: The corpus' folder.
-        networks: Names and files of further networks; NAME-1, NAME-2 … are seeds of one network, which also get a
+        extra_networks: Names and files of further networks; NAME-1, NAME-2 … are seeds of one network, which also get a
             row of mean and range.
         reference_phones: Give rules and networks the true phones, not kmtalk's own transcription and alignment.
         cache: Folder for alignments and audio features.
@@ -77,9 +77,9 @@ def evaluate_grid(
     """
     progress, pipeline = progress or Progress(), KMTalk(warn=lambda line: None)
     further: list[tuple[str, KMTalkNetwork]] = []
-    for name, path in networks:
+    for name, path in extra_networks:
         further.append((name, load_network(path)))
-        check_rig(further[-1][1], pipeline.rig)
+        check_rig_fits_network(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
     held_out = held_out_clip_names()
     clips = [c for c in load_tracked_grid(folder) if c.name in held_out][:max_clips]
@@ -109,7 +109,7 @@ def evaluate_grid(
     rows = _ScoreTable(aligned)
     mean = np.concatenate([c.mouth_measurements[c.utterance_mask] for c in clips]).mean(0)
     yield rows.format_row("constant (mean pose)", [np.tile(mean, (len(c.mouth_measurements), 1)) for c in clips])
-    yield rows.format_row("envelope", [loudness_baseline(a.audio, len(a.clip.mouth_measurements)) for a in aligned])
+    yield rows.format_row("envelope", [mouth_from_loudness(a.audio, len(a.clip.mouth_measurements)) for a in aligned])
     rules = [speaker.mouth_weights(a.alignment, a.audio, FPS, SPEAKING_STYLES["neutral"]) for a in aligned]
     yield rows.format_row("rules", [solver.measure(w).frontal_channels for w in rules])
     groups: dict[str, list[list[np.ndarray]]] = {}
@@ -154,7 +154,7 @@ def _align_cached(pipeline: KMTalk, name: str, audio: Audio, cache: Path | None)
     return alignment
 
 
-def loudness_baseline(audio: Audio, frame_count: int) -> np.ndarray:
+def mouth_from_loudness(audio: Audio, frame_count: int) -> np.ndarray:
     """Return a mouth (N, 3) in mm that follows loudness: aperture and chin with it, width against it."""
     voice = analyze_prosody(audio.samples)
     times = (np.arange(frame_count) + 0.5) / FPS

@@ -53,7 +53,7 @@ def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, max
     return ordered
 
 
-def add_regions(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
+def add_regions_and_landmarks(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     """Add named regions and landmarks to the rig's template.
 
     The regions `mouth` and `upper_face` are the skin vertices that certain shapes move by more than a quarter

@@ -13,7 +13,7 @@ from kmtalk.face.template import Template
 from kmtalk.metrics.result import Mask
 from kmtalk.pickles import load_restricted_pickle
 
-MASK_REGIONS = {"lips": "lips", "upper": "upper_face"}
+REGION_BY_MASK = {"lips": "lips", "upper": "upper_face"}
 """Region of a template for each mask: "lips" for LVE, "upper" for FDD."""
 
 
@@ -67,12 +67,12 @@ def load_mask(path: str | Path, part: str | None = None) -> Mask:
     return Mask(name, np.unique(indices).astype(np.int64))
 
 
-def mask_from_template(template: Template, part: str) -> Mask:
-    """Make a mask from a region of the template; `part` is a key of `MASK_REGIONS`.
+def mask_from_template(template: Template, mask_name: str) -> Mask:
+    """Make a mask from a region of the template; `mask_name` is a key of `REGION_BY_MASK`.
 
     Raises InputError where the template lacks the region.
     """
-    region = template.regions.get(MASK_REGIONS[part])
+    region = template.regions.get(REGION_BY_MASK[mask_name])
     if region is None or not len(region):
-        raise InputError(f"{template.display_name}: has no region {MASK_REGIONS[part]}; use a mask file")
-    return Mask(f"{template.name} {MASK_REGIONS[part]}", np.unique(region).astype(np.int64))
+        raise InputError(f"{template.display_name}: has no region {REGION_BY_MASK[mask_name]}; use a mask file")
+    return Mask(f"{template.name} {REGION_BY_MASK[mask_name]}", np.unique(region).astype(np.int64))

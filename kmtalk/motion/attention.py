@@ -18,9 +18,10 @@ LONGEST_PERIOD_SECONDS, SHORTEST_PERIOD_SECONDS = 16.0, 0.1
 DECODER_HEADS = 4
 """Attention heads of the decoders of LKMA and CMC."""
 
-DECAY_SECONDS = (0.06, 0.12, 0.25, 0.5, 1.0, 2.0)
-"""Distances in seconds at which a head's attention has decayed by a factor of e; interpolated over the heads. Speech
-affects the mouth over about a second. The decay allows clips of any length, and their division into windows."""
+SHORTEST_DECAY_SECONDS, LONGEST_DECAY_SECONDS = 0.06, 2.0
+"""Distances in seconds at which the attention of the first and last head has decayed by a factor of e; a geometric
+series over the heads. Speech affects the mouth over about a second. The decay allows clips of any length, and their
+division into windows."""
 
 
 def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
@@ -39,7 +40,7 @@ def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
-class DistanceBias(nn.Module):
+class TemporalDistanceBias(nn.Module):
     """Attention bias that decays with distance in time and masks padding.
 
     Args:
@@ -50,11 +51,9 @@ class DistanceBias(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        position = torch.linspace(0, len(DECAY_SECONDS) - 1, heads, device="cpu")
-        decay = [
-            DECAY_SECONDS[0] * (DECAY_SECONDS[-1] / DECAY_SECONDS[0]) ** (float(p) / (len(DECAY_SECONDS) - 1))
-            for p in position
-        ]
+        ratio = LONGEST_DECAY_SECONDS / SHORTEST_DECAY_SECONDS
+        # from 0 to 5 and back: other steps round differently, and the shipped networks were trained with these slopes
+        decay = [SHORTEST_DECAY_SECONDS * ratio ** (float(p) / 5) for p in torch.linspace(0, 5, heads, device="cpu")]
         self.register_buffer("slopes", 1 / torch.tensor(decay), persistent=False)
 
     def forward(self, query_times: Tensor, times: Tensor, mask: Tensor) -> Tensor:
@@ -137,7 +136,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: Tensor, shape (batch, queries, d_model).
-            bias: Tensor, shape (batch, heads, queries, keys), from `DistanceBias`.
+            bias: Tensor, shape (batch, heads, queries, keys), from `TemporalDistanceBias`.
             memory: Tensor, shape (batch, keys, d_model); None for self-attention.
 
         Returns:
@@ -149,7 +148,7 @@ class TransformerBlock(nn.Module):
         return out
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoderLayer(nn.Module):
     """TransformerDecoder(f, 4 heads, 2f, 1 layer) of the paper.
 
     Self-attention, then cross-attention to the input sequence (as in SelfTalk), then FFN. There is no causal mask,
@@ -163,7 +162,7 @@ class TransformerDecoder(nn.Module):
 
     def __init__(self, d_model: int, dropout: float, num_heads: int = DECODER_HEADS) -> None:
         super().__init__()
-        self.distance_bias = DistanceBias(num_heads)
+        self.distance_bias = TemporalDistanceBias(num_heads)
         self.self_attn_norm, self.cross_attn_norm, self.ffn_norm = (nn.LayerNorm(d_model) for _ in range(3))
         self.self_attn, self.cross_attn = MultiheadAttention(d_model, num_heads), MultiheadAttention(d_model, num_heads)
         self.ffn = FeedForward(d_model)

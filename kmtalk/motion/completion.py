@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kmtalk.motion.attention import TransformerDecoder
+from kmtalk.motion.attention import TransformerDecoderLayer
 from kmtalk.motion.heads import OutputHead
 
 
@@ -69,7 +69,7 @@ class MotionDecoder(nn.Module):
     def __init__(self, audio_dim: int, d_model: int, dropout: float, head: OutputHead) -> None:
         super().__init__()
         self.input_projection = nn.Linear(audio_dim, d_model)
-        self.decoder = TransformerDecoder(d_model, dropout)
+        self.decoder = TransformerDecoderLayer(d_model, dropout)
         self.head = head
 
     def forward(self, fused: Tensor, times: Tensor, mask: Tensor, residual: Tensor | None = None) -> Tensor:

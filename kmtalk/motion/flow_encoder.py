@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kmtalk.motion.attention import DistanceBias, FeedForward, TransformerBlock, sinusoidal_encoding
+from kmtalk.motion.attention import FeedForward, TemporalDistanceBias, TransformerBlock, sinusoidal_encoding
 
 TIME_ENCODING_DIM = 16
 """Size of the time encoding, PE(16) of the paper."""
@@ -47,7 +47,7 @@ class MotionFlowEncoder(nn.Module):
         ffn_multiplier: int = 2,
     ) -> None:
         super().__init__()
-        self.distance_bias = DistanceBias(num_heads)
+        self.distance_bias = TemporalDistanceBias(num_heads)
         self.motion_projection = nn.Linear(motion_dim, d_model)
         self.key_projection, self.frame_projection = (
             nn.Linear(TIME_ENCODING_DIM + d_model, d_model),

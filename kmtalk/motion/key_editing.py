@@ -22,31 +22,31 @@ from kmtalk.speech.encoders import SpeechFeatures
 FADE_SECONDS = 0.4
 """Seconds beyond an edit's neighbouring keys over which its effect fades out."""
 
-PINNED_RADIUS_FRAMES = 2  # frames around a pinned key over which the closure of the lips is relaxed
+SEAL_RELEASE_FRAMES = 2  # frames around a pinned key over which the closure of the lips is relaxed
 
 
-def interpolate_key_edits(edits: np.ndarray, keys: np.ndarray, frame_count: int) -> np.ndarray:
+def interpolate_key_edits(edits: np.ndarray, key_frames: np.ndarray, frame_count: int) -> np.ndarray:
     """Interpolate edits between keys; each fades out smoothly towards its neighbouring keys.
 
     Args:
         edits: Amounts by which the poses change, shape (m, R).
-        keys: Rising frame indices of the keys, shape (m,).
+        key_frames: Rising frame indices of the keys, shape (m,).
         frame_count: Number N of frames.
 
     Returns:
         Changes of the motion, shape (N, R).
     """
-    if len(keys) < 2:
+    if len(key_frames) < 2:
         return np.repeat(edits, frame_count, axis=0)
     frames = np.arange(frame_count)
-    left = np.clip(np.searchsorted(keys, frames, side="right") - 1, 0, len(keys) - 2)
-    t = np.clip((frames - keys[left]) / (keys[left + 1] - keys[left]), 0, 1)
+    left = np.clip(np.searchsorted(key_frames, frames, side="right") - 1, 0, len(key_frames) - 2)
+    t = np.clip((frames - key_frames[left]) / (key_frames[left + 1] - key_frames[left]), 0, 1)
     rise = (t * t * (3 - 2 * t))[:, None]
     out: np.ndarray = (1 - rise) * edits[left] + rise * edits[left + 1]
     return out
 
 
-def complete_motion(
+def update_edited_motion(
     motion: Motion,
     alignment: Alignment,
     keys: KeyMotions,
@@ -159,10 +159,10 @@ class _LipSealing:
         ]
         self._alignment = replace(alignment, phones=tuple(p for p in alignment.phones if p not in pinned_phones))
         exact = np.zeros(count)
-        for step in range(-PINNED_RADIUS_FRAMES, PINNED_RADIUS_FRAMES + 1):
+        for step in range(-SEAL_RELEASE_FRAMES, SEAL_RELEASE_FRAMES + 1):
             frames = pinned + step
             frames = frames[(frames >= 0) & (frames < count)]
-            exact[frames] = np.maximum(exact[frames], 1 - abs(step) / PINNED_RADIUS_FRAMES)
+            exact[frames] = np.maximum(exact[frames], 1 - abs(step) / SEAL_RELEASE_FRAMES)
         self._exact = exact[:, None]
 
     def __call__(self, change: np.ndarray) -> np.ndarray:

@@ -335,7 +335,7 @@ class MotionLosses:
 
     def _ctc_loss(self, text: Tensor, batch: Batch) -> Tensor:
         """CTC loss of predicted and true motion, stacked in `text` (2B, N, classes), per frame."""
-        phones = batch.phones + batch.phones
+        phones = batch.ctc_targets + batch.ctc_targets
         lengths = batch.frame_mask.sum(1).repeat(2)
         sizes = torch.tensor([len(p) for p in phones], device=text.device)
         loss = functional.ctc_loss(

@@ -114,7 +114,7 @@ class Batch:
         bilabial_closure: 1 where p, b or m close the lips, else 0, shape (B, N); training only.
         key_edits: Amounts added to the key motions by an edit, shape (B, M, out).
         other_system_keys: Key motions of another system that replace those of LKMA, shape (B, M, out).
-        phones: Phone classes of each clip, 1 to `len(kmtalk.motion.losses.PHONES)`; training only.
+        ctc_targets: Phone classes of each clip, 1 to `len(kmtalk.motion.losses.PHONES)`; training only.
     """
 
     features: Tensor
@@ -127,7 +127,7 @@ class Batch:
     bilabial_closure: Tensor | None = None
     key_edits: Tensor | None = None
     other_system_keys: Tensor | None = None
-    phones: list[Tensor] = field(default_factory=list)
+    ctc_targets: list[Tensor] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on `device`."""
@@ -136,7 +136,7 @@ class Batch:
             return None if t is None else t.to(device)
 
         values = {k: moved(v) for k, v in vars(self).items() if k != "phones"}
-        return Batch(**values, phones=[p.to(device) for p in self.phones])  # type: ignore[arg-type]
+        return Batch(**values, ctc_targets=[p.to(device) for p in self.ctc_targets])  # type: ignore[arg-type]
 
 
 class KMTalkNetwork(nn.Module):

@@ -19,18 +19,18 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures
 
-JAW_SHAPES = ("jawOpen", "mouthClose")
+JAW_INTENSITY_SHAPES = ("jawOpen", "mouthClose")
 """Shapes scaled by the jaw's intensity; both by the same amount, so that closed lips stay closed."""
 
 
-def apply_intensity(weights: np.ndarray, rig: Rig, intensity: Intensity) -> np.ndarray:
+def scale_mouth_weights(weights: np.ndarray, rig: Rig, intensity: Intensity) -> np.ndarray:
     """Return weights (N, R) scaled by `intensity` and clipped to [0, 1]."""
     scale = np.full(len(rig.shape_names), intensity.lips)
-    scale[[rig.index[n] for n in JAW_SHAPES]] = intensity.jaw
+    scale[[rig.index[n] for n in JAW_INTENSITY_SHAPES]] = intensity.jaw
     return np.clip(weights * scale, 0, 1)
 
 
-def check_rig(network: KMTalkNetwork, rig: Rig) -> None:
+def check_rig_fits_network(network: KMTalkNetwork, rig: Rig) -> None:
     """Raise InputError where a network predicts no rig weights, or shapes that `rig` lacks."""
     missing = [n for n in network.config.shape_names if n not in rig.index]
     if network.config.head != "rig" or missing:
@@ -90,7 +90,7 @@ class MotionPredictor:
         """
         config = self.network.config
         shares = style_mixture(config, style)
-        check_rig(self.network, rig)
+        check_rig_fits_network(self.network, rig)
         count = frame_count(audio.duration, fps)
         out = np.zeros((count, len(rig.shape_names)))
         if audio.is_silent:

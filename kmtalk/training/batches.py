@@ -24,11 +24,11 @@ from kmtalk.speech.encoders import SpeechFeatures
 TRAINING_FRAME_RATES = (25.0, 30.0)
 """Frame rates, in frames per second, at which crops of rig corpora are trained."""
 
-MAX_START_SECONDS = 6.0
+MAX_TIME_SHIFT_SECONDS = 6.0
 """Maximum start time of a crop in seconds; it is drawn at random, so that poses do not depend on absolute time."""
 
-MAX_EDIT_WEIGHT = 0.7  # largest weight that a random edit sets
-EDIT_THRESHOLD = 0.02  # change of a weight above which a frame counts as edited
+MAX_EDITED_WEIGHT = 0.7  # largest weight that a random edit sets
+EDITED_FRAME_THRESHOLD = 0.02  # change of a weight above which a frame counts as edited
 
 CLOSURE_CORE_SHARE = 0.5  # middle share of a bilabial's duration on which the lip closure loss acts
 
@@ -53,7 +53,7 @@ class TrainingExample:
         alignment: Phones.
         style: Name of the style.
         motion_source: Where the motion comes from, for example "simulated".
-        vertex_basis: Vertex offsets of each shape, shape (R, 3V), to turn weights into vertex offsets; for heads other
+        shape_offsets: Vertex offsets of each shape, shape (R, 3V), to turn weights into vertex offsets; for heads other
             than "rig".
         extra_frame_rates: Further frame rates, in frames per second, at which crops may be taken.
         other_system_motion: Motion of another system, shape (N, out), whose poses at the key frames CMC completes.
@@ -66,7 +66,7 @@ class TrainingExample:
     alignment: Alignment
     style: str
     motion_source: str
-    vertex_basis: np.ndarray | None = None
+    shape_offsets: np.ndarray | None = None
     extra_frame_rates: tuple[float, ...] = ()
     other_system_motion: MotionFrames | None = None
 
@@ -78,22 +78,22 @@ class Crop:
     Attributes:
         features: Audio features at the frames, shape (N, d).
         times: Time of each frame in seconds, shape (N,).
-        motion: Ground truth motion, with edits where there are any, shape (N, out).
+        target_motion: Ground truth motion, with edits where there are any, shape (N, out).
         key_frames: Frame indices of the keys, shape (m,).
         key_edits: Amounts by which the poses at the keys were edited, shape (m, out); None without edits.
         bilabial_closure: 1 in the middle of p, b and m, else 0, shape (N,).
-        phones: Phone classes, see `kmtalk.motion.losses.PHONES`.
+        ctc_targets: Phone classes, see `kmtalk.motion.losses.PHONES`.
         style: Name of the style.
         other_system_keys: Key motions of another system, shape (m, out).
     """
 
     features: np.ndarray
     times: np.ndarray
-    motion: np.ndarray
+    target_motion: np.ndarray
     key_frames: np.ndarray
     key_edits: np.ndarray | None
     bilabial_closure: np.ndarray
-    phones: np.ndarray
+    ctc_targets: np.ndarray
     style: str
     other_system_keys: np.ndarray | None = None
 
@@ -135,12 +135,12 @@ def crop_example(
     key_edits, edited = None, np.zeros(crop_count, bool)
     if rng.random() < key_edit_rate:
         unedited_motion = motion
-        key_frames, motion = random_key_edits(motion, key_frames, rng)
+        key_frames, motion = apply_random_key_edits(motion, key_frames, rng)
         key_edits = motion[key_frames] - unedited_motion[key_frames]
-        edited = np.abs(motion - unedited_motion).max(1) > EDIT_THRESHOLD
-    if example.vertex_basis is not None:
-        motion = motion @ example.vertex_basis
-        key_edits = None if key_edits is None else key_edits @ example.vertex_basis
+        edited = np.abs(motion - unedited_motion).max(1) > EDITED_FRAME_THRESHOLD
+    if example.shape_offsets is not None:
+        motion = motion @ example.shape_offsets
+        key_edits = None if key_edits is None else key_edits @ example.shape_offsets
     start, end = begin / fps, (begin + crop_count) / fps
     closure = np.zeros(crop_count, np.float32)
     phones: list[int] = []
@@ -152,7 +152,7 @@ def crop_example(
             half = max(CLOSURE_CORE_SHARE * (phone.end - phone.start) / 2, 0.5 / fps)
             closure[np.abs(times - middle) <= half] = 1.0
     closure[edited] = 0.0  # edited frames need not close
-    shift = float(rng.uniform(0, MAX_START_SECONDS)) - start
+    shift = float(rng.uniform(0, MAX_TIME_SHIFT_SECONDS)) - start
     other = example.other_system_motion
     return Crop(
         example.features.interpolate(times),
@@ -167,7 +167,9 @@ def crop_example(
     )
 
 
-def random_key_edits(motion: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def apply_random_key_edits(
+    motion: np.ndarray, keys: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Edit key motions at random, as an animator might.
 
     Either a few poses change in a few shapes, or some shapes are scaled in all poses; sometimes a key is added away
@@ -192,7 +194,7 @@ def random_key_edits(motion: np.ndarray, keys: np.ndarray, rng: np.random.Genera
     else:
         for key in rng.choice(len(keys), min(len(keys), int(rng.integers(1, 5))), replace=False):
             selected = rng.choice(shapes, min(shapes, int(rng.integers(1, 4))), replace=False)
-            poses[key, selected] = rng.uniform(0, MAX_EDIT_WEIGHT, len(selected))
+            poses[key, selected] = rng.uniform(0, MAX_EDITED_WEIGHT, len(selected))
     edits = interpolate_key_edits(np.clip(poses, 0, 1) - motion[keys], keys, count)
     return keys, np.clip(motion + edits, 0, 1)
 
@@ -208,7 +210,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
         rng: Random generator.
     """
     count, key_count = max(len(p.times) for p in crops), max(len(p.key_frames) for p in crops)
-    b, d, out = len(crops), crops[0].features.shape[1], crops[0].motion.shape[1]
+    b, d, out = len(crops), crops[0].features.shape[1], crops[0].target_motion.shape[1]
     features, motion = np.zeros((b, count, d), np.float32), np.zeros((b, count, out), np.float32)
     times, closure = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
     mask, key_mask = np.zeros((b, count), bool), np.zeros((b, key_count), bool)
@@ -218,7 +220,12 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
     other_system_keys = None if crops[0].other_system_keys is None else np.zeros((b, key_count, out), np.float32)
     for i, p in enumerate(crops):
         n, m = len(p.times), len(p.key_frames)
-        features[i, :n], motion[i, :n], times[i, :n], closure[i, :n] = p.features, p.motion, p.times, p.bilabial_closure
+        features[i, :n], motion[i, :n], times[i, :n], closure[i, :n] = (
+            p.features,
+            p.target_motion,
+            p.times,
+            p.bilabial_closure,
+        )
         mask[i, :n], key_mask[i, :m], key_frames[i, :m] = True, True, p.key_frames
         if key_edits is not None and p.key_edits is not None:
             key_edits[i, :m] = p.key_edits
@@ -239,7 +246,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
         tensor(closure),
         None if key_edits is None else tensor(key_edits),
         None if other_system_keys is None else tensor(other_system_keys),
-        [tensor(p.phones) for p in crops],
+        [tensor(p.ctc_targets) for p in crops],
     )
 
 
@@ -273,7 +280,7 @@ def sample_batch(
     return collate(crops, styles, rng)
 
 
-def corrupt_keys(
+def sample_key_motions(
     truth: torch.Tensor, batch: Batch, predicted: torch.Tensor, generator: torch.Generator, teacher_forcing: float = 0.5
 ) -> tuple[torch.Tensor, Batch]:
     """Choose the key motions on which CMC is trained.

@@ -26,7 +26,7 @@ from kmtalk.motion.losses import LipReader, MotionLosses
 from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig
 from kmtalk.motion.styles import style_mixture
 from kmtalk.progress import Progress
-from kmtalk.training.batches import TrainingExample, corrupt_keys, sample_batch
+from kmtalk.training.batches import TrainingExample, sample_batch, sample_key_motions
 from kmtalk.training.config import TrainingConfig
 from kmtalk.training.tasks import TrainingTask
 
@@ -104,7 +104,7 @@ class TrainingModule(nn.Module):
         predicted = predicted.detach() if stage == "completion" else predicted
         generator = torch.Generator().manual_seed(seed)
         if network.config.use_key_motion:
-            key_motions, kept_keys = corrupt_keys(truth, batch, predicted, generator, self.teacher_forcing)
+            key_motions, kept_keys = sample_key_motions(truth, batch, predicted, generator, self.teacher_forcing)
         else:
             key_motions, kept_keys = predicted, batch
         masked_audio = audio
