@@ -209,7 +209,7 @@ def import_ranks() -> dict[str, int]:
 def module_link(file: Path) -> str:
     """A module's path with an anchor."""
     path = file.relative_to(ROOT).as_posix()
-    return f"`{path}`{{ #{path} }}"
+    return f'<span id="{path}"></span>`{path}`'
 
 
 def module_summary(file: Path) -> str:

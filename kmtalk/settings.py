@@ -119,7 +119,7 @@ class AnimationSettings(Settings):
         default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."
     )
     expression: bool = Field(
-        default=True, description="Animate brows, eyelids and head as well, by rule from the voice."
+        default=True, description="Animate brows, eyelids and head as well, by rules driven by the voice."
     )
     seed: int = Field(default=0, ge=0, description="Seed of blinks and of other small random variation.")
     fps: float = Field(default=30.0, gt=0, lt=10_000, description="Frames per second.")

@@ -113,7 +113,7 @@ def _run_pending(
 def _entry(job: Job, fingerprint: str, result: JobResult) -> dict[str, object]:
     return {
         "speech": str(job.speech),
-        "output": str(job.output_dir),
+        "output_dir": str(job.output_dir),
         "status": "completed" if result.error is None else "failed",
         "seconds": round(result.seconds, 2),
         "error": result.error,
@@ -130,7 +130,7 @@ def read_log(path: Path) -> dict[str, Mapping[str, Any]]:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                entries[entry["output"]] = entry
+                entries[entry["output_dir"]] = entry
     return entries
 
 

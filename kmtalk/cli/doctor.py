@@ -8,7 +8,7 @@ from kmtalk.cli.console import CommandOutput
 
 @command
 def doctor(console: CommandOutput) -> None:
-    """Show which parts are installed, and how to get missing ones. Exit code 1 where no face can be animated."""
+    """Show which parts are installed, and how to get missing ones. Exit code 1 where a required part is missing."""
     from rich.console import Console
     from rich.table import Table
 

@@ -21,7 +21,7 @@ Text = Annotated[str | None, typer.Option(help="The spoken words, or a text file
 TextGrid = Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones; skips alignment.")]
 Landmarks = Annotated[
     Path | None,
-    typer.Option(help="Landmarks of the mesh (JSON or MeshLab .pp; seven suffice), where no face is detected."),
+    typer.Option(help="Landmarks of the mesh (JSON or MeshLab .pp; seven are enough), where no face is detected."),
 ]
 Output = Annotated[
     Path | None,
