@@ -243,7 +243,7 @@ def test_another_systems_motion_is_keyed_and_completed(kmtalk, talk, again, tmp_
 def test_other_motion_that_does_not_fit(talk, again, tmp_path, array, named):
     np.save(tmp_path / "x.npy", array, allow_pickle=True)
     with pytest.raises(InputError, match=named):
-        talk.import_keys(again, tmp_path / "x.npy")
+        talk.import_key_motions(again, tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("fps", [24, 30, 25])

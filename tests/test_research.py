@@ -237,9 +237,8 @@ def test_several_processes_learn_vertices(four):
     path = by_heart(four, {"key_motion": 2, "completion": 2, "joint": 2})
     done = launched("train", path, "-o", four / "run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (
-        load_network(four / "run" / "network.safetensors").config.vertex_count == load_folder_corpus(four).vertex_count
-    )
+    network = load_network(four / "run" / "network.safetensors")
+    assert network.config.vertex_count == load_folder_corpus(four).vertex_count
 
 
 @pytest.mark.slow

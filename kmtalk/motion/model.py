@@ -135,7 +135,7 @@ class Batch:
         def moved(t: Tensor | None) -> Tensor | None:
             return None if t is None else t.to(device)
 
-        values = {k: moved(v) for k, v in vars(self).items() if k != "phones"}
+        values = {k: moved(v) for k, v in vars(self).items() if k != "ctc_targets"}
         return Batch(**values, ctc_targets=[p.to(device) for p in self.ctc_targets])  # type: ignore[arg-type]
 
 
