@@ -25,7 +25,7 @@ def simulated(tmp_path_factory, rig):
     return folder
 
 
-@pytest.mark.parametrize("voice", VOICES, ids=lambda v: v.label)
+@pytest.mark.parametrize("voice", VOICES, ids=lambda v: v.display_name)
 def test_a_voice_tells_its_own_phones(voice):
     missing = install_command(voice)
     if missing:
