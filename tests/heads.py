@@ -72,7 +72,7 @@ def identity(name: str) -> Rig:
     """A MakeHuman identity with shapes built in the same way as those of the default head."""
     import make_head
 
-    return make_head.build(IDENTITIES[name])
+    return make_head.build_head_rig(IDENTITIES[name])
 
 
 def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) -> Head:

