@@ -19,13 +19,6 @@ from kmtalk.face.rig import fit_scale_and_rotation
 from kmtalk.speech.audio import Audio
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Raise InputError unless (width, height) in pixels is a valid video size."""
-    width, height = size
-    if min(size) < 32 or max(size) > 8192 or width % 2 or height % 2:
-        raise InputError(f"size {width}x{height}: width and height must be even, from 32 to 8192")
-
-
 def render_video(
     motion: Motion,
     audio: Audio,
@@ -42,7 +35,7 @@ def render_video(
         motion: The motion.
         audio: Its sound.
         path: The .mp4 file.
-        size: Width and height in pixels, both even.
+        size: Width and height in pixels, both even (checked by `kmtalk.settings.ExportSettings`).
         quality: "draft" or "high" (lit per pixel, supersampled).
         advance: Called with the number of finished frames.
 
@@ -50,9 +43,8 @@ def render_video(
         Name of the OpenGL backend.
 
     Raises:
-        InputError: The size is not valid, no OpenGL works, or the file cannot be written.
+        InputError: No OpenGL works, or the file cannot be written.
     """
-    check_size(size)
     width, height = size
     job = {"kind": "video", "width": width, "height": height, "quality": quality, "fps": motion.fps}
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
