@@ -15,7 +15,7 @@ import soundfile
 from conftest import FACE, SPEECH
 
 from kmtalk import InputError
-from kmtalk.batch.jobs import collect_jobs
+from kmtalk.batch.jobs import JobSettings, collect_jobs
 
 CLIPS = 200
 
@@ -133,6 +133,21 @@ def test_manifests(tmp_path):
     assert (two.text, two.overrides, two.output_dir) == (None, {}, tmp_path / "o" / "b")
     touch(tmp_path / "m.jsonl", '{"speech": "a.wav", "style": "clear"}\n\n{"speech": "b.wav"}\n')
     assert [t.overrides for t in collect_jobs(tmp_path / "m.jsonl", tmp_path / "o")] == [{"style": "clear"}, {}]
+
+
+def test_text_files_of_a_manifest_are_found_from_any_folder(tmp_path, monkeypatch):
+    """A one-word text that ends in .txt, in any case, names a file; workers elsewhere get absolute paths."""
+    touch(tmp_path / "m.csv", "speech,text,text_file\na.wav,A.TXT,\nb.wav,,b.txt\nc.wav,Read notes.txt,\n")
+    monkeypatch.chdir(tmp_path)
+    jobs = [job.with_absolute_paths() for job in collect_jobs(Path("m.csv"), Path("o"))]
+    assert [(job.text, job.text_file) for job in jobs] == [
+        (None, tmp_path / "A.TXT"),
+        (None, tmp_path / "b.txt"),
+        ("Read notes.txt", None),
+    ]
+    assert jobs[0].speech == tmp_path / "a.wav" and jobs[0].output_dir == tmp_path / "o" / "a"
+    shared = JobSettings(template=Path("face.obj")).with_absolute_paths()
+    assert shared.template == tmp_path / "face.obj"
 
 
 @pytest.mark.parametrize(
