@@ -1,17 +1,19 @@
-"""animation.glb: one mesh, the rig's shapes as named morph targets, and one animation of their weights."""
+"""animation.glb: one mesh with materials, the rig's shapes as named morph targets, and an animation of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib as gl
 
 from kmtalk.errors import InputError
+from kmtalk.face.appearance import Material, SubMesh, texture_path
 from kmtalk.face.motion import Motion
-from kmtalk.face.template import vertex_normals
+from kmtalk.face.template import Template, vertex_normals
 
 MIN_OFFSET_MM = 2e-4  # mm: smaller offsets of a shape are dropped; summed over all shapes the error is at most 0.013 mm
 MAX_GLB_BYTES = 2_000_000_000  # the format can address 4 GB
@@ -67,6 +69,7 @@ class _BinaryChunk:
         if len(stored_indices) < len(offsets):  # the others are zero
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         accessor = gl.Accessor(
+            byteOffset=None,  # allowed only together with a buffer view
             componentType=gl.FLOAT,
             count=len(offsets),
             type=gl.VEC3,
@@ -115,45 +118,24 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
     buffer = _BinaryChunk(document)
     if bake:
         names: Sequence[str] = [f"frame{n:05d}" for n in range(len(motion))]
-        targets = [
-            buffer.add_sparse_accessor(positions - template.vertices)
-            for chunk in motion.vertex_chunks()
-            for positions in chunk
-        ]
-        target_weights = np.eye(len(motion), dtype=np.float32)
+        shapes: Iterable[np.ndarray] = (
+            positions - template.vertices for chunk in motion.vertex_chunks() for positions in chunk
+        )
+        target_weights, threshold = np.eye(len(motion), dtype=np.float32), 0.0
     else:
         names, shapes, target_weights = motion.rig.morph_targets(motion.weights)
-        targets = [buffer.add_sparse_accessor(offsets, MIN_OFFSET_MM / template.mm_per_unit) for offsets in shapes]
-    vertices = template.vertices.astype(np.float32)
-    normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
-    attributes = gl.Attributes(
-        POSITION=buffer.add_accessor(vertices, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True),
-        NORMAL=buffer.add_accessor(normals, gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER),
-    )
-    if template.colors is not None:
-        linear = np.round((template.colors / 255.0) ** 2.2 * 65535).astype(np.uint16)
-        padded = np.concatenate([linear, np.full((len(linear), 1), 65535, np.uint16)], axis=1)
-        attributes.COLOR_0 = buffer.add_accessor(padded, gl.VEC4, gl.UNSIGNED_SHORT, gl.ARRAY_BUFFER, normalized=True)
-    primitive = gl.Primitive(
-        attributes=attributes,
-        indices=buffer.add_accessor(
-            template.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
-        ),
-        material=0,
-        targets=[{"POSITION": target} for target in targets],
-    )
+        threshold = MIN_OFFSET_MM / template.mm_per_unit
+    submeshes = _submeshes(template)
+    targets: list[list[int]] = [[] for _ in submeshes]
+    for offsets in shapes:
+        for submesh, indices in zip(submeshes, targets, strict=True):
+            indices.append(buffer.add_sparse_accessor(offsets[submesh.vertex_indices], threshold))
+    primitives = [
+        _add_primitive(buffer, template, submesh, indices) for submesh, indices in zip(submeshes, targets, strict=True)
+    ]
     initial_weights = target_weights[0].astype(float).tolist()
     document.meshes.append(
-        gl.Mesh(
-            primitives=[primitive], name=template.name, weights=initial_weights, extras={"targetNames": list(names)}
-        )
-    )
-    document.materials.append(
-        gl.Material(
-            name="skin",
-            doubleSided=True,
-            pbrMetallicRoughness=gl.PbrMetallicRoughness(metallicFactor=0.0, roughnessFactor=0.6),
-        )
+        gl.Mesh(primitives=primitives, name=template.name, weights=initial_weights, extras={"targetNames": list(names)})
     )
     times = (np.arange(len(motion)) / motion.fps).astype(np.float32)
     weights = np.clip(target_weights, 0, 1).astype(np.float32).reshape(-1)
@@ -168,6 +150,84 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
     document.buffers.append(gl.Buffer(byteLength=len(buffer.data)))
     document.set_binary_blob(bytes(buffer.data))
     document.save_binary(str(path))
+
+
+def _submeshes(template: Template) -> list[SubMesh]:
+    """The mesh by material; without materials, the whole mesh with one neutral material."""
+    if template.appearance is not None:
+        return template.appearance.split(template.faces)
+    count = len(template.vertices)
+    plain = Material("skin", double_sided=True)
+    return [SubMesh(plain, np.arange(count), np.zeros((count, 0), np.float32), template.faces)]
+
+
+def _add_primitive(buffer: _BinaryChunk, template: Template, submesh: SubMesh, targets: list[int]) -> gl.Primitive:
+    chosen = submesh.vertex_indices
+    normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
+    attributes = gl.Attributes(
+        POSITION=buffer.add_accessor(
+            template.vertices[chosen].astype(np.float32), gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True
+        ),
+        NORMAL=buffer.add_accessor(normals[chosen], gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER),
+    )
+    if submesh.uv.shape[1]:
+        attributes.TEXCOORD_0 = buffer.add_accessor(submesh.uv, gl.VEC2, gl.FLOAT, gl.ARRAY_BUFFER)
+    elif template.colors is not None:
+        linear = np.round((template.colors[chosen] / 255.0) ** 2.2 * 65535).astype(np.uint16)
+        padded = np.concatenate([linear, np.full((len(linear), 1), 65535, np.uint16)], axis=1)
+        attributes.COLOR_0 = buffer.add_accessor(padded, gl.VEC4, gl.UNSIGNED_SHORT, gl.ARRAY_BUFFER, normalized=True)
+    return gl.Primitive(
+        attributes=attributes,
+        indices=buffer.add_accessor(
+            submesh.faces.astype(np.uint32).reshape(-1), gl.SCALAR, gl.UNSIGNED_INT, gl.ELEMENT_ARRAY_BUFFER
+        ),
+        material=_add_material(buffer, submesh.material),
+        targets=[{"POSITION": target} for target in targets],
+    )
+
+
+def _add_material(buffer: _BinaryChunk, material: Material) -> int:
+    document = buffer.document
+
+    def info(name: str | None, kind: type = gl.TextureInfo) -> Any:
+        return None if name is None else kind(index=_add_texture(buffer, name))
+
+    document.materials.append(
+        gl.Material(
+            name=material.name,
+            doubleSided=material.double_sided,
+            alphaMode=material.alpha_mode,
+            alphaCutoff=0.5 if material.alpha_mode == "MASK" else None,
+            normalTexture=info(material.normal_texture, gl.NormalMaterialTexture),
+            occlusionTexture=info(material.roughness_texture, gl.OcclusionTextureInfo),
+            pbrMetallicRoughness=gl.PbrMetallicRoughness(
+                baseColorFactor=list(material.base_color),
+                metallicFactor=0.0,
+                roughnessFactor=material.roughness,
+                baseColorTexture=info(material.base_color_texture),
+                metallicRoughnessTexture=info(material.roughness_texture),
+            ),
+        )
+    )
+    return len(document.materials) - 1
+
+
+def _add_texture(buffer: _BinaryChunk, name: str) -> int:
+    """Embed a texture file, once; returns the index of the texture."""
+    document = buffer.document
+    for number, image in enumerate(document.images):
+        if image.name == name:
+            return number
+    if not document.samplers:
+        wrap = gl.REPEAT
+        document.samplers.append(
+            gl.Sampler(magFilter=gl.LINEAR, minFilter=gl.LINEAR_MIPMAP_LINEAR, wrapS=wrap, wrapT=wrap)
+        )
+    raw = np.frombuffer(texture_path(name).read_bytes(), np.uint8)
+    kind = "image/png" if name.endswith(".png") else "image/jpeg"
+    document.images.append(gl.Image(name=name, mimeType=kind, bufferView=buffer.add_buffer_view(raw)))
+    document.textures.append(gl.Texture(sampler=0, source=len(document.images) - 1))
+    return len(document.textures) - 1
 
 
 @dataclass(frozen=True)

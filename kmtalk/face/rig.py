@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kmtalk.errors import InputError
+from kmtalk.face.appearance import Appearance
 from kmtalk.face.template import Template, unique_edges
 
 _SIDED = [
@@ -182,6 +183,10 @@ class Rig:
             tensors["colors"] = t.colors
         tensors |= {f"region.{name}": np.ascontiguousarray(index, np.int32) for name, index in t.regions.items()}
         facts = {"names": list(self.shape_names), "units": t.units, "name": t.name, "landmarks": dict(t.landmarks)}
+        if t.appearance is not None:
+            arrays = t.appearance.to_arrays()
+            facts["materials"] = str(arrays.pop("materials"))
+            tensors |= arrays
         save_file(tensors, path, metadata={"kmtalk": json.dumps(facts, sort_keys=True)})
         path.chmod(0o644)  # safetensors creates the file with mode 0600
 
@@ -192,6 +197,7 @@ def load_rig(path: Path) -> Rig:
         with safe_open(path, "np") as file:
             facts = json.loads(file.metadata()["kmtalk"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        appearance = Appearance.from_arrays(tensors | facts) if "materials" in facts else None
     except Exception as error:
         raise InputError(f"{path}: not a kmtalk rig, or damaged ({error})") from None
     template = Template(
@@ -202,6 +208,7 @@ def load_rig(path: Path) -> Rig:
         colors=tensors.get("colors"),
         regions={k.removeprefix("region."): v for k, v in tensors.items() if k.startswith("region.")},
         landmarks=facts["landmarks"],
+        appearance=appearance,
     )
     return Rig(template, tuple(facts["names"]), tensors["offsets"].astype(np.float32))
 
@@ -231,10 +238,14 @@ def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
     scale, rotation = fit_scale_and_rotation(base.vertices, template.vertices)
     offsets = scale * (reference.offsets @ rotation.T.astype(np.float32))
     colors = base.colors if template.colors is None else template.colors
+    appearance = template.appearance
+    if appearance is None and np.array_equal(template.faces, base.faces):
+        appearance = base.appearance
     transferred = replace(
         template,
         colors=colors,
         preview_colors=base.preview_colors,
+        appearance=appearance,
         regions=base.regions,
         landmarks=base.landmarks,
         shapes={},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from kmtalk.face.appearance import Appearance
 from kmtalk.face.rig import NativeShapes, Rig
 from kmtalk.face.template import Template
 
@@ -23,7 +24,8 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
         vertices that any shape moves, `offsets` (R, M, 3) at those vertices, `region.NAME` for each region, and
         `rig_metadata`, a JSON string with units, name, mouth gain and landmarks. `colors`, `preview_colors` and
         `upright_vertices`, each (V, 3), only where the rig has them. For a rig with native shapes, `offsets` are
-        theirs (K, M, 3), and `native_shape_names` (K,) and `mixing_matrix` (R, K) are added.
+        theirs (K, M, 3), and `native_shape_names` (K,) and `mixing_matrix` (R, K) are added. With materials,
+        `materials`, `face_materials`, `uv` and `uv_faces` (see `Appearance`) are added too.
     """
     t = rig.template
     shapes = rig.offsets if rig.native_shapes is None else rig.native_shapes.offsets
@@ -50,6 +52,8 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
     ):
         if values is not None:
             arrays[name] = values
+    if t.appearance is not None:
+        arrays |= t.appearance.to_arrays()
     return arrays | {f"region.{name}": np.asarray(index) for name, index in t.regions.items()}
 
 
@@ -76,6 +80,7 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
         regions={k.removeprefix("region."): v for k, v in arrays.items() if k.startswith("region.")},
         landmarks=metadata["landmarks"],
         preview_colors=arrays.get("preview_colors"),
+        appearance=Appearance.from_arrays(arrays) if "materials" in arrays else None,
     )
     native = None
     if "mixing_matrix" in arrays:
@@ -117,6 +122,7 @@ def _check(rig: Rig) -> None:
         and set(t.landmarks) >= _MARKS
         and set(t.regions) >= _REGIONS
         and t.mm_per_unit > 0
+        and (t.appearance is None or len(t.appearance.face_materials) == len(t.faces))
     )
     if not consistent:
         raise ValueError("its arrays are inconsistent")

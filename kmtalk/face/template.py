@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kmtalk.face.appearance import Appearance
+
 
 @dataclass(frozen=True)
 class Template:
@@ -25,6 +27,7 @@ class Template:
         parts: Objects of the file: name → vertex indices.
         preview_colors: (V, 3) vertex colours for rendering a mesh without colours of its own; they are not
             exported.
+        appearance: Materials, textures and texture coordinates, or None.
         source: Path of the file.
     """
 
@@ -38,6 +41,7 @@ class Template:
     shapes: Mapping[str, np.ndarray] = field(default_factory=dict)
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     preview_colors: np.ndarray | None = None
+    appearance: Appearance | None = None
     source: str = ""
 
     @property

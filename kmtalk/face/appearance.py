@@ -1,0 +1,148 @@
+"""How a mesh looks: materials with textures, and the texture coordinates of its faces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from kmtalk.assets import asset_path
+from kmtalk.errors import InputError
+
+
+@dataclass(frozen=True)
+class Material:
+    """A material of the metallic-roughness model, as in glTF 2.0, without metals.
+
+    Attributes:
+        name: Name of the material.
+        base_color: Linear RGBA factor in [0, 1] on the texture, or the colour itself where there is none.
+        roughness: Roughness factor in [0, 1].
+        base_color_texture: File in `assets/textures`, sRGB (with alpha unless `alpha_mode` is OPAQUE), or None.
+        normal_texture: File in `assets/textures` with tangent-space normals (+Y up, as in glTF), or None.
+        roughness_texture: File in `assets/textures`; its green channel multiplies `roughness`. Its red channel is
+            ambient occlusion.
+        alpha_mode: How alpha is used, as in glTF; "MASK" discards where it is below 0.5.
+        double_sided: Whether back faces are drawn.
+    """
+
+    name: str
+    base_color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    roughness: float = 0.6
+    base_color_texture: str | None = None
+    normal_texture: str | None = None
+    roughness_texture: str | None = None
+    alpha_mode: Literal["OPAQUE", "MASK", "BLEND"] = "OPAQUE"
+    double_sided: bool = False
+
+    @property
+    def textures(self) -> tuple[str, ...]:
+        """The names of its texture files."""
+        return tuple(t for t in (self.base_color_texture, self.normal_texture, self.roughness_texture) if t)
+
+
+@dataclass(frozen=True)
+class SubMesh:
+    """The faces of one material, with vertices split where texture coordinates are discontinuous.
+
+    Attributes:
+        material: Their material.
+        vertex_indices: (P,) vertex of the template for each vertex of the submesh.
+        uv: (P, 2) float32 texture coordinates, origin at the upper left, as in glTF.
+        faces: (G, 3) int32 triangles, as indices into `vertex_indices`.
+    """
+
+    material: Material
+    vertex_indices: np.ndarray
+    uv: np.ndarray
+    faces: np.ndarray
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Materials and texture coordinates of a template with F triangles.
+
+    Attributes:
+        materials: The materials.
+        face_materials: (F,) uint8 index of each triangle's material.
+        uv: (U, 2) float32 texture coordinates, origin at the upper left, as in glTF.
+        uv_faces: (F, 3) int32 texture coordinates of the triangles' corners, as indices into `uv`.
+    """
+
+    materials: tuple[Material, ...]
+    face_materials: np.ndarray
+    uv: np.ndarray
+    uv_faces: np.ndarray
+
+    def split(self, faces: np.ndarray) -> list[SubMesh]:
+        """Return one submesh for each material in use, given the triangles (F, 3) of the template."""
+        out = []
+        for number, material in enumerate(self.materials):
+            mine = self.face_materials == number
+            if not mine.any():
+                continue
+            corners = np.stack([faces[mine].ravel(), self.uv_faces[mine].ravel()], axis=1).astype(np.int64)
+            keys, inverse = np.unique(corners[:, 0] * len(self.uv) + corners[:, 1], return_inverse=True)
+            out.append(
+                SubMesh(
+                    material,
+                    (keys // len(self.uv)).astype(np.int32),
+                    self.uv[keys % len(self.uv)],
+                    inverse.reshape(-1, 3).astype(np.int32),
+                )
+            )
+        return out
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return `uv`, `uv_faces`, `face_materials` and `materials`, a JSON string."""
+        return {
+            "uv": self.uv,
+            "uv_faces": self.uv_faces,
+            "face_materials": self.face_materials,
+            "materials": np.array(json.dumps([asdict(m) for m in self.materials])),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Appearance:
+        """Return the appearance stored by `to_arrays`. Raises ValueError or TypeError if it is inconsistent."""
+        materials = tuple(
+            Material(**{**fields, "base_color": tuple(fields["base_color"])})
+            for fields in json.loads(str(arrays["materials"]))
+        )
+        out = cls(materials, arrays["face_materials"], arrays["uv"], arrays["uv_faces"])
+        out.check(len(out.face_materials))
+        return out
+
+    def check(self, face_count: int) -> None:
+        """Raise ValueError unless this fits a mesh of `face_count` triangles."""
+        consistent = (
+            self.face_materials.shape == (face_count,)
+            and self.uv_faces.shape == (face_count, 3)
+            and self.uv.ndim == 2
+            and self.uv.shape[1] == 2
+            and bool(np.isfinite(self.uv).all())
+            and _in_range(self.face_materials, len(self.materials))
+            and _in_range(self.uv_faces, len(self.uv))
+        )
+        if not consistent:
+            raise ValueError("its materials do not fit its faces")
+
+
+def _in_range(index: np.ndarray, count: int) -> bool:
+    return index.dtype.kind in "iu" and (not index.size or (int(index.min()) >= 0 and int(index.max()) < count))
+
+
+def texture_path(name: str) -> Path:
+    """Return the path of a texture file of the default head. Raises InputError if there is none of that name."""
+    if "/" in name or "\\" in name:
+        raise InputError(f"{name}: not the name of a texture")
+    return asset_path(f"textures/{name}")
+
+
+def texture_files(materials: Sequence[Material]) -> list[str]:
+    """Return the texture files of materials, each once, in order."""
+    return list(dict.fromkeys(name for m in materials for name in m.textures))
