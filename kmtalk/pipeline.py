@@ -22,7 +22,7 @@ from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.landmark_file import load_landmarks
 from kmtalk.face.motion import Motion, frame_count, frame_times
-from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.rig import Rig, load_light_head
 from kmtalk.face.rig_file import RIG_SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
 from kmtalk.face.rigging import rig_template
 from kmtalk.face.source_head import SourceHead, load_source_head
@@ -89,7 +89,7 @@ class KMTalk:
     @cached_property
     def rig(self) -> Rig:
         """The rig of the default head."""
-        return load_rig(asset_path("head.safetensors"))
+        return load_light_head()
 
     @cached_property
     def source_head(self) -> SourceHead:

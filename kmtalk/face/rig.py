@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance
 from kmtalk.face.template import Template, unique_edges
@@ -74,6 +75,9 @@ HEAD_NAMES: tuple[str, ...] = (
     "headRollRight",
 )
 """Small head rotations, linearised: weight 1 is 10 degrees."""
+
+FULL_HEAD, LIGHT_HEAD = "head.safetensors", "head_light.safetensors"
+"""Assets: the default head, and its version with fewer vertices, whose skin has the first vertices of the full one."""
 
 MOUTH_SEAL = "mouthSeal"
 """A shape that closes a mouth that is open at rest; only fitted rigs have it. Its weight is 1 in every frame."""
@@ -211,6 +215,16 @@ def load_rig(path: Path) -> Rig:
         appearance=appearance,
     )
     return Rig(template, tuple(facts["names"]), tensors["offsets"].astype(np.float32))
+
+
+def load_full_head() -> Rig:
+    """Read the rig of the default head."""
+    return load_rig(asset_path(FULL_HEAD))
+
+
+def load_light_head() -> Rig:
+    """Read the rig of the default head's light version, from which rigs are fitted to other meshes."""
+    return load_rig(asset_path(LIGHT_HEAD))
 
 
 def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
