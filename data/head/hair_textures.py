@@ -1,0 +1,120 @@
+"""Bakes the textures of hair, brows and lashes: strands of dark brown hair with alpha. Nothing is photographed.
+
+python data/head/hair_textures.py -o assets/textures
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from hair import CARD_COLUMNS, CARD_ROWS, CHART_MIDDLE, CHART_SPAN, cap_uv
+from PIL import Image, ImageDraw
+from scalp import MM_PER_DEGREE, Scalp
+from sculpt import smoothstep
+
+SIZE = 1024  # pixels across the cap's square; the hair texture is twice as wide
+BROWN = np.array([0.270, 0.190, 0.138])  # sRGB of a strand in the middle of its range
+SEED = 7
+
+
+def strand_colours(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return colours (count, 3) in sRGB: lighter and darker, warmer and colder than the mean."""
+    value = np.exp(generator.normal(0, 0.24, count))[:, None]
+    warmth = generator.normal(0, 0.06, count)[:, None] * [1, 0, -1]
+    return np.clip(BROWN * value * (1 + warmth), 0, 1)
+
+
+def draw_card(
+    width: int, height: int, strands: int, thickness: float, generator: np.random.Generator, ragged: float
+) -> np.ndarray:
+    """Return a picture (height, width, 4) in [0, 1] of locks of hair, roots at the top."""
+    v = (np.arange(height) + 0.5)[:, None] / height
+    x = (np.arange(width) + 0.5)[None]
+    picture = np.zeros((height, width, 4))
+    picture[..., :3] = BROWN * 0.6
+    locks = int(generator.integers(4, 7))
+    lock_root = (np.arange(locks) + generator.uniform(0.3, 0.7, locks)) / locks
+    lock_tip = 0.5 + (lock_root - 0.5) * generator.uniform(0.75, 1.0, locks) + generator.normal(0, 0.045, locks)
+    lock_end = 1 - ragged * generator.random(locks)
+    lock_bend = generator.normal(0, 0.05, locks)
+    order = np.sort(generator.random(strands))  # later strands lie on top and are lighter
+    for colour, depth in zip(strand_colours(strands, generator), order, strict=True):
+        lock = int(generator.integers(locks))
+        root = lock_root[lock] + generator.normal(0, 0.42) / locks
+        tip = lock_tip[lock] + generator.normal(0, 0.13) / locks
+        end = min(lock_end[lock] * generator.uniform(0.84, 1.06), 0.985)
+        start = generator.random() ** 1.5 * 0.34  # ragged, so that no straight edge shows
+        share = v / end
+        middle = root + (tip - root) * share**1.4 + lock_bend[lock] * np.sin(np.pi * share)
+        middle += generator.normal(0, 0.012) * np.sin(share * generator.uniform(4, 9) + generator.uniform(0, 6))
+        half = thickness * generator.uniform(0.7, 1.4) * np.clip(1 - share, 0, 1) ** 0.45
+        half = np.maximum(half * smoothstep(v - start, -0.02, 0.12), 0.85)
+        cover = np.clip(half + 0.5 - np.abs(x - middle * width), 0, 1) * (v < end) * (v > start)
+        shade = (0.5 + 0.62 * depth) * (0.62 + 0.5 * smoothstep(v, 0.0, 0.5))
+        rounded = 1 - 0.28 * np.clip(np.abs(x - middle * width) / np.maximum(half, 0.5), 0, 1) ** 2
+        strand = np.clip(colour * (shade * rounded)[..., None], 0, 1)
+        picture[..., :3] += cover[..., None] * (strand - picture[..., :3])
+        picture[..., 3] = np.maximum(picture[..., 3], cover)
+    inside = np.minimum(x, width - x) > 1.5  # neighbouring cards do not bleed into each other
+    picture[..., 3] *= inside
+    return picture
+
+
+def draw_cap(scalp: Scalp, generator: np.random.Generator, scale: int = 2) -> np.ndarray:
+    """Return a picture (SIZE, SIZE, 4) in [0, 1] of the hair next to the scalp, in the scalp's chart."""
+    side = SIZE * scale
+    ground = Image.new("RGB", (side, side), tuple(int(255 * c * 0.5) for c in BROWN))
+    cover = Image.new("L", (side, side), 0)
+    paint, stencil = ImageDraw.Draw(ground), ImageDraw.Draw(cover)
+    count = 26000
+    roots = CHART_MIDDLE + CHART_SPAN * (generator.random((count, 2)) - 0.5)
+    inside = scalp.inside(roots)
+    # the hair thins out over the last millimetres before the hairline
+    keep = generator.random(count) < smoothstep(inside, -2.5, 5.0)
+    roots, inside = roots[keep], inside[keep]
+    top = scalp.topness(roots)
+    length = (5 + 7 * smoothstep(inside, 0, 20) + 10 * top) * generator.uniform(0.6, 1.3, len(roots))
+    steps = 7
+    path = [roots]
+    turn = generator.normal(0, 0.13, len(roots))
+    for _ in range(steps):
+        d = scalp.flow(path[-1])
+        d = np.column_stack([d[:, 0] - turn * d[:, 1], d[:, 1] + turn * d[:, 0]])
+        path.append(path[-1] + d * (length / steps / MM_PER_DEGREE)[:, None])
+    pixels = np.stack([cap_uv(p) * [2 * side, side] for p in path], axis=1)
+    light = np.sort(generator.random(len(roots)))
+    colours = strand_colours(len(roots), generator) * (0.5 + 0.6 * light)[:, None]
+    for line, colour, solid in zip(pixels, colours, inside > 6.0, strict=True):
+        points = [tuple(p) for p in line]
+        paint.line(points, tuple(int(255 * min(c, 1.0)) for c in colour), width=scale + 1)
+        stencil.line(points, 255, width=scale + 1 if solid else scale)
+    picture = np.concatenate([np.asarray(ground), np.asarray(cover)[..., None]], axis=2) / 255.0
+    picture = picture.reshape(SIZE, scale, SIZE, scale, 4).mean((1, 3))
+    ticks = (np.arange(SIZE) + 0.5) / SIZE - 0.5
+    x, y = np.meshgrid(ticks, ticks)
+    chart = CHART_MIDDLE + CHART_SPAN * np.column_stack([x.ravel(), y.ravel()])
+    opaque = smoothstep(scalp.inside(chart), 5.0, 9.0).reshape(SIZE, SIZE)
+    picture[..., 3] = np.maximum(picture[..., 3], opaque)
+    return picture
+
+
+def draw_hair(scalp: Scalp) -> np.ndarray:
+    """Return the hair texture (SIZE, 2 SIZE, 4) in [0, 1]: the cap on the left, the cards on the right."""
+    generator = np.random.default_rng(SEED)
+    width, height = SIZE // CARD_COLUMNS, SIZE // CARD_ROWS
+    rows = [
+        np.concatenate(
+            [draw_card(width, height, strands, thickness, generator, ragged) for _ in range(CARD_COLUMNS)],
+            axis=1,
+        )
+        for strands, thickness, ragged in ((110, 1.6, 0.34), (120, 1.5, 0.45))  # long hair, short hair
+    ]
+    return np.concatenate([draw_cap(scalp, generator), np.concatenate(rows)], axis=1)
+
+
+def save_png(picture: np.ndarray, path: Path) -> None:
+    """Save a picture in [0, 1] as a PNG with a palette of 256 colours with alpha, a third of the size without."""
+    image = Image.fromarray(np.round(picture * 255).astype(np.uint8))
+    image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
