@@ -5,10 +5,10 @@ python data/head/hair_textures.py -o assets/textures
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+from brows_lashes import BROW_SHAPE, UPPER_SHARE, brow_curve
 from hair import CARD_COLUMNS, CARD_ROWS, CHART_MIDDLE, CHART_SPAN, cap_uv
 from PIL import Image, ImageDraw
 from scalp import MM_PER_DEGREE, Scalp
@@ -112,6 +112,89 @@ def draw_hair(scalp: Scalp) -> np.ndarray:
         for strands, thickness, ragged in ((110, 1.6, 0.34), (120, 1.5, 0.45))  # long hair, short hair
     ]
     return np.concatenate([draw_cap(scalp, generator), np.concatenate(rows)], axis=1)
+
+
+def draw_brows(generator: np.random.Generator) -> np.ndarray:
+    """Return the texture of the brows (512, 1024, 4) in [0, 1]: two layers, inner end on the left."""
+    return np.concatenate([draw_brow(1024, 256, 520, generator), draw_brow(1024, 256, 240, generator)])
+
+
+def draw_brow(width: int, height: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a picture (height, width, 4) in [0, 1] of one layer of a brow of `count` hairs."""
+    length = BROW_SHAPE[-1, 0] - BROW_SHAPE[0, 0]
+    share = 0.02 + 0.885 * generator.beta(1.25, 1.15, count)  # of the way from the inner to the outer end
+    across = np.clip(generator.normal(0, 0.36, count), -0.8, 0.8)  # up, in half heights of the strip
+    # at the inner end hair grows upwards; farther out, from above and below towards the middle line
+    rise = 68 * (1 - smoothstep(share, 0.0, 0.32)) + 16 - 30 * smoothstep(share, 0.45, 1.0) - 24 * across
+    rise = np.radians(rise + generator.normal(0, 7, count))
+    size = (4.2 + 3.6 * smoothstep(share, 0.05, 0.4) - 2.6 * smoothstep(share, 0.6, 1)) * generator.uniform(
+        0.7, 1.15, count
+    )
+    _, half = brow_curve(BROW_SHAPE[0, 0] + share * length)
+    steps = np.linspace(0, 1, 6)
+    bend = -0.35 * steps  # hairs curve outwards
+    angle = rise[:, None] * (1 + bend)
+    x = share[:, None] * length + np.cumsum(np.cos(angle), 1) * size[:, None] / 6
+    y = (across * half)[:, None] * 0.9 + np.cumsum(np.sin(angle), 1) * size[:, None] / 6 - size[:, None] * 0.16
+    _, there = brow_curve(np.clip(BROW_SHAPE[0, 0] + x.ravel(), *BROW_SHAPE[[0, -1], 0]))
+    y = np.clip(y, -0.95 * there.reshape(x.shape), 0.95 * there.reshape(x.shape))
+    pixels = np.stack([x / length * width, (1 - y / there.reshape(x.shape)) / 2 * height], axis=2)
+    return draw_hairs(pixels, np.full(count, 4.6), width, height, generator)
+
+
+def draw_lashes(generator: np.random.Generator) -> np.ndarray:
+    """Return the texture of the lashes (256, 1024, 4) in [0, 1]: upper lashes above, roots at the top of each."""
+    upper = int(256 * UPPER_SHARE)
+    rows = [(upper, 105, 4.6, 1.0), (256 - upper, 56, 3.8, 0.85)]
+    return np.concatenate([draw_lash_row(1024, height, *row, generator) for height, *row in rows])
+
+
+def draw_lash_row(
+    width: int, height: int, count: int, thickness: float, reach: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Return a picture (height, width, 4) in [0, 1] of `count` lashes whose tips gather in small groups."""
+    root = (np.arange(count) + generator.uniform(0.1, 0.9, count)) / count
+    group = np.round(root * count / 3.2) / count * 3.2
+    tip = root + 0.6 * (group - root) + 0.03 * (root - 0.45) + generator.normal(0, 0.004, count)
+    steps = np.linspace(0, 1, 6)
+    end = reach * generator.uniform(0.62, 0.99, count)
+    x = root[:, None] + (tip - root)[:, None] * steps**1.5
+    pixels = np.stack([x * width, end[:, None] * steps * (height - 3) - 1], axis=2)
+    return draw_hairs(pixels, np.full(count, thickness), width, height, generator, darken=0.4)
+
+
+def draw_hairs(
+    pixels: np.ndarray,
+    thickness: np.ndarray,
+    width: int,
+    height: int,
+    generator: np.random.Generator,
+    darken: float = 0.75,
+) -> np.ndarray:
+    """Return a picture (height, width, 4) in [0, 1] of tapering hairs.
+
+    Args:
+        pixels: Points (n, steps, 2) of each hair from root to tip.
+        thickness: Thickness (n,) of each hair at its root, in pixels.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+        generator: Of the random colours.
+        darken: Factor on the colour.
+    """
+    scale = 3
+    ground = Image.new("RGB", (width * scale, height * scale), tuple(int(255 * c * darken * 0.8) for c in BROWN))
+    cover = Image.new("L", (width * scale, height * scale), 0)
+    paint, stencil = ImageDraw.Draw(ground), ImageDraw.Draw(cover)
+    steps = pixels.shape[1]
+    colours = np.clip(strand_colours(len(pixels), generator) * darken * 255, 0, 255).astype(int)
+    for line, thick, colour in zip(pixels * scale, thickness * scale, colours, strict=True):
+        for k in range(steps - 1):
+            ends = [tuple(line[k]), tuple(line[k + 1])]
+            wide = max(round(thick * (1 - 0.75 * k / (steps - 1))), scale)
+            paint.line(ends, tuple(colour), width=wide)
+            stencil.line(ends, 255, width=wide)
+    picture = np.concatenate([np.asarray(ground), np.asarray(cover)[..., None]], axis=2) / 255.0
+    return picture.reshape(height, scale, width, scale, 4).mean((1, 3))
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
