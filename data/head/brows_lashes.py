@@ -74,7 +74,7 @@ def make_brows(skin_vertices: np.ndarray, skin_faces: np.ndarray, eye_centres: n
             u, v = np.meshgrid(np.linspace(0.005, 0.995, columns), (layer + 0.01 + 0.98 * down) / len(BROW_LAYERS))
             uv = np.column_stack([u.ravel(), v.ravel()]).astype(np.float32)
             anchors = anchor(points, skin_vertices, skin_faces)
-            strips.append(Part(points + lift * normals, faces, uv, BROWS, anchors))
+            strips.append(Part(points + lift * normals, faces, uv, faces, BROWS, anchors))
     return merge(strips)
 
 
@@ -167,7 +167,8 @@ def make_lash_strip(
     u, v = np.meshgrid(along if layer == 0 else 1 - along, np.linspace(0.02, 0.98, steps))
     v = v * UPPER_SHARE if row == "upper" else UPPER_SHARE + v * (1 - UPPER_SHARE)
     faces = grid_faces(steps, columns)
-    outwards = (row == "lower") == (centre[0] > 0)
+    if (row == "lower") != (centre[0] > 0):
+        faces = faces[:, ::-1]
     near = np.clip(segment[:, None] + np.arange(MARGIN_POINTS) - MARGIN_POINTS // 2, 0, len(margin) - 1)
     points = sp.csr_matrix(
         (np.ones(near.size), margin[near].ravel(), np.arange(near.size + 1)), (near.size, len(skin_vertices))
@@ -176,8 +177,9 @@ def make_lash_strip(
     frame = [sp.vstack([points[MARGIN_POINTS * k : MARGIN_POINTS * (k + 1)]] + [pivot] * 4) for k in range(columns)]
     return Part(
         np.concatenate(rows),
-        faces if outwards else faces[:, ::-1],
+        faces,
         np.column_stack([u.ravel(), v.ravel()]).astype(np.float32),
+        faces,
         LASHES,
         Anchors(
             SurfacePoints(np.tile(surface.corners, (steps, 1)), np.tile(surface.weights, (steps, 1))),

@@ -38,30 +38,41 @@ def card_uv(variant: int, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     return np.column_stack([0.5 + (column + inset) / CARD_COLUMNS / 2, (row + 0.01 + 0.98 * along) / CARD_ROWS])
 
 
-def cap_height(scalp: Scalp, chart: np.ndarray) -> np.ndarray:
-    """Return the height (n,) of the cap over the skin: it fades to the hairline."""
+def cap_height(scalp: Scalp, chart: np.ndarray, spare: float = 0.0) -> np.ndarray:
+    """Return the height (n,) of the cap over the skin: it fades to the hairline; `spare` is added away from it."""
     inside = scalp.inside(chart)
     top = scalp.topness(chart)
     at_crown = np.exp(-((np.linalg.norm(chart, axis=1) / 22.0) ** 2))
     at_front = smoothstep(chart[:, 1], 20, 55)
     beside = scalp.directions(chart)[:, 0] ** 2  # less at the upper sides, so that the outline is round
-    full = 2.2 + top * (11.0 * (1 - 0.95 * beside) + 3.0 * at_front - 5.0 * at_crown)
+    full = 2.2 + spare + top * (11.0 * (1 - 0.95 * beside) + 3.0 * at_front - 5.0 * at_crown)
     return 0.45 + full * smoothstep(inside, 0, 14 + 24 * top)
 
 
-def make_cap(scalp: Scalp, rings: int, sectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cap's vertices (n, 3), roots on the skin (n, 3), faces (m, 3) and texture coordinates (n, 2)."""
-    # columns at equal lengths of the hairline, moved outwards by the margin
-    line = scalp.hairline
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0, append=line[:1]), axis=1))])
-    at = np.linspace(0, length[-1], sectors, endpoint=False)
-    closed = np.concatenate([line, line[:1]])
-    rim = np.column_stack([np.interp(at, length, closed[:, k]) for k in (0, 1)])
-    tangent = np.roll(rim, -1, axis=0) - np.roll(rim, 1, axis=0)
-    outward = np.column_stack([tangent[:, 1], -tangent[:, 0]])
-    outward *= np.sign((outward * rim).sum(1).sum())
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    rim = rim + outward * MARGIN / MM_PER_DEGREE
+def cap_rim(hairline: np.ndarray, sectors: int) -> np.ndarray:
+    """Return the rim (sectors, 2) of the cap in the chart: outside of the hairline, once around the crown."""
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(hairline, axis=0, append=hairline[:1]), axis=1))])
+    radius = np.linalg.norm(hairline, axis=1)
+    angle = np.unwrap(np.arctan2(hairline[:, 1], hairline[:, 0]))
+    turns = np.sign(angle[-1] - angle[0])
+    # equal steps along the hairline, except that around the tips of the sideburns it may not turn back
+    steps = np.maximum(turns * np.diff(angle, append=angle[0] + turns * 2 * np.pi), 0.15 * np.diff(length) / radius)
+    around = np.concatenate([[0], np.cumsum(steps)])
+    around *= 2 * np.pi / around[-1]
+    at = angle[0] + turns * np.interp(np.linspace(0, length[-1], sectors, endpoint=False), length, around)
+    reach = np.array([radius[np.cos(angle - a) > np.cos(0.08)].max() for a in at])
+    reach = np.maximum(reach, np.maximum(np.roll(reach, 1), np.roll(reach, -1)) * 0.9) + MARGIN / MM_PER_DEGREE
+    return reach[:, None] * np.column_stack([np.cos(at), np.sin(at)])
+
+
+def make_cap(
+    scalp: Scalp, rings: int, sectors: int, spare: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the cap's vertices (n, 3), roots on the skin (n, 3), faces (m, 3) and texture coordinates (n, 2).
+
+    `spare` is a height in mm that keeps large triangles above the curved scalp.
+    """
+    rim = cap_rim(scalp.hairline, sectors)
     share = 1 - (1 - np.linspace(0, 1, rings + 1)[1:]) ** 1.35  # rings are denser at the hairline
     chart = np.concatenate([np.zeros((1, 2)), (share[:, None, None] * rim).reshape(-1, 2)])
     a = 1 + np.arange(rings - 1)[:, None] * sectors + np.arange(sectors)
@@ -69,22 +80,26 @@ def make_cap(scalp: Scalp, rings: int, sectors: int) -> tuple[np.ndarray, np.nda
     quads = np.stack([a, a + sectors, b + sectors, b], axis=-1).reshape(-1, 4)
     fan = np.stack([np.zeros(sectors, int), a[0], b[0]], axis=1)
     faces = np.concatenate([fan, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)])
-    vertices = scalp.points(chart, cap_height(scalp, chart))
+    vertices = scalp.points(chart, cap_height(scalp, chart, spare))
     normals = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]])
     if ((vertices[faces].mean(1) - scalp.centre) * normals).sum() < 0:
         faces = faces[:, ::-1]
     return vertices, scalp.points(chart), faces.astype(np.int32), cap_uv(chart)
 
 
-def sample_roots(scalp: Scalp, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Return about `count` evenly spread roots (n, 2) of the chart within the hairline, from the rim to the crown."""
+def sample_roots(scalp: Scalp, count: int, topness: float, generator: np.random.Generator) -> np.ndarray:
+    """Return `count` evenly spread roots (n, 2) of the chart, from the rim to the crown.
+
+    They are within the hairline and where `Scalp.topness` is at least `topness`.
+    """
     low, high = scalp.hairline.min(0), scalp.hairline.max(0)
     candidates = low + (high - low) * generator.random((12000, 2))
     angle = np.radians(np.linalg.norm(candidates, axis=1))
     # the chart stretches the scalp across by angle / sin(angle)
     keep = generator.random(len(candidates)) < np.sin(angle) / np.maximum(angle, 1e-6)
     # the last millimetres before the hairline at sides and nape are left to the cap's texture
-    candidates = candidates[keep & (scalp.inside(candidates) > 9.0 - 6.5 * scalp.topness(candidates))]
+    top = scalp.topness(candidates)
+    candidates = candidates[keep & (scalp.inside(candidates) > 9.0 - 6.5 * top) & (top >= topness)]
     points = scalp.points(candidates)
     chosen = [0]
     distance = np.linalg.norm(points - points[0], axis=1)
@@ -152,11 +167,11 @@ def make_hair(
     """
     generator = np.random.default_rng(seed)
     scalp = Scalp(skin_vertices, skin_faces, eye_centres)
-    vertices, roots, faces, uv = make_cap(scalp, *((6, 44) if light else (9, 88)))
+    vertices, roots, faces, uv = make_cap(scalp, *((7, 44, 1.8) if light else (9, 88, 0.0)))
     all_vertices, all_roots, all_faces, all_uv = [vertices], [roots], [faces], [uv]
-    rows, count = (3, 54) if light else (4, 330)
+    rows, count = (3, 46) if light else (4, 330)
     count_so_far = len(vertices)
-    for start in sample_roots(scalp, count, generator):
+    for start in sample_roots(scalp, count, 0.55 if light else 0.0, generator):
         card, root, card_texture = make_card(scalp, start, rows, generator)
         all_vertices.append(card)
         all_roots.append(np.tile(root, (len(card), 1)))
@@ -167,6 +182,7 @@ def make_hair(
         np.concatenate(all_vertices),
         np.concatenate(all_faces),
         np.concatenate(all_uv).astype(np.float32),
+        np.concatenate(all_faces),
         HAIR,
         anchor(np.concatenate(all_roots), skin_vertices, skin_faces),
     )

@@ -1,7 +1,4 @@
-"""Bakes the textures of hair, brows and lashes: strands of dark brown hair with alpha. Nothing is photographed.
-
-python data/head/hair_textures.py -o assets/textures
-"""
+"""Bakes the textures of hair, brows, lashes and clothes, all procedurally: strands of dark brown hair, and knitting."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from brows_lashes import BROW_SHAPE, UPPER_SHARE, brow_curve
 from hair import CARD_COLUMNS, CARD_ROWS, CHART_MIDDLE, CHART_SPAN, cap_uv
 from PIL import Image, ImageDraw
 from scalp import MM_PER_DEGREE, Scalp
+from scipy.ndimage import zoom
 from sculpt import smoothstep
 
 SIZE = 1024  # pixels across the cap's square; the hair texture is twice as wide
@@ -92,17 +90,19 @@ def draw_cap(scalp: Scalp, generator: np.random.Generator, scale: int = 2) -> np
         stencil.line(points, 255, width=scale + 1 if solid else scale)
     picture = np.concatenate([np.asarray(ground), np.asarray(cover)[..., None]], axis=2) / 255.0
     picture = picture.reshape(SIZE, scale, SIZE, scale, 4).mean((1, 3))
-    ticks = (np.arange(SIZE) + 0.5) / SIZE - 0.5
+    coarse = SIZE // 4
+    ticks = (np.arange(coarse) + 0.5) / coarse - 0.5
     x, y = np.meshgrid(ticks, ticks)
     chart = CHART_MIDDLE + CHART_SPAN * np.column_stack([x.ravel(), y.ravel()])
-    opaque = smoothstep(scalp.inside(chart), 5.0, 9.0).reshape(SIZE, SIZE)
+    opaque = smoothstep(
+        zoom(scalp.inside(chart).reshape(coarse, coarse), 4, order=1, grid_mode=True, mode="nearest"), 5.0, 9.0
+    )
     picture[..., 3] = np.maximum(picture[..., 3], opaque)
     return picture
 
 
-def draw_hair(scalp: Scalp) -> np.ndarray:
+def draw_hair(scalp: Scalp, generator: np.random.Generator) -> np.ndarray:
     """Return the hair texture (SIZE, 2 SIZE, 4) in [0, 1]: the cap on the left, the cards on the right."""
-    generator = np.random.default_rng(SEED)
     width, height = SIZE // CARD_COLUMNS, SIZE // CARD_ROWS
     rows = [
         np.concatenate(
@@ -169,7 +169,7 @@ def draw_hairs(
     width: int,
     height: int,
     generator: np.random.Generator,
-    darken: float = 0.75,
+    darken: float = 0.9,
 ) -> np.ndarray:
     """Return a picture (height, width, 4) in [0, 1] of tapering hairs.
 
@@ -201,3 +201,37 @@ def save_png(picture: np.ndarray, path: Path) -> None:
     """Save a picture in [0, 1] as a PNG with a palette of 256 colours with alpha, a third of the size without."""
     image = Image.fromarray(np.round(picture * 255).astype(np.uint8))
     image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def draw_fabric(size: int = 256, wales: int = 8) -> np.ndarray:
+    """Return a repeating normal map (size, size, 3) in [0, 1] of plain knitting with `wales` columns of stitches."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    column = x * wales
+    across = column - np.floor(column) - 0.5  # in a column
+    along = y * wales * 1.25
+    # each stitch is a V: two oblique strands that meet in the middle of the column
+    phase = along + 0.9 * np.abs(across) * 2
+    strand = np.abs(np.sin(np.pi * phase)) ** 0.7
+    height = strand * np.cos(np.pi * np.abs(np.abs(across) - 0.25) * 2) ** 0.8
+    dy, dx = np.gradient(np.tile(height, (3, 3)))
+    dx, dy = dx[size : 2 * size, size : 2 * size], dy[size : 2 * size, size : 2 * size]
+    normal = np.dstack([-dx * 6.0, dy * 6.0, np.ones_like(dx)])  # +Y is up, rows go down
+    normal /= np.linalg.norm(normal, axis=2, keepdims=True)
+    return normal / 2 + 0.5
+
+
+def bake(folder: Path, skin_vertices: np.ndarray, skin_faces: np.ndarray, eye_centres: np.ndarray) -> None:
+    """Write hair.png, brows.png, lashes.png and fabric.png to a folder.
+
+    Args:
+        folder: Folder for the textures.
+        skin_vertices: Skin (V, 3) in mm, whose scalp the cap's texture fits.
+        skin_faces: Its triangles (F, 3).
+        eye_centres: Centres of the eyes (2, 3).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(SEED)
+    save_png(draw_hair(Scalp(skin_vertices, skin_faces, eye_centres), generator), folder / "hair.png")
+    save_png(draw_brows(generator), folder / "brows.png")
+    save_png(draw_lashes(generator), folder / "lashes.png")
+    Image.fromarray(np.round(draw_fabric() * 255).astype(np.uint8)).save(folder / "fabric.png", optimize=True)

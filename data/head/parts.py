@@ -40,16 +40,18 @@ class Part:
     Attributes:
         vertices: Vertices (n, 3) in mm.
         faces: Triangles (m, 3) int32, counter-clockwise from outside.
-        uv: Texture coordinates (n, 2), origin at the upper left.
+        uv: Texture coordinates (u, 2), origin at the upper left.
+        uv_faces: Texture coordinates (m, 3) int32 of the triangles' corners, as indices into `uv`.
         material: Its material.
-        anchors: Its attachment to the skin.
+        anchors: Its attachment to the skin, or None if it stays still.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
+    uv_faces: np.ndarray
     material: Material
-    anchors: Anchors
+    anchors: Anchors | None = None
 
 
 def closest_points(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> SurfacePoints:
@@ -87,6 +89,8 @@ def bind(part: Part, vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         Offsets (R, n, 3).
     """
     anchors, count = part.anchors, len(part.vertices)
+    if anchors is None:
+        return np.zeros((len(offsets), count, 3))
     arms = part.vertices - anchors.surface(vertices)
     rest = (anchors.frame @ vertices).reshape(count, -1, 3)
     rest -= rest.mean(1, keepdims=True)
@@ -110,17 +114,20 @@ def fit_rotations(rest: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 def merge(parts: list[Part]) -> Part:
-    """Join parts of one material into one."""
+    """Join anchored parts of one material into one."""
     starts = np.cumsum([0] + [len(p.vertices) for p in parts[:-1]])
-    surfaces = [p.anchors.surface for p in parts]
+    uv_starts = np.cumsum([0] + [len(p.uv) for p in parts[:-1]])
+    anchors = [p.anchors for p in parts if p.anchors is not None]
+    surfaces = [a.surface for a in anchors]
     return Part(
         np.concatenate([p.vertices for p in parts]),
         np.concatenate([p.faces + np.int32(start) for p, start in zip(parts, starts, strict=True)]),
         np.concatenate([p.uv for p in parts]),
+        np.concatenate([p.uv_faces + np.int32(start) for p, start in zip(parts, uv_starts, strict=True)]),
         parts[0].material,
         Anchors(
             SurfacePoints(np.concatenate([s.corners for s in surfaces]), np.concatenate([s.weights for s in surfaces])),
-            sp.vstack([p.anchors.frame for p in parts]).tocsr(),
+            sp.vstack([a.frame for a in anchors]).tocsr(),
         ),
     )
 

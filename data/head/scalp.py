@@ -150,7 +150,7 @@ def first_hits(origin: np.ndarray, directions: np.ndarray, vertices: np.ndarray,
     a = vertices[faces[:, 0]] - origin
     e1, e2 = vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]]
     # the triangle's three products that do not depend on the ray
-    n, q1, q2 = np.cross(e1, e2), np.cross(a, e2), np.cross(e1, a)
+    n, q1, q2 = np.cross(e1, e2), np.cross(e2, a), np.cross(a, e1)
     height = (a * n).sum(1)
     out = np.full(len(directions), np.nan)
     for first in range(0, len(directions), 256):
