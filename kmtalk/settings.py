@@ -155,7 +155,9 @@ class ExportSettings(Settings):
         description="Formats of an output folder, separated by commas: glb, usd, csv, mp4 … (default: npz,glb; animate "
         "and complete add mp4 unless --no-video).",
     )
-    bake: bool = Field(default=False, description="Write vertices by frame to GLB and USD instead of blend shapes.")
+    bake: bool = Field(
+        default=False, description="Write vertices by frame, to GLB and USD instead of blend shapes."
+    )
     size: Annotated[tuple[int, int], BeforeValidator(_parse_size), AfterValidator(_check_size)] = Field(
         default=(512, 512), description="Width and height of the video in pixels: 512 or 1280x720."
     )

@@ -19,7 +19,7 @@ HELPERS = {
     "eye_left": "helper-l-eye",
     "eye_right": "helper-r-eye",
 }
-SCALE = 100.0 * 90.0 / 93.49  # decimetres to mm, with the outer eye corners 90 mm apart
+SCALE = 96.9  # decimetres to mm, with the landmarks at the outer eye corners 90 mm apart
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,26 @@ OVERBITE_MM = 2.4  # the lower incisors end this far above the edges of the uppe
 TOOTH_CLEARANCE_MM = 1.6  # from the incisors to the line of contact, behind the lips
 
 
-def seal_neutral(vertices: np.ndarray, lips: Rim, deformer: LaplacianDeformer) -> np.ndarray:
-    """Return vertices whose two chains of the lips' rim meet, with a gap of 0.15 mm in the middle."""
-    half = meeting_offsets(lips, vertices, vertices)
+def seal_neutral(vertices: np.ndarray, lips: Rim, light_count: int, deformer: LaplacianDeformer) -> np.ndarray:
+    """Return vertices whose two lips touch along one line.
+
+    Each vertex of the lower chain meets one of the upper chain; those of the light head meet each other. In the middle,
+    a gap of 0.15 mm is left.
+    """
+    half = meeting_offsets(lips, vertices, vertices)[: len(lips.upper)]
+    t_upper, t_lower = (chain_positions(c, vertices) for c in (lips.upper, lips.lower))
+    partner = np.empty(len(lips.lower), int)
+    for light in (True, False):
+        mine = np.flatnonzero((lips.lower < light_count) == light)
+        theirs = np.flatnonzero((lips.upper < light_count) == light)
+        partner[mine] = theirs[np.abs(t_lower[mine][:, None] - t_upper[theirs]).argmin(1)]
+    if len(np.unique(partner)) < len(partner):
+        raise ValueError("two vertices of the lower lip meet the same vertex of the upper lip")
+    goal = np.concatenate([half, half[partner]])
+    gap = 0.075 * smoothstep(np.minimum(t_upper, 1 - t_upper), 0, 0.1)
+    goal[:, 1] += np.concatenate([gap, -gap[partner]])
     rim = np.concatenate([lips.upper, lips.lower])
-    t = np.concatenate([chain_positions(c, vertices) for c in (lips.upper, lips.lower)])
-    gap = np.where(np.arange(len(rim)) < len(lips.upper), 0.075, -0.075) * smoothstep(np.minimum(t, 1 - t), 0, 0.1)
-    shift = half - vertices[rim]
-    shift[:, 1] += gap
-    return vertices + deformer.deform(rim, shift, reach=14.0)
+    return vertices + deformer.deform(rim, goal - vertices[rim], reach=14.0)
 
 
 def seal_shapes(shapes: Fields, vertices: np.ndarray, lips: Rim, deformer: LaplacianDeformer) -> None:

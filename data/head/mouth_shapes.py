@@ -23,8 +23,8 @@ def make_mouth_shapes(f: LipFields) -> Fields:
 
 def _rounding(f: LipFields) -> Fields:
     pucker = (
-        f.stretch(-0.30, 24)
-        + f.corners((-1.5, 1.6, 5.5), 13)
+        f.stretch(-0.34, 22)
+        + f.corners((-1.9, 1.2, 5.5), 13)
         + f.profile(
             "upper",
             [(0, 0, 8.0), (5, 0.3, 8.5), (10, 2.2, 8.2), (16, 2.8, 6.6), (24, 0.5, 2.0), (34, -0.5, -0.8)],

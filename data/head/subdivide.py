@@ -87,7 +87,7 @@ def _vertex_rows(
     middles: sp.csr_matrix,
     count: int,
 ) -> sp.csr_matrix:
-    """Return the Catmull-Clark rule (V, V) of the old vertices: inside, (F + 2R + (n-3)P)/n; on a border, its spline."""
+    """Return the rule (V, V) of the old vertices: inside, (F + 2R + (n - 3)P)/n; on a border, the cubic spline's."""
     vertex = np.concatenate(polygons)
     face = np.repeat(np.arange(len(polygons)), [len(p) for p in polygons])
     at_face = sp.csr_matrix((np.ones(len(vertex)), (vertex, face)), (count, len(polygons)))

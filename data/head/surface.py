@@ -10,9 +10,9 @@ from makehuman import HeadSource
 from scipy.sparse.csgraph import dijkstra
 from subdivide import subdivide, triangulate
 
-BUST_MM = 560.0  # height above MakeHuman's origin where the skin ends, under the collar
-BUST_HALF_WIDTH_MM = 118.0
-FINE_EDGE_MM, COARSE_EDGE_MM = 2.6, 7.5  # polygons with longer edges are split: in front of the ears, and elsewhere
+BUST_MM = 528.0  # height above MakeHuman's origin where the skin ends, under the collar
+BUST_HALF_WIDTH_MM = 150.0
+FINE_EDGE_MM, COARSE_EDGE_MM = 3.2, 9.0  # polygons with longer edges are split: in front of the ears, and elsewhere
 OUTER, MOUTH, SOCKET = 0, 1, 2  # regions of the skin
 SOCKET_ROWS = 3  # rows of the eye socket behind the lid margin that are kept
 
@@ -86,7 +86,7 @@ def build_skin(source: HeadSource) -> Skin:
     index = np.full(len(vertices), -1)
     index[used] = np.arange(len(used))
     polygons = [index[p].tolist() for p in polygons]
-    points = vertices[used]
+    points = _trim(vertices[used], polygons)
     longest = np.array([np.linalg.norm(points[p] - points[np.roll(p, 1)], axis=1).max() for p in polygons])
     centre = np.array([points[p].mean(0) for p in polygons])
     front = centre[:, 2] > points[:, 2].max() - 85
@@ -123,6 +123,22 @@ def outer_vertices(skin: Skin) -> np.ndarray:
 def bust_height(points: np.ndarray) -> np.ndarray:
     """Return the height of the cut below points (n, 3), in mm: lower at the chest than at the nape."""
     return BUST_MM - 0.35 * (points[:, 2] - 60.0)
+
+
+def _trim(points: np.ndarray, polygons: list[list[int]]) -> np.ndarray:
+    """Return vertices (V, 3) of which those below the cut have moved onto it, so that the skin ends in a clean line."""
+    out = points.copy()
+    height = points[:, 1] - bust_height(points)
+    edges = np.array([(a, b) for p in polygons for a, b in zip(p, p[1:] + p[:1], strict=True)])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    outside = np.abs(points[:, 0]) > 0.9 * BUST_HALF_WIDTH_MM  # the shoulders, which are cut by their distance
+    for low in np.flatnonzero((height < 0) & ~outside):
+        up = edges[edges[:, 0] == low, 1]
+        up = up[height[up] > 0]
+        if len(up):
+            share = (height[low] / (height[low] - height[up]))[:, None]
+            out[low] = (points[low] + share * (points[up] - points[low])).mean(0)
+    return out
 
 
 def _rows_behind(polygons: list[list[int]], rim: set[int]) -> list[list[int]]:

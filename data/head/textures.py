@@ -18,7 +18,7 @@ SKIN = Material(
     normal_texture="skin_normal.jpg",
     roughness_texture="skin_roughness.jpg",
 )
-MOUTH = Material("mouth", roughness=0.35, base_color_texture="mouth_color.jpg")
+MOUTH_LINING = Material("mouth", roughness=0.35, base_color_texture="mouth_color.jpg")
 EYE = Material("eye", roughness=0.05, base_color_texture="eye_color.jpg")
 TEETH = Material("teeth", roughness=0.16, base_color_texture="teeth_color.jpg")
 TONGUE = Material("tongue", roughness=0.34, base_color_texture="tongue_color.jpg", normal_texture="tongue_normal.jpg")
@@ -31,7 +31,7 @@ def write_textures(folder: Path, skin: SkinTextures) -> list[Path]:
         SKIN.base_color_texture: skin.color,
         SKIN.normal_texture: skin.normal,
         SKIN.roughness_texture: skin.roughness,
-        MOUTH.base_color_texture: mouth_color(),
+        MOUTH_LINING.base_color_texture: mouth_color(),
         EYE.base_color_texture: eye_color(),
         TEETH.base_color_texture: teeth_color(),
         TONGUE.base_color_texture: tongue[0],

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kmtalk.errors import InputError
 from kmtalk.exchange import arkit, point_cache, viseme_cues
@@ -50,9 +50,9 @@ class Format:
     is_multi_file: bool = False
 
 
-def _write_npz(animation: Animation, path: Path, float16: bool) -> None:
+def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "float16"] | None) -> None:
     a = animation
-    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, float16)
+    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, vertices)
 
 
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
@@ -114,10 +114,10 @@ FORMATS: tuple[Format, ...] = (
            lambda a, path, *_: viseme_cues.write_rhubarb_tsv(path, a.alignment, a.audio.duration), has_mesh=False),
     Format("json", (".json",), "the 52 ARKit curves as JSON",
            lambda a, path, *_: arkit.write_arkit_json(path, a.motion), has_mesh=False),
-    Format("npz16", (".f16.npz",), "arrays, motion as float16",
-           lambda a, path, *_: _write_npz(a, path, float16=True)),
+    Format("npz16", (".f16.npz",), "arrays, with the motion of all vertices as float16",
+           lambda a, path, *_: _write_npz(a, path, "float16")),
     Format("npz", (".npz",), "arrays for Python: the whole animation; kmtalk reads it back",
-           lambda a, path, *_: _write_npz(a, path, float16=False)),
+           lambda a, path, s, _: _write_npz(a, path, "float32" if s.bake else None), can_bake=True),
     Format("html", (".html",), "self-contained web page that plays the face with its sound", _write_html),
     Format("mp4", (".mp4",), "video with sound",
            lambda a, path, s, advance: render_video(a.motion, a.audio, path, s.size, s.quality, advance)),

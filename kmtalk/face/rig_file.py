@@ -21,7 +21,7 @@ from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, LIGHT_HEAD, SPEECH_NAMES
 from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 
-FORMAT_VERSION = 3  # of the file format and of the fitting method; a new version invalidates cached rigs
+FORMAT_VERSION = 4  # of the file format and of the fitting method; a new version invalidates cached rigs
 RIG_SUFFIX = ".kmrig"
 
 
