@@ -35,8 +35,8 @@ BROW_LAYERS = (0.4, 0.9)  # mm above the skin
 UPPER_SHARE = 0.625  # of the height of the lashes' texture
 
 LASH_LENGTH = {"upper": 8.0, "lower": 4.0}
-LASH_ANGLES = {"upper": (-12.0, 60.0), "lower": (15.0, 62.0)}  # degrees away from the eye, at root and tip
-LASH_EXTENT = (0.10, 0.985)  # of a lid's edge, from the inner to the outer corner
+LASH_ANGLES = {"upper": (-20.0, 48.0), "lower": (15.0, 62.0)}  # degrees away from the eye, at root and tip
+LASH_EXTENT = (0.14, 0.985)  # of a lid's edge, from the inner to the outer corner
 EDGE_POINTS = 7  # points of a lid's edge that give a lash its rotation
 
 
