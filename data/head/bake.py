@@ -123,7 +123,7 @@ def normal_map(height: np.ndarray, positions: np.ndarray, strength: float = 1.0)
         strength: Factor on the slopes.
     """
     size_v, size_u = (
-        np.clip(np.linalg.norm(gaussian_filter(np.gradient(positions, axis=a), (3, 3, 0)), axis=2), 0.03, 3.0)
+        np.clip(np.linalg.norm(gaussian_filter(np.gradient(positions, axis=a), (3, 3, 0)), axis=2), 0.06, 3.0)
         for a in (0, 1)
     )
     dv, du = np.gradient(height)

@@ -35,8 +35,9 @@ BROW_LAYERS = (0.4, 0.9)  # mm above the skin
 UPPER_SHARE = 0.625  # of the height of the lashes' texture
 
 LASH_LENGTH = {"upper": 8.0, "lower": 4.0}
-LASH_ANGLES = {"upper": (-12.0, 60.0), "lower": (15.0, 62.0)}  # degrees away from the eye, at root and tip
-MARGIN_POINTS = 7  # vertices of the lid's margin that give a lash its rotation
+LASH_ANGLES = {"upper": (-20.0, 48.0), "lower": (15.0, 62.0)}  # degrees away from the eye, at root and tip
+LASH_EXTENT = (0.14, 0.985)  # of a lid's edge, from the inner to the outer corner
+EDGE_POINTS = 7  # points of a lid's edge that give a lash its rotation
 
 
 def brow_curve(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,24 +92,34 @@ def make_lashes(
     skin_vertices: np.ndarray,
     skin_faces: np.ndarray,
     eye_centres: np.ndarray,
-    lids: Mapping[str, np.ndarray],
+    edges: Mapping[str, np.ndarray],
     columns: int = 15,
 ) -> Part:
-    """Make the lashes of both eyes: two layers on the upper lids and one on the lower; 324 vertices.
+    """Make the lashes of both eyes: two layers on the upper lids and one on the lower; 22 vertices per column.
 
     Args:
         skin_vertices: Skin (V, 3) in mm.
         skin_faces: Its triangles (F, 3).
         eye_centres: Centres of the left and the right eye (2, 3).
-        lids: The vertices of each lid's margin from the inner to the outer corner; keys "upper_left", "lower_left",
-            "upper_right" and "lower_right".
-        columns: Vertices of a strip along the margin.
+        edges: Points (n, 3) along the visible edge of each lid from the inner to the outer corner; keys "upper_left",
+            "lower_left", "upper_right" and "lower_right".
+        columns: Vertices of a strip along the edge.
     """
     strips = []
     for side, centre in zip(("left", "right"), eye_centres, strict=True):
         pivot = affine_weights(centre, skin_vertices, np.unique(skin_faces))
-        for layer, row in enumerate(("upper", "upper", "lower")):
-            strips.append(make_lash_strip(skin_vertices, lids[f"{row}_{side}"], centre, pivot, row, columns, layer))
+        for row in ("upper", "lower"):
+            line = edges[f"{row}_{side}"]
+            length = (
+                np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+                / np.linalg.norm(np.diff(line, axis=0), axis=1).sum()
+            )
+            along = np.linspace(*LASH_EXTENT, columns)
+            roots = np.column_stack([np.interp(along, length, line[:, k]) for k in range(3)])
+            surface = closest_points(roots, skin_vertices, skin_faces)
+            anchors = lash_anchors(surface, pivot, len(skin_vertices))
+            for layer in range(2 if row == "upper" else 1):
+                strips.append(make_lash_strip(surface(skin_vertices), along, centre, anchors, row, layer))
     return merge(strips)
 
 
@@ -121,39 +132,34 @@ def affine_weights(point: np.ndarray, vertices: np.ndarray, index: np.ndarray) -
     return sp.csr_matrix((weights, (np.zeros(len(index), int), index)), (1, len(vertices)))
 
 
+def lash_anchors(surface: SurfacePoints, pivot: sp.csr_matrix, count: int) -> Anchors:
+    """Return the anchors of roots (n,) along a lid's edge on a skin of `count` vertices.
+
+    A lash turns with the edge around it and with the centre of the eye, about which lids turn; the centre is given by
+    the weights `pivot` (1, `count`).
+    """
+    points = surface.matrix(count)
+    roots = len(surface.corners)
+    near = np.clip(np.arange(roots)[:, None] + np.arange(EDGE_POINTS) - EDGE_POINTS // 2, 0, roots - 1)
+    return Anchors(surface, sp.vstack([sp.vstack([points[n]] + [pivot] * 4) for n in near]).tocsr())
+
+
 def make_lash_strip(
-    skin_vertices: np.ndarray,
-    margin: np.ndarray,
-    centre: np.ndarray,
-    pivot: sp.csr_matrix,
-    row: str,
-    columns: int,
-    layer: int,
+    roots: np.ndarray, along: np.ndarray, centre: np.ndarray, anchors: Anchors, row: str, layer: int
 ) -> Part:
-    """Make one strip of lashes, whose roots lie on the lid's margin.
+    """Make one strip of lashes.
 
     Args:
-        skin_vertices: Skin (V, 3) in mm.
-        margin: Vertices of the margin from the inner to the outer corner.
+        roots: Their roots (n, 3).
+        along: (n,) positions of the roots between the inner corner, 0, and the outer corner, 1.
         centre: Centre (3,) of the eye.
-        pivot: Weights (1, V) of the skin that give the centre of the eye.
+        anchors: Anchors of the roots.
         row: "upper" or "lower".
-        columns: Number of vertices along the margin.
         layer: 0, or 1 for an upper layer that is shorter and more curved.
     """
-    line = skin_vertices[margin]
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    along = np.linspace(0.10, 0.985, columns)
-    at = along * length[-1]
-    segment = np.clip(np.searchsorted(length, at, side="right") - 1, 0, len(line) - 2)
-    share = (at - length[segment]) / (length[segment + 1] - length[segment])
-    corners = np.stack([margin[segment], margin[segment + 1], margin[segment + 1]], axis=1)
-    surface = SurfacePoints(corners, np.stack([1 - share, share, np.zeros_like(share)], axis=1))
-    roots = surface(skin_vertices)
     radial = normalized(roots - centre)
-    away = normalized(np.array([0.0, 1.0 if row == "upper" else -1.0, 0.0]) - radial * radial[:, 1:2])
-    if row == "lower":
-        away = normalized(np.array([0.0, -1.0, 0.0]) + radial * radial[:, 1:2])
+    vertical = np.array([0.0, 1.0 if row == "upper" else -1.0, 0.0])
+    away = normalized(vertical - radial * (radial @ vertical)[:, None])
     fan = np.sign(centre[0]) * (along - 0.45)[:, None] * [0.9, 0, 0]
     profile = 0.55 + 0.45 * smoothstep(along, 0.05, 0.62) - 0.18 * smoothstep(along, 0.8, 1.0)
     reach = LASH_LENGTH[row] * profile * (0.86 if layer == 1 else 1.0)
@@ -166,15 +172,10 @@ def make_lash_strip(
         rows.append(rows[-1] + forward * (reach / (steps - 1))[:, None])
     u, v = np.meshgrid(along if layer == 0 else 1 - along, np.linspace(0.02, 0.98, steps))
     v = v * UPPER_SHARE if row == "upper" else UPPER_SHARE + v * (1 - UPPER_SHARE)
-    faces = grid_faces(steps, columns)
+    faces = grid_faces(steps, len(along))
     if (row == "lower") != (centre[0] > 0):
         faces = faces[:, ::-1]
-    near = np.clip(segment[:, None] + np.arange(MARGIN_POINTS) - MARGIN_POINTS // 2, 0, len(margin) - 1)
-    points = sp.csr_matrix(
-        (np.ones(near.size), margin[near].ravel(), np.arange(near.size + 1)), (near.size, len(skin_vertices))
-    )
-    # the eye's centre counts as much as the margin: the lid turns about it
-    frame = [sp.vstack([points[MARGIN_POINTS * k : MARGIN_POINTS * (k + 1)]] + [pivot] * 4) for k in range(columns)]
+    surface = anchors.surface
     return Part(
         np.concatenate(rows),
         faces,
@@ -183,6 +184,6 @@ def make_lash_strip(
         LASHES,
         Anchors(
             SurfacePoints(np.tile(surface.corners, (steps, 1)), np.tile(surface.weights, (steps, 1))),
-            sp.vstack(frame * steps).tocsr(),
+            sp.vstack([anchors.frame] * steps).tocsr(),
         ),
     )

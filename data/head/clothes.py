@@ -98,6 +98,7 @@ class Torso:
         """Return the distance (...) of the skin, without arms, in directions."""
         d = self.directions(azimuth, polar)
         skin = first_hits(self.centre, d.reshape(-1, 3), self.vertices, self.faces).reshape(d.shape[:-1])
+        skin = np.minimum(skin, 1000.0)  # below the end of the skin
         return (skin**-8.0 + (np.abs(d[..., 0]) / SHOULDER_HALF_WIDTH) ** 8) ** (-1 / 8)
 
     def polar_at_height(self, azimuth: np.ndarray, height: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parent))
 import hair_textures
 import mouth
@@ -25,6 +27,7 @@ from face_shapes import FaceBrushes, make_face_shapes
 from lip_fields import LipFields
 from makehuman import load_head
 from mouth_shapes import make_mouth_shapes
+from scalp import Scalp
 from sculpt import LaplacianDeformer
 from skin_texture import make_skin_textures
 from surface import OUTER, build_skin, outer_vertices
@@ -75,7 +78,11 @@ def bake_textures(sculpture: Sculpture, folder: Path) -> None:
     skin = sculpture.skin
     outer = skin.faces[skin.regions == OUTER]
     coordinates = uv.skin_uv(skin.vertices, outer, sculpture.eye_centres)
-    write_textures(folder, make_skin_textures(skin.vertices, outer, *coordinates, sculpture.features()))
+    scalp = Scalp(skin.vertices, outer, sculpture.eye_centres)
+    hair = np.zeros(len(skin.vertices))
+    index = np.unique(outer)
+    hair[index] = scalp.inside(scalp.to_chart(skin.vertices[index]))
+    write_textures(folder, make_skin_textures(skin.vertices, outer, *coordinates, hair, sculpture.features()))
     hair_textures.bake(folder, skin.vertices, outer, sculpture.eye_centres)
 
 

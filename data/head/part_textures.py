@@ -36,12 +36,12 @@ def eye_color(size: int = 1024) -> np.ndarray:
     a = np.radians(np.minimum(angle, 180))
     sphere = 13.0 * np.stack([np.sin(a) * np.cos(turn), np.sin(a) * np.sin(turn), np.cos(a)], axis=-1)
 
-    color = np.tile((0.885, 0.862, 0.838), (size, size, 1))
+    color = np.tile((0.870, 0.845, 0.820), (size, size, 1))
     sideways = np.cos(turn) ** 2
-    _mix(color, (0.86, 0.70, 0.66), 0.55 * sideways * smoothstep(angle, 34, 66))
+    _mix(color, (0.86, 0.70, 0.66), 0.75 * sideways * smoothstep(angle, 32, 64))
     _mix(color, (0.80, 0.58, 0.55), 0.9 * smoothstep(angle, 58, 92))
     _mix(color, (0.83, 0.80, 0.70), 0.25 * np.clip(noise(sphere, 7.0, 0), 0, 1))
-    for number, (length, width, strength) in enumerate(((5.0, 0.055, 0.34), (2.6, 0.075, 0.20))):
+    for number, (length, width, strength) in enumerate(((3.2, 0.075, 0.22), (1.6, 0.10, 0.14))):
         bent = sphere + 0.9 * np.stack([noise(sphere, 3.0, 10 + 3 * number + k) for k in range(3)], axis=-1)
         vein = np.exp(-((noise(bent, (2.4 * length, length, length), 1 + number) / width) ** 2))
         where = (
@@ -52,7 +52,7 @@ def eye_color(size: int = 1024) -> np.ndarray:
     _iris(color, angle, turn, noise)
     # the shadow of the lids and lashes
     up = angle * np.sin(turn)
-    color *= (1 - 0.30 * smoothstep(up, 6, 30) - 0.12 * smoothstep(-up, 14, 34))[..., None]
+    color *= (1 - 0.42 * smoothstep(up, 4, 27) - 0.16 * smoothstep(-up, 14, 34))[..., None]
     return to_bytes(color)
 
 
@@ -61,13 +61,13 @@ def _iris(color: np.ndarray, angle: np.ndarray, turn: np.ndarray, noise: Noise) 
     share = (angle - PUPIL_DEGREES) / (IRIS_DEGREES - PUPIL_DEGREES)  # 0 at the pupil's border, 1 at the limbus
     ring = np.stack([30 * np.cos(turn), 30 * np.sin(turn), 12 * share], axis=-1)
     bend = ring + 0.5 * noise(ring, 8.0, 20)[..., None]
-    fine, coarse = noise(bend, (2.2, 2.2, 14.0), 21), noise(bend, (6.0, 6.0, 22.0), 22)
-    iris = np.tile((0.335, 0.300, 0.205), (*angle.shape, 1))
+    fine, coarse = noise(bend, (1.3, 1.3, 12.0), 21), noise(bend, (4.0, 4.0, 20.0), 22)
+    iris = np.tile((0.300, 0.262, 0.180), (*angle.shape, 1))
     collarette = 0.36 + 0.05 * coarse
-    _mix(iris, (0.480, 0.315, 0.150), 0.85 * (1 - smoothstep(share, collarette - 0.16, collarette + 0.16)))
-    _mix(iris, (0.590, 0.470, 0.270), 0.42 * np.exp(-(((share - collarette) / 0.10) ** 2)))
-    fibre = np.clip(0.5 + 0.26 * fine + 0.2 * coarse, 0, 1)
-    iris *= (0.62 + 0.72 * fibre)[..., None]
+    _mix(iris, (0.395, 0.262, 0.135), 0.80 * (1 - smoothstep(share, collarette - 0.16, collarette + 0.16)))
+    _mix(iris, (0.500, 0.390, 0.235), 0.35 * np.exp(-(((share - collarette) / 0.10) ** 2)))
+    fibre = np.clip(0.5 + 0.24 * fine + 0.14 * coarse, 0, 1)
+    iris *= (0.68 + 0.58 * fibre)[..., None]
     crypts = smoothstep(noise(bend, (4.0, 4.0, 7.0), 23), 1.2, 2.1) * np.exp(-(((share - 0.5) / 0.22) ** 2))
     _mix(iris, (0.13, 0.085, 0.05), 0.55 * crypts)
     _mix(iris, (0.085, 0.070, 0.055), 0.80 * smoothstep(share, 0.70, 1.02))
@@ -94,19 +94,20 @@ def teeth_color(height: int = 256, width: int = 1536) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     value, warmth = (rng.uniform(-1, 1, TEETH)[tooth.astype(int)] for _ in range(2))
 
-    color = np.tile((0.905, 0.872, 0.800), (height, width, 1))
+    color = np.tile((0.905, 0.865, 0.800), (height, width, 1))
     color *= (1 + 0.018 * value)[..., None]
-    color[..., 2] *= 1 - 0.025 * (1 + warmth) - 0.045 * (from_middle == 2) - 0.02 * (from_middle > 2)
+    yellow = 0.02 * (1 + warmth) + 0.03 * (from_middle == 2) + 0.015 * (from_middle > 2)
+    color *= 1 - yellow[..., None] * [0.2, 0.5, 1.0]
     # dentine shines through near the gum; the biting edge is translucent and bluish
     _mix(color, (0.850, 0.770, 0.620), 0.50 * (1 - smoothstep(v, 0.26, 0.48)))
     edge = np.exp(-(((v - 0.665) / 0.055) ** 2)) * (from_middle < 2.5)
-    _mix(color, (0.735, 0.760, 0.770), 0.55 * edge)
+    _mix(color, (0.775, 0.770, 0.765), 0.55 * edge)
     mamelons = np.cos(2 * np.pi * 3 * (inside - 0.5)) * 0.5 + 0.5
     _mix(color, (0.880, 0.850, 0.780), 0.22 * mamelons * np.exp(-(((v - 0.60) / 0.05) ** 2)))
     color *= (1 + 0.012 * noise(plane, (1.2, 8.0, 1.0), 0) + 0.010 * noise(plane, 5.0, 1))[..., None]
     side = np.minimum(inside, 1 - inside)
     _mix(color, (0.790, 0.680, 0.540), 0.55 * np.exp(-((side / 0.15) ** 2)))
-    _mix(color, (0.270, 0.130, 0.095), 0.85 * np.exp(-((side / 0.038) ** 2)))
+    _mix(color, (0.270, 0.130, 0.095), 0.85 * np.exp(-((side / 0.028) ** 2)))
     _mix(color, (0.560, 0.400, 0.330), 0.65 * smoothstep(v, 0.70, 0.90))  # the back is in the shade of the mouth
 
     papilla = (2 * np.abs(inside - 0.5)) ** 3  # the gum reaches down between the teeth
@@ -136,11 +137,11 @@ def tongue_textures(size: int = 512) -> tuple[np.ndarray, np.ndarray]:
     _mix(color, (0.775, 0.480, 0.485), top)
     _mix(color, (0.655, 0.290, 0.330), below)
     _mix(color, (0.70, 0.36, 0.40), 0.5 * np.clip(noise(points, 9.0, 0), 0, 1.5))
-    papillae = smoothstep(noise(points, 1.15, 1), 0.1, 1.5)
+    papillae = smoothstep(noise(points, 0.75, 1), 0.1, 1.5)
     coat = np.clip(0.45 + 0.35 * noise(points, 7.0, 2), 0, 1) * smoothstep(back, 0.02, 0.3)
     _mix(color, (0.865, 0.690, 0.670), 0.55 * top * papillae * coat + 0.16 * top * coat)
-    red = smoothstep(noise(points, 2.3, 3), 1.55, 2.1) * (top + 0.3) * (1 - below)
-    _mix(color, (0.740, 0.300, 0.320), 0.6 * red)
+    red = smoothstep(noise(points, 1.1, 3), 1.3, 2.2) * (top + 0.3) * (1 - below)
+    _mix(color, (0.730, 0.330, 0.345), 0.42 * red)
     furrow = np.exp(-(((turn + 0.03 * noise(points, 12.0, 4)) / 0.075) ** 2)) * smoothstep(back, 0.10, 0.25) * top
     _mix(color, (0.560, 0.250, 0.280), 0.55 * furrow)
     for side in (-1, 1):
@@ -150,7 +151,7 @@ def tongue_textures(size: int = 512) -> tuple[np.ndarray, np.ndarray]:
         _mix(color, (0.42, 0.25, 0.38), 0.45 * vein * below)
     depth = smoothstep(back, 0.20, 0.85)[..., None]
     color = color * (1 - depth * [0.55, 0.68, 0.66])
-    height = 0.16 * top * papillae + 0.05 * noise(points, 3.0, 6) - 0.9 * furrow
+    height = 0.07 * top * papillae + 0.06 * noise(points, 3.0, 6) - 0.9 * furrow
     return to_bytes(color), normal_map(height, points)
 
 
@@ -162,10 +163,10 @@ def mouth_color(size: int = 256) -> np.ndarray:
     turn = (u - 0.5) * 2 * np.pi / (1 - 2 * MARGIN)
     points = np.stack([18 * np.sin(turn), 18 * np.cos(turn), -depth], axis=-1)
     color = np.tile((0.590, 0.290, 0.282), (size, size, 1))
-    _mix(color, (0.500, 0.175, 0.175), smoothstep(depth, 2, 10))
-    _mix(color, (0.230, 0.062, 0.062), smoothstep(depth, 8, 30))
-    _mix(color, (0.055, 0.012, 0.012), smoothstep(depth, 24, 55))
+    _mix(color, (0.500, 0.190, 0.188), smoothstep(depth, 2, 15))
+    _mix(color, (0.340, 0.105, 0.102), smoothstep(depth, 18, 55))
+    _mix(color, (0.150, 0.040, 0.040), smoothstep(depth, 52, 105))
     vessels = np.exp(-((noise(points, 8.0, 0) / 0.10) ** 2)) * np.clip(0.5 + 0.5 * noise(points, 11.0, 1), 0, 1)
-    _mix(color, (0.42, 0.09, 0.10), 0.22 * vessels * (1 - smoothstep(depth, 12, 26)))
+    _mix(color, (0.42, 0.09, 0.10), 0.22 * vessels * (1 - smoothstep(depth, 20, 50)))
     color *= (1 + 0.05 * noise(points, 4.0, 2))[..., None]
     return to_bytes(color)

@@ -55,9 +55,10 @@ class Scalp:
         low = percentile_filter(radius, 35, 9)
         without_ears = np.where(radius > low + 5.0, low, radius)
         self._radius = RectBivariateSpline(ticks, ticks, gaussian_filter(without_ears, 1.2))
-        self._skin = vertices, faces
         self.hairline = self._make_hairline()
         self._line = polygon_segments(self.hairline)
+        near = self.inside(self.to_chart(vertices[faces].mean(1))) > -30.0
+        self._skin = vertices, faces[near]
 
     def directions(self, chart: np.ndarray) -> np.ndarray:
         """Return the directions (n, 3) from the centre to points of the chart (n, 2)."""

@@ -22,7 +22,7 @@ BLOOD = (0.745, 0.440, 0.385)  # where much blood shows: cheeks, nose, ears
 OCHRE = (0.800, 0.640, 0.510)  # forehead, temples, neck
 VEILED = (0.655, 0.480, 0.435)  # thin skin below the eyes
 LID = (0.735, 0.535, 0.455)
-LIP = (0.690, 0.425, 0.390)
+LIP = (0.700, 0.425, 0.385)
 LIP_INNER = (0.610, 0.315, 0.305)
 WET_PINK = (0.740, 0.420, 0.400)  # lid margins, inner corners
 HAIR = (0.235, 0.165, 0.130)
@@ -58,14 +58,20 @@ class SkinTextures:
 
 
 class Regions:
-    """Soft masks (H, W) in [0, 1] of the parts of a face at points (H, W, 3)."""
+    """Soft masks (H, W) in [0, 1] of the parts of a face.
 
-    def __init__(self, points: np.ndarray, face: Face) -> None:
+    Args:
+        points: (H, W, 3) points on the skin.
+        hair: (H, W) their distance in mm from the hairline, positive under the hair.
+        face: Where the features are.
+    """
+
+    def __init__(self, points: np.ndarray, hair: np.ndarray, face: Face) -> None:
+        self.hair = hair
         centre = np.mean(face.eye_centres, 0)
         self.points = points - centre
         self.x, self.y, self.z = np.moveaxis(self.points, -1, 0)
         self.side = np.abs(self.x)
-        self.turn = np.degrees(np.arctan2(self.side, self.z + 88.0))
         self._face, self._centre = face, centre
         self.eye = np.abs(face.eye_centres[:, 0]).mean()
         self.nose = face.nose_tip - centre
@@ -86,7 +92,7 @@ class Regions:
         front = self.z > upper[:, 2].min() - 4
         # heights of the vermilion above and below the line of contact, as shares of the half width of the mouth
         knots = np.array([0, 0.12, 0.24, 0.38, 0.55, 0.72, 0.86, 0.96, 1.04, 1.2])
-        top = np.array([0.365, 0.392, 0.408, 0.372, 0.300, 0.222, 0.142, 0.062, 0.0, -0.16])
+        top = np.array([0.338, 0.362, 0.378, 0.352, 0.288, 0.214, 0.136, 0.060, 0.0, -0.16])
         bottom = np.array([0.610, 0.607, 0.590, 0.550, 0.468, 0.352, 0.218, 0.100, 0.0, -0.16])
         above = self.y - line
         limit = half * np.where(above > 0, _spline(across, knots, top), _spline(across, knots, bottom))
@@ -123,15 +129,15 @@ class Regions:
 
     def ear(self) -> np.ndarray:
         """Return the mask of the ears."""
-        box = smoothstep(self.side, 62, 68) * smoothstep(self.z, -112, -104) * (1 - smoothstep(self.z, -66, -56))
-        return np.asarray(box * smoothstep(self.y, -50, -42) * (1 - smoothstep(self.y, -2, 7)))
+        skull = 62 + 6 * smoothstep(self.y, -22, -4)
+        box = smoothstep(self.side, skull, skull + 4) * smoothstep(self.z, -112, -104)
+        return np.asarray(
+            box * (1 - smoothstep(self.z, -66, -56)) * smoothstep(self.y, -50, -42) * (1 - smoothstep(self.y, 5, 12))
+        )
 
-    def scalp(self, noise: np.ndarray) -> np.ndarray:
-        """Return the mask of the skin under the hair; `noise` (H, W) makes its border irregular."""
-        turn = [0, 18, 32, 42, 50, 56, 62, 66, 72, 76, 84, 100, 112, 130, 150, 180]
-        line = [60, 60, 58, 50, 42, 34, 14, -6, -12, 8, 24, 20, -18, -46, -56, -60]
-        height = self.y - _spline(self.turn, np.array(turn, float), np.array(line, float))
-        return np.asarray(smoothstep(height + 2.2 * noise, -6, 9) * (1 - self.ear()))
+    def scalp(self, noise: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return the mask of the skin under the hair; `noise` makes its border irregular."""
+        return np.asarray(smoothstep(self.hair + 1.8 * noise, -4, 8))
 
 
 def _spline(at: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -149,7 +155,7 @@ def _resample(line: np.ndarray, count: int) -> np.ndarray:
 
 
 def make_skin_textures(
-    points: np.ndarray, faces: np.ndarray, uv: np.ndarray, uv_faces: np.ndarray, face: Face
+    points: np.ndarray, faces: np.ndarray, uv: np.ndarray, uv_faces: np.ndarray, hair: np.ndarray, face: Face
 ) -> SkinTextures:
     """Bake the textures of the skin.
 
@@ -158,17 +164,18 @@ def make_skin_textures(
         faces: (F, 3) triangles of the outer skin, without the inside of the mouth and the eye sockets.
         uv: (U, 2) their texture coordinates.
         uv_faces: (F, 3) texture coordinates of their corners.
+        hair: (V,) distance of the vertices from the hairline in mm, positive under the hair.
         face: Where the features are.
     """
     sky = _sky(points, faces, face)
-    corner = np.concatenate([points[faces], sky[faces][..., None]], axis=2)
+    corner = np.concatenate([points[faces], sky[faces][..., None], hair[faces][..., None]], axis=2)
     axis = np.mean(face.eye_centres, 0)[[0, 2]] - [0, 88]
     radius = np.linalg.norm(points[faces].mean(1)[:, [0, 2]] - axis, axis=1)
     baked, covered = rasterize(uv, uv_faces, corner, COLOR_SIZE, order=radius)
     baked = dilate(baked, covered)
-    half = baked.reshape(COARSE_SIZE, 2, COARSE_SIZE, 2, 4).mean((1, 3))
+    half = baked.reshape(COARSE_SIZE, 2, COARSE_SIZE, 2, 5).mean((1, 3))
     noise = Noise(SEED)
-    coarse = Regions(half[..., :3].astype(np.float64), face)
+    coarse = Regions(half[..., :3].astype(np.float64), half[..., 4], face)
     color = _tones(coarse, half[..., 3], noise)
     height, color_detail = _relief(baked[..., :3], coarse, noise)
     color = np.stack([zoom(color[..., k], 2, order=1, grid_mode=True, mode="nearest") for k in range(3)], axis=2)
@@ -191,7 +198,7 @@ def _sky(points: np.ndarray, faces: np.ndarray, face: Face) -> np.ndarray:
     sky = np.ones(len(points))
     sky[used] = occlusion(points[used], mesh.vertex_normals[used], triangles)
     sky = smooth_on_mesh(sky, faces, 2)
-    region = Regions(points[None], face)
+    region = Regions(points[None], np.zeros((1, len(points))), face)
     lid = np.minimum(region.upper_lid, region.lower_lid)[0]
     moving = np.maximum(region.lips[0], 1 - smoothstep(lid, 2.0, 6.0))
     floor = 0.72 * np.maximum(moving, region.corner[0])
@@ -207,8 +214,8 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     broad, medium, small = (noise(r.points, length, n) for n, length in enumerate((34.0, 12.0, 5.0)))
     patchy = np.clip(1 + 0.22 * broad + 0.17 * medium + 0.13 * small, 0.35, 1.7)
     color = np.tile(BASE, (*sky.shape, 1))
-    nx, ny, nz = r.nose
-    mx, my, mz = r.mouth
+    ny, nz = r.nose[1:]
+    my, mz = r.mouth[1:]
     forehead = smoothstep(r.y, 14, 36)
     _mix(color, OCHRE, 0.65 * forehead + 0.5 * smoothstep(-r.y, 96, 112))
     blood = 0.40 * r.near((38, -32, 0), (18, 16, 26)) + 0.16 * r.near((47, -12, -8), (14, 12, 26))
@@ -226,7 +233,7 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     _mix(color, LID, 0.62 * lid)
     _mix(color, VEILED, 0.30 * r.near((r.eye - 13, 6, 4), (5, 7, 12)))
     # a light, uneven hue: redder here, yellower there
-    hue = 0.011 * broad + 0.009 * medium + 0.007 * small
+    hue = 0.010 * broad + 0.006 * medium + 0.005 * small
     color *= 1 + np.stack([0.35 * hue, -1.0 * hue, -1.25 * hue], axis=-1)
     color *= (1 + 0.012 * noise(r.points, 60.0, 3) + 0.010 * noise(r.points, 9.0, 4))[..., None]
     _mix(color, HAIR, 0.13 * brow_shadow(r))
@@ -237,7 +244,7 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     _mix(color, (0.42, 0.27, 0.22), 0.35 * np.exp(-(((r.upper_lid - 1.9) / 0.9) ** 2)) * r.is_upper_lid)
     _mix(color, (0.50, 0.32, 0.27), 0.18 * np.exp(-(((r.lower_lid - 1.9) / 0.8) ** 2)) * ~r.is_upper_lid)
     _mix(color, (0.73, 0.385, 0.37), 0.85 * r.caruncle)
-    nostril = (1 - smoothstep(sky, 0.10, 0.42)) * r.near((8, ny - 6, nz - 12), (11, 9, 14))
+    nostril = (1 - smoothstep(sky, 0.15, 0.60)) * r.near((8, ny - 6, nz - 12), (11, 9, 14))
     _mix(color, (0.20, 0.075, 0.06), 1.1 * nostril)
     # where light is scattered back and forth between surfaces, shadows are reddish
     shade = np.clip(1 - sky, 0, 1)[..., None] * (1 - r.lips * 0.7)[..., None]
@@ -255,7 +262,7 @@ def brow_shadow(r: Regions) -> np.ndarray:
 
 def _lip_tones(color: np.ndarray, r: Regions, patchy: np.ndarray, noise: Noise) -> None:
     """Colour the lips, in place: paler towards the border, fine vertical lines, deeper red where they are wet."""
-    lines = noise(r.points, (1.3, 9.0, 9.0), 6)
+    lines = noise(r.points, (0.9, 8.0, 8.0), 6)
     # the border wanders a little and is softer below
     lips = smoothstep(
         r.lip_edge + 0.25 * noise(r.points, 5.0, 7), np.where(r.upper_lip, -1.1, -1.3), np.where(r.upper_lip, 1.1, 1.8)
@@ -263,14 +270,14 @@ def _lip_tones(color: np.ndarray, r: Regions, patchy: np.ndarray, noise: Noise) 
     rim = np.exp(-(((r.lip_edge + 1.2) / 1.1) ** 2)) * (r.lip_edge > -4)
     _mix(color, (0.845, 0.675, 0.585), 0.30 * rim)  # pale roll along the border
     tone = np.tile(LIP, (*lips.shape, 1))
-    tone[r.upper_lip] *= 0.955
+    tone[r.upper_lip] *= 0.985
     centre = np.exp(-((r.lip_height - 0.55) ** 2) / 0.10) * ~r.upper_lip
     tone *= 1 + 0.075 * centre[..., None]
     tone *= 1 - 0.05 * (np.clip(lines, 0, 2) * (1 - r.inner_lips))[..., None]
     tone *= (1 + 0.03 * (patchy - 1))[..., None]
     wet = np.clip(r.inner_lips * 1.1, 0, 1)[..., None]
     tone += wet * (np.asarray(LIP_INNER) - tone)
-    color += (0.93 * lips)[..., None] * (tone - color)
+    color += (0.90 * lips)[..., None] * (tone - color)
     _mix(color, (0.50, 0.275, 0.245), 0.30 * r.corner * (1 - 0.4 * lips))
 
 
@@ -288,29 +295,30 @@ def _relief(positions: np.ndarray, r: Regions, noise: Noise) -> tuple[np.ndarray
     open_pores = np.clip(
         open_pores + 0.4 * r.near((0, 38, 6), (38, 20, 30)) + 0.3 * r.near((0, -95, 10), (22, 14, 22)), 0, 1
     )
-    scalp = r.scalp(np.zeros_like(r.x))
+    scalp = r.scalp()
     skin = (1 - r.lips) * (1 - 0.75 * lid) * (1 - 0.7 * ear)
     pores_at, skin_at, lips_at, inner_at = (fine(m) for m in (open_pores * skin, skin, r.lips, r.inner_lips))
-    cells = noise(points, 0.95, 10)
+    cells = noise(points, 0.55, 10)
     pore = smoothstep(cells, 0.95, 2.0)
-    network = 1 - np.abs(noise(points, (1.25, 0.95, 1.25), 11))  # ridges at the zeros of noise: crossing furrows
+    network = 1 - np.abs(noise(points, (0.75, 0.55, 0.75), 11))  # ridges at the zeros of noise: crossing furrows
     furrow = smoothstep(network, 0.72, 1.0)
-    bumps = noise(points, 2.6, 12)
-    soft = noise(points, 6.5, 13)
-    height = skin_at * (0.015 * bumps + 0.020 * soft - 0.011 * furrow) - 0.055 * pores_at * pore
+    bumps = noise(points, 1.5, 12)
+    soft = noise(points, 4.0, 13)
+    height = skin_at * (0.012 * bumps + 0.018 * soft - 0.014 * furrow) - 0.050 * pores_at * pore
     fan = points[..., 0] * (1 - 0.010 * np.abs(points[..., 1] - r.mouth[1] - 0))
     spread = np.stack([fan, points[..., 1], points[..., 2]], axis=-1)
-    wrinkle = smoothstep(1 - np.abs(noise(spread, (1.7, 13.0, 13.0), 14)), 0.55, 1.0)
+    wrinkle = smoothstep(1 - np.abs(noise(spread, (1.0, 11.0, 11.0), 14)), 0.55, 1.0)
     wrinkle = wrinkle * np.clip(0.7 + 0.5 * noise(points, 5.0, 15), 0.1, 1.4)
+    height *= 1 - fine(r.corner)
     height += lips_at * (1 - 0.8 * inner_at) * (-0.085 * wrinkle + 0.03 * soft)
-    speckle = noise(points, 1.5, 16)
-    value = 1 - 0.075 * pores_at * pore - 0.016 * skin_at * furrow + 0.014 * speckle * (0.4 + 0.6 * skin_at)
+    speckle = noise(points, 0.8, 16)
+    value = 1 - 0.075 * pores_at * pore - 0.016 * skin_at * furrow + 0.018 * speckle * (0.4 + 0.6 * skin_at)
     value = value - 0.05 * lips_at * wrinkle * (1 - inner_at)
-    warm = 0.012 * noise(points, 2.4, 17) * skin_at
+    warm = 0.012 * noise(points, 1.6, 17) * skin_at
     detail = value[..., None] * (1 + warm[..., None] * np.array([0.3, -1.0, -1.1]))
     stubble = fine(scalp)
-    detail *= (1 - 0.16 * stubble * smoothstep(noise(points, 0.9, 18), 0.2, 1.4))[..., None]
-    return gaussian_filter(height, 0.6), detail.astype(np.float32)
+    detail *= (1 - 0.16 * stubble * smoothstep(noise(points, 0.5, 18), 0.2, 1.4))[..., None]
+    return gaussian_filter(height, 0.5), detail.astype(np.float32)
 
 
 def _spots(color: np.ndarray, positions: np.ndarray, points: np.ndarray, faces: np.ndarray, face: Face) -> None:
@@ -318,7 +326,7 @@ def _spots(color: np.ndarray, positions: np.ndarray, points: np.ndarray, faces: 
     rng = np.random.default_rng(SEED)
     corners = points[faces] - np.mean(face.eye_centres, 0)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    at = Regions(points[faces].mean(1)[None], face)
+    at = Regions(points[faces].mean(1)[None], np.zeros((1, len(faces))), face)
     cheek = (at.near((26, -20, 8), (22, 13, 30)) + 0.06 * (at.z > -30) * (at.y > -100))[0]
     cheek = cheek * (1 - at.lips[0]) * (np.minimum(at.upper_lid, at.lower_lid)[0] > 7)
     chosen = rng.choice(len(faces), 330, p=area * cheek / (area * cheek).sum())
@@ -329,7 +337,7 @@ def _spots(color: np.ndarray, positions: np.ndarray, points: np.ndarray, faces: 
     moles = rng.choice(len(chosen), 5, replace=False)
     sizes[moles], strengths[moles] = rng.uniform(0.45, 0.75, 5), rng.uniform(0.45, 0.7, 5)
     flat = positions.reshape(-1, 3)
-    tree = cKDTree(flat[::1])
+    tree = cKDTree(flat)
     out = color.reshape(-1, 3)
     for centre, size, strength in zip(centres, sizes, strengths, strict=True):
         near = np.asarray(tree.query_ball_point(centre, 2.2 * size), int)
@@ -357,9 +365,10 @@ def _roughness(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     toward(0.48, 0.8 * r.ear())
     toward(0.47, (1 - smoothstep(r.upper_lid, 3, 10)) * r.is_upper_lid)
     rough = rough + 0.035 * noise(r.points, 4.0, 20) + 0.02 * noise(r.points, 18.0, 21)
-    toward(0.70, r.scalp(np.zeros_like(r.x)))
+    toward(0.70, r.scalp())
     toward(0.33, r.lips * (0.85 + 0.1 * noise(r.points, 3.0, 22)))
     toward(0.20, np.clip(1.2 * r.inner_lips, 0, 1))
     toward(0.16, 1 - smoothstep(np.minimum(r.upper_lid, r.lower_lid), 0.5, 1.3))
-    toward(0.18, r.caruncle)
+    toward(0.30, r.caruncle)
+    toward(0.55, 0.9 * r.corner)
     return to_bytes(np.stack([sky, rough, np.zeros_like(sky)], axis=2))

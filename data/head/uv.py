@@ -5,6 +5,8 @@ Texture coordinates have their origin at the upper left, as in glTF. Lengths are
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import erf
 from sculpt import smoothstep
@@ -14,6 +16,7 @@ AXIS_BEHIND_EYES = 88.0  # from the eyes back to the vertical axis of the cylind
 FRONT_DENSITY, FRONT_WIDTH = 2.0, np.radians(45.0)  # the face gets 1 + this times the texels of the back
 FACE_DENSITY, FACE_LOW, FACE_HIGH = 1.9, -118.0, 52.0  # likewise in height, between these two
 HEIGHTS = (-185.0, 148.0)  # unwarped height at the lower and upper border of the texture
+MOUTH_DEPTH_MM = 110.0  # depth behind the lips at the lower border of the mouth's texture
 EYE_DEGREES = 120.0  # angle from the gaze axis at the border of the eye's texture
 
 
@@ -61,7 +64,9 @@ def _warp_height(height: np.ndarray | float) -> np.ndarray:
     return np.asarray(height + FACE_DENSITY / 2 * (step[0] - step[1]))
 
 
-def _cut_seam(turn: np.ndarray, v: np.ndarray, faces: np.ndarray, across) -> tuple[np.ndarray, np.ndarray]:
+def _cut_seam(
+    turn: np.ndarray, v: np.ndarray, faces: np.ndarray, across: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return texture coordinates whose seam is at angle ±π: triangles across it extend into the margin.
 
     Args:
@@ -97,9 +102,6 @@ def mouth_uv(
     return _cut_seam(turn, v, faces, lambda angle: 0.5 + (0.5 - MARGIN) * angle / np.pi)
 
 
-MOUTH_DEPTH_MM = 70.0
-
-
 def tongue_uv(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the texture coordinates of the tongue: across it, with the seam below, and from its tip (0) backwards."""
     middle = (points.min(0) + points.max(0)) / 2
@@ -130,7 +132,7 @@ def eye_uv(points: np.ndarray, centre: np.ndarray, axis: tuple[float, float, flo
 
 
 def teeth_uv(columns: int, rows: int) -> np.ndarray:
-    """Return the texture coordinates (columns · rows, 2) of a dental arch, a grid with the rows of a column in sequence.
+    """Return the texture coordinates (columns · rows, 2) of a dental arch, whose vertices go column by column.
 
     u runs along the arch, from -x to x, and each of the twelve teeth has a twelfth of it; v from the gum (0) over the
     biting edge to the palatal side (1).
