@@ -48,7 +48,6 @@ class DepthMap:
         GL.glViewport(0, 0, self.size, self.size)
         GL.glEnable(GL.GL_DEPTH_TEST)
         GL.glDepthFunc(GL.GL_LESS)
-        GL.glDisable(GL.GL_CULL_FACE)
         GL.glClear(GL.GL_DEPTH_BUFFER_BIT)
         for program in {surface.depth_program for surface in surfaces}:
             program._bind()

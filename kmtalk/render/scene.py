@@ -13,9 +13,10 @@ import pyrender
 from OpenGL import GL
 
 from kmtalk.render.camera import FIELD_OF_VIEW, Camera
+from kmtalk.render.canvas import Canvas
 from kmtalk.render.depth_maps import DepthMap, ambient_occlusion, orthographic
 from kmtalk.render.posed_mesh import PosedMesh, VertexNormals
-from kmtalk.render.surfaces import Offscreen, make_surfaces
+from kmtalk.render.surfaces import Programs, make_surfaces
 
 # (direction towards the light in camera axes, linear colour) of the key, fill and rim light
 LIGHTS = (
@@ -35,14 +36,16 @@ class Quality:
         shadow_size: Width and height of the shadow map in texels.
         per_pixel: Whether light is computed for each pixel; otherwise for each vertex, except on wet surfaces.
         directions: Number of directions for the ambient occlusion.
+        supersampling: Factor on width and height of what is drawn and averaged.
     """
 
     shadow_size: int
     per_pixel: bool
     directions: int
+    supersampling: float
 
 
-QUALITIES = {"draft": Quality(512, False, 32), "high": Quality(1024, True, 96)}
+QUALITIES = {"draft": Quality(512, False, 32, 1.5), "high": Quality(1024, True, 96, 1.5)}
 
 
 class SceneRenderer:
@@ -68,13 +71,14 @@ class SceneRenderer:
         self._mesh = mesh
         self._normals = VertexNormals(mesh.faces, len(mesh.neutral))
         self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors)
-        self._offscreen = Offscreen(*size)
-        renderer = self._offscreen.renderer
+        self._context = pyrender.OffscreenRenderer(16, 16)  # the size of a framebuffer that is not used
+        self._context._platform.make_current()
+        programs = Programs()
         for surface in self._surfaces:
-            surface.compile(renderer.programs, self._quality.per_pixel)
-        self._backdrop = renderer.programs.load("background")
-        self._no_vertices = GL.glGenVertexArrays(1)
-        renderer.load(self._surfaces)
+            surface.load()
+            surface.compile(programs, self._quality.per_pixel)
+        self._backdrop = programs.load("background")
+        self._canvas = Canvas(size, self._quality.supersampling)
         self._shadows = DepthMap(self._quality.shadow_size)
         self._bake_occlusion()
         self.look(camera)
@@ -92,7 +96,7 @@ class SceneRenderer:
 
     def look(self, camera: Camera) -> None:
         """Turn to a camera; the light moves with it."""
-        self._offscreen.make_current()
+        self._context._platform.make_current()
         mesh, pose, (width, height) = self._mesh, camera.pose, self.size
         axes, position = pose[:3, :3], pose[:3, 3]
         target = position - axes[:, 2] * camera.distance
@@ -128,10 +132,7 @@ class SceneRenderer:
             program._bind()
             for name, value in uniforms.items():
                 program.set_uniform(name, value)
-        self._backdrop._bind()
-        inner, outer = (np.array(c) for c in STUDIO)
-        for name, value in (("inner_color", inner), ("outer_color", outer), ("aspect", width / height)):
-            self._backdrop.set_uniform(name, value)
+        self._canvas.set_background(self._draw_background)
 
     def _upload(self, vertices: np.ndarray, normals: np.ndarray, occlusion: np.ndarray) -> None:
         both = np.concatenate([vertices, normals], axis=1)
@@ -145,43 +146,43 @@ class SceneRenderer:
 
     def render(self, vertices: np.ndarray) -> np.ndarray:
         """Render vertices (V, 3) as a picture (H, W, 3) uint8."""
-        self._offscreen.make_current()
+        self._context._platform.make_current()
         closed, open_ = self._occlusion
         amount = 0.0
         if self._opening_range > 0:
             amount = float(np.clip((self._mesh.mouth_opening(vertices) - self._opening) / self._opening_range, 0, 1))
         self._upload(vertices, self._normals(vertices), closed + amount * (open_ - closed))
         self._shadows.draw(self._surfaces, self._shadow_matrix)
-        renderer = self._offscreen.renderer
-        renderer.begin()
-        color = (0, 0, 0) if self._background is None else self._background
-        GL.glClearColor(*(c / 255 for c in color), 1.0)
-        GL.glClear(GL.GL_COLOR_BUFFER_BIT | GL.GL_DEPTH_BUFFER_BIT)
+        self._canvas.begin()
         GL.glActiveTexture(GL.GL_TEXTURE0)
         GL.glBindTexture(GL.GL_TEXTURE_2D, self._shadows.texture)
-        solid = [s for s in self._surfaces if s.material.alpha_mode != "BLEND"]
-        for surface in solid:
-            (GL.glEnable if surface.is_masked else GL.glDisable)(GL.GL_SAMPLE_ALPHA_TO_COVERAGE)
-            surface.draw()
-        GL.glDisable(GL.GL_SAMPLE_ALPHA_TO_COVERAGE)
-        if self._background is None:
-            self._draw_studio()
-        GL.glEnable(GL.GL_BLEND)
         GL.glBlendFunc(GL.GL_SRC_ALPHA, GL.GL_ONE_MINUS_SRC_ALPHA)
-        for surface in self._surfaces[len(solid) :]:
+        for surface in self._surfaces:
+            (GL.glEnable if surface.material.alpha_mode == "BLEND" else GL.glDisable)(GL.GL_BLEND)
             surface.draw()
         GL.glDisable(GL.GL_BLEND)
-        return np.ascontiguousarray(renderer.read())
+        return self._canvas.read()
 
-    def _draw_studio(self) -> None:
-        """Draw the studio wall where nothing was drawn."""
+    def _draw_background(self) -> None:
+        """Draw a plain colour, or the studio wall."""
+        color = (0, 0, 0) if self._background is None else self._background
+        GL.glClearColor(*(c / 255 for c in color), 1.0)
+        GL.glClear(GL.GL_COLOR_BUFFER_BIT)
+        if self._background is not None:
+            return
         self._backdrop._bind()
+        width, height = self.size
+        inner, outer = (np.array(c) for c in STUDIO)
+        for name, value in (("inner_color", inner), ("outer_color", outer), ("aspect", width / height)):
+            self._backdrop.set_uniform(name, value)
         GL.glDisable(GL.GL_CULL_FACE)
-        GL.glDepthFunc(GL.GL_LEQUAL)
-        GL.glBindVertexArray(self._no_vertices)
+        GL.glDisable(GL.GL_DEPTH_TEST)
+        no_vertices = GL.glGenVertexArrays(1)
+        GL.glBindVertexArray(no_vertices)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
-        GL.glDepthFunc(GL.GL_LESS)
+        GL.glBindVertexArray(0)
+        GL.glDeleteVertexArrays(1, [no_vertices])
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        self._offscreen.delete()
+        self._context.delete()

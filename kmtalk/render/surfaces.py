@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyrender
 from OpenGL import GL
 from PIL import Image
-from pyrender.platforms import osmesa as osmesa_platform
 from pyrender.shader_program import ShaderProgram
 
 from kmtalk.face.appearance import Appearance, Material, SubMesh, texture_path
@@ -36,7 +34,7 @@ class Surface:
         self._buffer = np.ones((len(part.vertex_indices), 12), np.float32)
         self._buffer[:, 6:8] = part.uv * [1, -1] + [0, 1]  # pyrender turns pictures upside down, as OpenGL has them
         self.paint(colors)
-        self.primitive = pyrender.Primitive(
+        self._primitive = pyrender.Primitive(
             positions=self._buffer[:, :3],
             normals=self._buffer[:, 3:6],
             texcoord_0=self._buffer[:, 6:8],
@@ -59,6 +57,13 @@ class Surface:
         srgb = colors[self._vertices]
         self._buffer[:, 8:11] = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
+    def load(self) -> None:
+        """Upload the vertices and the textures."""
+        self._primitive._add_to_context()
+        for texture in self.textures.values():
+            if not texture._in_context():
+                texture._add_to_context()
+
     def compile(self, programs: Programs, per_pixel: bool) -> None:
         """Compile the programs for this material; wet surfaces are always lit per pixel, to have their highlights."""
         defines = {uniform.upper() for uniform in self.textures}
@@ -77,14 +82,14 @@ class Surface:
         order = np.argsort(-depth[self._faces].max(axis=1), kind="stable")
         faces = np.ascontiguousarray(self._faces[order], np.uint32)
         GL.glBindVertexArray(0)
-        GL.glBindBuffer(GL.GL_ELEMENT_ARRAY_BUFFER, self.primitive._buffers[2])
+        GL.glBindBuffer(GL.GL_ELEMENT_ARRAY_BUFFER, self._primitive._buffers[2])
         GL.glBufferSubData(GL.GL_ELEMENT_ARRAY_BUFFER, 0, faces.nbytes, faces)
 
     def upload(self, vertices_normals: np.ndarray, occlusion: np.ndarray) -> None:
         """Replace positions and normals (V, 6) and ambient occlusion (V,)."""
         self._buffer[:, :6] = vertices_normals[self._vertices]
         self._buffer[:, 11] = occlusion[self._vertices]
-        GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self.primitive._buffers[0])
+        GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self._primitive._buffers[0])
         GL.glBufferSubData(GL.GL_ARRAY_BUFFER, 0, self._buffer.nbytes, self._buffer)
 
     def draw(self) -> None:
@@ -98,7 +103,6 @@ class Surface:
         self.program.set_uniform("roughness", float(material.roughness))
         self.program.set_uniform("subsurface", float(material.subsurface))
         self.program.set_uniform("back_light", 1.0 if self.is_masked else INSIDE_LIGHT)
-        _set_enabled(GL.GL_CULL_FACE, not material.double_sided)
         self._draw_triangles()
 
     def draw_depth(self) -> None:
@@ -110,8 +114,9 @@ class Surface:
         self._draw_triangles()
 
     def _draw_triangles(self) -> None:
-        self.primitive._bind()
-        GL.glDrawElements(GL.GL_TRIANGLES, self.primitive.indices.size, GL.GL_UNSIGNED_INT, None)
+        (GL.glDisable if self.material.double_sided else GL.glEnable)(GL.GL_CULL_FACE)
+        self._primitive._bind()
+        GL.glDrawElements(GL.GL_TRIANGLES, self._primitive.indices.size, GL.GL_UNSIGNED_INT, None)
 
 
 def make_surfaces(appearance: Appearance, faces: np.ndarray, colors: np.ndarray) -> list[Surface]:
@@ -163,79 +168,3 @@ class Programs:
                 program.set_uniform(uniform, unit)
             self._programs[key] = program
         return self._programs[key]
-
-    def delete(self) -> None:
-        """Free the programs."""
-        for program in self._programs.values():
-            program.delete()
-        self._programs.clear()
-
-
-class Renderer(pyrender.Renderer):
-    """pyrender's framebuffers and contexts with the shaders of this package."""
-
-    def __init__(self, width: int, height: int) -> None:
-        super().__init__(width, height)
-        self.programs = Programs()
-
-    def load(self, surfaces: list[Surface]) -> None:
-        """Upload the surfaces' buffers and textures."""
-        for surface in surfaces:
-            surface.primitive._add_to_context()
-        for texture in {texture for surface in surfaces for texture in surface.textures.values()}:
-            texture._add_to_context()
-        self._meshes = {pyrender.Mesh([surface.primitive for surface in surfaces])}  # freed by `delete`
-        self._mesh_textures = {texture for surface in surfaces for texture in surface.textures.values()}
-
-    def delete(self) -> None:
-        """Free everything that was loaded."""
-        self.programs.delete()
-        super().delete()
-
-    def begin(self) -> None:
-        """Bind and clear the multisampled picture."""
-        self._configure_forward_pass_viewport(pyrender.RenderFlags.OFFSCREEN)
-        GL.glEnable(GL.GL_MULTISAMPLE)
-
-    def read(self) -> np.ndarray:
-        """Return the picture (H, W, 3) uint8. Reading depth as well, as pyrender does, would double the cost."""
-        width, height = self._main_fb_dims
-        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, self._main_fb_ms)
-        GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, self._main_fb)
-        GL.glBlitFramebuffer(0, 0, width, height, 0, 0, width, height, GL.GL_COLOR_BUFFER_BIT, GL.GL_NEAREST)
-        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, self._main_fb)
-        pixels = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)[::-1]
-
-
-class _OSMesa(osmesa_platform.OSMesaPlatform):
-    """OSMesa with framebuffer objects, which multisampling needs."""
-
-    def supports_framebuffers(self) -> bool:
-        return True
-
-
-class Offscreen(pyrender.OffscreenRenderer):
-    """An OpenGL context without a window, with its renderer."""
-
-    _platform: Any
-    _renderer: Any
-    renderer: Renderer
-
-    def _create(self) -> None:
-        super()._create()
-        if isinstance(self._platform, osmesa_platform.OSMesaPlatform):
-            self._renderer.delete()
-            self._platform.delete_context()
-            self._platform = _OSMesa(self.viewport_width, self.viewport_height)
-            self._platform.init_context()
-            self._platform.make_current()
-        self.renderer = self._renderer = Renderer(self.viewport_width, self.viewport_height)
-
-    def make_current(self) -> None:
-        """Direct OpenGL calls to this context."""
-        self._platform.make_current()
-
-
-def _set_enabled(capability: int, enabled: bool) -> None:
-    (GL.glEnable if enabled else GL.glDisable)(capability)

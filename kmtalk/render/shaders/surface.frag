@@ -62,9 +62,7 @@ void main() {
 #endif
     float alpha = 1.0;
 #ifdef ALPHA_MASK
-    // sharpened to one pixel around the cut-off: the samples of a pixel are covered in proportion
-    alpha = clamp((base.a - 0.5) / max(fwidth(base.a), 1e-3) + 0.5, 0.0, 1.0);
-    if (alpha < 0.02) discard;
+    if (base.a < 0.5) discard;
 #endif
 #ifdef ALPHA_BLEND
     alpha = base.a;
