@@ -23,7 +23,7 @@ from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
 from kmtalk.keys import KeyMotions, phone_midpoints
 from kmtalk.output import atomic_write
-from kmtalk.progress import Progress
+from kmtalk.progress import Progress, announce_duration
 from kmtalk.render.video import Cell, render_contact_sheet
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
@@ -166,8 +166,10 @@ class Animation:
         """Write one format; point caches write their neutral mesh next to `path`."""
         if settings.bake and not file_format.has_mesh:
             raise InputError(f"{path.name}: contains curves or cues, which cannot be baked to vertices")
-        stage = ("render", len(self.motion)) if file_format.name == "mp4" else ("export", None)
-        with progress.stage(*stage) as advance:
+        is_video, frames = file_format.name == "mp4", len(self.motion)
+        with progress.stage(*(("render", frames) if is_video else ("export", None))) as advance:
+            if is_video and settings.quality == "high":
+                advance = announce_duration(progress, "rendering {} frames", frames, advance)
             file_format.write(self, path, settings, advance)
 
     def _write_companions(self, folder: Path, models: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import AnimationFile, RequiredOutput
 from kmtalk.errors import InputError
+from kmtalk.progress import announce_duration
 from kmtalk.settings import ComparisonSettings, ExportSettings
 
 
@@ -132,6 +133,8 @@ def compare(
     difference = compare_motions(a.motion, b.motion, (str(first), str(second)))
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     with atomic_write(output) as temporary, console.stage("render", len(a.motion)) as advance:
+        if settings.quality == "high":
+            advance = announce_duration(console, "rendering {} frames", len(a.motion), advance)
         render_comparison(a.motion, b.motion, a.audio, temporary, names, max_distance, settings, advance)
     for line in difference.summary_lines():
         console.print(line)
