@@ -1,19 +1,19 @@
-"""Rendering speed compared with a plain pyrender loop, in one run.
+"""Rendering speed of all qualities compared with a plain pyrender loop, in one run.
 
-    python benchmarks/render_speed.py [--frames 120]
+    python benchmarks/render_speed.py [--frames 60] [--rig assets/head.safetensors]
 
-Draws the same frames of the default head at 512² twice: with a plain loop (a new mesh for every frame, lit, 4×MSAA, as
-in pyrender's documentation) and with `kmtalk.render.scene.SceneRenderer` (buffers updated in place, light per vertex,
-4×MSAA). Prints the frames per second of both and their ratio, for drawing alone and for drawing into the same h264
-encoder. Only the ratios are comparable between machines.
+Draws the same frames of the default head with a plain loop (a new mesh for every frame, lit, 4×MSAA, no shadows, as in
+pyrender's documentation) and with `kmtalk.render.scene.SceneRenderer` in each quality, at 512² and 1024². Prints the
+frames per second of drawing alone and of drawing into the same H.264 encoder, and their ratios to the plain loop. Only
+the ratios are comparable between machines.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +24,22 @@ NAME = opengl.select_backend()  # must precede the import of pyrender; imports n
 
 import pyrender  # noqa: E402
 
-from kmtalk.face.motion import Motion  # noqa: E402
-from kmtalk.face.rig import load_rig  # noqa: E402
-from kmtalk.render import scene, worker  # noqa: E402
+from kmtalk.render import camera, scene, worker  # noqa: E402
+from kmtalk.render.posed_mesh import PosedMesh, VertexNormals  # noqa: E402
+
+SIZES = (512, 1024)
 
 
 class PlainRenderer:
     """The plain loop: a new scene for every frame, lit, 4×MSAA."""
 
-    def __init__(self, faces: np.ndarray, colors: np.ndarray, framed: np.ndarray, size: int) -> None:
-        self._pose, distance = scene.frame_camera(framed, 1.0, 0.18, 0.04)
-        self._faces = faces
-        self._rgba = np.concatenate([(colors / 255.0) ** 2.2, np.ones((len(colors), 1))], axis=1)
+    def __init__(self, mesh: PosedMesh, view: camera.Camera, size: int) -> None:
+        self._view, self._faces = view, mesh.faces
+        self._rgba = np.concatenate([mesh.colors**2.2, np.ones((len(mesh.colors), 1))], axis=1)
         self._material = pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.6)
-        near, far = distance * 0.3, distance * 2.5
-        self._camera = pyrender.PerspectiveCamera(yfov=scene.FIELD_OF_VIEW, znear=near, zfar=far)
-        self._normals = scene.VertexNormals(faces, len(colors))  # the same in both, so that it is not compared
+        near, far = view.distance * 0.3, view.distance * 2.5
+        self._camera = pyrender.PerspectiveCamera(yfov=camera.FIELD_OF_VIEW, znear=near, zfar=far)
+        self._normals = VertexNormals(mesh.faces, len(mesh.colors))  # the same in all, so that it is not compared
         self._renderer = pyrender.OffscreenRenderer(size, size)
 
     def render(self, vertices: np.ndarray) -> np.ndarray:
@@ -52,10 +52,10 @@ class PlainRenderer:
             material=self._material,
         )
         pyrender_scene.add(pyrender.Mesh([primitive]))
-        pyrender_scene.add(self._camera, pose=self._pose)
+        pyrender_scene.add(self._camera, pose=self._view.pose)
         for direction, color in scene.LIGHTS:
             light = pyrender.DirectionalLight(color=color, intensity=3.0)
-            pyrender_scene.add(light, pose=scene.look_at(np.array(direction), np.zeros(3)))
+            pyrender_scene.add(light, pose=camera.look_at(np.array(direction), np.zeros(3)))
         picture, _ = self._renderer.render(pyrender_scene)
         return np.ascontiguousarray(picture)
 
@@ -63,64 +63,66 @@ class PlainRenderer:
         self._renderer.delete()
 
 
-def time_frames(
-    renderer: PlainRenderer | scene.SceneRenderer, frames: np.ndarray, path: Path | None, size: int
-) -> float:
-    """Return the seconds for all frames, written to an mp4 where `path` is given, after three frames of warm-up."""
+def frames_per_second(render: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, path: Path | None) -> float:
+    """Return the speed over all frames, written to an mp4 where `path` is given, after three frames of warm-up."""
     for vertices in frames[:3]:
-        renderer.render(vertices)
+        picture = render(vertices)
+    size = picture.shape[1], picture.shape[0]
     start = time.perf_counter()
-    writer = None
-    if path is not None:
-        writer = worker.open_video(str(path), (size, size), 30.0, None)
+    writer = None if path is None else worker.open_video(str(path), size, 30.0, None)
     for vertices in frames:
-        picture = renderer.render(vertices)
+        picture = render(vertices)
         if writer is not None:
             writer.send(picture)
     if writer is not None:
         writer.close()
-    return time.perf_counter() - start
+    return len(frames) / (time.perf_counter() - start)
+
+
+def write_mesh(rig_path: Path, frame_count: int, path: Path) -> None:
+    """Write a talking head for `PosedMesh`; a function of its own, so that torch is imported after OpenGL."""
+    from kmtalk.face.motion import Motion
+    from kmtalk.face.rig import load_rig
+    from kmtalk.render.video import write_render_input
+
+    rig = load_rig(rig_path)
+    weights = np.zeros((frame_count, len(rig.shape_names)), np.float32)
+    weights[:, rig.index["jawOpen"]] = 0.3 * np.abs(np.sin(np.arange(frame_count) * 0.4))
+    write_render_input(path, Motion(rig, weights, 30.0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=120)
-    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--rig", type=Path, default=Path(__file__).parent.parent / "assets" / "head.safetensors")
     options = parser.parse_args()
-    rig = load_rig(Path(__file__).parent.parent / "assets" / "head.safetensors")
-    weights = np.zeros((options.frames, len(rig.shape_names)), np.float32)
-    weights[:, rig.index["jawOpen"]] = 0.3 * np.abs(np.sin(np.arange(options.frames) * 0.4))
-    motion = Motion(rig, weights, 30.0)
-    frames, template = motion.vertices(), rig.template
-    framed = np.concatenate([frames.min(0), frames.max(0)])
-    assert template.colors is not None
-    n, size = options.frames, options.size
-    print(f"{NAME}, {len(template.vertices)} vertices, {size}², {n} frames")
     with tempfile.TemporaryDirectory() as folder:
-        for what, path in (("frames alone", None), ("into an mp4", Path(folder) / "x.mp4")):
-            plain = PlainRenderer(template.faces, template.colors, framed, size)
-            plain_seconds = time_frames(plain, frames, path, size)
-            plain.close()
-            renderer = scene.SceneRenderer(frames[0], template.faces, template.colors, framed, (size, size))
-            kmtalk_seconds = time_frames(renderer, frames, path, size)
-            renderer.close()
-            print(
-                f"{what}: plain pyrender loop {n / plain_seconds:.1f} frames/s, "
-                f"kmtalk {n / kmtalk_seconds:.1f}, ratio {plain_seconds / kmtalk_seconds:.2f}"
-            )
-    assert "torch" not in sys.modules
-    from kmtalk.render.video import render_video
-    from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
-
-    audio = audio_from_samples(np.zeros(int(SAMPLE_RATE * n / 30), np.float32), SAMPLE_RATE)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        render_video(motion, audio, Path(folder) / "v.mp4", (options.size, options.size))
-        video_seconds = time.perf_counter() - start
-    print(
-        f"whole mp4 with sound {n / video_seconds:6.1f} frames/s   "
-        f"ratio {plain_seconds / video_seconds:.2f} (including start-up, h264 and aac)"
-    )
+        write_mesh(options.rig, options.frames, Path(folder) / "face.npz")
+        mesh = PosedMesh(Path(folder) / "face.npz")
+        frames = np.stack(list(mesh.frames()))
+        points = np.concatenate([mesh.low, mesh.high])
+        view = camera.place_camera(points, mesh.landmark_positions(), "head", "portrait", 1.0)
+        print(f"{NAME}, {len(mesh.neutral)} vertices, {options.frames} frames; frames per second (ratio to plain)")
+        print(f"{'size':>6}  {'renderer':<10}{'drawing alone':>20}{'into an mp4':>20}")
+        for size in SIZES:
+            makers: dict[str, Callable[[], PlainRenderer | scene.SceneRenderer]] = {
+                "plain": lambda size=size: PlainRenderer(mesh, view, size),  # type: ignore[misc]
+            }
+            for quality in scene.QUALITIES:
+                makers[quality] = lambda size=size, quality=quality: scene.SceneRenderer(  # type: ignore[misc]
+                    mesh, view, (size, size), quality
+                )
+            plain: list[float] = []
+            for name, make in makers.items():
+                renderer = make()
+                speeds = [frames_per_second(renderer.render, frames, p) for p in (None, Path(folder) / "x.mp4")]
+                renderer.close()
+                plain = plain or speeds
+                columns = "".join(
+                    f"{f'{speed:.1f} ({speed / reference:.2f})':>20}"
+                    for speed, reference in zip(speeds, plain, strict=True)
+                )
+                print(f"{size:>5}²  {name:<10}{columns}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the command line as options, batch manifests as columns, and saved animations re
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -147,7 +148,56 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-class ExportSettings(Settings):
+BACKGROUND_COLORS = {"white": (255, 255, 255), "black": (0, 0, 0), "green": (0, 177, 64)}
+"""Named plain backgrounds of videos, sRGB."""
+
+
+def parse_background(background: str) -> tuple[int, int, int] | None:
+    """Return the sRGB colour of a background, None for "studio"; raises ValueError for anything else."""
+    name = background.lower()
+    if name == "studio":
+        return None
+    if name in BACKGROUND_COLORS:
+        return BACKGROUND_COLORS[name]
+    if re.fullmatch("#[0-9a-f]{6}", name):
+        red, green, blue = bytes.fromhex(name[1:])
+        return red, green, blue
+    raise ValueError(f"background {background}: give studio, {', '.join(BACKGROUND_COLORS)}, or a colour as #1a2b3c")
+
+
+def _check_background(background: str) -> str:
+    parse_background(background)
+    return background
+
+
+_Size = Annotated[tuple[int, int], BeforeValidator(_parse_size), AfterValidator(_check_size)]
+
+
+class VideoSettings(Settings):
+    """How a video looks."""
+
+    size: _Size = Field(default=(512, 512), description="Width and height of the video in pixels: 512 or 1280x720.")
+    quality: Literal["draft", "high"] = Field(
+        default="draft", description="Quality of the video: draft (fast) or high (lit per pixel)."
+    )
+    frame: Literal["face", "head", "body"] = Field(
+        default="head", description="What the video shows: face, head (with hair and shoulders) or body (all)."
+    )
+    view: Literal["portrait", "front", "three-quarter", "profile"] = Field(
+        default="portrait", description="Side of the camera: portrait (turned slightly), front, three-quarter, profile."
+    )
+    background: Annotated[str, AfterValidator(_check_background)] = Field(
+        default="studio", description="Background of the video: studio, white, black, green, or a colour as #1a2b3c."
+    )
+
+
+class ComparisonSettings(VideoSettings):
+    """How the video of a comparison looks."""
+
+    size: _Size = Field(default=(400, 400), description="Width and height of each of the three pictures in pixels.")
+
+
+class ExportSettings(VideoSettings):
     """Which files an animation is written to, and how."""
 
     formats: str | None = Field(
@@ -155,15 +205,7 @@ class ExportSettings(Settings):
         description="Formats of an output folder, separated by commas: glb, usd, csv, mp4 … (default: npz,glb; animate "
         "and complete add mp4 unless --no-video).",
     )
-    bake: bool = Field(
-        default=False, description="Write vertices by frame, to GLB and USD instead of blend shapes."
-    )
-    size: Annotated[tuple[int, int], BeforeValidator(_parse_size), AfterValidator(_check_size)] = Field(
-        default=(512, 512), description="Width and height of the video in pixels: 512 or 1280x720."
-    )
-    quality: Literal["draft", "high"] = Field(
-        default="draft", description="Quality of the video: draft (fast) or high (lit per pixel)."
-    )
+    bake: bool = Field(default=False, description="Write vertices by frame, to GLB and USD instead of blend shapes.")
     video: bool = Field(default=True, description="Render an mp4 where --formats is not given (animate, complete).")
 
 

@@ -23,8 +23,8 @@ from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
 from kmtalk.keys import KeyMotions, phone_midpoints
 from kmtalk.output import atomic_write
-from kmtalk.progress import Progress
-from kmtalk.render.video import render_contact_sheet
+from kmtalk.progress import Progress, announce_duration
+from kmtalk.render.video import Cell, render_contact_sheet
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
@@ -111,7 +111,7 @@ class Animation:
             path: A file with a suffix of `kmtalk.animation.FORMATS`, or a folder.
             settings: Settings of the export.
             progress: Receives the stages "export" and "render".
-            options: Fields of `ExportSettings` by keyword: `formats`, `bake`, `size`, `quality`, `video`.
+            options: Fields of `ExportSettings` by keyword: `formats`, `bake`, `size`, `quality`, `frame` …
 
         Returns:
             The files that were written.
@@ -166,8 +166,10 @@ class Animation:
         """Write one format; point caches write their neutral mesh next to `path`."""
         if settings.bake and not file_format.has_mesh:
             raise InputError(f"{path.name}: contains curves or cues, which cannot be baked to vertices")
-        stage = ("render", len(self.motion)) if file_format.name == "mp4" else ("export", None)
-        with progress.stage(*stage) as advance:
+        is_video, frames = file_format.name == "mp4", len(self.motion)
+        with progress.stage(*(("render", frames) if is_video else ("export", None))) as advance:
+            if is_video and settings.quality == "high":
+                advance = announce_duration(progress, "rendering {} frames", frames, advance)
             file_format.write(self, path, settings, advance)
 
     def _write_companions(self, folder: Path, models: Sequence[str]) -> None:
@@ -180,20 +182,19 @@ class Animation:
             neutral = "animation-neutral.obj" if model.endswith((".pc2", ".mdd")) else ""
             write_blender_script(folder / "import_blender.py", self.motion, model, neutral, "speech.wav")
 
-    def render(self, path: str | Path, size: tuple[int, int] = (512, 512), quality: str = "draft") -> None:
+    def render(self, path: str | Path, **options: Any) -> None:
         """Render an mp4 with sound.
 
         Args:
             path: File to write, ending in .mp4.
-            size: Width and height in pixels, even numbers from 32 to 8192.
-            quality: "draft" (fast) or "high" (lit per pixel).
+            options: Fields of `ExportSettings` by keyword: `size`, `quality`, `frame`, `view`, `background`.
 
         Raises:
             InputError: The path or a setting cannot be used, or no OpenGL is available.
         """
         if Path(path).suffix.lower() != ".mp4":
             raise InputError(f"{path}: a video is written as .mp4")
-        self.save(path, size=size, quality=quality)
+        self.save(path, **options)
 
     def save_contact_sheet(self, path: str | Path) -> None:
         """Write a PNG with close-ups of the mouth at the first 40 phones, with captions.
@@ -207,9 +208,9 @@ class Animation:
         if not cells:
             cells = [(int(frame), "") for frame in self.keys.frames]
         cells = cells[:MAX_CONTACT_SHEET_CELLS]
-        labels = [f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip() for frame, label in cells]
+        sheet = [Cell(frame, f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip()) for frame, label in cells]
         with atomic_write(Path(path)) as temporary:
-            render_contact_sheet(self.motion, [frame for frame, _ in cells], labels, temporary)
+            render_contact_sheet(self.motion, sheet, temporary)
 
 
 def load_animation(path: str | Path) -> Animation:

@@ -120,7 +120,7 @@ FORMATS: tuple[Format, ...] = (
            lambda a, path, s, _: _write_npz(a, path, "float32" if s.bake else None), can_bake=True),
     Format("html", (".html",), "self-contained web page that plays the face with its sound", _write_html),
     Format("mp4", (".mp4",), "video with sound",
-           lambda a, path, s, advance: render_video(a.motion, a.audio, path, s.size, s.quality, advance)),
+           lambda a, path, s, advance: render_video(a.motion, a.audio, path, s, advance)),
 )
 # fmt: on
 

@@ -90,6 +90,10 @@ class CommandOutput(Progress):
         else:
             print(f"kmtalk: {message}", file=sys.stderr)
 
+    def announce(self, message: str) -> None:
+        if not self.quiet:
+            self.log(message)
+
     def print(self, line: str) -> None:
         """Write a line of results to stdout, unless --json asks for the summary."""
         if not self.as_json:

@@ -12,7 +12,8 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import AnimationFile, RequiredOutput
 from kmtalk.errors import InputError
-from kmtalk.settings import ExportSettings
+from kmtalk.progress import announce_duration
+from kmtalk.settings import ComparisonSettings, ExportSettings
 
 
 @command
@@ -114,15 +115,13 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Another animation.npz of the same mesh.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Video to write (.mp4).")] = Path("compare.mp4"),
     max_distance: Annotated[float, typer.Option(help="Distance in mm of the heat map's hottest colour.")] = 5.0,
-    size: Annotated[str, typer.Option(help="Size of each of the three pictures in pixels.")] = "400",
-    quality: Annotated[str, typer.Option(help="Quality of the video: draft or high.")] = "draft",
+    settings: ComparisonSettings = ComparisonSettings(),
 ) -> None:
     """Render two animations side by side with a heat map of their distance, and print the distances in mm."""
     from kmtalk.animation import load_animation
     from kmtalk.output import atomic_write, check_writable
     from kmtalk.render.comparison import compare_motions, render_comparison
 
-    video = ExportSettings.create(size=size, quality=quality)
     if output.suffix.lower() != ".mp4":
         raise InputError(f"{output}: -o takes a file ending in .mp4")
     if not 0 < max_distance < 1000:
@@ -134,9 +133,9 @@ def compare(
     difference = compare_motions(a.motion, b.motion, (str(first), str(second)))
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     with atomic_write(output) as temporary, console.stage("render", len(a.motion)) as advance:
-        render_comparison(
-            a.motion, b.motion, a.audio, temporary, names, max_distance, video.size, video.quality, advance
-        )
+        if settings.quality == "high":
+            advance = announce_duration(console, "rendering {} frames", len(a.motion), advance)
+        render_comparison(a.motion, b.motion, a.audio, temporary, names, max_distance, settings, advance)
     for line in difference.summary_lines():
         console.print(line)
     console.summary |= difference.to_dict()

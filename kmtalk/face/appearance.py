@@ -28,6 +28,7 @@ class Material:
             ambient occlusion.
         alpha_mode: How alpha is used, as in glTF; "MASK" discards where it is below 0.5.
         double_sided: Whether back faces are drawn.
+        subsurface: From 0 to 1: how far light spreads below the surface, as in skin. For video only.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Material:
     roughness_texture: str | None = None
     alpha_mode: Literal["OPAQUE", "MASK", "BLEND"] = "OPAQUE"
     double_sided: bool = False
+    subsurface: float = 0.0
 
     @property
     def textures(self) -> tuple[str, ...]:

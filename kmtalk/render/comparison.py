@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
-from kmtalk.render.video import run_render_process, write_render_input
+from kmtalk.render.video import run_render_process, video_job, write_render_input
+from kmtalk.settings import VideoSettings
 from kmtalk.speech.audio import Audio
 
 
@@ -117,8 +117,7 @@ def render_comparison(
     path: Path,
     names: tuple[str, str],
     max_distance: float,
-    size: tuple[int, int] = (400, 400),
-    quality: str = "draft",
+    settings: VideoSettings,
     advance: Callable[[int], None] = lambda frame: None,
 ) -> None:
     """Write an mp4 with three views side by side: both faces, and the first face coloured by vertex distance.
@@ -130,29 +129,21 @@ def render_comparison(
         path: The .mp4 file.
         names: Captions of the two faces.
         max_distance: Distance in mm at the end of the colour scale.
-        size: Width and height of each view in pixels.
-        quality: "draft" or "high".
+        settings: Size of each view, quality, frame, view and background.
         advance: Called with the number of finished frames.
 
     Raises:
         InputError: No OpenGL works on this machine.
     """
-    width, height = size
-    job = {
-        "kind": "compare",
-        "width": width,
-        "height": height,
-        "quality": quality,
-        "fps": first.fps,
-        "frames": len(first),
-        "names": list(names),
-        "max_distance": max_distance,
-        "mm_per_unit": first.rig.template.mm_per_unit,
-        "output": str(path),
-    }
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        sound = Path(folder) / "sound.wav"
-        soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
         write_render_input(Path(folder) / "face.npz", first)
         write_render_input(Path(folder) / "other.npz", second)
-        run_render_process(Path(folder), job | {"audio": str(sound)}, advance)
+        job = {
+            "kind": "compare",
+            "frames": len(first),
+            "names": list(names),
+            "max_distance": max_distance,
+            "mm_per_unit": first.rig.template.mm_per_unit,
+        }
+        job |= video_job(Path(folder), first, audio, path, settings)
+        run_render_process(Path(folder), job, advance)

@@ -11,35 +11,34 @@ from kmtalk.face.fit import FittedRig
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import MOUTH_SEAL, Rig
 from kmtalk.face.template import Template
-from kmtalk.render.video import render_contact_sheet
+from kmtalk.render.video import CLAY_COLOR, Cell, render_contact_sheet
 
-PREVIEW_POSES: tuple[tuple[str, dict[str, float]], ...] = (
-    ("neutral, landmarks", {"landmarks": 1.0}),
-    ("jaw open", {"jawOpen": 0.7}),
-    ("pucker", {"mouthPucker": 1.0}),
-    ("smile", {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}),
-    ("p: jaw half open, lips closed", {"jawOpen": 0.4, "mouthClose": 0.4}),
-    ("blink", {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}),
+# (caption, shape weights, view, what is in the picture)
+PREVIEW_CELLS: tuple[tuple[str, dict[str, float], str, str], ...] = (
+    ("neutral, landmarks", {"landmarks": 1.0}, "front", "head"),
+    ("profile, landmarks", {"landmarks": 1.0}, "profile", "head"),
+    ("jaw open", {"jawOpen": 0.7}, "portrait", "face"),
+    ("pucker", {"mouthPucker": 1.0}, "portrait", "face"),
+    ("smile", {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}, "portrait", "face"),
+    ("p: jaw half open, lips closed", {"jawOpen": 0.4, "mouthClose": 0.4}, "portrait", "face"),
+    ("eyes open", {}, "front", "eyes"),
+    ("eyes closed", {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, "front", "eyes"),
 )
 LANDMARK_COLOR = (20, 90, 210)
-CELL_SIZE = 360
+CELL_SIZE, COLUMNS = 360, 4
 
 
 def write_fit_preview(path: Path, fitted: FittedRig) -> None:
-    """Write a PNG of the fitted rig in `PREVIEW_POSES`. Raises InputError where no OpenGL works."""
+    """Write a PNG of the fitted rig in `PREVIEW_CELLS`. Raises InputError where no OpenGL works."""
     rig = _add_landmark_markers(fitted.rig, fitted.landmarks)
-    weights = np.zeros((len(PREVIEW_POSES), len(rig.shape_names)), np.float32)
-    for row, (_, pose) in enumerate(PREVIEW_POSES):
+    weights = np.zeros((len(PREVIEW_CELLS), len(rig.shape_names)), np.float32)
+    for row, (_, pose, _, _) in enumerate(PREVIEW_CELLS):
         for name, value in pose.items():
             weights[row, rig.index[name]] = value
-        if MOUTH_SEAL in rig.index and row:
+        if MOUTH_SEAL in rig.index and "landmarks" not in pose:
             weights[row, rig.index[MOUTH_SEAL]] = 1.0
-    regions = rig.template.regions
-    face = np.unique(np.concatenate([regions[r] for r in ("lips", "mouth", "upper_face", "chin")]))
-    labels = [label for label, _ in PREVIEW_POSES]
-    render_contact_sheet(
-        Motion(rig, weights, 1.0), range(len(PREVIEW_POSES)), labels, path, CELL_SIZE, 3, face, yaw=0.35
-    )
+    cells = [Cell(row, label, view, framing) for row, (label, _, view, framing) in enumerate(PREVIEW_CELLS)]
+    render_contact_sheet(Motion(rig, weights, 1.0), cells, path, CELL_SIZE, COLUMNS)
 
 
 def write_mesh_preview(path: Path, template: Template) -> None:
@@ -50,9 +49,9 @@ def write_mesh_preview(path: Path, template: Template) -> None:
         np.float32
     )
     rig = Rig(template, ("y up", "z up", "y up, from its side"), offsets)
-    all_vertices = np.arange(len(template.vertices))
     motion = Motion(rig, np.eye(3, dtype=np.float32), 1.0)
-    render_contact_sheet(motion, range(3), rig.shape_names, path, CELL_SIZE, 3, all_vertices, yaw=0.0)
+    cells = [Cell(n, name, "front", "body") for n, name in enumerate(rig.shape_names)]
+    render_contact_sheet(motion, cells, path, CELL_SIZE, 3)
 
 
 def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
@@ -69,13 +68,14 @@ def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
     offsets[-1, count:] = marker_offsets
     colors = template.colors if template.colors is not None else template.preview_colors
     if colors is None:
-        colors = np.full((count, 3), 200, np.uint8)
+        colors = np.tile(np.array(CLAY_COLOR, np.uint8), (count, 1))
     faces = marker_faces + 6 * np.arange(len(points))[:, None, None] + count
     marked = replace(
         template,
         vertices=np.concatenate([template.vertices, marker_vertices]),
         faces=np.concatenate([template.faces, faces.reshape(-1, 3).astype(np.int32)]),
         colors=np.concatenate([colors, np.tile(np.array(LANDMARK_COLOR, np.uint8), (len(marker_vertices), 1))]),
+        appearance=None,
     )
     upright = rig.upright_vertices
     if upright is not None:

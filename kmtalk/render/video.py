@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,36 @@ import numpy as np
 import soundfile
 
 from kmtalk.errors import InputError
+from kmtalk.face.appearance import Appearance, Material
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import fit_scale_and_rotation
+from kmtalk.face.template import Template
+from kmtalk.settings import VideoSettings, parse_background
 from kmtalk.speech.audio import Audio
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a contact sheet.
+
+    Attributes:
+        frame: Frame number in the motion.
+        label: Caption.
+        view: A key of `camera.VIEW_ANGLES`.
+        framing: What is in the picture: "mouth", "eyes", "face", "head" or "body".
+    """
+
+    frame: int
+    label: str
+    view: str = "portrait"
+    framing: str = "mouth"
 
 
 def render_video(
     motion: Motion,
     audio: Audio,
     path: Path,
-    size: tuple[int, int] = (512, 512),
-    quality: str = "draft",
+    settings: VideoSettings,
     advance: Callable[[int], None] = lambda frame: None,
 ) -> str:
     """Write an mp4 (H.264, AAC, yuv420p, faststart) that browsers play.
@@ -35,8 +55,7 @@ def render_video(
         motion: The motion.
         audio: Its sound.
         path: The .mp4 file.
-        size: Width and height in pixels, both even (checked by `kmtalk.settings.ExportSettings`).
-        quality: "draft" or "high" (lit per pixel, supersampled).
+        settings: Size, quality, frame, view and background.
         advance: Called with the number of finished frames.
 
     Returns:
@@ -45,49 +64,48 @@ def render_video(
     Raises:
         InputError: No OpenGL works, or the file cannot be written.
     """
-    width, height = size
-    job = {"kind": "video", "width": width, "height": height, "quality": quality, "fps": motion.fps}
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        sound = Path(folder) / "sound.wav"
-        soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
         write_render_input(Path(folder) / "face.npz", motion)
-        return run_render_process(Path(folder), job | {"audio": str(sound), "output": str(path)}, advance)
+        job = {"kind": "video"} | video_job(Path(folder), motion, audio, path, settings)
+        return run_render_process(Path(folder), job, advance)
 
 
-def render_contact_sheet(
-    motion: Motion,
-    frames: Sequence[int],
-    labels: Sequence[str],
-    path: Path,
-    cell: int = 224,
-    columns: int = 8,
-    region: np.ndarray | None = None,
-    yaw: float = 0.30,
-) -> None:
-    """Write a PNG with one captioned picture per frame.
+def video_job(folder: Path, motion: Motion, audio: Audio, path: Path, settings: VideoSettings) -> dict[str, Any]:
+    """Write the sound into the folder of a job; return the job's description of the video and of its look."""
+    sound = folder / "sound.wav"
+    soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
+    width, height = settings.size
+    return {
+        "width": width,
+        "height": height,
+        "quality": settings.quality,
+        "frame": settings.frame,
+        "view": settings.view,
+        "background": parse_background(settings.background),
+        "fps": motion.fps,
+        "audio": str(sound),
+        "output": str(path),
+    }
+
+
+def render_contact_sheet(motion: Motion, cells: Sequence[Cell], path: Path, width: int = 224, columns: int = 8) -> None:
+    """Write a PNG of captioned pictures.
 
     Args:
         motion: The motion.
-        frames: Frame numbers.
-        labels: Captions, one per frame.
+        cells: The pictures, row by row.
         path: The .png file.
-        cell: Width and height of a picture in pixels.
+        width: Width and height of a picture in pixels.
         columns: Pictures per row.
-        region: Indices of the vertices to have in view; None for the lips.
-        yaw: Horizontal view angle in radians.
 
     Raises:
         InputError: No OpenGL works or the file cannot be written.
     """
-    regions = motion.rig.template.regions
     job = {
         "kind": "sheet",
-        "width": cell,
+        "width": width,
         "columns": columns,
-        "frames": [int(f) for f in frames],
-        "labels": list(labels),
-        "region": (regions["lips"] if region is None else region).tolist(),
-        "yaw": yaw,
+        "cells": [asdict(cell) for cell in cells],
         "output": str(path),
     }
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
@@ -96,20 +114,46 @@ def render_contact_sheet(
 
 
 def write_render_input(path: Path, motion: Motion) -> None:
-    """Write the mesh, the morph targets and their weights as an .npz for the child process."""
+    """Write the mesh, its appearance, the morph targets and their weights as an .npz for the child process."""
     template = motion.rig.template
     _, offsets, weights = motion.rig.morph_targets(motion.weights)
-    arrays = {
-        "vertices": template.vertices,
-        "faces": template.faces,
-        "offsets": offsets,
-        "weights": weights.astype(np.float32),
-        "upright": upright_rotation(motion),
-    }
-    colors = template.colors if template.colors is not None else template.preview_colors
-    if colors is not None:
-        arrays["colors"] = colors
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    colors, appearance = np.full((len(template.vertices), 3), 255, np.uint8), template.appearance
+    if appearance is None:
+        given = template.colors if template.colors is not None else template.preview_colors
+        colors = np.tile(np.array(CLAY_COLOR, np.uint8), (len(colors), 1)) if given is None else given
+        appearance = _plain_appearance(template)
+    np.savez(
+        path,
+        vertices=template.vertices,
+        faces=template.faces,
+        offsets=offsets,
+        weights=weights.astype(np.float32),
+        upright=upright_rotation(motion),
+        colors=colors,
+        landmark_names=np.array(list(template.landmarks), np.str_),
+        landmark_vertices=np.array(list(template.landmarks.values()), np.int64),
+        **appearance.to_arrays(),  # type: ignore[arg-type]
+    )
+
+
+CLAY_COLOR = (200, 182, 172)  # sRGB, for templates without colours
+PLAIN_MATERIALS = (
+    Material("skin", roughness=0.58, subsurface=0.5, double_sided=True),
+    Material("eye", roughness=0.1, double_sided=True),
+    Material("mouth", roughness=0.28, subsurface=0.3, double_sided=True),
+)
+_WET_REGIONS = {"eye_left": 1, "eye_right": 1, "upper_teeth": 2, "lower_teeth": 2, "tongue": 2, "inner_mouth": 2}
+
+
+def _plain_appearance(template: Template) -> Appearance:
+    """Materials without textures for a mesh with vertex colours: skin, wet eyes, the inside of the mouth."""
+    of_vertex = np.zeros(len(template.vertices), np.uint8)
+    for region, material in _WET_REGIONS.items():
+        of_vertex[template.regions.get(region, [])] = material
+    face_materials = of_vertex[template.faces].min(axis=1)
+    return Appearance(
+        PLAIN_MATERIALS, face_materials, np.zeros((1, 2), np.float32), np.zeros(template.faces.shape, np.int32)
+    )
 
 
 def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int], None]) -> str:

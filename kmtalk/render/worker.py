@@ -8,48 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmtalk.render import opengl
+from kmtalk.render.camera import Camera, place_camera
+from kmtalk.render.posed_mesh import PosedMesh
 
-FRAMES_PER_CHUNK = 64  # frames posed at once: bounds memory for clips of any length
-
-
-class PosedMesh:
-    """Vertices per frame from the morph targets and their weights, turned upright."""
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as file:
-            self.neutral, self.faces = file["vertices"], file["faces"]
-            self.offsets, self.weights = file["offsets"], file["weights"]
-            self.colors = file["colors"] if "colors" in file.files else None
-            self.rotation = file["upright"]  # (3, 3): turns the template upright, y up, z forward
-        moving = np.flatnonzero(np.abs(self.offsets).max((0, 2)) > 0)
-        self._moving, self._basis = moving, self.offsets[:, moving].reshape(len(self.offsets), -1)
-        self.neutral = (self.neutral @ self.rotation.T).astype(np.float32)
-
-    def frames(self, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Yield the vertices (V, 3) of each frame, or of the frames in `indices`."""
-        weights = self.weights if indices is None else self.weights[indices]
-        for start in range(0, len(weights), FRAMES_PER_CHUNK):
-            part = weights[start : start + FRAMES_PER_CHUNK]
-            moved = (part @ self._basis).reshape(len(part), -1, 3) @ self.rotation.T
-            for offsets in moved.astype(np.float32):
-                vertices = self.neutral.copy()
-                vertices[self._moving] += offsets
-                yield vertices
-
-    def bounding_points(self) -> np.ndarray:
-        """Corners (2V, 3) of the bounding box of each vertex over all frames, to place one camera for all frames."""
-        low, high = self.neutral.copy(), self.neutral.copy()
-        for vertices in self.frames():
-            np.minimum(low, vertices, out=low)
-            np.maximum(high, vertices, out=high)
-        return np.concatenate([low, high])
+CAPTION, SHEET_CAPTION = 30, 26  # heights in pixels of the captions below pictures
 
 
 def main(folder: Path) -> None:
@@ -67,13 +36,21 @@ def main(folder: Path) -> None:
         _draw_comparison(face, PosedMesh(folder / "other.npz"), job)
         return
     size = (job["width"], job["height"])
-    stage = SceneRenderer(face.neutral, face.faces, face.colors, face.bounding_points(), size, job["quality"])
+    stage = SceneRenderer(face, _camera([face], job), size, job["quality"], job["background"])
     writer = open_video(job["output"], size, job["fps"], job["audio"])
     for n, vertices in enumerate(face.frames(), 1):
         writer.send(stage.render(vertices))
         print(f"done {n}", flush=True)
     writer.close()
     stage.close()
+
+
+def _camera(meshes: Sequence[PosedMesh], job: dict[str, Any]) -> Camera:
+    """One camera for all frames of meshes that share their landmarks."""
+    points = np.concatenate([extremes for mesh in meshes for extremes in (mesh.low, mesh.high)])
+    marks = [mesh.landmark_positions() for mesh in meshes]
+    landmarks = {name: np.concatenate([m[name] for m in marks]) for name in marks[0]}
+    return place_camera(points, landmarks, job["frame"], job["view"], job["width"] / job["height"])
 
 
 def open_video(path: str, size: tuple[int, int], fps: float, audio: str | None) -> Generator[None, np.ndarray, None]:
@@ -103,35 +80,35 @@ def open_video(path: str, size: tuple[int, int], fps: float, audio: str | None) 
 
 
 def _draw_contact_sheet(face: PosedMesh, job: dict[str, Any]) -> None:
-    """Draw the chosen frames with captions, in rows, with the job's region in view."""
+    """Draw the chosen frames with captions, in rows."""
     from PIL import Image, ImageDraw, ImageFont
 
     from kmtalk.render.scene import SceneRenderer
 
-    cell, columns, caption = job["width"], job["columns"], 26
-    region = np.array(job["region"])
-    points = face.neutral[region]
-    low, high = points.min(0), points.max(0)
-    margin = 0.35 * (high - low).max()  # room for the jaw to open and the mouth corners to spread
-    low, high = low - [margin / 4, margin, 0], high + [margin / 4, margin / 2, 0]
-    stage = SceneRenderer(
-        face.neutral, face.faces, face.colors, np.stack([low, high]), (cell, cell), "high", yaw=job["yaw"], pitch=0.0
-    )
-    frames, labels = np.array(job["frames"]), job["labels"]
-    rows = -(-len(frames) // columns)
-    sheet = Image.new("RGB", (cell * columns, (cell + caption) * rows), "white")
+    cells, width, columns = job["cells"], job["width"], job["columns"]
+    cameras = {
+        (cell["framing"], cell["view"]): _camera(
+            [face], {"frame": cell["framing"], "view": cell["view"], "width": width, "height": width}
+        )
+        for cell in cells
+    }
+    current = next(iter(cameras))
+    stage = SceneRenderer(face, cameras[current], (width, width), "high")
+    rows = -(-len(cells) // columns)
+    sheet = Image.new("RGB", (width * columns, (width + SHEET_CAPTION) * rows), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
-    for n, vertices in enumerate(face.frames(frames)):
-        x, y = (n % columns) * cell, (n // columns) * (cell + caption)
+    frames = face.frames(np.array([cell["frame"] for cell in cells]))
+    for n, (cell, vertices) in enumerate(zip(cells, frames, strict=True)):
+        if (cell["framing"], cell["view"]) != current:
+            current = cell["framing"], cell["view"]
+            stage.look(cameras[current])
+        x, y = (n % columns) * width, (n // columns) * (width + SHEET_CAPTION)
         sheet.paste(Image.fromarray(stage.render(vertices)), (x, y))
-        draw.text((x + 6, y + cell + 3), labels[n], fill="black", font=font)
+        draw.text((x + 6, y + width + 3), cell["label"], fill="black", font=font)
         print(f"done {n + 1}", flush=True)
     stage.close()
     sheet.save(job["output"], format="PNG", optimize=True)
-
-
-CAPTION = 30  # height in pixels of the caption below each picture
 
 
 def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -> None:
@@ -141,11 +118,9 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
     from kmtalk.render.scene import SceneRenderer
 
     width, height, count = job["width"], job["height"], job["frames"]
-    framed = np.concatenate([first.bounding_points(), second.bounding_points()])
-    stage = SceneRenderer(first.neutral, first.faces, first.colors, framed, (width, height), job["quality"])
-    base_colors = [
-        np.tile(_PALE, (len(f.neutral), 1)) if f.colors is None else f.colors / 255.0 for f in (first, second)
-    ]
+    camera = _camera([first, second], job)
+    look = (camera, (width, height), job["quality"], job["background"])
+    stage, heat_stage = SceneRenderer(first, *look), SceneRenderer(first.without_textures(), *look)
     canvas = Image.new("RGB", (3 * width, height + CAPTION), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15)
     captions = (*job["names"], f"distance, 0 to {job['max_distance']:g} mm")
@@ -158,20 +133,16 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
     vertex_pairs = zip(first.frames(np.arange(count)), second.frames(np.arange(count)), strict=True)
     for n, (a, b) in enumerate(vertex_pairs, 1):
         distances = np.linalg.norm(a - b, axis=1) * job["mm_per_unit"]
-        pictures = [
-            stage.render(a, base_colors[0]),
-            stage.render(b, base_colors[1]),
-            stage.render(a, _heat_colors(distances / job["max_distance"])),
-        ]
-        for column, picture in enumerate(pictures):
+        heat_stage.paint(_heat_colors(distances / job["max_distance"]))
+        for column, picture in enumerate((stage.render(a), stage.render(b), heat_stage.render(a))):
             canvas.paste(Image.fromarray(picture), (column * width, 0))
         writer.send(np.asarray(canvas))
         print(f"done {n}", flush=True)
     writer.close()
     stage.close()
+    heat_stage.close()
 
 
-_PALE = (0.80, 0.66, 0.58)
 _STOPS = np.array([[0.88, 0.88, 0.90], [0.98, 0.85, 0.35], [0.93, 0.45, 0.20], [0.60, 0.05, 0.15]])
 
 

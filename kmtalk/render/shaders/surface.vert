@@ -1,0 +1,50 @@
+#version 330 core
+// Names in capitals after #ifdef are defined by the program.
+layout(location = 0) in vec3 vertex_position;
+layout(location = 1) in vec3 vertex_normal;
+layout(location = 2) in vec2 vertex_uv;
+layout(location = 3) in vec4 vertex_color;
+
+uniform mat4 view_projection;
+uniform mat4 shadow_matrix;  // world to shadow map, 0 to 1
+uniform float shadow_bias;   // in the mesh's units
+
+out vec2 uv;
+out vec4 color;  // linear RGB and ambient occlusion (1: open)
+#ifdef PER_VERTEX
+uniform float roughness;
+uniform sampler2D roughness_texture;
+out vec3 diffuse;
+out vec3 specular;
+#include "light.glsl"
+#else
+out vec3 position;  // world
+out vec3 normal;
+out vec3 shadow_position;
+#endif
+
+void main() {
+    uv = vertex_uv;
+    color = vertex_color;
+    gl_Position = view_projection * vec4(vertex_position, 1.0);
+    vec3 in_shadow_map = (shadow_matrix * vec4(vertex_position + vertex_normal * shadow_bias, 1.0)).xyz;
+#ifdef PER_VERTEX
+    vec3 n = vertex_normal;
+#ifdef ALPHA_MASK
+    n = dot(n, camera_position - vertex_position) < 0.0 ? -n : n;  // cards are seen from both sides
+#endif
+    float rough = roughness, occlusion = vertex_color.a;
+#ifdef ROUGHNESS_TEXTURE
+    vec2 packed = textureLod(roughness_texture, uv, 2.0).rg;
+    occlusion *= mix(1.0, packed.r, 0.6);
+    rough *= packed.g;
+#endif
+    Light light = light_surface(vertex_position, n, in_shadow_map, occlusion, rough);
+    diffuse = light.diffuse;
+    specular = light.specular;
+#else
+    position = vertex_position;
+    normal = vertex_normal;
+    shadow_position = in_shadow_map;
+#endif
+}
