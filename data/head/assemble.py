@@ -183,15 +183,10 @@ def hair_pieces(sculpture: Sculpture, full: bool) -> dict[str, attached.Part]:
     """Return hair, brows and lashes, anchored to the skin of the full head."""
     skin, centres = sculpture.skin, sculpture.eye_centres
     outer = skin.faces[skin.regions == OUTER]
-    index = np.unique(outer)
-    margins = {}
-    for name, line in sculpture.lid_edges().items():
-        nearest = [index[np.linalg.norm(skin.vertices[index] - p, axis=1).argmin()] for p in line]
-        margins[name] = np.array(list(dict.fromkeys(int(i) for i in nearest)))
     return {
         "hair": make_hair(skin.vertices, outer, centres, light=not full),
         "brows": make_brows(skin.vertices, outer, centres),
-        "lashes": make_lashes(skin.vertices, outer, centres, margins, columns=15 if full else 9),
+        "lashes": make_lashes(skin.vertices, outer, centres, sculpture.lid_edges(), columns=15 if full else 9),
     }
 
 

@@ -86,10 +86,13 @@ class SceneRenderer:
     def _bake_occlusion(self) -> None:
         """Compute the ambient occlusion with the mouth as in the neutral and as wide open as it gets."""
         mesh, baked = self._mesh, []
+        is_thin = np.zeros(len(mesh.neutral), bool)
+        for surface in self._surfaces:
+            is_thin[surface.vertex_indices] |= surface.is_masked
         for vertices in (mesh.neutral, mesh.widest):
             normals = self._normals(vertices)
             self._upload(vertices, normals, np.ones(len(vertices), np.float32))
-            baked.append(ambient_occlusion(self._surfaces, vertices, normals, self._quality.directions))
+            baked.append(ambient_occlusion(self._surfaces, vertices, normals, is_thin, self._quality.directions))
         self._occlusion = baked
         self._opening = mesh.mouth_opening(mesh.neutral)
         self._opening_range = mesh.mouth_opening(mesh.widest) - self._opening

@@ -35,9 +35,9 @@ void main() {
 #endif
     float rough = roughness, occlusion = vertex_color.a;
 #ifdef ROUGHNESS_TEXTURE
-    vec2 packed = textureLod(roughness_texture, uv, 2.0).rg;
-    occlusion *= mix(1.0, packed.r, 0.6);
-    rough *= packed.g;
+    vec2 texel_rough = textureLod(roughness_texture, uv, 2.0).rg;
+    occlusion *= mix(1.0, texel_rough.r, 0.6);
+    rough *= texel_rough.g;
 #endif
     Light light = light_surface(vertex_position, n, in_shadow_map, occlusion, rough);
     diffuse = light.diffuse;
