@@ -8,11 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from makehuman import HeadSource
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
 from subdivide import subdivide, triangulate
 
 BUST_MM = 528.0  # height above MakeHuman's origin where the skin ends, under the collar
 BUST_HALF_WIDTH_MM = 150.0
-FINE_EDGE_MM, COARSE_EDGE_MM = 3.2, 9.0  # polygons with longer edges are split: in front of the ears, and elsewhere
+# polygons with longer edges are split: around eyes and lips, elsewhere in front of the ears, and behind them
+FINE_EDGE_MM, EDGE_MM, COARSE_EDGE_MM = 2.4, 5.0, 10.0
+EXPRESSIVE_MM = 22.0  # around the rims of lids and lips
 OUTER, MOUTH, SOCKET = 0, 1, 2  # regions of the skin
 SOCKET_ROWS = 3  # rows of the eye socket behind the lid margin that are kept
 
@@ -89,11 +92,10 @@ def build_skin(source: HeadSource) -> Skin:
     points = _trim(vertices[used], polygons)
     longest = np.array([np.linalg.norm(points[p] - points[np.roll(p, 1)], axis=1).max() for p in polygons])
     centre = np.array([points[p].mean(0) for p in polygons])
-    front = centre[:, 2] > points[:, 2].max() - 85
+    front = (centre[:, 2] > points[:, 2].max() - 85) & (centre[:, 1] > points[:, 1].max() - 250)
     near_rim = np.array([bool(rims["lips"] & set(used[p].tolist())) for p in polygons])
-    split = np.where(
-        front & (centre[:, 1] > points[:, 1].max() - 250), longest > FINE_EDGE_MM, longest > COARSE_EDGE_MM
-    )
+    expressive = cKDTree(vertices[sorted(set().union(*rims.values()))]).query(centre)[0] < EXPRESSIVE_MM
+    split = longest > np.where(front & expressive, FINE_EDGE_MM, np.where(front, EDGE_MM, COARSE_EDGE_MM))
     split = np.where(region == MOUTH, near_rim, split)
     matrix, fine, origin = subdivide(polygons, split, len(used))
     shapes = {name: matrix @ offsets[used] for name, offsets in source.shapes.items()}
