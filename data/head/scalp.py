@@ -79,7 +79,8 @@ class Scalp:
         directions = self.directions(chart)
         smooth = self._radius.ev(chart[:, 0], chart[:, 1])
         exact = first_hits(self.centre, directions, *self._skin)
-        radius = np.where(np.abs(exact - smooth) < 3.0, exact, smooth)  # an ear is farther out
+        trusted = np.where(np.abs(directions[:, 0]) > 0.6, 3.0, 12.0)  # mm; at the sides, an ear is farther out
+        radius = np.where(np.abs(exact - smooth) < trusted, exact, smooth)
         return self.centre + radius[:, None] * directions + np.asarray(height).reshape(-1, 1) * self.normals(chart)
 
     def normals(self, chart: np.ndarray) -> np.ndarray:
