@@ -14,8 +14,8 @@ from subdivide import subdivide, triangulate
 BUST_MM = 528.0  # height above MakeHuman's origin where the skin ends, under the collar
 BUST_HALF_WIDTH_MM = 150.0
 # polygons with longer edges are split: around eyes and lips, elsewhere in front of the ears, and behind them
-FINE_EDGE_MM, EDGE_MM, COARSE_EDGE_MM = 2.4, 5.0, 10.0
-EXPRESSIVE_MM = 22.0  # around the rims of lids and lips
+FINE_EDGE_MM, EDGE_MM, COARSE_EDGE_MM = 2.8, 6.5, 12.0
+EXPRESSIVE_MM = 18.0  # around the rims of lids and lips
 OUTER, MOUTH, SOCKET = 0, 1, 2  # regions of the skin
 SOCKET_ROWS = 3  # rows of the eye socket behind the lid margin that are kept
 
