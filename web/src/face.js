@@ -1,8 +1,6 @@
-import { Box3, PropertyBinding, Vector3 } from 'three';
+import { PropertyBinding, Vector3 } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 import { MorphedMesh } from './morphs.js';
-
-const MOVED = 0.15; // of the largest displacement: what moves less does not count as the face
 
 /** The model, posed for a frame; shapes that the user has set keep their value. */
 export class Face {
@@ -74,27 +72,24 @@ export class Face {
     return this.primitives.flatMap(({ position }) => [...position.array]);
   }
 
-  /** The box of the vertices that the targets move, in the scene; the whole model where nothing moves. */
-  movedBox() {
-    const displacements = this.primitives.map(({ rest, targets }) => {
-      const largest = new Float32Array(rest.length / 3);
-      for (const { places, deltas } of targets) {
-        places.forEach((place, i) => {
-          const v = Math.floor(place / 3);
-          largest[v] = Math.max(largest[v], Math.abs(deltas[i]));
-        });
-      }
-      return largest;
-    });
-    const least = MOVED * Math.max(...displacements.map((values) => values.reduce((a, b) => Math.max(a, b), 0)));
-    const box = new Box3();
-    const point = new Vector3();
-    this.scene.updateMatrixWorld();
-    this.primitives.forEach(({ mesh, rest }, number) => {
-      displacements[number].forEach((displacement, v) => {
-        if (least && displacement > least) box.expandByPoint(mesh.localToWorld(point.fromArray(rest, v * 3)));
+  /** The vertices, in the scene, that the shapes of some names move by at least a share of the largest displacement. */
+  movedPoints(names, share) {
+    const wanted = this.names.filter((name) => names.test(name)).flatMap((name) => this.places.get(name));
+    const displacements = this.primitives.map(() => new Map());
+    for (const { mesh, target } of wanted) {
+      const number = this.primitives.findIndex((primitive) => primitive.mesh === mesh);
+      const moved = this.primitives[number].targets.find((one) => one.number === target);
+      moved?.places.forEach((place, i) => {
+        const vertex = Math.floor(place / 3);
+        displacements[number].set(vertex, Math.max(displacements[number].get(vertex) ?? 0, Math.abs(moved.deltas[i])));
       });
-    });
-    return box.isEmpty() ? box.setFromObject(this.scene) : box;
+    }
+    let largest = 0;
+    for (const one of displacements) for (const displacement of one.values()) largest = Math.max(largest, displacement);
+    this.scene.updateMatrixWorld();
+    return this.primitives.flatMap(({ mesh, rest }, number) =>
+      [...displacements[number]]
+        .filter(([, displacement]) => displacement >= share * largest)
+        .map(([vertex]) => mesh.localToWorld(new Vector3().fromArray(rest, vertex * 3))));
   }
 }

@@ -5,19 +5,29 @@ import { lightScene, studioBackground } from './studio.js';
 // Framing of the face, in units of the height from the chin to the eyes; the eyes are at a third from the top.
 const FACE_HEIGHT = 2.6;
 const FACE_WIDTH = 2.0;
-const EYES_IN_BOX = 0.72; // height of the eyes in the box of the moving vertices: between chin and brows
 const NECK = 0.5; // distance of the axis that the camera turns around behind the face
 const YAW = 0.18; // radians: a slight turn shows the depth of the face
 
-/** The eyes' height, the chin's height and the centre of the face, in the scene. */
+/**
+ * The eyes' height, the chin's height and the centre of the face, in the scene. Files of other programs do not say
+ * where they are: the lids are what blinking moves, and the chin is the lowest part that moves far with the jaw.
+ */
 function locateFace(face, focus) {
   if (focus) {
     const [eyes, chin] = [focus.eyes, focus.chin].map((point) => face.scene.localToWorld(new Vector3(...point)));
     return { eyes: eyes.y, chin: chin.y, centre: eyes.lerp(chin, 0.5) };
   }
-  const { min, max } = face.movedBox();
-  const centre = min.clone().lerp(max, 0.5);
-  return { eyes: min.y + (max.y - min.y) * EYES_IN_BOX, chin: min.y, centre };
+  const [lids, jaw] = [face.movedPoints(/blink/i, 0.5), face.movedPoints(/jaw_?open/i, 0.6)];
+  const mean = (points) => points.reduce((sum, point) => sum.add(point), new Vector3()).divideScalar(points.length);
+  const lowest = (points) => points.reduce((least, { y }) => Math.min(least, y), Infinity);
+  if (lids.length && jaw.length) {
+    const eyes = mean(lids);
+    return { eyes: eyes.y, chin: lowest(jaw), centre: eyes.clone().lerp(mean(jaw), 0.5) };
+  }
+  const box = new Box3().setFromPoints(face.movedPoints(/./, 0.15));
+  if (box.isEmpty()) box.setFromObject(face.scene);
+  const { min, max } = box;
+  return { eyes: min.y + (max.y - min.y) * 0.7, chin: min.y, centre: box.getCenter(new Vector3()) };
 }
 
 /** The scene with studio and camera. Draws only after a change. */

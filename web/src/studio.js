@@ -6,7 +6,7 @@ import {
 
 // Directions towards the light (x right, y up, z towards the viewer), colours and intensities.
 const LIGHTS = {
-  key: [new Vector3(-0.7, 0.65, 1.2), 0xfff1e2, 2.2],
+  key: [new Vector3(-0.7, 0.65, 1.2), 0xfff4e8, 1.9],
   fill: [new Vector3(1.4, 0.1, 1.0), 0xdfe9ff, 0.55],
   rim: [new Vector3(0.9, 0.8, -1.6), 0xffffff, 1.6],
 };
@@ -46,7 +46,7 @@ export function lightScene(scene, renderer, centre, radius) {
     light.castShadow = true;
     light.shadow.mapSize.set(1024, 1024);
     light.shadow.radius = 5;
-    light.shadow.normalBias = radius * 0.008;
+    light.shadow.normalBias = radius * 0.012;
     Object.assign(light.shadow.camera, {
       left: -radius, right: radius, bottom: -radius, top: radius, near: radius, far: radius * 8,
     });

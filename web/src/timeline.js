@@ -124,7 +124,7 @@ export class Timeline {
     let top = 0;
     for (const row of this.rows) {
       const isCurve = row === 'aperture' || row === 'shapes';
-      this.#text(NAMES[row], PADDING, top + (isCurve ? 10 : HEIGHTS[row] / 2 + 0.5), colours.muted);
+      this.#text(NAMES[row], PADDING, top + (row === 'aperture' ? 10 : HEIGHTS[row] / 2 + 0.5), colours.muted);
       if (isCurve) this.#axis(row, top);
       context.save();
       context.beginPath();
@@ -263,7 +263,7 @@ export class Timeline {
 
   get #shapeMax() {
     const largest = [...this.curves.values()].map(({ values }) => values.reduce((a, b) => Math.max(a, b), 0));
-    return roundUp(Math.max(1, ...largest), [1, 2, 5]);
+    return roundUp(Math.max(0.1, ...largest), [1, 2, 3, 5]);
   }
 
   #shapes(top) {
