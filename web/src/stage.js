@@ -1,12 +1,15 @@
-import { Box3, Matrix4, NeutralToneMapping, PerspectiveCamera, Scene, Vector3, WebGLRenderer } from 'three';
+import {
+  Box3, CustomBlending, Matrix4, NeutralToneMapping, OneFactor, PerspectiveCamera, Scene, Vector3, WebGLRenderer,
+  ZeroFactor,
+} from 'three';
 import { OrbitControls } from 'three/addons/controls/OrbitControls.js';
 import { lightScene, studioBackground } from './studio.js';
 
 // Framing of the face, in units of the height from the chin to the eyes; the eyes are at a third from the top.
-const FACE_HEIGHT = 2.6;
+const FACE_HEIGHT = 2.5;
 const FACE_WIDTH = 2.0;
 const NECK = 0.5; // distance of the axis that the camera turns around behind the face
-const YAW = 0.18; // radians: a slight turn shows the depth of the face
+const [YAW, PITCH] = [0.2, 0.03]; // radians, as in the film: a slight turn shows the depth of the face
 
 /**
  * The eyes' height, the chin's height and the centre of the face, in the scene. Files of other programs do not say
@@ -28,6 +31,15 @@ function locateFace(face, focus) {
   if (box.isEmpty()) box.setFromObject(face.scene);
   const { min, max } = box;
   return { eyes: min.y + (max.y - min.y) * 0.7, chin: min.y, centre: box.getCenter(new Vector3()) };
+}
+
+/** Smooths the edges of hair and lashes by multisampling; the picture stays opaque there. */
+function smoothCutOut(material) {
+  material.alphaToCoverage = true;
+  material.blending = CustomBlending;
+  Object.assign(material, {
+    blendSrc: OneFactor, blendDst: ZeroFactor, blendSrcAlpha: ZeroFactor, blendDstAlpha: OneFactor,
+  });
 }
 
 /** The scene with studio and camera. Draws only after a change. */
@@ -56,8 +68,8 @@ export class Stage {
       mesh.frustumCulled = false;
       mesh.castShadow = mesh.receiveShadow = true;
       mesh.material.flatShading = false;
-      // Smooth the edges of cut-outs (hair, lashes).
-      mesh.material.alphaToCoverage = mesh.material.alphaTest > 0;
+      if (mesh.material.map) mesh.material.map.anisotropy = 4;
+      if (mesh.material.alphaTest) smoothCutOut(mesh.material);
     }
     this.scene = new Scene();
     this.scene.add(model);
@@ -67,7 +79,7 @@ export class Stage {
     const faceSize = this.face.eyes - this.face.chin || radius;
     lightScene(this.scene, this.renderer, this.face.centre, Math.min(radius, faceSize * 2.5));
 
-    this.camera = new PerspectiveCamera(24, 1, Math.min(radius, faceSize) / 8, radius * 60);
+    this.camera = new PerspectiveCamera(18, 1, Math.min(radius, faceSize) / 8, radius * 60);
     this.controls = new OrbitControls(this.camera, this.renderer.domElement);
     this.controls.enableDamping = true;
     this.controls.dampingFactor = 0.12;
@@ -122,7 +134,7 @@ export class Stage {
     controls.update();
     controls.enableDamping = true;
     controls.target.copy(target);
-    camera.position.set(Math.sin(YAW), 0, Math.cos(YAW)).multiplyScalar(distance).add(target);
+    camera.position.setFromSphericalCoords(distance, Math.PI / 2 - PITCH, YAW).add(target);
     controls.update();
     this.#atHome = true;
     this.invalidate();

@@ -6,7 +6,7 @@ import {
 
 // Directions towards the light (x right, y up, z towards the viewer), colours and intensities.
 const LIGHTS = {
-  key: [new Vector3(-0.7, 0.65, 1.2), 0xfff4e8, 1.9],
+  key: [new Vector3(-0.6, 0.62, 0.9), 0xfff4e8, 1.9],
   fill: [new Vector3(1.4, 0.1, 1.0), 0xdfe9ff, 0.55],
   rim: [new Vector3(0.9, 0.8, -1.6), 0xffffff, 1.6],
 };
