@@ -65,6 +65,18 @@ def spoken(talk):
     return talk.animate(SPEECH, text=SAID)
 
 
+@pytest.fixture(scope="session")
+def web(tmp_path_factory):
+    """A copy of web/ with its npm packages."""
+    if shutil.which("npm") is None:
+        pytest.skip("no npm here")
+    folder = tmp_path_factory.mktemp("viewer") / "web"
+    shutil.copytree(ROOT / "web", folder, ignore=shutil.ignore_patterns("node_modules"))
+    if subprocess.run(["npm", "ci", "--silent"], cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("npm reaches no registry")
+    return folder
+
+
 SIMULATE = """
 import sys
 from pathlib import Path

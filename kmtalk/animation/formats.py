@@ -56,7 +56,7 @@ def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "f
 
 
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
-    timeline = timeline_data(animation.motion, animation.alignment, animation.keys)
+    timeline = timeline_data(animation.motion, animation.alignment, animation.keys, animation.audio)
     write_glb(path, animation.motion, settings.bake, timeline)
 
 
@@ -77,9 +77,8 @@ def _write_html(animation: Animation, path: Path, settings: ExportSettings, adva
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         model = Path(folder) / "animation.glb"
         write_glb(model, _with_preview_colors(a.motion))
-        timeline = timeline_data(a.motion, a.alignment, a.keys)
-        title = Path(a.audio.source).stem
-        write_web_page(path, model.read_bytes(), title, a.fps, len(a.motion), timeline, a.audio)
+        timeline = timeline_data(a.motion, a.alignment, a.keys, a.audio)
+        write_web_page(path, model.read_bytes(), a.fps, len(a.motion), timeline, a.audio)
 
 
 def _with_preview_colors(motion: Motion) -> Motion:

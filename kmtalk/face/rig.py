@@ -126,6 +126,14 @@ class Rig:
         """Index of each shape in `shape_names` and `offsets`."""
         return {name: i for i, name in enumerate(self.shape_names)}
 
+    @cached_property
+    def upright_rotation(self) -> np.ndarray:
+        """Rotation (3, 3) float32 that turns the template upright, y up and facing +z; may include a reflection."""
+        if self.upright_vertices is None:
+            return np.eye(3, dtype=np.float32)
+        _, rotation = fit_scale_and_rotation(self.template.vertices, self.upright_vertices)
+        return rotation.astype(np.float32)
+
     def morph_targets(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
         """Return the blendshapes that move the mesh, and their weights.
 
