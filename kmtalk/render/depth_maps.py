@@ -12,6 +12,9 @@ from kmtalk.render.camera import look_at
 from kmtalk.render.surfaces import Surface
 
 
+CARD_LIGHT = 0.3  # least fraction of light that reaches a card of hair, brows or lashes
+
+
 class DepthMap:
     """A square depth texture with an orthographic camera.
 
@@ -100,16 +103,21 @@ def ambient_occlusion(
     texel = 2 * radius / size
     # tested one texel above the surface, so that a triangle does not hide its own corners
     points = np.concatenate([vertices + normals * texel, np.ones((len(vertices), 1))], axis=1)
+    two_sided = np.zeros(len(vertices), bool)
+    for surface in surfaces:
+        two_sided[surface.vertices] |= surface.is_masked
     total, open_ = np.full(len(vertices), 1e-6), np.zeros(len(vertices))
     for direction in sphere:
         matrix = orthographic(direction, centre, radius, radius)
         depth_map.draw(surfaces, matrix)
         depths = depth_map.read()
-        weight = np.clip(normals @ direction, 0, None)
+        weight = np.where(two_sided, 0.5, np.clip(normals @ direction, 0, None))
         x, y, z = (points @ matrix[:3].T * 0.5 + 0.5).T
         column, row = (np.clip((c * size).astype(int), 0, size - 1) for c in (x, y))
         visible = z <= depths[row, column] + 0.75 / size
         total += weight
         open_ += weight * visible
     depth_map.delete()
-    return (open_ / total).astype(np.float32)
+    # a card of hair lies on others and receives light from the half that is open, and some through them
+    fraction = np.where(two_sided, CARD_LIGHT + (1 - CARD_LIGHT) * np.clip(1.6 * open_ / total, 0, 1), open_ / total)
+    return fraction.astype(np.float32)

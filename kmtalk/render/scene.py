@@ -20,8 +20,8 @@ from kmtalk.render.surfaces import Programs, make_surfaces
 
 # (direction towards the light in camera axes, linear colour) of the key, fill and rim light
 LIGHTS = (
-    ((-0.60, 0.62, 0.80), (0.92, 0.86, 0.79)),
-    ((0.95, 0.12, 0.55), (0.20, 0.22, 0.25)),
+    ((-0.58, 0.50, 0.86), (0.98, 0.91, 0.83)),
+    ((0.95, 0.12, 0.55), (0.17, 0.19, 0.22)),
     ((0.55, 0.55, -0.85), (0.55, 0.58, 0.62)),
 )
 SKY, GROUND = (0.36, 0.37, 0.40), (0.20, 0.175, 0.16)  # linear colours of the light from all around
@@ -150,7 +150,8 @@ class SceneRenderer:
         closed, open_ = self._occlusion
         amount = 0.0
         if self._opening_range > 0:
-            amount = float(np.clip((self._mesh.mouth_opening(vertices) - self._opening) / self._opening_range, 0, 1))
+            opened = (self._mesh.mouth_opening(vertices) - self._opening) / self._opening_range
+            amount = float(np.clip(opened, 0, 1)) ** 0.5  # little opening lets much light in
         self._upload(vertices, self._normals(vertices), closed + amount * (open_ - closed))
         self._shadows.draw(self._surfaces, self._shadow_matrix)
         self._canvas.begin()
