@@ -14,14 +14,17 @@ from kmtalk.face.appearance import Material
 SKIN = Material(
     "skin",
     roughness=1.0,
+    subsurface=0.6,
     base_color_texture="skin_color.jpg",
     normal_texture="skin_normal.jpg",
     roughness_texture="skin_roughness.jpg",
 )
-MOUTH_LINING = Material("mouth", roughness=0.7, base_color_texture="mouth_color.jpg")
+MOUTH_LINING = Material("mouth", subsurface=0.3, roughness=0.7, base_color_texture="mouth_color.jpg")
 EYE = Material("eye", roughness=0.05, base_color_texture="eye_color.jpg")
 TEETH = Material("teeth", roughness=0.16, base_color_texture="teeth_color.jpg")
-TONGUE = Material("tongue", roughness=0.42, base_color_texture="tongue_color.jpg", normal_texture="tongue_normal.jpg")
+TONGUE = Material(
+    "tongue", subsurface=0.3, roughness=0.42, base_color_texture="tongue_color.jpg", normal_texture="tongue_normal.jpg"
+)
 
 
 def write_textures(folder: Path, skin: SkinTextures) -> list[Path]:

@@ -11,6 +11,8 @@ from OpenGL import GL
 from kmtalk.render.camera import look_at
 from kmtalk.render.surfaces import Surface
 
+CARD_LIGHT = 0.3  # least fraction of light that reaches a card of hair, brows or lashes
+
 
 class DepthMap:
     """A square depth texture with an orthographic camera.
@@ -79,12 +81,7 @@ def orthographic(direction: np.ndarray, centre: np.ndarray, radius: float, depth
 
 
 def ambient_occlusion(
-    surfaces: list[Surface],
-    vertices: np.ndarray,
-    normals: np.ndarray,
-    is_thin: np.ndarray,
-    directions: int,
-    size: int = 384,
+    surfaces: list[Surface], vertices: np.ndarray, normals: np.ndarray, directions: int, size: int = 384
 ) -> np.ndarray:
     """Fraction (V,) float32 of the light from all around that reaches each vertex, by depth maps from all sides.
 
@@ -92,7 +89,6 @@ def ambient_occlusion(
         surfaces: The surfaces, with `vertices` uploaded.
         vertices: Vertices (V, 3).
         normals: Their normals (V, 3).
-        is_thin: (V,) bool, the vertices of cards, such as hair: light reaches them from both sides.
         directions: Number of directions.
         size: Width and height of the depth maps in texels.
     """
@@ -105,21 +101,22 @@ def ambient_occlusion(
     sphere = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], axis=1)
     texel = 2 * radius / size
     # tested one texel above the surface, so that a triangle does not hide its own corners
-    points, others = (
-        np.concatenate([vertices + side * normals * texel, np.ones((len(vertices), 1))], axis=1) for side in (1, -1)
-    )
+    points = np.concatenate([vertices + normals * texel, np.ones((len(vertices), 1))], axis=1)
+    two_sided = np.zeros(len(vertices), bool)
+    for surface in surfaces:
+        two_sided[surface.vertices] |= surface.is_masked
     total, open_ = np.full(len(vertices), 1e-6), np.zeros(len(vertices))
     for direction in sphere:
         matrix = orthographic(direction, centre, radius, radius)
         depth_map.draw(surfaces, matrix)
         depths = depth_map.read()
-        cosine = normals @ direction
-        weight = np.where(is_thin, np.abs(cosine), np.clip(cosine, 0, None))
-        facing = np.where((is_thin & (cosine < 0))[:, None], others, points)
-        x, y, z = (facing @ matrix[:3].T * 0.5 + 0.5).T
+        weight = np.where(two_sided, 0.5, np.clip(normals @ direction, 0, None))
+        x, y, z = (points @ matrix[:3].T * 0.5 + 0.5).T
         column, row = (np.clip((c * size).astype(int), 0, size - 1) for c in (x, y))
         visible = z <= depths[row, column] + 0.75 / size
         total += weight
         open_ += weight * visible
     depth_map.delete()
-    return (open_ / total).astype(np.float32)
+    # a card of hair lies on others and receives light from the half that is open, and some through them
+    fraction = np.where(two_sided, CARD_LIGHT + (1 - CARD_LIGHT) * np.clip(1.6 * open_ / total, 0, 1), open_ / total)
+    return fraction.astype(np.float32)

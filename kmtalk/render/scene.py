@@ -20,8 +20,8 @@ from kmtalk.render.surfaces import Programs, make_surfaces
 
 # (direction towards the light in camera axes, linear colour) of the key, fill and rim light
 LIGHTS = (
-    ((-0.60, 0.62, 0.80), (0.92, 0.86, 0.79)),
-    ((0.95, 0.12, 0.55), (0.20, 0.22, 0.25)),
+    ((-0.58, 0.50, 0.86), (0.98, 0.91, 0.83)),
+    ((0.95, 0.12, 0.55), (0.17, 0.19, 0.22)),
     ((0.55, 0.55, -0.85), (0.55, 0.58, 0.62)),
 )
 SKY, GROUND = (0.36, 0.37, 0.40), (0.20, 0.175, 0.16)  # linear colours of the light from all around
@@ -87,13 +87,10 @@ class SceneRenderer:
     def _bake_occlusion(self) -> None:
         """Compute the ambient occlusion with the mouth as in the neutral and as wide open as it gets."""
         mesh, baked = self._mesh, []
-        is_thin = np.zeros(len(mesh.neutral), bool)
-        for surface in self._surfaces:
-            is_thin[surface.vertex_indices] |= surface.is_masked
         for vertices in (mesh.neutral, mesh.widest):
             normals = self._normals(vertices)
             self._upload(vertices, normals, np.ones(len(vertices), np.float32))
-            baked.append(ambient_occlusion(self._surfaces, vertices, normals, is_thin, self._quality.directions))
+            baked.append(ambient_occlusion(self._surfaces, vertices, normals, self._quality.directions))
         closed, open_ = baked
         # light that is thrown back and forth between lips, teeth and tongue
         self._in_mouth = np.flatnonzero((closed < HIDDEN) & (open_ > closed))

@@ -25,11 +25,18 @@ INSIDE_LIGHT = 0.25
 
 
 class Surface:
-    """The vertices, textures and programs of one material."""
+    """The vertices, textures and programs of one material.
+
+    Attributes:
+        material: The material.
+        vertices: (P,) vertex of the mesh for each vertex of the surface.
+        textures: Uniform → its texture.
+        is_masked: Whether it is cut out by alpha, as cards of hair are.
+    """
 
     def __init__(self, part: SubMesh, colors: np.ndarray, textures: dict[str, pyrender.Texture]) -> None:
         self.material: Material = part.material
-        self.vertex_indices, self._faces = part.vertex_indices, part.faces
+        self.vertices, self._faces = part.vertex_indices, part.faces
         # per vertex: position (3), normal (3), texture coordinates (2), colour (3), ambient occlusion (1)
         self._buffer = np.ones((len(part.vertex_indices), 12), np.float32)
         self._buffer[:, 6:8] = part.uv * [1, -1] + [0, 1]  # pyrender turns pictures upside down, as OpenGL has them
@@ -54,7 +61,7 @@ class Surface:
 
     def paint(self, colors: np.ndarray) -> None:
         """Set the colours of the mesh's vertices (V, 3), sRGB of 0 to 1."""
-        srgb = colors[self.vertex_indices]
+        srgb = colors[self.vertices]
         self._buffer[:, 8:11] = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
     def load(self) -> None:
@@ -71,14 +78,14 @@ class Surface:
             defines.add("ALPHA_MASK")
         elif self.material.alpha_mode == "BLEND":
             defines.add("ALPHA_BLEND")
-        if not per_pixel and self.material.roughness > WET_ROUGHNESS:
+        if (not per_pixel or self.is_masked) and self.material.roughness > WET_ROUGHNESS:
             defines.add("PER_VERTEX")
         self.program = programs.load("surface", defines)
         self.depth_program = programs.load("depth", {"ALPHA_MASK"} & defines)
 
     def sort(self, vertices: np.ndarray, direction: np.ndarray) -> None:
         """Draw triangles nearest first along `direction` (3,), which points to the viewer: hidden ones cost least."""
-        depth = (vertices @ direction.astype(np.float32))[self.vertex_indices]
+        depth = (vertices @ direction.astype(np.float32))[self.vertices]
         order = np.argsort(-depth[self._faces].max(axis=1), kind="stable")
         faces = np.ascontiguousarray(self._faces[order], np.uint32)
         GL.glBindVertexArray(0)
@@ -87,8 +94,8 @@ class Surface:
 
     def upload(self, vertices_normals: np.ndarray, occlusion: np.ndarray) -> None:
         """Replace positions and normals (V, 6) and ambient occlusion (V,)."""
-        self._buffer[:, :6] = vertices_normals[self.vertex_indices]
-        self._buffer[:, 11] = occlusion[self.vertex_indices]
+        self._buffer[:, :6] = vertices_normals[self.vertices]
+        self._buffer[:, 11] = occlusion[self.vertices]
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self._primitive._buffers[0])
         GL.glBufferSubData(GL.GL_ARRAY_BUFFER, 0, self._buffer.nbytes, self._buffer)
 
@@ -139,7 +146,9 @@ def _load_texture(path: Path) -> pyrender.Texture:
     with Image.open(path) as picture:
         mode = "RGBA" if picture.has_transparency_data else "RGB"
         pixels = np.asarray(picture.convert(mode))
-    return pyrender.Texture(source=pixels, source_channels=mode)
+    # one level of detail: mixing two would double the cost of each sample
+    sampler = pyrender.Sampler(magFilter=GL.GL_LINEAR, minFilter=GL.GL_LINEAR_MIPMAP_NEAREST)
+    return pyrender.Texture(source=pixels, source_channels=mode, sampler=sampler)
 
 
 class _Program(ShaderProgram):

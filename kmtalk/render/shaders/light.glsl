@@ -61,7 +61,8 @@ Light light_surface(vec3 position, vec3 n, vec3 shadow_position, float occlusion
     light.diffuse = key * key_shadow * mix(1.0, open, 0.6) + fill * open + rim * (open * open) + ambient * bounce;
 
     float alpha = rough * rough + LIGHT_SIZE * (1.0 - rough * 0.8);
-    light.specular = light_colors[0] * (visible * highlight(n, v, light_directions[0], n_dot_v, alpha))
+    float lamp = max(visible, 0.6 * open);  // a lid's shadow never hides the whole lamp from the eye
+    light.specular = light_colors[0] * (lamp * highlight(n, v, light_directions[0], n_dot_v, alpha))
                    + light_colors[1] * (open * highlight(n, v, light_directions[1], n_dot_v, alpha));
     float grazing = 1.0 - n_dot_v, g2 = grazing * grazing;
     float fresnel = 0.04 + (1.0 - rough) * 0.5 * g2 * g2 * grazing;

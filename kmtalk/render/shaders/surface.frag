@@ -73,9 +73,9 @@ void main() {
 #else
     float occlusion = color.a * side, rough = roughness;
 #ifdef ROUGHNESS_TEXTURE
-    vec2 texel_rough = texture(roughness_texture, uv).rg;
-    occlusion *= mix(1.0, texel_rough.r, 0.6);
-    rough *= texel_rough.g;
+    vec2 ao_rough = texture(roughness_texture, uv).rg;
+    occlusion *= mix(1.0, ao_rough.r, 0.6);
+    rough *= ao_rough.g;
 #endif
     vec3 n = normalize(normal) * (gl_FrontFacing ? 1.0 : -1.0);
     Light lit = light_surface(position, shading_normal(n), shadow_position, occlusion, rough);

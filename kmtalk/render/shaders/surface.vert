@@ -18,6 +18,7 @@ out vec3 diffuse;
 out vec3 specular;
 #include "light.glsl"
 #else
+uniform vec3 light_directions[3];
 out vec3 position;  // world
 out vec3 normal;
 out vec3 shadow_position;
@@ -27,7 +28,12 @@ void main() {
     uv = vertex_uv;
     color = vertex_color;
     gl_Position = view_projection * vec4(vertex_position, 1.0);
-    vec3 in_shadow_map = (shadow_matrix * vec4(vertex_position + vertex_normal * shadow_bias, 1.0)).xyz;
+#ifdef ALPHA_MASK
+    vec3 lift = 4.0 * light_directions[0];  // hair lets light through, and cards have two sides
+#else
+    vec3 lift = vertex_normal;
+#endif
+    vec3 in_shadow_map = (shadow_matrix * vec4(vertex_position + lift * shadow_bias, 1.0)).xyz;
 #ifdef PER_VERTEX
     vec3 n = vertex_normal;
 #ifdef ALPHA_MASK
@@ -35,9 +41,9 @@ void main() {
 #endif
     float rough = roughness, occlusion = vertex_color.a;
 #ifdef ROUGHNESS_TEXTURE
-    vec2 texel_rough = textureLod(roughness_texture, uv, 2.0).rg;
-    occlusion *= mix(1.0, texel_rough.r, 0.6);
-    rough *= texel_rough.g;
+    vec2 ao_rough = textureLod(roughness_texture, uv, 2.0).rg;
+    occlusion *= mix(1.0, ao_rough.r, 0.6);
+    rough *= ao_rough.g;
 #endif
     Light light = light_surface(vertex_position, n, in_shadow_map, occlusion, rough);
     diffuse = light.diffuse;
