@@ -16,7 +16,7 @@ from kmtalk import InputError, KMTalk
 from kmtalk.corpora.miniature import build_miniature
 from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.face.face_detection import FaceDetector
-from kmtalk.face.rig import Rig
+from kmtalk.face.rig import Rig, load_full_head, load_light_head
 from kmtalk.speech.alignment import Alignment, Phone
 
 ROOT = Path(__file__).parent.parent
@@ -88,9 +88,9 @@ SIMULATE = """
 import sys
 from pathlib import Path
 from kmtalk.corpora import simulated
-from kmtalk.face.rig import load_full_head, load_light_head
+from kmtalk.face.rig import load_light_head
 simulated.PROMPTS_DIR = simulated.FORTUNES_DIR = Path("nowhere")
-simulated.build_simulated_corpus(Path(sys.argv[1]), load_rig(Path(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4]))
+simulated.build_simulated_corpus(Path(sys.argv[1]), load_light_head(), int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
@@ -100,7 +100,7 @@ def simulate(folder: Path, clips: int, seed: int) -> Path:
     Synthesizers carry state from one sentence to the next, so it is built in a process of its own; and the installed
     voices decide which clips there are, so that process finds the voices from pip alone.
     """
-    command = [sys.executable, "-c", SIMULATE, folder, ROOT / "assets" / "head.safetensors", clips, seed]
+    command = [sys.executable, "-c", SIMULATE, folder, clips, seed]
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}  # hides flite and festival
     subprocess.run([*map(str, command)], check=True, timeout=600, env=environment)
     return folder

@@ -72,7 +72,7 @@ def identity(name: str) -> Rig:
     """A MakeHuman identity with shapes built in the same way as those of the default head."""
     import make_head
 
-    return make_head.build_head_rig(IDENTITIES[name])
+    return make_head.build_light_rig(IDENTITIES[name])
 
 
 def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) -> Head:
@@ -81,7 +81,7 @@ def retopologised(rig: Rig, count: int, seed: int = 0, upright: bool = False) ->
     The result is z up in arbitrary units, unless `upright`.
     """
     template = rig.template
-    part = np.zeros(len(template.vertices), int)
+    part = np.full(len(template.vertices), -1)  # hair, brows and lashes are left out
     for number, name in enumerate(("skin", "tongue", "upper_teeth", "lower_teeth", "eye_left", "eye_right")):
         part[template.regions[name]] = number
     values = np.concatenate([template.vertices, *rig.offsets], axis=1).astype(np.float64)

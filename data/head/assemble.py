@@ -15,6 +15,7 @@ from hair import make_hair
 from lip_fields import LipFields
 from makehuman import HeadSource
 from mouth import contact_point, make_labiodental, seat_teeth_and_tongue, tongue_shapes
+from scipy.spatial import cKDTree
 from sculpt import rotation_matrix, smoothstep
 from skin_texture import Face
 from solids import labial_surface, make_dental_arch, make_eyeball
@@ -29,7 +30,9 @@ from kmtalk.face.template import Template
 
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")
 SHAPE_NAMES = ARKIT_NAMES + SPEECH_NAMES + HEAD_NAMES
-EYE_LANDMARK_MM = (3.4, 0.2, 1.6)  # from the corner of the lids to the landmark at the outer eye corner
+TOUCHING_MM = 0.3  # lips touch where they are closer
+# from the ends of the lids and of the line of contact of the lips to the landmarks: outwards, up and forward
+EYE_LANDMARK_MM, MOUTH_LANDMARK_MM = (3.4, 0.2, 1.6), (-1.4, -0.9, 5.8)
 TORSO_BELOW_EYES_MM, TORSO_HALF_WIDTH_MM = 330.0, 290.0  # the body that the shirt is made on
 
 
@@ -232,11 +235,17 @@ def head_rotations(points: np.ndarray, eye_centres: np.ndarray) -> dict[str, np.
     return out
 
 
-def assemble(sculpture: Sculpture, full: bool) -> Rig:
-    """Return the full or the light rig, in metres, with the origin 70 mm behind the middle of the eyes.
+def assemble_heads(sculpture: Sculpture) -> tuple[Rig, Rig]:
+    """Return the full and the light rig, in metres, with the origin 70 mm behind the middle of the eyes.
 
-    The light one is a head and neck without clothes.
+    The light one is a head and neck without clothes. Their landmarks are at the same places.
     """
+    light = assemble(sculpture, full=False)
+    return assemble(sculpture, full=True, light=light), light
+
+
+def assemble(sculpture: Sculpture, full: bool, light: Rig | None = None) -> Rig:
+    """Return one of the rigs of `assemble_heads`; the full one takes its landmarks from `light`."""
     pieces = {"skin": skin_piece(sculpture, full)}
     others, labiodental = mouth_pieces(sculpture, full)
     sculpture.skin.shapes["mouthLabiodental"] = labiodental
@@ -248,6 +257,7 @@ def assemble(sculpture: Sculpture, full: bool) -> Rig:
     all_shapes = skin.shapes | head_rotations(skin.vertices, sculpture.eye_centres)
     moving = np.stack([all_shapes[name] for name in SHAPE_NAMES if name in all_shapes])
     moving_names = [name for name in SHAPE_NAMES if name in all_shapes]
+    pairs = lip_pairs(skin, full)
     for name, part in hair_pieces(sculpture, full).items():
         pieces[name] = _piece(part.vertices, part.faces, (part.uv, part.uv_faces), part.material)
         pieces[name].shapes = dict(zip(moving_names, attached.bind(part, skin.vertices, moving), strict=True))
@@ -255,21 +265,32 @@ def assemble(sculpture: Sculpture, full: bool) -> Rig:
         shirt = make_shirt(*torso(sculpture), sculpture.eye_centres)
         part = shirt.part
         pieces["clothes"] = _piece(part.vertices, part.faces, (part.uv, part.uv_faces), part.material)
-        _keep_faces(pieces["skin"], ~shirt.covered(pieces["skin"].vertices, pieces["skin"].faces))
-    rig = _join(pieces, sculpture.eye_centres, "kmtalk default head" if full else "kmtalk light head")
-    return _with_eye_landmarks(rig, sculpture)
+        pairs = _keep_faces(pieces["skin"], ~shirt.covered(pieces["skin"].vertices, pieces["skin"].faces))[pairs]
+    rig = _join(pieces, pairs, sculpture.eye_centres, "kmtalk default head" if full else "kmtalk light head")
+    return _set_landmarks(rig, sculpture, light)
 
 
-def _with_eye_landmarks(rig: Rig, sculpture: Sculpture) -> Rig:
-    """Return the rig with the landmarks of the outer eye corners, at the same places in the full and light head."""
-    skin, landmarks = rig.template.regions["skin"], dict(rig.template.landmarks)
+def _set_landmarks(rig: Rig, sculpture: Sculpture, light: Rig | None) -> Rig:
+    """Return the rig with landmarks at the corners of eyes and mouth, and those of the skin of `light` if given."""
+    template, skin = rig.template, rig.template.regions["skin"]
     origin = _origin(sculpture.eye_centres)
-    for side, edges in (("left", "upper_left"), ("right", "upper_right")):
-        outwards = 1 if side == "left" else -1
-        goal = sculpture.lid_edges()[edges][-1] + np.array(EYE_LANDMARK_MM) * [outwards, 1, 1] - origin
-        distance = np.linalg.norm(rig.template.vertices[skin] * 1000 - goal, axis=1)
-        landmarks[f"eye_outer_{side}"] = int(skin[distance.argmin()])
-    return replace(rig, template=replace(rig.template, landmarks=landmarks))
+    places, edges = {}, sculpture.lid_edges()
+    for side, outwards, end in (("left", 1, -1), ("right", -1, 0)):
+        for name, corner, shift in (
+            ("eye_outer", edges[f"upper_{side}"][-1], EYE_LANDMARK_MM),
+            ("mouth", sculpture.skin.vertices[sculpture.skin.lips.upper[end]], MOUTH_LANDMARK_MM),
+        ):
+            places[f"{name}_{side}"] = (corner + np.array(shift) * [outwards, 1, 1] - origin) / 1000
+    if light is not None:
+        marks, points = light.template.landmarks, light.template.vertices
+        on_skin = set(light.template.regions["skin"].tolist())
+        places |= {name: points[vertex] for name, vertex in marks.items() if vertex in on_skin}
+    landmarks = dict(template.landmarks)
+    for name, place in places.items():
+        landmarks[name] = int(skin[np.linalg.norm(template.vertices[skin] - place, axis=1).argmin()])
+    corners = np.array([landmarks["mouth_left"], landmarks["mouth_right"]])
+    regions_ = dict(template.regions) | {"corners": corners}
+    return replace(rig, template=replace(template, landmarks=landmarks, regions=regions_))
 
 
 def _origin(eye_centres: np.ndarray) -> np.ndarray:
@@ -277,18 +298,34 @@ def _origin(eye_centres: np.ndarray) -> np.ndarray:
     return np.asarray(eye_centres.mean(0) - [0, 0, 70.0])
 
 
-def _keep_faces(piece: Piece, kept: np.ndarray) -> None:
-    """Remove triangles (m,) of a piece, and the vertices and texture coordinates that no other one uses; in place."""
+def _keep_faces(piece: Piece, kept: np.ndarray) -> np.ndarray:
+    """Keep triangles (m,) of a piece, and the vertices and texture coordinates that they use, in place.
+
+    Returns:
+        New index of each vertex; -1 for those that are removed.
+    """
+    new_index = np.full(len(piece.vertices), -1)
     used, faces = np.unique(piece.faces[kept], return_inverse=True)
+    new_index[used] = np.arange(len(used))
     used_uv, uv_faces = np.unique(piece.uv_faces[kept], return_inverse=True)
     piece.vertices, piece.uv = piece.vertices[used], piece.uv[used_uv]
     piece.faces, piece.uv_faces = faces.reshape(-1, 3), uv_faces.reshape(-1, 3)
     piece.face_materials = piece.face_materials[kept]
     piece.shapes = {name: offsets[used] for name, offsets in piece.shapes.items()}
+    return new_index
 
 
-def _join(pieces: dict[str, Piece], eye_centres: np.ndarray, name: str) -> Rig:
-    """Join pieces to one rig with regions and landmarks."""
+def lip_pairs(skin: Skin, full: bool) -> np.ndarray:
+    """Return the vertices (n, 2) of the upper and the lower lip that touch, from -x to x."""
+    chains = [chain[1:-1] for chain in (skin.lips.upper, skin.lips.lower)]
+    upper, lower = chains if full else (chain[chain < skin.light_count] for chain in chains)
+    v = skin.vertices
+    distance, nearest = cKDTree(v[upper]).query(v[lower])
+    return np.stack([upper[nearest], lower], axis=1)[distance < TOUCHING_MM]
+
+
+def _join(pieces: dict[str, Piece], pairs: np.ndarray, eye_centres: np.ndarray, name: str) -> Rig:
+    """Join pieces, the skin first, to one rig with regions and landmarks; `pairs` are the lips' of the skin."""
     starts = np.cumsum([0] + [len(p.vertices) for p in pieces.values()])
     uv_starts = np.cumsum([0] + [len(p.uv) for p in pieces.values()])
     materials: list[Material] = []
@@ -320,5 +357,6 @@ def _join(pieces: dict[str, Piece], eye_centres: np.ndarray, name: str) -> Rig:
         ),
     )
     index = {part: np.arange(a, b) for part, a, b in zip(pieces, starts[:-1], starts[1:], strict=True)}
+    index["lip_pairs"] = pairs.astype(np.int32)
     stored = (offsets / 1000.0).astype(np.float16).astype(np.float32)
     return regions.add_regions_and_landmarks(Rig(template=template, shape_names=SHAPE_NAMES, offsets=stored), index)

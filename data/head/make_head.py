@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hair_textures
 import mouth
 import uv
-from assemble import Sculpture, assemble
+from assemble import Sculpture, assemble, assemble_heads
 from eyelids import Lids, find_eye
 from face_shapes import FaceBrushes, make_face_shapes
 from lip_fields import LipFields
@@ -94,7 +94,7 @@ def main() -> None:
     folder = options.output
     folder.mkdir(parents=True, exist_ok=True)
     sculpture = sculpt_head()
-    full, light = assemble(sculpture, full=True), assemble(sculpture, full=False)
+    full, light = assemble_heads(sculpture)
     full.save(folder / FULL_HEAD)
     light.save(folder / LIGHT_HEAD)
     write_obj(folder / "face.obj", light.template, comment="kmtalk light head, metres, y up; from MakeHuman data (CC0)")

@@ -6,51 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from kmtalk.face.rig import Rig
-from kmtalk.face.template import vertex_normals
-
-
-def find_lip_pairs(vertices: np.ndarray, faces: np.ndarray, jaw: np.ndarray, max_gap: float) -> np.ndarray:
-    """Find the upper and lower inner-lip vertices that touch at rest.
-
-    A pair consists of an upper vertex whose normal points down and a lower vertex whose normal points up. They
-    lie within `max_gap` of each other, and jawOpen moves the lower one away from the upper one.
-
-    Args:
-        vertices: (V, 3) neutral vertices, y up and z forward.
-        faces: (F, 3) triangles of the skin.
-        jaw: (V, 3) offsets of jawOpen.
-        max_gap: Greatest distance of the two vertices of a pair, in the units of `vertices`.
-
-    Returns:
-        (n, 2) vertex indices, upper then lower, ordered from -x to +x.
-
-    Raises:
-        ValueError: Fewer than three pairs are found.
-    """
-    normals = vertex_normals(vertices, faces)
-    drop = -jaw[:, 1]
-    max_drop = drop.max()
-    skin = np.unique(faces)
-    front = skin[vertices[skin, 2] > vertices[drop.argmax(), 2] - 25 * max_gap]
-    upper = front[(normals[front, 1] < -0.25) & (drop[front] < 0.4 * max_drop)]
-    lower = front[(normals[front, 1] > 0.25) & (drop[front] > 0.1 * max_drop)]
-    distance, nearest = cKDTree(vertices[upper]).query(vertices[lower])
-    _, nearest_back = cKDTree(vertices[lower]).query(vertices[upper])
-    pairs = [
-        (upper[u], lower[i])
-        for i, u in enumerate(nearest)
-        if distance[i] < max_gap
-        and nearest_back[u] == i
-        and drop[lower[i]] - drop[upper[u]] > 0.1 * max_drop
-        and vertices[upper[u], 2] > vertices[upper, 2].max() - 40 * max_gap
-    ]
-    ordered = np.array(sorted(pairs, key=lambda p: vertices[p[0], 0]), np.int32).reshape(-1, 2)
-    if len(ordered) < 3:
-        raise ValueError("no lips found: jawOpen separates no surfaces that touch at rest")
-    return ordered
 
 
 def add_regions_and_landmarks(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
@@ -61,16 +18,14 @@ def add_regions_and_landmarks(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
 
     Args:
         rig: A rig with the ARKit shapes, in metres and at about human size.
-        parts: Vertex indices of `skin`, `tongue`, `upper_teeth`, `lower_teeth`, `eye_left` and `eye_right`.
+        parts: Vertex indices of `skin`, `tongue`, `upper_teeth`, `lower_teeth`, `eye_left`, `eye_right` and others, and
+            `lip_pairs` (n, 2), the upper and lower vertices that touch at rest, from -x to +x.
 
     Returns:
         The rig, with `parts` and the new regions in `template.regions` and with `template.landmarks`.
     """
     template = rig.template
     v, skin = template.vertices, np.asarray(parts["skin"])
-    on_skin = np.zeros(len(v), bool)
-    on_skin[skin] = True
-    skin_faces = template.faces[on_skin[template.faces].all(1)]
     size = 90.0 / 1000.0  # metres between the outer eye corners: the head has about human size
     motion = np.linalg.norm(rig.offsets, axis=2)
 
@@ -78,8 +33,7 @@ def add_regions_and_landmarks(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
         amount = motion[[rig.index[n] for n in names]].max(0)
         return skin[amount[skin] > share * amount[skin].max()]
 
-    jaw = rig.offsets[rig.index["jawOpen"]]
-    pairs = find_lip_pairs(v, skin_faces, jaw, max_gap=0.025 * size)
+    pairs = np.asarray(parts["lip_pairs"])
     middle = pairs[np.abs(v[pairs[:, 0], 0]).argmin()]
     centre = v[middle].mean(0)
     half = np.abs(v[pairs[:, 0], 0]).max()
@@ -113,7 +67,6 @@ def add_regions_and_landmarks(rig: Rig, parts: Mapping[str, np.ndarray]) -> Rig:
     }
     near_chin = skin[np.linalg.norm(v[skin] - v[chin], axis=1) < 0.25 * size]
     regions = dict(parts) | {
-        "lip_pairs": pairs,
         "inner_lips": np.unique(pairs),
         "lips": skin[lip_area],
         "corners": np.array([corners["left"], corners["right"]]),
