@@ -32,17 +32,33 @@ def seal_neutral(vertices: np.ndarray, lips: Rim, light_count: int, deformer: La
     half = meeting_offsets(lips, vertices, vertices)[: len(lips.upper)]
     t_upper, t_lower = (chain_positions(c, vertices) for c in (lips.upper, lips.lower))
     partner = np.empty(len(lips.lower), int)
-    for light in (True, False):
-        mine = np.flatnonzero((lips.lower < light_count) == light)
-        theirs = np.flatnonzero((lips.upper < light_count) == light)
-        partner[mine] = theirs[np.abs(t_lower[mine][:, None] - t_upper[theirs]).argmin(1)]
-    if len(np.unique(partner)) < len(partner):
-        raise ValueError("two vertices of the lower lip meet the same vertex of the upper lip")
+    is_light = lips.lower < light_count
+    on_light = np.flatnonzero(lips.upper < light_count)
+    partner[is_light] = on_light[_match_in_order(t_lower[is_light], t_upper[on_light])]
+    others = np.setdiff1d(np.arange(len(lips.upper)), partner[is_light])
+    partner[~is_light] = others[_match_in_order(t_lower[~is_light], t_upper[others])]
     goal = np.concatenate([half, half[partner]])
     gap = 0.075 * smoothstep(np.minimum(t_upper, 1 - t_upper), 0, 0.1)
     goal[:, 1] += np.concatenate([gap, -gap[partner]])
     rim = np.concatenate([lips.upper, lips.lower])
     return vertices + deformer.deform(rim, goal - vertices[rim], reach=14.0)
+
+
+def _match_in_order(positions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return indices (n,) of n different others (m,), in order, that are nearest to increasing positions in total."""
+    cost = np.abs(positions[:, None] - others)
+    total = np.full((len(positions) + 1, len(others) + 1), np.inf)
+    total[0] = 0.0
+    for i in range(len(positions)):
+        for j in range(len(others)):
+            total[i + 1, j + 1] = min(total[i + 1, j], total[i, j] + cost[i, j])
+    out, j = np.empty(len(positions), int), len(others)
+    for i in range(len(positions) - 1, -1, -1):
+        while total[i + 1, j] == total[i + 1, j - 1]:
+            j -= 1
+        j -= 1
+        out[i] = j
+    return out
 
 
 def seal_shapes(shapes: Fields, vertices: np.ndarray, lips: Rim, deformer: LaplacianDeformer) -> None:

@@ -95,7 +95,7 @@ FORMATS: tuple[Format, ...] = (
     Format("glb", (".glb",), "glTF: named shapes and their weights (Blender, Unity, Unreal, three.js)",
            _write_glb, can_bake=True),
     Format("usd", (".usd", ".usdc", ".usda"), "USD: blend shapes (Blender, Unreal, Maya, Houdini)",
-           lambda a, path, settings, _: write_usd(path, a.motion, settings.bake), can_bake=True),
+           lambda a, path, settings, _: write_usd(path, a.motion, settings.bake), can_bake=True, is_multi_file=True),
     Format("abc", (".abc",), "Alembic: vertices per frame (Maya, Houdini, Blender, Unreal)", _write_abc),
     Format("pc2", (".pc2",), "PC2 point cache with its neutral OBJ (3ds Max, Blender)",
            lambda a, path, *_: _write_point_cache(point_cache.write_pc2, a, path), is_multi_file=True),

@@ -1,4 +1,4 @@
-"""animation.usd: one mesh with blend shapes and their weights, or with vertex positions per frame."""
+"""animation.usd: one mesh with materials, and blend shapes with their weights or vertex positions per frame."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kmtalk.errors import InputError
+from kmtalk.exchange.usd_materials import bind_plain_material, write_materials
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import vertex_normals
 
@@ -17,7 +18,8 @@ from kmtalk.face.template import vertex_normals
 def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
     """Write USD, binary or text by the suffix, y up; time code n is frame n.
 
-    Positions are in the template's units; metersPerUnit is estimated from the template's landmarks.
+    The textures of its materials are written beside it. Positions are in the template's units; metersPerUnit is
+    estimated from the template's landmarks.
 
     Args:
         path: The .usd, .usdc or .usda file.
@@ -57,6 +59,10 @@ def write_usd(path: Path, motion: Motion, bake: bool = False) -> None:
     mesh.CreatePointsAttr(points(neutral))
     mesh.CreateNormalsAttr(points(vertex_normals(neutral, template.faces)))
     mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    if template.appearance is not None:
+        write_materials(stage, f"/{name}", mesh, template.appearance, path)
+    else:
+        bind_plain_material(stage, f"/{name}", mesh, template.colors is not None)
     if template.colors is not None:
         colors = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
         colors.Set(points((template.colors / 255.0) ** 2.2))
