@@ -17,8 +17,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from kmtalk.assets import asset_path
-from kmtalk.face.rig import load_rig
+from kmtalk.face.rig import load_light_head
 from kmtalk.training.config import TrainingConfig
 from kmtalk.training.data import load_clips
 from kmtalk.training.tasks import make_rig_task
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
-    rig, cache = load_rig(asset_path("head.safetensors")), options.output / "features"
+    rig, cache = load_light_head(), options.output / "features"
     clips, validation_clips = load_clips(plan(options.grid, cache, 0, options.steps, "full").corpora, rig)
     for seed in range(1, options.seeds + 1):
         for variant in options.variants:

@@ -22,7 +22,7 @@ from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.landmark_file import load_landmarks
 from kmtalk.face.motion import Motion, frame_count, frame_times
-from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.rig import Rig, load_full_head, load_light_head
 from kmtalk.face.rig_file import RIG_SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
 from kmtalk.face.rigging import rig_template
 from kmtalk.face.source_head import SourceHead, load_source_head
@@ -48,12 +48,18 @@ NETWORK_FILE = "network.safetensors"
 COMPLETION_FILE = "completion.safetensors"
 
 Speech = str | Path | Audio
+LIGHT_TEMPLATE = "light"
 Face = str | Path | Template | FittedRig
 Landmarks = str | Path | Mapping[str, np.ndarray]
 
 
 def _log_to_stderr(message: str) -> None:
     print(f"kmtalk: {message}", file=sys.stderr)
+
+
+def is_light_head(template: object) -> bool:
+    """Return whether a template is the name of the default head's light version, and no file."""
+    return isinstance(template, str | Path) and Path(template).name == LIGHT_TEMPLATE and not Path(template).exists()
 
 
 class KMTalk:
@@ -88,8 +94,13 @@ class KMTalk:
 
     @cached_property
     def rig(self) -> Rig:
-        """The rig of the default head."""
-        return load_rig(asset_path("head.safetensors"))
+        """The rig of the default head's light version, whose weights the network predicts."""
+        return load_light_head()
+
+    @cached_property
+    def full_rig(self) -> Rig:
+        """The rig of the default head, which has the same shapes."""
+        return load_full_head()
 
     @cached_property
     def source_head(self) -> SourceHead:
@@ -144,7 +155,8 @@ class KMTalk:
 
         Args:
             speech: A sound or video file.
-            template: A face mesh, a fitted .kmrig file, or the result of `fit`; None for the default head.
+            template: A face mesh, a fitted .kmrig file, or the result of `fit`; None for the default head, "light" for
+                its version with fewer vertices.
             landmarks: Landmarks of the mesh, as for `fit`.
             text: The spoken words; skips transcription.
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
@@ -179,7 +191,8 @@ class KMTalk:
                 weights += speaker.expression_weights(alignment, audio, fps, speaking_style, settings.seed)
             retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
             count = frame_count(audio.duration, fps)
-            if rig is not self.rig and alignment.phones:  # weights that seal the default head's lips may open others
+            is_default = rig is self.rig or rig is self.full_rig
+            if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
                 retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
             motion = Motion(rig, retargeted, fps)
             keys = KeyMotions(locate_key_frames(alignment, count, fps), motion)
@@ -390,6 +403,8 @@ class KMTalk:
         if template is None:
             if landmarks is not None:
                 raise InputError("landmarks belong to a mesh; give --template as well")
+            return self.full_rig
+        if is_light_head(template):
             return self.rig
         if isinstance(template, FittedRig):
             return template.rig
@@ -401,7 +416,7 @@ class KMTalk:
         fitted = self.fit(template, landmarks)
         base, vertices = self.rig.template.vertices, fitted.rig.template.vertices
         if fitted.report.method == "same topology" and np.allclose(vertices, base, 0, 1e-6):
-            return self.rig  # assets/face.obj is the default head
+            return self.rig  # assets/face.obj is the light head
         if fitted.report.confidence != "high":
             reasons = "; ".join(fitted.report.warnings) or "see the preview"
             self._warn(

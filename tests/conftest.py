@@ -16,7 +16,7 @@ from kmtalk import InputError, KMTalk
 from kmtalk.corpora.miniature import build_miniature
 from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.face.face_detection import FaceDetector
-from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment, Phone
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,14 @@ def talk() -> KMTalk:
 
 @pytest.fixture(scope="session")
 def rig() -> Rig:
-    return load_rig(ROOT / "assets" / "head.safetensors")
+    """The rig of the default head."""
+    return load_full_head()
+
+
+@pytest.fixture(scope="session")
+def light_rig() -> Rig:
+    """The rig of its light version, from which rigs are fitted."""
+    return load_light_head()
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +72,23 @@ def spoken(talk):
     return talk.animate(SPEECH, text=SAID)
 
 
+@pytest.fixture(scope="session")
+def web(tmp_path_factory):
+    """A copy of web/ with its npm packages."""
+    if shutil.which("npm") is None:
+        pytest.skip("no npm here")
+    folder = tmp_path_factory.mktemp("viewer") / "web"
+    shutil.copytree(ROOT / "web", folder, ignore=shutil.ignore_patterns("node_modules"))
+    if subprocess.run(["npm", "ci", "--silent"], cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("npm reaches no registry")
+    return folder
+
+
 SIMULATE = """
 import sys
 from pathlib import Path
 from kmtalk.corpora import simulated
-from kmtalk.face.rig import load_rig
+from kmtalk.face.rig import load_full_head, load_light_head
 simulated.PROMPTS_DIR = simulated.FORTUNES_DIR = Path("nowhere")
 simulated.build_simulated_corpus(Path(sys.argv[1]), load_rig(Path(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4]))
 """

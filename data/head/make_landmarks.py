@@ -15,10 +15,9 @@ import numpy as np
 from safetensors.numpy import save_file
 from scipy.spatial import cKDTree
 
-from kmtalk.assets import asset_path
 from kmtalk.face.face_detection import find_face
 from kmtalk.face.geometry import interpolate_barycentric, sample_triangles
-from kmtalk.face.rig import load_rig
+from kmtalk.face.rig import load_light_head
 
 # not usable: the outline depends on the view and is no fixed point of the face; the irises are not skin
 OUTLINE = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152]
@@ -32,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the output file")
     folder = parser.parse_args().output
-    template = load_rig(asset_path("head.safetensors")).template
+    template = load_light_head().template
     detection = find_face(template.vertices, template.faces)
     if detection is None:
         raise SystemExit("no face found on the default head")

@@ -19,6 +19,7 @@ from kmtalk.exchange.blender import IMPORTABLE_SUFFIXES, write_blender_script
 from kmtalk.exchange.gltf import read_glb_info
 from kmtalk.exchange.keys_json import write_keys
 from kmtalk.exchange.npz import read_npz
+from kmtalk.exchange.timeline import clip_title
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
 from kmtalk.keys import KeyMotions, phone_midpoints
@@ -236,7 +237,8 @@ def write_glb_page(model: Path, sound: Path | None, path: Path) -> None:
     """
     info = read_glb_info(model)
     audio = None if sound is None else load_audio(sound)
-    write_web_page(path, model.read_bytes(), model.stem, info.fps, info.frames, info.extras, audio)
+    title = info.extras.get("title") or (model.stem if sound is None else clip_title(sound.name, model.stem))
+    write_web_page(path, model.read_bytes(), info.fps, info.frames, {**info.extras, "title": title}, audio)
 
 
 def check_output_path(path: Path) -> None:

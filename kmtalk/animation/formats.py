@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kmtalk.errors import InputError
 from kmtalk.exchange import arkit, point_cache, viseme_cues
@@ -50,13 +50,13 @@ class Format:
     is_multi_file: bool = False
 
 
-def _write_npz(animation: Animation, path: Path, float16: bool) -> None:
+def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "float16"] | None) -> None:
     a = animation
-    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, float16)
+    write_npz(path, a.motion, a.keys, a.alignment, a.audio, a.provenance, vertices)
 
 
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
-    timeline = timeline_data(animation.motion, animation.alignment, animation.keys)
+    timeline = timeline_data(animation.motion, animation.alignment, animation.keys, animation.audio)
     write_glb(path, animation.motion, settings.bake, timeline)
 
 
@@ -77,9 +77,8 @@ def _write_html(animation: Animation, path: Path, settings: ExportSettings, adva
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         model = Path(folder) / "animation.glb"
         write_glb(model, _with_preview_colors(a.motion))
-        timeline = timeline_data(a.motion, a.alignment, a.keys)
-        title = Path(a.audio.source).stem
-        write_web_page(path, model.read_bytes(), title, a.fps, len(a.motion), timeline, a.audio)
+        timeline = timeline_data(a.motion, a.alignment, a.keys, a.audio)
+        write_web_page(path, model.read_bytes(), a.fps, len(a.motion), timeline, a.audio)
 
 
 def _with_preview_colors(motion: Motion) -> Motion:
@@ -114,10 +113,10 @@ FORMATS: tuple[Format, ...] = (
            lambda a, path, *_: viseme_cues.write_rhubarb_tsv(path, a.alignment, a.audio.duration), has_mesh=False),
     Format("json", (".json",), "the 52 ARKit curves as JSON",
            lambda a, path, *_: arkit.write_arkit_json(path, a.motion), has_mesh=False),
-    Format("npz16", (".f16.npz",), "arrays, motion as float16",
-           lambda a, path, *_: _write_npz(a, path, float16=True)),
+    Format("npz16", (".f16.npz",), "arrays, with the motion of all vertices as float16",
+           lambda a, path, *_: _write_npz(a, path, "float16")),
     Format("npz", (".npz",), "arrays for Python: the whole animation; kmtalk reads it back",
-           lambda a, path, *_: _write_npz(a, path, float16=False)),
+           lambda a, path, s, _: _write_npz(a, path, "float32" if s.bake else None), can_bake=True),
     Format("html", (".html",), "self-contained web page that plays the face with its sound", _write_html),
     Format("mp4", (".mp4",), "video with sound",
            lambda a, path, s, advance: render_video(a.motion, a.audio, path, s, advance)),

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from kmtalk import __version__
 from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_formats
 from kmtalk.errors import InputError
-from kmtalk.pipeline import KMTalk
+from kmtalk.pipeline import KMTalk, is_light_head
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings
 
 MEDIA_SUFFIXES = frozenset(
@@ -236,6 +236,6 @@ def check_job_settings(settings: JobSettings) -> None:
     """Raise InputError for settings that would fail on every clip."""
     parse_formats(settings.export.formats or DEFAULT_FOLDER_FORMATS)
     for path in (settings.template, settings.landmarks, settings.network):
-        if path is not None and not path.exists():
+        if path is not None and not path.exists() and not (path == settings.template and is_light_head(path)):
             raise InputError(f"{path}: no such file")
     KMTalk(settings.recognition, network=settings.network).check(settings.animation)

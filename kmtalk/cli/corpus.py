@@ -37,17 +37,16 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
 ) -> None:
     """Build a corpus from the installed voices (data/README.md lists them)."""
-    from kmtalk.assets import asset_path
     from kmtalk.corpora.miniature import LAYOUTS, build_from_voices
     from kmtalk.corpora.simulated import build_simulated_corpus
-    from kmtalk.face.rig import load_rig
+    from kmtalk.face.rig import load_light_head
     from kmtalk.output import atomic_write
 
     if kind not in ("simulated", *LAYOUTS):
         raise InputError(f"{kind}: no such corpus to build; one of simulated, {', '.join(LAYOUTS)}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists already; give a new folder")
-    rig = load_rig(asset_path("head.safetensors"))
+    rig = load_light_head()
     with atomic_write(output) as temporary:
         temporary.mkdir()
         if kind == "simulated":

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.assets import asset_path
 from kmtalk.corpora.biwi import load_biwi
 from kmtalk.corpora.folder import load_folder_corpus
 from kmtalk.corpora.mesh_corpus import MeshCorpus
 from kmtalk.corpora.vocaset import load_vocaset
 from kmtalk.errors import InputError
 from kmtalk.face.landmark_file import load_landmarks
-from kmtalk.face.rig import load_rig
+from kmtalk.face.rig import load_light_head
 from kmtalk.face.rigging import rig_template
 from kmtalk.face.source_head import load_source_head
 from kmtalk.face.template import Template
@@ -70,7 +69,7 @@ def locate_corpus_face(corpus: MeshCorpus, landmarks: Path | None = None) -> tup
         raise InputError(f"{corpus.path}: its triangles are unknown, so the face cannot be located; add {file_name}")
     template = Template(vertices.astype(np.float32), corpus.faces, units=corpus.unit, name=subject)
     given_landmarks = None if landmarks is None else load_landmarks(landmarks, template.vertices)
-    fit = rig_template(template, load_source_head(load_rig(asset_path("head.safetensors"))), given_landmarks)
+    fit = rig_template(template, load_source_head(load_light_head()), given_landmarks)
     if fit.report.confidence == "low":
         reasons = "; ".join(fit.report.warnings)
         raise InputError(f"{corpus.path}: the face of {subject} was found with low confidence ({reasons})")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
-from kmtalk.face.rig import load_rig
+from kmtalk.face.rig import load_light_head
 from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network
 from kmtalk.pipeline import NETWORK_FILE
 from kmtalk.speech.encoders import load_encoder
@@ -121,7 +121,7 @@ def format_size_table(paths: Sequence[Path]) -> Iterator[str]:
         vertices, fps = MESH_SIZES.get(kind, (0, 30.0))
         names: tuple[str, ...] = ()
         if not config.corpora[0].has_vertices:
-            rig = load_rig(asset_path("head.safetensors"))
+            rig = load_light_head()
             vertices, names = len(rig.template.vertices), load_network(asset_path(NETWORK_FILE)).config.shape_names
         if not vertices:
             raise InputError(

@@ -130,8 +130,11 @@ def write_glb(path: Path, motion: Motion, bake: bool = False, extras: Mapping[st
     for offsets in shapes:
         for submesh, indices in zip(submeshes, targets, strict=True):
             indices.append(buffer.add_sparse_accessor(offsets[submesh.vertex_indices], threshold))
+    normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
+    normals[~normals.any(1)] = 0, 0, 1  # vertices of triangles without area: glTF wants unit length
     primitives = [
-        _add_primitive(buffer, template, submesh, indices) for submesh, indices in zip(submeshes, targets, strict=True)
+        _add_primitive(buffer, template, normals, submesh, indices)
+        for submesh, indices in zip(submeshes, targets, strict=True)
     ]
     initial_weights = target_weights[0].astype(float).tolist()
     document.meshes.append(
@@ -161,9 +164,10 @@ def _submeshes(template: Template) -> list[SubMesh]:
     return [SubMesh(plain, np.arange(count), np.zeros((count, 0), np.float32), template.faces)]
 
 
-def _add_primitive(buffer: _BinaryChunk, template: Template, submesh: SubMesh, targets: list[int]) -> gl.Primitive:
+def _add_primitive(
+    buffer: _BinaryChunk, template: Template, normals: np.ndarray, submesh: SubMesh, targets: list[int]
+) -> gl.Primitive:
     chosen = submesh.vertex_indices
-    normals = vertex_normals(template.vertices, template.faces).astype(np.float32)
     attributes = gl.Attributes(
         POSITION=buffer.add_accessor(
             template.vertices[chosen].astype(np.float32), gl.VEC3, gl.FLOAT, gl.ARRAY_BUFFER, bounds=True

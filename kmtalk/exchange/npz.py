@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio, audio_from_samples
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def write_npz(
     alignment: Alignment,
     audio: Audio,
     provenance: Provenance,
-    float16: bool = False,
+    vertices: Literal["float32", "float16"] | None = None,
 ) -> None:
     """Write an uncompressed npz. Memory does not grow with the clip's length.
 
@@ -52,8 +53,8 @@ def write_npz(
         alignment: The P phones and the words.
         audio: The sound.
         provenance: How the animation was made.
-        float16: Write `vertex_offsets` (N, V, 3) float16 from the neutral instead of `vertices` float32: half the
-            size, accurate to a 2,000th of each vertex's motion.
+        vertices: Also write the motion of all vertices: "float32" for `vertices` (N, V, 3), "float16" for
+            `vertex_offsets` (N, V, 3) from the neutral, half the size, accurate to a 2,000th of each vertex's motion.
     """
     template = motion.rig.template
     metadata = {
@@ -85,13 +86,14 @@ def write_npz(
         "metadata": np.array(json.dumps(metadata)),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        name, kind = ("vertex_offsets", "<f2") if float16 else ("vertices", "<f4")
-        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-            shape = (len(motion), *template.vertices.shape)
-            np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
-            for chunk in motion.vertex_chunks():
-                values = chunk - template.vertices if float16 else chunk
-                file.write(np.ascontiguousarray(values, kind).tobytes())
+        if vertices is not None:
+            name, kind = ("vertex_offsets", "<f2") if vertices == "float16" else ("vertices", "<f4")
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                shape = (len(motion), *template.vertices.shape)
+                np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+                for chunk in motion.vertex_chunks():
+                    values = chunk - template.vertices if vertices == "float16" else chunk
+                    file.write(np.ascontiguousarray(values, kind).tobytes())
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)

@@ -1,12 +1,15 @@
-"""Timeline of a clip as JSON data: words, phones, key frames and lip aperture, for the web page and GLB extras."""
+"""A clip as JSON data, for the web page and GLB extras: title, words, phones, key frames, lip aperture, face."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from kmtalk.face.motion import FRAMES_PER_CHUNK, Motion
 from kmtalk.keys import KeyMotions
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.audio import Audio
 
 
 def lip_aperture(motion: Motion) -> np.ndarray:
@@ -22,14 +25,25 @@ def lip_aperture(motion: Motion) -> np.ndarray:
     return aperture * template.mm_per_unit
 
 
-def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions) -> dict[str, object]:
-    """Timeline of a clip as JSON-serialisable data.
+def clip_title(sound: str, character: str) -> str:
+    """Title of a clip: the name of the sound, without folder and suffix, and that of the character."""
+    return f"{Path(sound).stem} · {character}"
+
+
+def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions, audio: Audio) -> dict[str, object]:
+    """Title and timeline of a clip, and where its face is, as JSON-serialisable data.
 
     Returns:
-        A dict with `words` and `phones` as [label, start, end] in seconds, `keys` as [frame, label, pinned], and
-        `aperture`, the lip aperture in mm per frame.
+        A dict with `title`; `words` and `phones` as [label, start, end] in seconds; `keys` as [frame, label, pinned];
+        `aperture`, the lip aperture in mm per frame; and `focus`, which has the point between the outer `eyes`
+        corners and the `chin` in the template's units and axes, and `upright`, the rows of the rotation that turns
+        the template upright.
     """
+    template = motion.rig.template
+    marks = {name: template.vertices[index] for name, index in template.landmarks.items()}
+    eyes = (marks["eye_outer_left"] + marks["eye_outer_right"]) / 2
     return {
+        "title": clip_title(audio.source, template.name),
         "words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in alignment.words],
         "phones": [[p.label, round(p.start, 4), round(p.end, 4)] for p in alignment.phones],
         "keys": [
@@ -37,4 +51,9 @@ def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions) -> dic
             for frame, label, pinned in zip(keys.frames.tolist(), keys.phone_labels, keys.pinned, strict=True)
         ],
         "aperture": [round(float(a), 2) for a in lip_aperture(motion)],
+        "focus": {
+            "eyes": [round(float(x), 5) for x in eyes],
+            "chin": [round(float(x), 5) for x in marks["chin"]],
+            "upright": [[round(float(x), 6) for x in row] for row in motion.rig.upright_rotation],
+        },
     }

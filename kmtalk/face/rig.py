@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance
 from kmtalk.face.template import Template, unique_edges
@@ -75,6 +76,9 @@ HEAD_NAMES: tuple[str, ...] = (
 )
 """Small head rotations, linearised: weight 1 is 10 degrees."""
 
+FULL_HEAD, LIGHT_HEAD = "head.safetensors", "head_light.safetensors"
+"""Assets: the default head, and its version with fewer vertices, whose skin has the first vertices of the full one."""
+
 MOUTH_SEAL = "mouthSeal"
 """A shape that closes a mouth that is open at rest; only fitted rigs have it. Its weight is 1 in every frame."""
 
@@ -121,6 +125,14 @@ class Rig:
     def index(self) -> dict[str, int]:
         """Index of each shape in `shape_names` and `offsets`."""
         return {name: i for i, name in enumerate(self.shape_names)}
+
+    @cached_property
+    def upright_rotation(self) -> np.ndarray:
+        """Rotation (3, 3) float32 that turns the template upright, y up and facing +z; may include a reflection."""
+        if self.upright_vertices is None:
+            return np.eye(3, dtype=np.float32)
+        _, rotation = fit_scale_and_rotation(self.template.vertices, self.upright_vertices)
+        return rotation.astype(np.float32)
 
     def morph_targets(self, weights: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
         """Return the blendshapes that move the mesh, and their weights.
@@ -211,6 +223,16 @@ def load_rig(path: Path) -> Rig:
         appearance=appearance,
     )
     return Rig(template, tuple(facts["names"]), tensors["offsets"].astype(np.float32))
+
+
+def load_full_head() -> Rig:
+    """Read the rig of the default head."""
+    return load_rig(asset_path(FULL_HEAD))
+
+
+def load_light_head() -> Rig:
+    """Read the rig of the default head's light version, from which rigs are fitted to other meshes."""
+    return load_rig(asset_path(LIGHT_HEAD))
 
 
 def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:

@@ -20,16 +20,17 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
     """Convert a rig to named arrays.
 
     Returns:
-        `template` (V, 3), the neutral vertices, `faces` (F, 3), `shape_names` (R,), `moving_vertices` (M,), the
-        vertices that any shape moves, `offsets` (R, M, 3) at those vertices, `region.NAME` for each region, and
-        `rig_metadata`, a JSON string with units, name, mouth gain and landmarks. `colors`, `preview_colors` and
-        `upright_vertices`, each (V, 3), only where the rig has them. For a rig with native shapes, `offsets` are
-        theirs (K, M, 3), and `native_shape_names` (K,) and `mixing_matrix` (R, K) are added. With materials,
+        `template` (V, 3), the neutral vertices, `faces` (F, 3), `shape_names` (R,), `region.NAME` for each region,
+        and `rig_metadata`, a JSON string with units, name, mouth gain and landmarks. The offsets that are not zero,
+        shape by shape: `offset_vertices` (M,), their vertices, `offsets` (M, 3), and `offset_starts` (R + 1,), where
+        each shape's begin. `colors`, `preview_colors` and `upright_vertices`, each (V, 3), only where the rig has
+        them. For a rig with native shapes, the offsets are those of its K native shapes, and `native_shape_names`
+        (K,) and `mixing_matrix` (R, K) are added. With materials,
         `materials`, `face_materials`, `uv` and `uv_faces` (see `Appearance`) are added too.
     """
     t = rig.template
     shapes = rig.offsets if rig.native_shapes is None else rig.native_shapes.offsets
-    moving = np.flatnonzero(np.abs(shapes).max((0, 2)) > 0)
+    shape_index, vertex_index = np.nonzero(shapes.any(2))
     marks = {k: int(v) for k, v in t.landmarks.items()}
     metadata = {"units": t.units, "name": t.name, "mouth_gain": rig.mouth_gain, "landmarks": marks}
     arrays: dict[str, np.ndarray] = {
@@ -37,8 +38,9 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
         "template": t.vertices,
         "faces": t.faces,
         "shape_names": np.array(rig.shape_names),
-        "moving_vertices": moving,
-        "offsets": shapes[:, moving],
+        "offset_starts": np.searchsorted(shape_index, np.arange(len(shapes) + 1)),
+        "offset_vertices": vertex_index.astype(np.int32),
+        "offsets": shapes[shape_index, vertex_index],
     }
     if rig.native_shapes is not None:
         arrays |= {
@@ -65,12 +67,9 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
         ValueError: The arrays are inconsistent with each other.
     """
     metadata = json.loads(str(arrays["rig_metadata"]))
-    if (arrays["moving_vertices"].size and arrays["moving_vertices"].min() < 0) or not isinstance(
-        metadata["name"], str
-    ):
+    if not isinstance(metadata["name"], str):
         raise ValueError("its arrays are inconsistent")
-    full = np.zeros((len(arrays["offsets"]), len(arrays["template"]), 3), np.float32)
-    full[:, arrays["moving_vertices"]] = arrays["offsets"]
+    full = _dense_offsets(arrays)
     template = Template(
         vertices=arrays["template"],
         faces=arrays["faces"],
@@ -96,6 +95,27 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
     )
     _check(rig)
     return rig
+
+
+def _dense_offsets(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the offsets (K, V, 3) float32 of all vertices; raises ValueError if their arrays are inconsistent."""
+    starts, vertices, offsets = (arrays[name] for name in ("offset_starts", "offset_vertices", "offsets"))
+    count = len(arrays["template"])
+    consistent = (
+        starts.ndim == vertices.ndim == 1
+        and starts.dtype.kind == vertices.dtype.kind == "i"
+        and len(starts) > 0
+        and starts[0] == 0
+        and starts[-1] == len(vertices)
+        and bool((np.diff(starts) >= 0).all())
+        and offsets.shape == (len(vertices), 3)
+        and (not len(vertices) or (int(vertices.min()) >= 0 and int(vertices.max()) < count))
+    )
+    if not consistent:
+        raise ValueError("its arrays are inconsistent")
+    out = np.zeros((len(starts) - 1, count, 3), np.float32)
+    out[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), vertices] = offsets
+    return out
 
 
 def _check(rig: Rig) -> None:

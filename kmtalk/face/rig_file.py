@@ -17,11 +17,11 @@ from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.fit_report import FitReport
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, LIGHT_HEAD, SPEECH_NAMES
 from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 
-FORMAT_VERSION = 3  # of the file format and of the fitting method; a new version invalidates cached rigs
+FORMAT_VERSION = 4  # of the file format and of the fitting method; a new version invalidates cached rigs
 RIG_SUFFIX = ".kmrig"
 
 
@@ -73,7 +73,7 @@ def rig_cache_dir() -> Path:
 def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None, refine: bool) -> str:
     """Return a hash of everything a fit depends on: the content of the mesh, not the name or date of its file."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} {refine}".encode())
-    for asset in ("head.safetensors", "landmarks.safetensors"):
+    for asset in (LIGHT_HEAD, "landmarks.safetensors"):
         digest.update(hashlib.sha256(asset_path(asset).read_bytes()).digest())
     arrays = {"vertices": template.vertices, "faces": template.faces}
     arrays |= {f"shape {k}": v for k, v in sorted(template.shapes.items())}

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from kmtalk.assets import asset_path
 from kmtalk.face.geometry import SurfacePoints, displacement_gradients
-from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.rig import Rig, load_light_head
 
 
 @dataclass(frozen=True)
@@ -119,4 +119,4 @@ def load_source_head(rig: Rig | None = None) -> SourceHead:
         SurfacePoints(marks[f"{kind}vertices"].astype(np.int64), marks[f"{kind}weights"].astype(np.float64))
         for kind in ("", "rim_")
     )
-    return SourceHead(rig or load_rig(asset_path("head.safetensors")), detected, on_rims, marks["usable"])
+    return SourceHead(rig or load_light_head(), detected, on_rims, marks["usable"])

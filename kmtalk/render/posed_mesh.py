@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ class PosedMesh:
             return 0.0
         upper, lower = (vertices[self.landmarks[f"lip_inner_{side}"]] for side in ("upper", "lower"))
         return float(np.linalg.norm(upper - lower))
+
+    @cached_property
+    def mouth_width(self) -> float:
+        """Distance between the corners of the mouth in the neutral, in the mesh's units; infinite without landmarks."""
+        if not {"mouth_left", "mouth_right"} <= set(self.landmarks):
+            return float("inf")
+        left, right = (self.neutral[self.landmarks[f"mouth_{side}"]] for side in ("left", "right"))
+        return float(np.linalg.norm(left - right))
 
     def landmark_positions(self) -> dict[str, np.ndarray]:
         """Landmark name → positions (3, 3): in the neutral, and the least and greatest coordinates of all frames."""

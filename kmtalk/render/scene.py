@@ -25,6 +25,7 @@ LIGHTS = (
     ((0.55, 0.55, -0.85), (0.55, 0.58, 0.62)),
 )
 SKY, GROUND = (0.36, 0.37, 0.40), (0.20, 0.175, 0.16)  # linear colours of the light from all around
+HIDDEN = 0.25  # occlusion below which a vertex counts as inside the closed mouth
 STUDIO = ((0.72, 0.735, 0.75), (0.40, 0.42, 0.45))  # sRGB in the middle and in the corners
 
 
@@ -89,7 +90,11 @@ class SceneRenderer:
             normals = self._normals(vertices)
             self._upload(vertices, normals, np.ones(len(vertices), np.float32))
             baked.append(ambient_occlusion(self._surfaces, vertices, normals, self._quality.directions))
-        self._occlusion = baked
+        closed, open_ = baked
+        # light that is thrown back and forth between lips, teeth and tongue
+        self._in_mouth = np.flatnonzero((closed < HIDDEN) & (open_ > closed))
+        open_[self._in_mouth] = np.sqrt(open_[self._in_mouth])
+        self._occlusion = closed, open_
         self._opening = mesh.mouth_opening(mesh.neutral)
         self._opening_range = mesh.mouth_opening(mesh.widest) - self._opening
 
@@ -148,8 +153,13 @@ class SceneRenderer:
         amount = 0.0
         if self._opening_range > 0:
             opened = (self._mesh.mouth_opening(vertices) - self._opening) / self._opening_range
-            amount = float(np.clip(opened, 0, 1)) ** 0.5  # little opening lets much light in
-        self._upload(vertices, self._normals(vertices), closed + amount * (open_ - closed))
+            amount = float(np.sqrt(np.clip(opened, 0, 1)))  # most of the light comes in with the first millimetres
+        occlusion = closed + amount * (open_ - closed)
+        # what comes out of the mouth, as the tongue at th, comes into the light
+        inside = self._in_mouth
+        forward = (vertices[inside, 2] - self._mesh.neutral[inside, 2]) / self._mesh.mouth_width
+        occlusion[inside] = np.maximum(occlusion[inside], np.clip(3 * forward, 0, 0.7))
+        self._upload(vertices, self._normals(vertices), occlusion)
         self._shadows.draw(self._surfaces, self._shadow_matrix)
         self._canvas.begin()
         GL.glActiveTexture(GL.GL_TEXTURE0)

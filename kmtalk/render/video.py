@@ -17,7 +17,6 @@ import soundfile
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance, Material
 from kmtalk.face.motion import Motion
-from kmtalk.face.rig import fit_scale_and_rotation
 from kmtalk.face.template import Template
 from kmtalk.settings import VideoSettings, parse_background
 from kmtalk.speech.audio import Audio
@@ -128,7 +127,7 @@ def write_render_input(path: Path, motion: Motion) -> None:
         faces=template.faces,
         offsets=offsets,
         weights=weights.astype(np.float32),
-        upright=upright_rotation(motion),
+        upright=motion.rig.upright_rotation,
         colors=colors,
         landmark_names=np.array(list(template.landmarks), np.str_),
         landmark_vertices=np.array(list(template.landmarks.values()), np.int64),
@@ -197,12 +196,3 @@ def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int
             lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
             raise InputError(f"rendering failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
     return backend
-
-
-def upright_rotation(motion: Motion) -> np.ndarray:
-    """Rotation (3, 3) that turns the template upright: y up, z forward."""
-    reference = motion.rig.upright_vertices
-    if reference is None:
-        return np.eye(3, dtype=np.float32)
-    _, rotation = fit_scale_and_rotation(motion.rig.template.vertices, reference)
-    return rotation.astype(np.float32)

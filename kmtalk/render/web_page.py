@@ -15,19 +15,20 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import soxr
 
 from kmtalk.speech.audio import Audio
 
 MAX_SAMPLE_RATE, TARGET_SAMPLE_RATE = 96_000, 48_000  # Hz; sound above the first is resampled to the second
+WAVEFORM_RATE = 500  # intervals per second
 _PARTS = Path(__file__).parent / "viewer"
 
 
 def write_web_page(
     path: Path,
     glb: bytes,
-    title: str,
     fps: float,
     frame_count: int,
     timeline: Mapping[str, object],
@@ -38,25 +39,27 @@ def write_web_page(
     Args:
         path: The .html file.
         glb: The bytes of the GLB.
-        title: Title of the page.
         fps: Frames per second.
         frame_count: Number of frames.
-        timeline: Words, phones, key frames and lip aperture (`exchange.timeline.timeline_data`); may be empty.
+        timeline: The data of `exchange.timeline.timeline_data`; all but `title` may be missing.
         audio: The sound, or None.
     """
     facts = {
-        "title": title,
+        "title": timeline["title"],
         "fps": fps,
         "frames": frame_count,
         "sound": None if audio is None else f"data:audio/flac;base64,{_encode_flac(audio)}",
+        "waveform": None if audio is None else _encode_waveform(audio),
+        "waveform_rate": WAVEFORM_RATE,
         "words": timeline.get("words", []),
         "phones": timeline.get("phones", []),
         "keys": timeline.get("keys", []),
         "aperture": timeline.get("aperture"),
+        "focus": timeline.get("focus"),
     }
     # escape "<" so that the JSON cannot end its script element
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(str(timeline["title"])),
         "FACTS": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),
         "MODEL": base64.b64encode(gzip.compress(glb, 6, mtime=0)).decode("ascii"),
         "STYLE": (_PARTS / "style.css").read_text(encoding="utf-8"),
@@ -77,3 +80,12 @@ def _encode_flac(audio: Audio) -> str:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _encode_waveform(audio: Audio) -> str:
+    """Encode the least and greatest sample of each interval as base64 int8 pairs; 127 is the clip's peak."""
+    mono = audio.original.mean(axis=1)
+    edges = np.arange(0, len(mono), audio.original_rate / WAVEFORM_RATE).astype(int)
+    envelope = np.stack([np.minimum.reduceat(mono, edges), np.maximum.reduceat(mono, edges)], axis=1)
+    scaled = np.round(envelope * (127 / max(float(np.abs(mono).max()), 1e-9)))
+    return base64.b64encode(scaled.astype(np.int8).tobytes()).decode("ascii")

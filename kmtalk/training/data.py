@@ -9,7 +9,6 @@ import numpy as np
 
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.speaker import SimulatedSpeaker
-from kmtalk.assets import asset_path
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.folder import load_rig_folder
 from kmtalk.corpora.grid import fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
@@ -17,7 +16,7 @@ from kmtalk.corpora.mesh_corpus import MeshCorpus
 from kmtalk.corpora.registry import load_mesh_corpus, locate_corpus_face
 from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.errors import InputError
-from kmtalk.face.rig import Rig, load_rig
+from kmtalk.face.rig import Rig, load_light_head
 from kmtalk.metrics import Mask, load_mask, mask_from_template
 from kmtalk.progress import Progress
 from kmtalk.training.config import CorpusConfig, TrainingConfig
@@ -49,7 +48,7 @@ def prepare_task(config: TrainingConfig, output: Path, progress: Progress | None
         lip_mask = config.corpora[0].lip_mask
         lips = _lip_mask_from_mesh(corpora[0]) if lip_mask is None else load_mask(lip_mask)
         return make_mesh_task(config, corpora, lips, cache, progress, [c.keys_from for c in config.corpora])
-    rig = load_rig(asset_path("head.safetensors"))
+    rig = load_light_head()
     clips, validation_clips = load_clips(config.corpora, rig, progress)
     return make_rig_task(config, clips, validation_clips, rig, cache, progress)
 

@@ -1,6 +1,6 @@
 // Reads the data that Python embeds in the page: facts as JSON, the model as base64 of gzip.
 
-function bytesOfBase64(text) {
+export function bytesOfBase64(text) {
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);

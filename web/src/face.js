@@ -1,83 +1,6 @@
-import { BufferAttribute, BufferGeometry, PropertyBinding } from 'three';
+import { PropertyBinding, Vector3 } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
-
-/** Computes unit vertex normals as the normalised sum of the face normals around each vertex. */
-function smoothNormals(position, index, normals) {
-  normals.fill(0);
-  for (let f = 0; f < index.length; f += 3) {
-    const a = index[f] * 3, b = index[f + 1] * 3, c = index[f + 2] * 3;
-    const ux = position[b] - position[a], vx = position[c] - position[a];
-    const uy = position[b + 1] - position[a + 1], vy = position[c + 1] - position[a + 1];
-    const uz = position[b + 2] - position[a + 2], vz = position[c + 2] - position[a + 2];
-    const x = uy * vz - uz * vy, y = uz * vx - ux * vz, z = ux * vy - uy * vx;
-    normals[a] += x, normals[a + 1] += y, normals[a + 2] += z;
-    normals[b] += x, normals[b + 1] += y, normals[b + 2] += z;
-    normals[c] += x, normals[c + 1] += y, normals[c + 2] += z;
-  }
-  for (let i = 0; i < normals.length; i += 3) {
-    const length = Math.hypot(normals[i], normals[i + 1], normals[i + 2]) || 1;
-    normals[i] /= length, normals[i + 1] /= length, normals[i + 2] /= length;
-  }
-}
-
-function floatsOf(attribute) {
-  const floats = new Float32Array(attribute.count * 3);
-  for (let i = 0; i < floats.length; i++) floats[i] = attribute.getComponent(Math.floor(i / 3), i % 3);
-  return floats;
-}
-
-/** The nonzero coordinates of a morph target; most targets move few vertices. */
-function sparse(attribute) {
-  const all = floatsOf(attribute);
-  const places = Uint32Array.from(all.keys()).filter((i) => all[i] !== 0);
-  return { places, deltas: Float32Array.from(places, (i) => all[i]) };
-}
-
-/**
- * A mesh whose morph targets are applied on the CPU instead of in the vertex shader. The files have
- * no normals for the targets, so normals are recomputed for each pose, and a file with one target
- * per frame has more targets than some GPUs support.
- */
-class MorphedMesh {
-  constructor(mesh) {
-    const source = mesh.geometry;
-    const { position, normal } = source.attributes;
-    this.mesh = mesh;
-    this.index = source.index?.array ?? Uint32Array.from({ length: position.count }, (_, i) => i);
-    this.rest = floatsOf(position);
-    this.restWeights = mesh.morphTargetInfluences?.slice() ?? [];
-    this.targets = (source.morphAttributes.position ?? []).map(sparse);
-    this.position = new BufferAttribute(this.rest.slice(), 3);
-    this.normal = new BufferAttribute(new Float32Array(this.rest.length), 3);
-
-    // The difference between the file's normals and the smooth ones (hard edges, seams) is kept in every pose.
-    smoothNormals(this.rest, this.index, this.normal.array);
-    this.normalOffset = normal && floatsOf(normal).map((n, i) => n - this.normal.array[i]);
-
-    const geometry = new BufferGeometry();
-    geometry.setIndex(source.index);
-    for (const name in source.attributes) geometry.setAttribute(name, source.attributes[name]);
-    geometry.setAttribute('position', this.position);
-    geometry.setAttribute('normal', this.normal);
-    mesh.geometry = geometry;
-    mesh.material.flatShading = false;
-    mesh.frustumCulled = false;
-    mesh.castShadow = mesh.receiveShadow = true;
-    this.update();
-  }
-
-  update() {
-    const { position, normal, normalOffset } = this;
-    position.array.set(this.rest);
-    this.targets.forEach(({ places, deltas }, target) => {
-      const weight = this.mesh.morphTargetInfluences[target];
-      if (weight) for (let i = 0; i < places.length; i++) position.array[places[i]] += weight * deltas[i];
-    });
-    smoothNormals(position.array, this.index, normal.array);
-    if (normalOffset) for (let i = 0; i < normalOffset.length; i++) normal.array[i] += normalOffset[i];
-    position.needsUpdate = normal.needsUpdate = true;
-  }
-}
+import { MorphedMesh } from './morphs.js';
 
 /** The model, posed for a frame; shapes that the user has set keep their value. */
 export class Face {
@@ -88,20 +11,28 @@ export class Face {
     return new Face(await new GLTFLoader().parseAsync(buffer, ''));
   }
 
-  constructor({ scene, animations }) {
+  constructor({ scene, animations, parser }) {
     this.scene = scene;
-    this.meshes = [];
-    scene.traverse((object) => object.isMesh && this.meshes.push(new MorphedMesh(object)));
+    // GLTFLoader makes one Mesh per primitive, and the primitives of a glTF mesh have the same parent.
+    const byMesh = new Map();
+    scene.traverse((object) => {
+      if (!object.isMesh) return;
+      const key = `${object.parent.id} ${parser.associations.get(object)?.meshes}`;
+      byMesh.set(key, [...(byMesh.get(key) ?? []), object]);
+    });
+    this.meshes = [...byMesh.values()].map((meshes) => new MorphedMesh(meshes));
+    this.primitives = this.meshes.flatMap(({ primitives }) => primitives);
+    this.restWeights = this.primitives.map(({ mesh }) => mesh.morphTargetInfluences?.slice() ?? []);
     this.tracks = (animations[0]?.tracks ?? []).map((track) => ({
       sampler: track.createInterpolant(),
       binding: PropertyBinding.create(scene, track.name),
     }));
-    // The targets of each shape: several meshes (head, teeth) may share a name.
+    // The targets of each shape: several primitives (skin, teeth) share a name.
     this.places = new Map();
-    for (const { mesh } of this.meshes) {
+    for (const { mesh } of this.primitives) {
       for (const [name, target] of Object.entries(mesh.morphTargetDictionary ?? {})) {
         if (!this.places.has(name)) this.places.set(name, []);
-        this.places.get(name).push([mesh.morphTargetInfluences, target]);
+        this.places.get(name).push({ mesh, target });
       }
     }
     this.names = [...this.places.keys()];
@@ -109,26 +40,56 @@ export class Face {
 
   pose(frame, fps) {
     this.frame = frame;
-    for (const { mesh, restWeights } of this.meshes) {
-      restWeights.forEach((weight, target) => (mesh.morphTargetInfluences[target] = weight));
-    }
+    this.primitives.forEach(({ mesh }, number) => {
+      this.restWeights[number].forEach((weight, target) => (mesh.morphTargetInfluences[target] = weight));
+    });
     for (const { sampler, binding } of this.tracks) binding.setValue(sampler.evaluate(frame / fps), 0);
     for (const [name, value] of this.held) {
-      for (const [weights, target] of this.places.get(name)) weights[target] = value;
+      for (const { mesh, target } of this.places.get(name)) mesh.morphTargetInfluences[target] = value;
     }
-    for (const mesh of this.meshes) if (mesh.targets.length) mesh.update();
+    for (const mesh of this.meshes) mesh.update();
   }
 
   weight(name) {
-    const [weights, target] = this.places.get(name)[0];
-    return weights[target];
+    const { mesh, target } = this.places.get(name)[0];
+    return mesh.morphTargetInfluences[target];
   }
 
   weights() {
     return Object.fromEntries(this.names.map((name) => [name, this.weight(name)]));
   }
 
+  /** The animation's weight of a shape in every frame. */
+  curve(name, frames, fps) {
+    const { mesh, target } = this.places.get(name)[0];
+    const track = this.tracks.find(({ binding }) => binding.node === mesh);
+    if (!track) return new Float32Array(frames).fill(this.weight(name));
+    return Float32Array.from({ length: frames }, (_, frame) => track.sampler.evaluate(frame / fps)[target]);
+  }
+
+  /** Positions of all primitives, one after the other, as they are in the file. */
   positions() {
-    return this.meshes[0].position.array.slice();
+    return this.primitives.flatMap(({ position }) => [...position.array]);
+  }
+
+  /** The vertices, in the scene, that the shapes of some names move by at least a share of the largest displacement. */
+  movedPoints(names, share) {
+    const wanted = this.names.filter((name) => names.test(name)).flatMap((name) => this.places.get(name));
+    const displacements = this.primitives.map(() => new Map());
+    for (const { mesh, target } of wanted) {
+      const number = this.primitives.findIndex((primitive) => primitive.mesh === mesh);
+      const moved = this.primitives[number].targets.find((one) => one.number === target);
+      moved?.places.forEach((place, i) => {
+        const vertex = Math.floor(place / 3);
+        displacements[number].set(vertex, Math.max(displacements[number].get(vertex) ?? 0, Math.abs(moved.deltas[i])));
+      });
+    }
+    let largest = 0;
+    for (const one of displacements) for (const displacement of one.values()) largest = Math.max(largest, displacement);
+    this.scene.updateMatrixWorld();
+    return this.primitives.flatMap(({ mesh, rest }, number) =>
+      [...displacements[number]]
+        .filter(([, displacement]) => displacement >= share * largest)
+        .map(([vertex]) => mesh.localToWorld(new Vector3().fromArray(rest, vertex * 3))));
   }
 }

@@ -1,4 +1,5 @@
 import { Clock } from './clock.js';
+import { Curves } from './curves.js';
 import { blobUrl, readFacts, readModel } from './data.js';
 import { Face } from './face.js';
 import { Sliders } from './sliders.js';
@@ -10,13 +11,13 @@ const nextFrame = () => new Promise(requestAnimationFrame);
 
 async function start(hook) {
   const facts = readFacts();
-  $('title').textContent = facts.title;
   await nextFrame(); // let the page show "Loading" first
   const face = await Face.load(await readModel());
-  const stage = new Stage($('stage'), face.scene);
+  const stage = new Stage($('stage'), face, facts.focus);
   const clock = new Clock(facts.frames / facts.fps, facts.sound ? $('sound') : null);
-  const timeline = new Timeline($('track'), facts, clock.duration);
-  const sliders = new Sliders($('shapes'), face);
+  const curves = new Curves($('legend'), face, facts);
+  const timeline = new Timeline($('rows'), facts, curves.shown, clock.duration);
+  const sliders = new Sliders($('shapes'), face, curves);
   const frameTime = (frame) => (frame + 0.5) / facts.fps;
 
   const showFrame = (again = false) => {
@@ -77,6 +78,12 @@ async function start(hook) {
   timeline.onseek = seek;
   sliders.onhold = hold;
   sliders.onrelease = release;
+  curves.onchange = () => {
+    timeline.layOut();
+    sliders.update();
+    $('legend').scrollIntoView({ block: 'nearest' }); // the timeline may scroll on a phone
+  };
+  stage.onframing = () => $('focus').setAttribute('aria-pressed', stage.closeUp);
 
   const toggleShapes = (open) => {
     $('shapes').hidden = !open;
@@ -96,6 +103,7 @@ async function start(hook) {
     'zoom-in': () => timeline.zoom(1 / 1.6),
     'zoom-out': () => timeline.zoom(1.6),
     'zoom-all': () => timeline.zoom(Infinity),
+    focus: () => stage.frame(!stage.closeUp),
     'reset-view': () => stage.resetView(),
     'toggle-shapes': () => toggleShapes($('shapes').hidden),
     'reset-shapes': () => release(...face.held.keys()),
@@ -111,7 +119,7 @@ async function start(hook) {
   setLength();
   showState();
   showFrame();
-  toggleShapes(!matchMedia('(max-width: 720px)').matches);
+  toggleShapes(!matchMedia('(max-width: 720px), (max-height: 500px)').matches);
   $('message').hidden = true;
   for (const part of document.querySelectorAll('[inert]')) part.inert = false;
 
@@ -125,6 +133,7 @@ async function start(hook) {
     weights: () => face.weights(),
     positions: () => face.positions(),
     setShape: hold,
+    toggleCurve: (name) => curves.toggle(name),
     clearShapes: actions['reset-shapes'],
   });
   const loop = () => {
@@ -142,7 +151,7 @@ async function start(hook) {
 function listenToKeys(actions) {
   const keys = {
     ' ': 'play', ArrowLeft: 'back', ',': 'back', ArrowRight: 'forward', '.': 'forward',
-    Home: 'first', End: 'last', l: 'loop', '+': 'zoom-in', '=': 'zoom-in', '-': 'zoom-out', 0: 'zoom-all', '?': 'help',
+    Home: 'first', End: 'last', l: 'loop', f: 'focus', '+': 'zoom-in', '=': 'zoom-in', '-': 'zoom-out', 0: 'zoom-all', '?': 'help',
   };
   document.addEventListener('keydown', (event) => {
     const action = keys[event.key];

@@ -1,14 +1,17 @@
 const MAX_ROWS = 80;
 
-/** One slider per shape; a shape whose slider was moved keeps that value until it is reset. */
+/**
+ * One slider per shape; a shape whose slider was moved keeps that value until it is reset. Its name shows or hides
+ * its curve in the timeline.
+ */
 export class Sliders {
   onhold = () => {};
   onrelease = () => {};
   #rows = new Map();
   #shown = [];
 
-  constructor(panel, face) {
-    this.face = face;
+  constructor(panel, face, curves) {
+    Object.assign(this, { face, curves });
     this.list = panel.querySelector('#shape-list');
     this.note = panel.querySelector('#shape-note');
     this.resetAll = panel.querySelector('#reset-shapes');
@@ -44,16 +47,24 @@ export class Sliders {
 
   #makeRow(name) {
     const item = document.getElementById('shape-row').content.cloneNode(true).firstElementChild;
-    const [label, value, input, reset] = ['label', 'output', 'input', 'button'].map((tag) => item.querySelector(tag));
-    label.textContent = label.title = name;
-    input.id = label.htmlFor = `shape-${this.#rows.size}`;
+    const [label, value, input, reset] = ['.name', 'output', 'input', '.reset'].map((part) => item.querySelector(part));
+    label.textContent = name;
+    label.addEventListener('click', () => this.curves.toggle(name));
+    input.setAttribute('aria-label', name);
     input.addEventListener('input', () => this.onhold(name, Number(input.value)));
     reset.addEventListener('click', () => this.onrelease(name));
     reset.title = `Reset ${name}`;
     reset.setAttribute('aria-label', reset.title);
 
-    let shown, wasHeld;
+    let shown, wasHeld, colour;
     const update = () => {
+      const curve = this.curves.shown.get(name);
+      if (colour !== curve?.colour || !label.title) {
+        colour = curve?.colour;
+        label.title = `${curve ? 'Hide' : 'Show'} the curve of ${name} in the timeline`;
+        label.setAttribute('aria-pressed', Boolean(curve));
+        label.style.setProperty('--curve', `var(--curve-${colour})`);
+      }
       const weight = this.face.weight(name);
       const held = this.face.held.has(name);
       if (weight === shown && held === wasHeld) return;

@@ -1,9 +1,13 @@
-import { intervalAt } from './data.js';
+import { bytesOfBase64, intervalAt } from './data.js';
 
 const PADDING = 8;
 const MIN_SPAN = 0.1; // seconds
 const FIRST_SCALE = 100; // initial pixels per second: long sounds start zoomed in, so that labels fit
-const HEIGHTS = { ruler: 22, words: 24, phones: 24, keys: 24, aperture: 58 };
+const HEIGHTS = { ruler: 22, waveform: 34, words: 24, phones: 24, keys: 24, aperture: 58, shapes: 58 };
+const NAMES = {
+  ruler: '', waveform: 'Sound', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', shapes: 'Shapes',
+};
+const COLOURS = ['text', 'muted', 'line', 'block', 'accent', 'accent-soft', ...[0, 1, 2, 3, 4, 5].map((n) => `curve-${n}`)];
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -13,7 +17,7 @@ function roundUp(value, steps) {
   return [...steps, 10].find((step) => step * power >= value * 0.999) * power;
 }
 
-/** A canvas timeline of words, phones, key frames and lip aperture, with scrubbing and zoom. */
+/** A canvas timeline of sound, words, phones, key frames, lip aperture and shapes, with scrubbing and zoom. */
 export class Timeline {
   onseek = () => {};
   #changed = true;
@@ -22,18 +26,16 @@ export class Timeline {
   #widths = new Map();
   #pointers = new Map();
 
-  constructor(track, facts, duration) {
-    const [canvas, playhead, tip] = track.children;
-    Object.assign(this, { canvas, playhead, tip, facts, duration, start: 0, end: duration });
+  constructor(rows, facts, curves, duration) {
+    const [canvas, playhead, tip] = rows.children;
+    Object.assign(this, { canvas, playhead, tip, facts, curves, duration, start: 0, end: duration });
     // Software canvas: many short strokes that are seldom redrawn are faster without the GPU.
     this.context = canvas.getContext('2d', { willReadFrequently: true });
-    this.rows = Object.keys(HEIGHTS).filter((row) => row === 'ruler' || facts[row]?.length);
-    this.names = { ruler: '', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', ...facts.labels };
+    this.waveform = new Int8Array(bytesOfBase64(facts.waveform ?? '').buffer);
     this.apertureMax = roundUp(Math.max(1, ...(facts.aperture ?? [])), [1, 1.5, 2, 3, 4, 5, 6, 8]);
-    canvas.style.height = `${this.rows.reduce((sum, row) => sum + HEIGHTS[row], PADDING)}px`;
     this.#readColours();
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#readColours());
-    this.#resize();
+    this.layOut();
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#view(0, this.#plot / FIRST_SCALE);
     this.#listen();
@@ -42,6 +44,15 @@ export class Timeline {
   setDuration(duration) {
     this.duration = duration;
     this.#view(this.start, this.end - this.start);
+  }
+
+  /** Chooses the rows that have something to show. */
+  layOut() {
+    const { facts, curves } = this;
+    const filled = (row) => (row === 'ruler' ? true : row === 'shapes' ? curves.size : facts[row]?.length);
+    this.rows = Object.keys(HEIGHTS).filter(filled);
+    this.canvas.style.height = `${this.rows.reduce((sum, row) => sum + HEIGHTS[row], PADDING)}px`;
+    this.#resize();
   }
 
   /** Multiplies the visible span by a factor, keeping the given time at its place. */
@@ -74,8 +85,7 @@ export class Timeline {
 
   #readColours() {
     const style = getComputedStyle(this.canvas);
-    const names = ['text', 'muted', 'line', 'block', 'accent', 'accent-soft'];
-    this.colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    this.colours = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
     this.context.font = this.font = `11px ${style.fontFamily}`;
     this.#changed = true;
   }
@@ -113,15 +123,18 @@ export class Timeline {
     context.clearRect(0, 0, this.width, this.height);
     let top = 0;
     for (const row of this.rows) {
-      this.#text(this.names[row], PADDING, top + (row === 'aperture' ? 10 : HEIGHTS[row] / 2 + 0.5), colours.muted);
-      if (row === 'aperture') this.#axis(top);
+      const isCurve = row === 'aperture' || row === 'shapes';
+      this.#text(NAMES[row], PADDING, top + (row === 'aperture' ? 10 : HEIGHTS[row] / 2 + 0.5), colours.muted);
+      if (isCurve) this.#axis(row, top);
       context.save();
       context.beginPath();
       context.rect(this.gutter - 0.5, top, this.#plot + 1, HEIGHTS[row]);
       context.clip();
       if (row === 'ruler') this.#ruler(top);
       else if (row === 'keys') this.#keys(top);
-      else if (row === 'aperture') this.#curve(top);
+      else if (row === 'waveform') this.#waveform(top);
+      else if (row === 'aperture') this.#aperture(top);
+      else if (row === 'shapes') this.#shapes(top);
       else this.#intervals(facts[row], top);
       context.restore();
       top += HEIGHTS[row];
@@ -184,36 +197,83 @@ export class Timeline {
     });
   }
 
-  #axis(top) {
-    this.#text('mm', PADDING, top + 24, this.colours.muted);
-    this.#text(String(this.apertureMax), this.gutter - 6, top + 10, this.colours.muted, 'right');
-    this.#text('0', this.gutter - 6, top + HEIGHTS.aperture - 7, this.colours.muted, 'right');
+  #waveform(top) {
+    const { context, colours, facts, waveform } = this;
+    const rate = facts.waveform_rate, count = waveform.length / 2;
+    const middle = top + HEIGHTS.waveform / 2, scale = (HEIGHTS.waveform / 2 - 2) / 127;
+    const group = Math.max(1, Math.floor(((this.end - this.start) * rate) / this.#plot));
+    const first = Math.max(0, Math.floor((this.start * rate) / group) - 1) * group;
+    const low = [], high = [];
+    let x;
+    for (let n = first; n < count && !(x > this.width); n += group) {
+      let least = 127, greatest = -127;
+      for (let i = n; i < Math.min(n + group, count); i++) {
+        least = Math.min(least, waveform[2 * i]);
+        greatest = Math.max(greatest, waveform[2 * i + 1]);
+      }
+      x = this.#x((n + group / 2) / rate);
+      low.push([x, middle - least * scale + 0.5]);
+      high.push([x, middle - greatest * scale - 0.5]);
+    }
+    context.beginPath();
+    for (const point of [...high, ...low.reverse()]) context.lineTo(...point);
+    context.fillStyle = colours.muted;
+    context.fill();
   }
 
-  #curve(top) {
+  #axis(row, top) {
+    const [unit, max] = row === 'aperture' ? ['mm', this.apertureMax] : ['', this.#shapeMax];
+    this.#text(unit, PADDING, top + 24, this.colours.muted);
+    this.#text(String(max), this.gutter - 6, top + 10, this.colours.muted, 'right');
+    this.#text('0', this.gutter - 6, top + HEIGHTS[row] - 7, this.colours.muted, 'right');
+  }
+
+  /** The curve of one value per frame from 0 to `max`, in the row at `top`; and the area below it. */
+  #curve(values, max, top) {
     const { context, colours, facts } = this;
     const low = top + HEIGHTS.aperture - 4, high = top + 6;
     context.fillStyle = colours.line;
     context.fillRect(this.gutter, high, this.#plot, 1);
     context.fillRect(this.gutter, low, this.#plot, 1);
-    // Where several frames fall on one pixel, draw their largest aperture.
+    // Where several frames fall on one pixel, draw their largest value.
     const group = Math.max(1, Math.floor(((this.end - this.start) * facts.fps) / this.#plot));
     const first = Math.max(0, Math.floor((this.start * facts.fps) / group) - 1) * group;
     const curve = new Path2D();
     let x;
-    for (let frame = first; frame < facts.aperture.length && !(x > this.width); frame += group) {
-      const value = Math.max(...facts.aperture.slice(frame, frame + group));
+    for (let frame = first; frame < values.length && !(x > this.width); frame += group) {
+      const value = Math.max(...values.slice(frame, frame + group));
       x = this.#x((frame + group / 2) / facts.fps);
-      curve.lineTo(x, low - (value / this.apertureMax) * (low - high));
+      curve.lineTo(x, low - (value / max) * (low - high));
     }
     const area = new Path2D(curve);
     area.lineTo(x, low);
     area.lineTo(this.#x((first + group / 2) / facts.fps), low);
+    return { curve, area };
+  }
+
+  #aperture(top) {
+    const { context, colours } = this;
+    const { curve, area } = this.#curve(this.facts.aperture, this.apertureMax, top);
     context.fillStyle = colours['accent-soft'];
     context.fill(area);
     context.strokeStyle = colours.accent;
     context.lineWidth = 1.25;
     context.stroke(curve);
+  }
+
+  get #shapeMax() {
+    const largest = [...this.curves.values()].map(({ values }) => values.reduce((a, b) => Math.max(a, b), 0));
+    return roundUp(Math.max(0.1, ...largest), [1, 2, 3, 5]);
+  }
+
+  #shapes(top) {
+    const { context, colours } = this;
+    const max = this.#shapeMax;
+    context.lineWidth = 1.5;
+    for (const { values, colour } of this.curves.values()) {
+      context.strokeStyle = colours[`curve-${colour}`];
+      context.stroke(this.#curve(values, max, top).curve);
+    }
   }
 
   #placePlayhead() {
@@ -276,6 +336,7 @@ export class Timeline {
     const word = intervalAt(facts.words, time)?.[0];
     const aperture = facts.aperture?.[frame];
     const parts = [word && `“${word}”`, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
+    for (const [name, { values }] of this.curves) parts.push(`${name} ${values[frame].toFixed(2)}`);
     tip.querySelector('b').textContent = intervalAt(facts.phones, time)?.[0] ?? '–';
     tip.querySelector('span').textContent = parts.filter(Boolean).join('  ·  ');
     const half = tip.offsetWidth / 2 + 4;

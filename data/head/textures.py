@@ -1,0 +1,51 @@
+"""The materials of skin, eyes, teeth, tongue and mouth, and the files of their textures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from part_textures import eye_color, mouth_color, teeth_color, tongue_textures
+from PIL import Image
+from skin_texture import SkinTextures
+
+from kmtalk.face.appearance import Material
+
+SKIN = Material(
+    "skin",
+    roughness=1.0,
+    subsurface=0.6,
+    base_color_texture="skin_color.jpg",
+    normal_texture="skin_normal.jpg",
+    roughness_texture="skin_roughness.jpg",
+)
+MOUTH_LINING = Material("mouth", subsurface=0.3, roughness=0.7, base_color_texture="mouth_color.jpg")
+EYE = Material("eye", roughness=0.05, base_color_texture="eye_color.jpg")
+TEETH = Material("teeth", roughness=0.16, base_color_texture="teeth_color.jpg")
+TONGUE = Material(
+    "tongue", subsurface=0.3, roughness=0.42, base_color_texture="tongue_color.jpg", normal_texture="tongue_normal.jpg"
+)
+
+
+def write_textures(folder: Path, skin: SkinTextures) -> list[Path]:
+    """Write the textures of all these materials into a folder, which is created; returns the files."""
+    tongue = tongue_textures()
+    images = {
+        SKIN.base_color_texture: skin.color,
+        SKIN.normal_texture: skin.normal,
+        SKIN.roughness_texture: skin.roughness,
+        MOUTH_LINING.base_color_texture: mouth_color(),
+        EYE.base_color_texture: eye_color(),
+        TEETH.base_color_texture: teeth_color(),
+        TONGUE.base_color_texture: tongue[0],
+        TONGUE.normal_texture: tongue[1],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write(folder / str(name), image) for name, image in images.items()]
+
+
+def _write(path: Path, image: np.ndarray) -> Path:
+    """Write a JPEG: colour at half resolution of hue; channels that are data at full resolution."""
+    is_color = path.stem.endswith("color")
+    Image.fromarray(image).save(path, quality=90, subsampling="4:2:0" if is_color else "4:4:4", optimize=True)
+    return path
