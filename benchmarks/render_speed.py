@@ -1,11 +1,11 @@
 """Rendering speed of all qualities compared with a plain pyrender loop, in one run.
 
-    python benchmarks/render_speed.py [--frames 60] [--rig assets/head.safetensors]
+    python benchmarks/render_speed.py [--frames 60]
 
-Draws the same frames of the default head with a plain loop (a new mesh for every frame, lit, 4×MSAA, no shadows, as in
-pyrender's documentation) and with `kmtalk.render.scene.SceneRenderer` in each quality, at 512² and 1024². Prints the
-frames per second of drawing alone and of drawing into the same H.264 encoder, and their ratios to the plain loop. Only
-the ratios are comparable between machines.
+Draws the same frames of the light and the full head with a plain loop (a new mesh for every frame, lit, 4×MSAA, without
+textures or shadows, as in pyrender's documentation) and with `kmtalk.render.scene.SceneRenderer` in each quality, at
+512² and 1024². Prints the frames per second of drawing alone and of drawing into the same H.264 encoder, and their
+ratios to the plain loop. Only the ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ NAME = opengl.select_backend()  # must precede the import of pyrender; imports n
 
 import pyrender  # noqa: E402
 
+from kmtalk.assets import asset_path  # noqa: E402
 from kmtalk.render import camera, scene, worker  # noqa: E402
 from kmtalk.render.posed_mesh import PosedMesh, VertexNormals  # noqa: E402
 
-SIZES = (512, 1024)
+SIZES, HEADS = (512, 1024), ("head_light", "head")
 
 
 class PlainRenderer:
@@ -91,38 +92,37 @@ def write_mesh(rig_path: Path, frame_count: int, path: Path) -> None:
     write_render_input(path, Motion(rig, weights, 30.0))
 
 
+def print_rows(mesh: PosedMesh, title: str, size: int, folder: Path) -> None:
+    """Measure the plain loop and all qualities with one head at one size."""
+    points = np.concatenate([mesh.low, mesh.high])
+    view = camera.place_camera(points, mesh.landmark_positions(), "head", "portrait", 1.0)
+    frames = np.stack(list(mesh.frames()))
+    plain: list[float] = []
+    for name in ("plain", *scene.QUALITIES):
+        renderer: PlainRenderer | scene.SceneRenderer
+        if name == "plain":
+            renderer = PlainRenderer(mesh, view, size)
+        else:
+            renderer = scene.SceneRenderer(mesh, view, (size, size), name)
+        speeds = [frames_per_second(renderer.render, frames, path) for path in (None, folder / "x.mp4")]
+        renderer.close()
+        plain = plain or speeds
+        columns = [f"{speed:.1f} ({speed / reference:.2f})" for speed, reference in zip(speeds, plain, strict=True)]
+        print(f"{title:<24}{size:>5}²  {name:<8}" + "".join(f"{column:>18}" for column in columns), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--rig", type=Path, default=Path(__file__).parent.parent / "assets" / "head.safetensors")
     options = parser.parse_args()
+    print(f"{NAME}, {options.frames} frames; frames per second (ratio to plain)")
+    print(f"{'head':<24}{'size':>6}  {'renderer':<8}{'drawing alone':>18}{'into an mp4':>18}")
     with tempfile.TemporaryDirectory() as folder:
-        write_mesh(options.rig, options.frames, Path(folder) / "face.npz")
-        mesh = PosedMesh(Path(folder) / "face.npz")
-        frames = np.stack(list(mesh.frames()))
-        points = np.concatenate([mesh.low, mesh.high])
-        view = camera.place_camera(points, mesh.landmark_positions(), "head", "portrait", 1.0)
-        print(f"{NAME}, {len(mesh.neutral)} vertices, {options.frames} frames; frames per second (ratio to plain)")
-        print(f"{'size':>6}  {'renderer':<10}{'drawing alone':>20}{'into an mp4':>20}")
-        for size in SIZES:
-            makers: dict[str, Callable[[], PlainRenderer | scene.SceneRenderer]] = {
-                "plain": lambda size=size: PlainRenderer(mesh, view, size),  # type: ignore[misc]
-            }
-            for quality in scene.QUALITIES:
-                makers[quality] = lambda size=size, quality=quality: scene.SceneRenderer(  # type: ignore[misc]
-                    mesh, view, (size, size), quality
-                )
-            plain: list[float] = []
-            for name, make in makers.items():
-                renderer = make()
-                speeds = [frames_per_second(renderer.render, frames, p) for p in (None, Path(folder) / "x.mp4")]
-                renderer.close()
-                plain = plain or speeds
-                columns = "".join(
-                    f"{f'{speed:.1f} ({speed / reference:.2f})':>20}"
-                    for speed, reference in zip(speeds, plain, strict=True)
-                )
-                print(f"{size:>5}²  {name:<10}{columns}", flush=True)
+        for name in HEADS:
+            write_mesh(asset_path(f"{name}.safetensors"), options.frames, Path(folder) / "face.npz")
+            mesh = PosedMesh(Path(folder) / "face.npz")
+            for size in SIZES:
+                print_rows(mesh, f"{name}, {len(mesh.neutral)} vertices", size, Path(folder))
 
 
 if __name__ == "__main__":

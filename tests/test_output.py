@@ -146,10 +146,9 @@ def test_sound_in_the_video_is_the_sound_given(tmp_path, rig):
     assert np.abs(back).argmax() / rate == pytest.approx(0.501, abs=0.002)
 
 
-def dark_red(picture):
-    """Mask of the pixels with the colour of the inside of the mouth."""
-    r, g, b = (picture[..., k].astype(int) for k in range(3))
-    return int(((r < 110) & (r > g + 15) & (g < 60) & (b < 60)).sum())
+def dark(picture):
+    """Number of pixels as dark as the inside of the mouth."""
+    return int((picture.astype(int).sum(2) < 110).sum())
 
 
 def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig, tone):
@@ -160,16 +159,14 @@ def test_an_open_mouth_shows_its_inside_and_a_closed_one_does_not(tmp_path, rig,
     animation = Animation(motion, phones(), KeyMotions(locate_key_frames(phones(), 30, 30.0), motion), audio)
     for quality in ("draft", "high"):
         path = tmp_path / f"{quality}.mp4"
-        animation.render(path, size=(256, 256), quality=quality)
+        animation.render(path, size=(256, 256), quality=quality, frame="face", view="front")
         pictures = frames_of(path)
         assert len(pictures) == 30
-        shut, open_ = (dark_red(pictures[n][185:245, 60:170]) for n in (5, 25))  # around the mouth
-        assert open_ > 60, quality
-        assert shut < 0.1 * open_, quality
-        background = pictures[5][:12, :12].mean((0, 1))
-        assert background == pytest.approx([237, 240, 245], abs=4)
+        shut, open_ = (dark(pictures[n][145:205, 95:160]) for n in (5, 25))  # around the mouth
+        assert open_ > 150, quality
+        assert shut < 0.3 * open_, quality
         moved = np.abs(pictures[25].astype(int) - pictures[5]).sum(2) > 60
-        assert moved[:90].sum() < 10  # the camera is fixed: nothing moves above the brows
+        assert moved[:60].sum() < 10  # the camera is fixed: nothing moves above the brows
 
 
 def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
@@ -183,7 +180,7 @@ def test_contact_sheet_has_a_cell_for_each_phone(tmp_path, rig, tone):
     )
     sheet = np.asarray(Image.open(tmp_path / "s.png"))
     assert sheet.shape == (250, 8 * 224, 3)
-    shut, open_ = dark_red(sheet[:224, :224]), dark_red(sheet[:224, 224:448])
+    shut, open_ = dark(sheet[:224, :224]), dark(sheet[:224, 224:448])
     assert open_ > 2 * shut + 500
 
 

@@ -51,11 +51,8 @@ class DepthMap:
         GL.glEnable(GL.GL_DEPTH_TEST)
         GL.glDepthFunc(GL.GL_LESS)
         GL.glClear(GL.GL_DEPTH_BUFFER_BIT)
-        for program in {surface.depth_program for surface in surfaces}:
-            program._bind()
-            program.set_uniform("view_projection", matrix)
         for surface in surfaces:
-            surface.draw_depth()
+            surface.draw_depth(matrix)
 
     def read(self) -> np.ndarray:
         """The depths (H, W) float32, 0 (near) to 1, the lowest row first."""

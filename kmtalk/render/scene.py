@@ -16,7 +16,7 @@ from kmtalk.render.camera import FIELD_OF_VIEW, Camera
 from kmtalk.render.canvas import Canvas
 from kmtalk.render.depth_maps import DepthMap, ambient_occlusion, orthographic
 from kmtalk.render.posed_mesh import PosedMesh, VertexNormals
-from kmtalk.render.surfaces import Programs, make_surfaces
+from kmtalk.render.surfaces import load_program, make_surfaces
 
 # (direction towards the light in camera axes, linear colour) of the key, fill and rim light
 LIGHTS = (
@@ -46,7 +46,7 @@ class Quality:
     supersampling: float
 
 
-QUALITIES = {"draft": Quality(512, False, 32, 1.5), "high": Quality(1024, True, 96, 1.5)}
+QUALITIES = {"draft": Quality(512, False, 32, 1.25), "high": Quality(1024, True, 96, 1.25)}
 
 
 class SceneRenderer:
@@ -74,11 +74,10 @@ class SceneRenderer:
         self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors)
         self._context = pyrender.OffscreenRenderer(16, 16)  # the size of a framebuffer that is not used
         self._context._platform.make_current()
-        programs = Programs()
         for surface in self._surfaces:
             surface.load()
-            surface.compile(programs, self._quality.per_pixel)
-        self._backdrop = programs.load("background")
+            surface.compile(self._quality.per_pixel)
+        self._backdrop = load_program("background")
         self._canvas = Canvas(size, self._quality.supersampling)
         self._shadows = DepthMap(self._quality.shadow_size)
         self._bake_occlusion()
@@ -132,11 +131,9 @@ class SceneRenderer:
         for n, (direction, (_, color)) in enumerate(zip(directions, LIGHTS, strict=True)):
             uniforms |= {f"light_directions[{n}]": direction, f"light_colors[{n}]": np.array(color)}
         for surface in self._surfaces:
-            surface.sort(mesh.neutral, axes[:, 2])
-        for program in {surface.program for surface in self._surfaces}:
-            program._bind()
+            surface.program._bind()
             for name, value in uniforms.items():
-                program.set_uniform(name, value)
+                surface.program.set_uniform(name, value)
         self._canvas.set_background(self._draw_background)
 
     def _upload(self, vertices: np.ndarray, normals: np.ndarray, occlusion: np.ndarray) -> None:

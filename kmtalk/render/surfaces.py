@@ -36,7 +36,7 @@ class Surface:
 
     def __init__(self, part: SubMesh, colors: np.ndarray, textures: dict[str, pyrender.Texture]) -> None:
         self.material: Material = part.material
-        self.vertices, self._faces = part.vertex_indices, part.faces
+        self.vertices = part.vertex_indices
         # per vertex: position (3), normal (3), texture coordinates (2), colour (3), ambient occlusion (1)
         self._buffer = np.ones((len(part.vertex_indices), 12), np.float32)
         self._buffer[:, 6:8] = part.uv * [1, -1] + [0, 1]  # pyrender turns pictures upside down, as OpenGL has them
@@ -71,8 +71,8 @@ class Surface:
             if not texture._in_context():
                 texture._add_to_context()
 
-    def compile(self, programs: Programs, per_pixel: bool) -> None:
-        """Compile the programs for this material; wet surfaces are always lit per pixel, to have their highlights."""
+    def compile(self, per_pixel: bool) -> None:
+        """Compile the programs; wet surfaces are always lit per pixel, to have their highlights, and hair never is."""
         defines = {uniform.upper() for uniform in self.textures}
         if self.is_masked:
             defines.add("ALPHA_MASK")
@@ -80,17 +80,13 @@ class Surface:
             defines.add("ALPHA_BLEND")
         if (not per_pixel or self.is_masked) and self.material.roughness > WET_ROUGHNESS:
             defines.add("PER_VERTEX")
-        self.program = programs.load("surface", defines)
-        self.depth_program = programs.load("depth", {"ALPHA_MASK"} & defines)
-
-    def sort(self, vertices: np.ndarray, direction: np.ndarray) -> None:
-        """Draw triangles nearest first along `direction` (3,), which points to the viewer: hidden ones cost least."""
-        depth = (vertices @ direction.astype(np.float32))[self.vertices]
-        order = np.argsort(-depth[self._faces].max(axis=1), kind="stable")
-        faces = np.ascontiguousarray(self._faces[order], np.uint32)
-        GL.glBindVertexArray(0)
-        GL.glBindBuffer(GL.GL_ELEMENT_ARRAY_BUFFER, self._primitive._buffers[2])
-        GL.glBufferSubData(GL.GL_ELEMENT_ARRAY_BUFFER, 0, faces.nbytes, faces)
+        self.program = load_program("surface", defines)
+        material = self.material
+        self.program.set_uniform("base_color", np.array(material.base_color, np.float32))
+        self.program.set_uniform("roughness", float(material.roughness))
+        self.program.set_uniform("subsurface", float(material.subsurface))
+        self.program.set_uniform("back_light", 1.0 if self.is_masked else INSIDE_LIGHT)
+        self.depth_program = load_program("depth", {"ALPHA_MASK"} & defines)
 
     def upload(self, vertices_normals: np.ndarray, occlusion: np.ndarray) -> None:
         """Replace positions and normals (V, 6) and ambient occlusion (V,)."""
@@ -105,16 +101,12 @@ class Surface:
         for uniform, texture in self.textures.items():
             GL.glActiveTexture(GL.GL_TEXTURE0 + _TEXTURE_UNITS[uniform])
             texture._bind()
-        material = self.material
-        self.program.set_uniform("base_color", np.array(material.base_color, np.float32))
-        self.program.set_uniform("roughness", float(material.roughness))
-        self.program.set_uniform("subsurface", float(material.subsurface))
-        self.program.set_uniform("back_light", 1.0 if self.is_masked else INSIDE_LIGHT)
         self._draw_triangles()
 
-    def draw_depth(self) -> None:
-        """Draw depth only, with the depth program, whose matrix is set."""
+    def draw_depth(self, matrix: np.ndarray) -> None:
+        """Draw depth only, with the projection `matrix` (4, 4)."""
         self.depth_program._bind()
+        self.depth_program.set_uniform("view_projection", matrix)
         if self.is_masked:
             GL.glActiveTexture(GL.GL_TEXTURE0 + _TEXTURE_UNITS["base_color_texture"])
             self.textures["base_color_texture"]._bind()
@@ -159,21 +151,12 @@ class _Program(ShaderProgram):
         return re.sub(r'#include "([a-z.]+)"', lambda m: (_SHADERS / m[1]).read_text(encoding="ascii"), text)
 
 
-class Programs:
-    """The compiled shader programs of one OpenGL context."""
-
-    def __init__(self) -> None:
-        self._programs: dict[tuple[str, frozenset[str]], ShaderProgram] = {}
-
-    def load(self, name: str, defines: Iterable[str] = ()) -> ShaderProgram:
-        """Return the program of a vertex and a fragment shader, compiled once."""
-        key = (name, frozenset(defines))
-        if key not in self._programs:
-            sources = [str(_SHADERS / f"{name}.{stage}") for stage in ("vert", "frag")]
-            program = _Program(*sources, defines=dict.fromkeys(key[1], 1))
-            program._add_to_context()
-            program._bind()
-            for uniform, unit in _TEXTURE_UNITS.items():
-                program.set_uniform(uniform, unit)
-            self._programs[key] = program
-        return self._programs[key]
+def load_program(name: str, defines: Iterable[str] = ()) -> ShaderProgram:
+    """Compile a vertex and a fragment shader of this package, with its samplers on texture units."""
+    sources = [str(_SHADERS / f"{name}.{stage}") for stage in ("vert", "frag")]
+    program = _Program(*sources, defines=dict.fromkeys(defines, 1))
+    program._add_to_context()
+    program._bind()
+    for uniform, unit in _TEXTURE_UNITS.items():
+        program.set_uniform(uniform, unit)
+    return program
