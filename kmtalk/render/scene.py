@@ -58,6 +58,7 @@ class SceneRenderer:
         size: Width and height in pixels.
         quality: A key of `QUALITIES`.
         background: Colour (3,) sRGB of 0 to 255, or None for a studio wall.
+        share: A renderer whose OpenGL context is used; it is closed last. pyrender can close only one.
     """
 
     def __init__(
@@ -67,12 +68,17 @@ class SceneRenderer:
         size: tuple[int, int],
         quality: str = "draft",
         background: Sequence[int] | None = None,
+        share: SceneRenderer | None = None,
     ) -> None:
         self.size, self._quality, self._background = size, QUALITIES[quality], background
         self._mesh = mesh
         self._normals = VertexNormals(mesh.faces, len(mesh.neutral))
         self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors)
-        self._context = pyrender.OffscreenRenderer(16, 16)  # the size of a framebuffer that is not used
+        self._owns_context = share is None
+        # the size is that of a framebuffer that is not used
+        self._context: pyrender.OffscreenRenderer = (
+            pyrender.OffscreenRenderer(16, 16) if share is None else share._context
+        )
         self._context._platform.make_current()
         for surface in self._surfaces:
             surface.load()
@@ -192,5 +198,6 @@ class SceneRenderer:
         GL.glDeleteVertexArrays(1, [no_vertices])
 
     def close(self) -> None:
-        """Free the OpenGL context."""
-        self._context.delete()
+        """Free the OpenGL context, unless it is another renderer's."""
+        if self._owns_context:
+            self._context.delete()

@@ -120,7 +120,8 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
     width, height, count = job["width"], job["height"], job["frames"]
     camera = _camera([first, second], job)
     look = (camera, (width, height), job["quality"], job["background"])
-    stage, heat_stage = SceneRenderer(first, *look), SceneRenderer(first.without_textures(), *look)
+    stage = SceneRenderer(first, *look)
+    heat_stage = SceneRenderer(first.without_textures(), *look, share=stage)
     canvas = Image.new("RGB", (3 * width, height + CAPTION), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15)
     captions = (*job["names"], f"distance, 0 to {job['max_distance']:g} mm")
@@ -139,8 +140,8 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
         writer.send(np.asarray(canvas))
         print(f"done {n}", flush=True)
     writer.close()
-    stage.close()
     heat_stage.close()
+    stage.close()
 
 
 _STOPS = np.array([[0.88, 0.88, 0.90], [0.98, 0.85, 0.35], [0.93, 0.45, 0.20], [0.60, 0.05, 0.15]])
