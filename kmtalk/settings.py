@@ -181,7 +181,7 @@ class VideoSettings(Settings):
         default="draft", description="Quality of the video: draft (fast) or high (lit per pixel)."
     )
     frame: Literal["face", "head", "body"] = Field(
-        default="head", description="What the video shows: face, head (with hair and shoulders) or body (all)."
+        default="face", description="What the video shows: face, head (with hair and shoulders) or body (all)."
     )
     view: Literal["portrait", "front", "three-quarter", "profile"] = Field(
         default="portrait", description="Side of the camera: portrait (turned slightly), front, three-quarter, profile."

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import trimesh
 from conftest import SAID, SPEECH, phones
-from pxr import Usd, UsdGeom, UsdSkel
+from pxr import Usd, UsdGeom, UsdShade, UsdSkel
 
 from kmtalk import InputError
 from kmtalk.animation import load_animation
 from kmtalk.exchange import arkit, viseme_cues
 from kmtalk.exchange.gltf import write_glb
+from kmtalk.face.appearance import texture_files, texture_path
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import ARKIT_NAMES, Rig
 
@@ -74,6 +75,30 @@ def test_usd_tells_its_time(folder, spoken):
         sub, shapes, parts, query.ComputeBlendShapePointIndices(), query.ComputeSubShapePointOffsets(), points
     )
     assert np.abs(np.array(points) - spoken.vertices[100]).max() * 1000 < 0.05
+
+
+def test_usd_carries_the_materials(folder, rig):
+    stage = Usd.Stage.Open(str(folder / "animation.usd"))
+    mesh = next(UsdGeom.Mesh(p) for p in stage.Traverse() if p.IsA(UsdGeom.Mesh))
+    subsets = UsdShade.MaterialBindingAPI(mesh).GetMaterialBindSubsets()
+    materials = {m.name: m for m in rig.template.appearance.materials}
+    assert {s.GetPrim().GetName() for s in subsets} == set(materials)
+    assert sum(len(s.GetIndicesAttr().Get()) for s in subsets) == len(rig.template.faces)
+    st = UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st")
+    assert st.GetInterpolation() == UsdGeom.Tokens.faceVarying
+    expected = rig.template.appearance.uv[rig.template.appearance.uv_faces].reshape(-1, 2) * [1, -1] + [0, 1]
+    assert np.abs(np.array(st.ComputeFlattened()) - expected).max() < 1e-6
+    for subset in subsets:
+        bound, _ = UsdShade.MaterialBindingAPI(subset.GetPrim()).ComputeBoundMaterial()
+        surface = bound.ComputeSurfaceSource()[0]
+        source = surface.GetInput("diffuseColor").GetConnectedSource()
+        given = materials[bound.GetPrim().GetName()].base_color_texture
+        if given is None:
+            assert source is None
+        else:
+            path = source[0].GetPrim().GetAttribute("inputs:file").Get().resolvedPath
+            assert path.endswith(f"animation-{given}")
+            assert (folder / f"animation-{given}").read_bytes() == texture_path(given).read_bytes()
 
 
 def test_usd_baked_holds_every_frame(spoken, tmp_path):
@@ -211,21 +236,14 @@ def test_beside_a_folder_lie_sound_and_script(folder, spoken):
 
 
 def test_a_glb_of_ten_thousand_vertices_is_small(rig, spoken, tmp_path):
-    """300 frames of over 10,000 vertices (the subdivided default head) with all shapes take at most 7 MB."""
-    t = rig.template
-    vertices, faces = trimesh.remesh.subdivide(
-        np.hstack([t.vertices, rig.offsets.transpose(1, 0, 2).reshape(len(t.vertices), -1)]),
-        t.faces,
-        face_index=np.flatnonzero(t.vertices[t.faces].mean(1)[:, 2] > np.percentile(t.vertices[:, 2], 55)),
-    )
-    finer = Rig(
-        type(t)(vertices[:, :3].astype(np.float32), faces, t.units, colors=None, landmarks=t.landmarks),
-        rig.shape_names,
-        vertices[:, 3:].reshape(len(vertices), -1, 3).transpose(1, 0, 2).astype(np.float32),
-    )
-    assert 10_000 <= len(vertices) < 16_000
-    write_glb(tmp_path / "f.glb", Motion(finer, spoken.weights[:300], 30.0))
-    assert (tmp_path / "f.glb").stat().st_size < 7e6 * len(vertices) / 10_000
+    """300 frames with all shapes take at most 7 MB for each 10,000 vertices, besides the textures."""
+    count = len(rig.template.vertices)
+    assert count > 10_000
+    write_glb(tmp_path / "f.glb", Motion(rig, spoken.weights[:300], 30.0))
+    names = texture_files(rig.template.appearance.materials)
+    textures = sum(texture_path(name).stat().st_size for name in names)
+    assert 1e6 < textures < 6e6
+    assert (tmp_path / "f.glb").stat().st_size - textures < 7e6 * count / 10_000
 
 
 def test_the_commands(kmtalk, tmp_path):
