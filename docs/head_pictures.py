@@ -18,6 +18,13 @@ from kmtalk.render.video import Cell, render_contact_sheet
 FOLDER = Path(__file__).parent / "head"
 SPEECH = Path(__file__).parent.parent / "assets" / "speech.wav"
 MOUTH_SHAPES = ("jaw", "mouth", "tongue")
+WITH_JAW = {  # shapes that are made for a lowered jaw → jawOpen
+    "mouthClose": 1.0,
+    "tongueOut": 0.4,
+    "tongueTipUp": 0.2,
+    "tongueInterdental": 0.15,
+    "tongueDorsumUp": 0.3,
+}
 
 
 def save_sheet(motion: Motion, cells: Sequence[Cell], name: str, width: int, columns: int) -> None:
@@ -32,7 +39,10 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     rig = load_full_head()
     names = rig.shape_names
-    poses = Motion(rig, np.concatenate([np.zeros((1, len(names))), np.eye(len(names))]).astype(np.float32), 30.0)
+    weights = np.concatenate([np.zeros((1, len(names))), np.eye(len(names))]).astype(np.float32)
+    for name, jaw in WITH_JAW.items():
+        weights[1 + rig.index[name], rig.index["jawOpen"]] = jaw
+    poses = Motion(rig, weights, 30.0)
     views = [Cell(0, view, view, "head") for view in ("portrait", "front", "three-quarter", "profile")]
     save_sheet(poses, views, "views.jpg", 400, 4)
     for kind in ("mouth", "face"):
@@ -40,7 +50,8 @@ def main() -> None:
         for number, name in enumerate(names, 1):
             if name.startswith(MOUTH_SHAPES) == (kind == "mouth"):
                 framing = "mouth" if kind == "mouth" else "head" if name.startswith("head") else "face"
-                cells += [Cell(number, name, "front", framing), Cell(number, "", "profile", framing)]
+                label = name + (f" + jaw {WITH_JAW[name]:g}" if name in WITH_JAW else "")
+                cells += [Cell(number, label, "front", framing), Cell(number, "", "profile", framing)]
         save_sheet(poses, cells, f"shapes-{kind}.jpg", 176, 10)
     blink = np.zeros((7, len(names)), np.float32)
     blink[:, [rig.index["eyeBlinkLeft"], rig.index["eyeBlinkRight"]]] = np.linspace(0, 1, 7)[:, None]
