@@ -9,7 +9,7 @@ TORCH  := torch==2.13.0
 .PHONY: demo test docs gl detector chromium voices blender viewer lint clean
 
 demo: $(VENV)/.demo gl
-	$(BIN)/kmtalk animate assets/speech.wav --template assets/face.obj -o speech-kmtalk --contact-sheet speech-kmtalk.png
+	$(BIN)/kmtalk animate assets/speech.wav -o speech-kmtalk --contact-sheet speech-kmtalk.png
 	@echo
 	@echo "The video:         speech-kmtalk/animation.mp4"
 	@echo "The contact sheet: speech-kmtalk.png"

@@ -1,9 +1,9 @@
 """What is seen in the open mouth, by phone: `python benchmarks/teeth.py [SOUND]` (needs kmtalk[fit]).
 
-Animates SOUND (default: assets/speech.wav) on the default head, and casts rays at the mouth from the front, 0.25 mm apart,
-in the middle frame of every phone. The opening is what is not outer skin: teeth, tongue and the inside of the mouth.
-Prints, for each phone, the number of frames with an opening of more than 20 mm², its mean area, and the shares of upper
-teeth, lower teeth and tongue in it, summed over its frames.
+Animates SOUND (default: assets/speech.wav) on the default head, and casts rays at the mouth from the front, 0.25 mm
+apart, in the middle frame of every phone. The opening is what is not outer skin: teeth, tongue and the inside of the
+mouth. Prints, for each phone, the number of frames with an opening of more than 20 mm², its mean area, and the shares
+of upper teeth, lower teeth and tongue in it, summed over its frames.
 """
 
 from __future__ import annotations

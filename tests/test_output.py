@@ -107,7 +107,8 @@ def test_glb_carries_the_same_mouth_and_materials(folder, spoken, rig):
             accessor = document.accessors[target["POSITION"]]
             sparse = accessor.sparse
             view = document.bufferViews[sparse.indices.bufferView]
-            kind = {pygltflib.UNSIGNED_SHORT: np.uint16, pygltflib.UNSIGNED_INT: np.uint32}[sparse.indices.componentType]
+            kinds = {pygltflib.UNSIGNED_SHORT: np.uint16, pygltflib.UNSIGNED_INT: np.uint32}
+            kind = kinds[sparse.indices.componentType]
             index = np.frombuffer(blob, kind, sparse.count, view.byteOffset)
             view = document.bufferViews[sparse.values.bufferView]
             offsets = np.frombuffer(blob, np.float32, 3 * sparse.count, view.byteOffset).reshape(-1, 3)

@@ -21,14 +21,14 @@ LASHES = Material("lashes", roughness=0.6, base_color_texture="lashes.png", alph
 
 BROW_SHAPE = np.array(
     [  # mm outwards from the eye's centre, height of the middle line above it, half the height of the strip
-        (-17.5, 16.2, 4.2),
-        (-12.0, 16.9, 4.7),
-        (-4.0, 18.2, 4.5),
-        (4.0, 19.6, 4.1),
-        (11.0, 20.5, 3.7),
-        (18.0, 19.3, 3.1),
-        (24.0, 16.8, 2.4),
-        (29.0, 13.8, 1.7),
+        (-17.5, 14.4, 4.2),
+        (-12.0, 15.1, 4.7),
+        (-4.0, 16.4, 4.5),
+        (4.0, 17.8, 4.1),
+        (11.0, 18.7, 3.7),
+        (18.0, 17.5, 3.5),
+        (24.0, 15.0, 2.8),
+        (29.0, 12.0, 2.1),
     ]
 )
 BROW_LAYERS = (0.4, 0.9)  # mm above the skin

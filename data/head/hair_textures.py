@@ -16,6 +16,8 @@ SIZE = 1024  # pixels across the cap's square; the hair texture is twice as wide
 BROWN = np.array([0.270, 0.190, 0.138])  # sRGB of a strand in the middle of its range
 SEED = 7
 
+LASH_LINE = 2.2  # height of the line of roots, in thicknesses of a lash
+
 
 def strand_colours(count: int, generator: np.random.Generator) -> np.ndarray:
     """Return colours (count, 3) in sRGB: lighter and darker, warmer and colder than the mean."""
@@ -116,7 +118,9 @@ def draw_hair(scalp: Scalp, generator: np.random.Generator) -> np.ndarray:
 
 def draw_brows(generator: np.random.Generator) -> np.ndarray:
     """Return the texture of the brows (512, 1024, 4) in [0, 1]: two layers, inner end on the left."""
-    return np.concatenate([draw_brow(1024, 256, 520, generator), draw_brow(1024, 256, 240, generator)])
+    picture = np.concatenate([draw_brow(1024, 256, 640, generator), draw_brow(1024, 256, 300, generator)])
+    picture[..., :3] = np.minimum(picture[..., :3] * 1.45, 1)  # lighter than the hair, which is deep
+    return picture
 
 
 def draw_brow(width: int, height: int, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -139,13 +143,13 @@ def draw_brow(width: int, height: int, count: int, generator: np.random.Generato
     _, there = brow_curve(np.clip(BROW_SHAPE[0, 0] + x.ravel(), *BROW_SHAPE[[0, -1], 0]))
     y = np.clip(y, -0.95 * there.reshape(x.shape), 0.95 * there.reshape(x.shape))
     pixels = np.stack([x / length * width, (1 - y / there.reshape(x.shape)) / 2 * height], axis=2)
-    return draw_hairs(pixels, np.full(count, 4.6), width, height, generator)
+    return draw_hairs(pixels, np.full(count, 5.4), width, height, generator)
 
 
 def draw_lashes(generator: np.random.Generator) -> np.ndarray:
     """Return the texture of the lashes (256, 1024, 4) in [0, 1]: upper lashes above, roots at the top of each."""
     upper = int(256 * UPPER_SHARE)
-    rows = [(upper, 105, 4.6, 1.0), (256 - upper, 56, 3.8, 0.85)]
+    rows = [(upper, 125, 6.4, 1.0), (256 - upper, 64, 4.4, 0.85)]
     return np.concatenate([draw_lash_row(1024, height, *row, generator) for height, *row in rows])
 
 
@@ -160,7 +164,11 @@ def draw_lash_row(
     end = reach * generator.uniform(0.62, 0.99, count)
     x = root[:, None] + (tip - root)[:, None] * steps**1.5
     pixels = np.stack([x * width, end[:, None] * steps * (height - 3) - 1], axis=2)
-    return draw_hairs(pixels, np.full(count, thickness), width, height, generator, darken=0.4)
+    picture = draw_hairs(pixels, np.full(count, thickness), width, height, generator, darken=0.4)
+    # along the edge of the lid the roots stand so close that they make a line
+    line = picture[: round(LASH_LINE * thickness)]
+    line[..., :3], line[..., 3] = picture[picture[..., 3] > 0.5][:, :3].mean(0), 1.0
+    return picture
 
 
 def draw_hairs(

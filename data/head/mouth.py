@@ -19,7 +19,7 @@ PARTING = (
 """Prefixes of the shapes that may part the lips (or, with jawOpen, close them); all others keep them sealed."""
 
 UPPER_EDGE_MM = 1.8  # the upper incisors end this far below the line of contact
-OVERBITE_MM = 2.4  # the lower incisors end this far above the edges of the upper ones, behind them
+OVERBITE_MM = 1.4  # the lower incisors end this far above the edges of the upper ones, behind them
 TOOTH_CLEARANCE_MM = 1.6  # from the incisors to the line of contact, behind the lips
 
 

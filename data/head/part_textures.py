@@ -164,8 +164,8 @@ def mouth_color(size: int = 256) -> np.ndarray:
     points = np.stack([18 * np.sin(turn), 18 * np.cos(turn), -depth], axis=-1)
     color = np.tile((0.590, 0.290, 0.282), (size, size, 1))
     _mix(color, (0.500, 0.190, 0.188), smoothstep(depth, 2, 15))
-    _mix(color, (0.340, 0.105, 0.102), smoothstep(depth, 18, 55))
-    _mix(color, (0.150, 0.040, 0.040), smoothstep(depth, 52, 105))
+    _mix(color, (0.230, 0.066, 0.064), smoothstep(depth, 14, 42))
+    _mix(color, (0.070, 0.018, 0.018), smoothstep(depth, 38, 80))
     vessels = np.exp(-((noise(points, 8.0, 0) / 0.10) ** 2)) * np.clip(0.5 + 0.5 * noise(points, 11.0, 1), 0, 1)
     _mix(color, (0.42, 0.09, 0.10), 0.22 * vessels * (1 - smoothstep(depth, 20, 50)))
     color *= (1 + 0.05 * noise(points, 4.0, 2))[..., None]

@@ -24,7 +24,7 @@ VEILED = (0.655, 0.480, 0.435)  # thin skin below the eyes
 LID = (0.735, 0.535, 0.455)
 LIP = (0.700, 0.425, 0.385)
 LIP_INNER = (0.610, 0.315, 0.305)
-WET_PINK = (0.740, 0.420, 0.400)  # lid margins, inner corners
+WET_PINK = (0.755, 0.510, 0.475)  # lid margins, inner corners
 HAIR = (0.235, 0.165, 0.130)
 MOLE = (0.360, 0.225, 0.170)
 
@@ -225,7 +225,7 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     )
     blood += 0.16 * r.near((0, 20, nz), (9, 9, 30)) + 0.16 * r.near((22, ny - 14, mz - 14), (8, 12, 12))
     blood += 0.14 * r.near((0, my + 14, mz), (7, 6, 12))
-    _mix(color, BLOOD, blood * patchy)
+    _mix(color, BLOOD, 0.55 * blood * patchy)
     # eyes: thin skin below them, the inner hollow, and the lids
     under = r.near((r.eye - 4, -14.0, 6), (13, 5.0, 16)) + 0.8 * r.near((r.eye - 13.5, -8.0, 8), (5.5, 6.5, 12))
     _mix(color, VEILED, 0.36 * under * (0.8 + 0.2 * patchy))
@@ -240,7 +240,7 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     _mix(color, HAIR, 0.55 * r.scalp(noise(r.points, 9.0, 5)) * np.clip(0.92 + 0.04 * small, 0, 1))
     _lip_tones(color, r, patchy, noise)
     margin = np.minimum(r.upper_lid, r.lower_lid)
-    _mix(color, WET_PINK, 0.75 * (1 - smoothstep(margin, 0.4, 1.5)))
+    _mix(color, WET_PINK, 0.55 * (1 - smoothstep(margin, 0.4, 1.5)))
     _mix(color, (0.42, 0.27, 0.22), 0.35 * np.exp(-(((r.upper_lid - 1.9) / 0.9) ** 2)) * r.is_upper_lid)
     _mix(color, (0.50, 0.32, 0.27), 0.18 * np.exp(-(((r.lower_lid - 1.9) / 0.8) ** 2)) * ~r.is_upper_lid)
     _mix(color, (0.73, 0.385, 0.37), 0.85 * r.caruncle)
