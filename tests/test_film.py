@@ -67,10 +67,10 @@ def test_frames_differ_in_how_much_they_show(film, rig):
 
 def test_views_are_sides_of_the_head(film, rig):
     """From the front the silhouette is symmetric; in profile the face looks to the left of the picture."""
-    front, profile = (covered(film(rig, [{}], view=view)[0])[:160] for view in ("front", "profile"))
+    front, profile = (covered(film(rig, [{}], view=view, frame="head")[0])[:160] for view in ("front", "profile"))
     assert (front ^ front[:, ::-1]).mean() < 0.02
     assert (profile ^ profile[:, ::-1]).mean() > 0.04
-    assert np.array_equal(film(rig, [{}])[0], film(rig, [{}], view="portrait", frame="head")[0])
+    assert np.abs(film(rig, [{}])[0] - film(rig, [{}], view="portrait", frame="face")[0]).mean() < 0.5
 
 
 @pytest.mark.parametrize(

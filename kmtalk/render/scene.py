@@ -38,15 +38,17 @@ class Quality:
         per_pixel: Whether light is computed for each pixel; otherwise for each vertex, except on wet surfaces.
         directions: Number of directions for the ambient occlusion.
         supersampling: Factor on width and height of what is drawn and averaged.
+        card_shadows: Whether cards of hair, brows and lashes cast shadows of the key light.
     """
 
     shadow_size: int
     per_pixel: bool
     directions: int
     supersampling: float
+    card_shadows: bool
 
 
-QUALITIES = {"draft": Quality(512, False, 32, 1.25), "high": Quality(1024, True, 96, 1.25)}
+QUALITIES = {"draft": Quality(512, False, 32, 1.25, False), "high": Quality(1024, True, 96, 1.25, True)}
 
 
 class SceneRenderer:
@@ -166,7 +168,8 @@ class SceneRenderer:
         forward = (vertices[inside, 2] - self._mesh.neutral[inside, 2]) / self._mesh.mouth_width
         occlusion[inside] = np.maximum(occlusion[inside], np.clip(3 * forward, 0, 0.7))
         self._upload(vertices, self._normals(vertices), occlusion)
-        self._shadows.draw(self._surfaces, self._shadow_matrix)
+        casters = [s for s in self._surfaces if self._quality.card_shadows or not s.is_masked]
+        self._shadows.draw(casters, self._shadow_matrix)
         self._canvas.begin()
         GL.glActiveTexture(GL.GL_TEXTURE0)
         GL.glBindTexture(GL.GL_TEXTURE_2D, self._shadows.texture)

@@ -19,7 +19,7 @@ from kmtalk.face.appearance import Appearance, Material, SubMesh, texture_path
 
 _SHADERS = Path(__file__).parent / "shaders"
 _TEXTURE_UNITS = {"shadow_map": 0, "base_color_texture": 1, "normal_texture": 2, "roughness_texture": 3}
-WET_ROUGHNESS = 0.3  # and below: the material has sharp highlights
+WET_ROUGHNESS = 0.12  # and below: the material has sharp highlights
 # factor on the light that reaches the back faces of a surface that is not drawn on both sides in its file
 INSIDE_LIGHT = 0.25
 
