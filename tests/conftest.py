@@ -107,18 +107,18 @@ def simulate(folder: Path, clips: int, seed: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def simulated_clips(tmp_path_factory, rig):
+def simulated_clips(tmp_path_factory, light_rig):
     """Some fifty clips of the simulated speaker."""
-    return load_simulated_corpus(simulate(tmp_path_factory.mktemp("simulated"), clips=48, seed=3), rig)
+    return load_simulated_corpus(simulate(tmp_path_factory.mktemp("simulated"), clips=48, seed=3), light_rig)
 
 
 @pytest.fixture(scope="session")
-def corpora(tmp_path_factory, simulated_clips, rig):
+def corpora(tmp_path_factory, simulated_clips, light_rig):
     """A folder with miniatures of VOCASET and BIWI, raw and processed; their motion is simulated."""
     place = tmp_path_factory.mktemp("corpora")
     for layout in ("vocaset", "vocaset-raw", "biwi", "biwi-raw"):
         (place / layout).mkdir()
-        build_miniature(place / layout, layout, simulated_clips, rig, max_seconds=6.0)
+        build_miniature(place / layout, layout, simulated_clips, light_rig, max_seconds=6.0)
     return place
 
 

@@ -19,9 +19,9 @@ from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory, rig):
+def simulated(tmp_path_factory, light_rig):
     folder = tmp_path_factory.mktemp("simulated")
-    build_simulated_corpus(folder, rig, clips=30, seed=3)
+    build_simulated_corpus(folder, light_rig, clips=30, seed=3)
     return folder
 
 
@@ -62,12 +62,12 @@ def test_changed_speech_keeps_its_times(kind):
             assert burst > gap + 6
 
 
-def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, rig):
-    clips = load_simulated_corpus(simulated, rig)
+def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, light_rig):
+    clips = load_simulated_corpus(simulated, light_rig)
     assert len(clips) >= 20
     assert len({c.alignment.aligner for c in clips}) >= 4
     assert {c.source for c in clips} == {"simulated"}
-    solver = MouthSolver(rig)
+    solver = MouthSolver(light_rig)
     least = []
     for clip in clips:
         assert abs(len(clip.load_samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
@@ -88,26 +88,26 @@ def test_the_same_seed_makes_the_same_corpus(kmtalk, tmp_path):
     assert one == two
 
 
-def test_a_torn_corpus_is_refused(simulated, rig, tmp_path):
+def test_a_torn_corpus_is_refused(simulated, light_rig, tmp_path):
     torn = tmp_path / "torn"
     shutil.copytree(simulated, torn)
     next((torn / "audio").iterdir()).unlink()
     with pytest.raises(InputError, match="the audio of clip .* is missing"):
-        load_simulated_corpus(torn, rig)
+        load_simulated_corpus(torn, light_rig)
     with pytest.raises(InputError, match="not a simulated corpus"):
-        load_simulated_corpus(tmp_path, rig)
+        load_simulated_corpus(tmp_path, light_rig)
     mixed = tmp_path / "mixed"
     shutil.copytree(simulated, mixed)
     path = sorted((mixed / "audio").iterdir())[0]
     soundfile.write(path, np.zeros(20 * SAMPLE_RATE), SAMPLE_RATE)
     with pytest.raises(InputError, match="check that they belong together"):
-        load_simulated_corpus(mixed, rig)[0].load_samples()
+        load_simulated_corpus(mixed, light_rig)[0].load_samples()
 
 
 @needs_shared
 @pytest.mark.slow
-def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(rig):
-    speaker, solver = SimulatedSpeaker(rig), MouthSolver(rig)
+def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(light_rig):
+    speaker, solver = SimulatedSpeaker(light_rig), MouthSolver(light_rig)
     real, made, least = [], [], []
     clips = [c for i, c in enumerate(load_tracked_grid(SHARED / "data" / "grid")) if i % 40 == 1]
     for clip in clips:

@@ -104,7 +104,7 @@ def desk(request, talk, tmp_path):
     points = {name: template.vertices[template.landmarks[name]].tolist() for name in SEVEN_LANDMARKS}
     (tmp_path / "points.json").write_text(json.dumps(points))
     save_rig_file(tmp_path / "face.kmrig", talk.fit(FACE))
-    plain = talk.animate(tmp_path / "speech.wav", motion="rules")
+    plain = talk.animate(tmp_path / "speech.wav", "light", motion="rules")
     np.save(tmp_path / "other.npy", plain.vertices)
     tiny_configs(tmp_path / "data" / "configs")
     if re.search(r"\b(VOCASET|BIWI|GRID)\b", request.node.callspec.params["page"].read_text()):

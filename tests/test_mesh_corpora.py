@@ -169,9 +169,9 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
 
 @needs_detector
 @pytest.mark.parametrize("kind", ["vocaset", "biwi"])
-def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, rig, kind):
+def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, light_rig, kind):
     """The simulated speaker's mouth is measured correctly in mm on another mesh and on heads up to 6 % off in size."""
-    corpus, solver = load_mesh_corpus(kind, corpora / kind), MouthSolver(rig)
+    corpus, solver = load_mesh_corpus(kind, corpora / kind), MouthSolver(light_rig)
     template, doubts = locate_corpus_face(corpus)
     assert not doubts
     spoken = [(c, c.load_samples()) for c in simulated_clips if c.alignment.phones]
@@ -287,7 +287,7 @@ def test_pickles_that_are_more_than_arrays_are_refused(own, kmtalk):
     assert len(done.stderr.strip().splitlines()) == 1 and "builtins.print" in done.stderr
 
 
-def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
+def test_folders_with_a_manifest(corpora, own, tmp_path, light_rig, simulated_clips):
     held = load_mesh_corpus("vocaset", own)
     manifest = {
         "name": "mine",
@@ -317,12 +317,12 @@ def test_folders_with_a_manifest(corpora, own, tmp_path, rig, simulated_clips):
         load_folder_corpus(tmp_path)
     clip = next(c for c in simulated_clips if c.alignment.phones)
     soundfile.write(tmp_path / "a.wav", clip.load_samples(), 16000)
-    np.save(tmp_path / "a.npy", clip.weights[:, [rig.index["jawOpen"]]])
+    np.save(tmp_path / "a.npy", clip.weights[:, [light_rig.index["jawOpen"]]])
     (tmp_path / "textgrids").mkdir()
     shutil.copy(held.clips[0].textgrid, tmp_path / "textgrids" / "a.TextGrid")
     of_rig = {"name": "rigged", "shapes": ["jawOpen"],
               "clips": [{"name": "a", "audio": "a.wav", "motion": "a.npy", "fps": clip.fps}]}  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(of_rig))
-    (read,) = load_rig_folder(tmp_path, rig)
-    assert np.allclose(read.weights[:, rig.index["jawOpen"]], clip.weights[:, rig.index["jawOpen"]])
-    assert read.weights.sum() == pytest.approx(clip.weights[:, rig.index["jawOpen"]].sum(), rel=1e-5)
+    (read,) = load_rig_folder(tmp_path, light_rig)
+    assert np.allclose(read.weights[:, light_rig.index["jawOpen"]], clip.weights[:, light_rig.index["jawOpen"]])
+    assert read.weights.sum() == pytest.approx(clip.weights[:, light_rig.index["jawOpen"]].sum(), rel=1e-5)

@@ -38,39 +38,41 @@ def written(path, corpus, **changes):
     return path
 
 
-def trainer(tmp_path, corpus, rig, name, **changes):
+def trainer(tmp_path, corpus, light_rig, name, **changes):
     config = load_config(written(tmp_path / "config.yaml", corpus, **changes))
-    task = make_rig_task(config, [load_simulated_corpus(corpus, rig)], [], rig, tmp_path / name / "features")
+    task = make_rig_task(
+        config, [load_simulated_corpus(corpus, light_rig)], [], light_rig, tmp_path / name / "features"
+    )
     return Trainer(config, task, tmp_path / name)
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, rig):
-    trainer(tmp_path, corpus, rig, "whole").run()
-    killed = trainer(tmp_path, corpus, rig, "killed")
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, corpus, light_rig):
+    trainer(tmp_path, corpus, light_rig, "whole").run()
+    killed = trainer(tmp_path, corpus, light_rig, "killed")
     for _ in range(8):
         killed.train_step()
     killed.save_checkpoint()
     for _ in range(3):
         killed.train_step()  # lost, as it is after the last checkpoint
-    trainer(tmp_path, corpus, rig, "killed").run()
+    trainer(tmp_path, corpus, light_rig, "killed").run()
     whole, again = ((tmp_path / n / "network.safetensors").read_bytes() for n in ("whole", "killed"))
     assert whole == again
     assert list((tmp_path / "whole" / "log").iterdir())  # TensorBoard logs
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["batch_size"] == 4
 
 
-def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, rig):
-    trainer(tmp_path, corpus, rig, "run").run()
+def test_a_checkpoint_of_another_config_is_refused(tmp_path, corpus, light_rig):
+    trainer(tmp_path, corpus, light_rig, "run").run()
     with pytest.raises(InputError, match="another config or other corpora"):
-        trainer(tmp_path, corpus, rig, "run", batch_size=3).run()
+        trainer(tmp_path, corpus, light_rig, "run", batch_size=3).run()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):
-        trainer(tmp_path, corpus, rig, "run").run()
+        trainer(tmp_path, corpus, light_rig, "run").run()
 
 
 @pytest.mark.parametrize("head", ["rig", "vertices"])
 @pytest.mark.slow
-def test_it_learns(tmp_path, corpus, rig, head):
+def test_it_learns(tmp_path, corpus, light_rig, head):
     """Overfitting four clips: the error falls to a small fraction of the neutral face's."""
     network = {
         "d_model": 64,
@@ -83,16 +85,16 @@ def test_it_learns(tmp_path, corpus, rig, head):
     config = load_config(
         written(tmp_path / "c.yaml", corpus, network=network, steps=steps, learning_rate=3e-3, eval_every=1000)
     )
-    clips = [c for c in load_simulated_corpus(corpus, rig) if c.weights.any()][:4]
-    run = Trainer(config, make_rig_task(config, [clips], [], rig, tmp_path / "features"), tmp_path / head)
+    clips = [c for c in load_simulated_corpus(corpus, light_rig) if c.weights.any()][:4]
+    run = Trainer(config, make_rig_task(config, [clips], [], light_rig, tmp_path / "features"), tmp_path / head)
     seen = [{k: float(v.detach()) for k, v in run.train_step().items()} for _ in range(config.steps.total)]
     begun, ended = (np.mean([s["reconstruction"] for s in part]) for part in (seen[10:14], seen[-10:]))
     assert ended < (0.15 if head == "rig" else 0.7) * begun
     assert seen[-1]["key reconstruction"] < 0.8 * seen[0]["key reconstruction"]
 
 
-def test_stages_train_what_they_name(tmp_path, corpus, rig):
-    run = trainer(tmp_path, corpus, rig, "stages")
+def test_stages_train_what_they_name(tmp_path, corpus, light_rig):
+    run = trainer(tmp_path, corpus, light_rig, "stages")
     network = run.module.network
 
     def moved(step):
