@@ -11,7 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +20,7 @@ from heads import IDENTITIES, identity, retopologised  # noqa: E402
 
 from kmtalk import KMTalk, Template  # noqa: E402
 from kmtalk.face.files.load import load_template  # noqa: E402
-from kmtalk.render.video import render_contact_sheet  # noqa: E402
+from kmtalk.render.video import Cell, render_contact_sheet  # noqa: E402
 
 WORD, CELL = "company", 208
 IDENTITIES["ogre"] = {
@@ -59,11 +58,10 @@ def main() -> None:
     for template in heads:
         animation = model.animate(audio, template)
         frames = [int((p.start + p.end) / 2 * animation.fps) for p in phones]
-        landmarks = animation.template.landmarks
-        region = np.array([landmarks[m] for m in ("eye_outer_left", "eye_outer_right", "nose_tip", "chin")])
+        cells = [Cell(frame, phone.label, "portrait", "face") for frame, phone in zip(frames, phones, strict=True)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "row.png"
-            render_contact_sheet(animation.motion, frames, [p.label for p in phones], path, CELL, len(frames), region)
+            render_contact_sheet(animation.motion, cells, path, CELL, len(cells))
             rows.append((len(animation.template.vertices), Image.open(path).convert("RGB")))
     sheet = Image.new("RGB", (CELL * len(phones), CELL * len(rows) + 26), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)

@@ -182,7 +182,8 @@ def test_the_head_can_be_made_again(tmp_path):
         assert list(made) == list(shipped)
         for name, values in shipped.items():
             assert made[name].dtype == values.dtype and made[name].shape == values.shape, name
-            assert np.abs(made[name].astype(np.float64) - values).max() < 1e-9, name
+            tolerance = 2 if name == "colors" else 1e-9  # decoders of JPEG differ
+            assert np.abs(made[name].astype(np.float64) - values).max() <= tolerance, name
     for path in sorted((ROOT / "assets" / "textures").iterdir()):
         made, shipped = (
             np.asarray(Image.open(folder / path.name).convert("RGBA"))

@@ -31,7 +31,7 @@ from scalp import Scalp
 from sculpt import LaplacianDeformer
 from skin_texture import make_skin_textures
 from surface import OUTER, build_skin, outer_vertices
-from textures import write_textures
+from textures import vertex_colors, write_textures
 
 from kmtalk.face.rig import FULL_HEAD, LIGHT_HEAD, Rig
 from kmtalk.face.template import write_obj
@@ -89,17 +89,19 @@ def bake_textures(sculpture: Sculpture, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the output files")
-    parser.add_argument("--no-textures", action="store_true", help="write the rigs alone")
+    parser.add_argument("--no-textures", action="store_true", help="keep the textures that are in the folder")
     options = parser.parse_args()
     folder = options.output
     folder.mkdir(parents=True, exist_ok=True)
     sculpture = sculpt_head()
     full, light = assemble_heads(sculpture)
+    if not options.no_textures:
+        bake_textures(sculpture, folder / "textures")
+    colors = vertex_colors(light.template, folder / "textures")
+    light = replace(light, template=replace(light.template, colors=colors))
     full.save(folder / FULL_HEAD)
     light.save(folder / LIGHT_HEAD)
     write_obj(folder / "face.obj", light.template, comment="kmtalk light head, metres, y up; from MakeHuman data (CC0)")
-    if not options.no_textures:
-        bake_textures(sculpture, folder / "textures")
     for rig in (full, light):
         t = rig.template
         print(f"{t.name}: {len(t.vertices)} vertices, {len(t.faces)} triangles, {len(rig.shape_names)} shapes")

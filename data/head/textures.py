@@ -10,6 +10,7 @@ from PIL import Image
 from skin_texture import SkinTextures
 
 from kmtalk.face.appearance import Material
+from kmtalk.face.template import Template
 
 SKIN = Material(
     "skin",
@@ -49,3 +50,20 @@ def _write(path: Path, image: np.ndarray) -> Path:
     is_color = path.stem.endswith("color")
     Image.fromarray(image).save(path, quality=90, subsampling="4:2:0" if is_color else "4:4:4", optimize=True)
     return path
+
+
+def vertex_colors(template: Template, folder: Path) -> np.ndarray:
+    """Return the colours (V, 3) uint8 sRGB of a template's vertices, read from its textures in a folder.
+
+    They colour the lips and eyes of meshes to which the rig is fitted.
+    """
+    assert template.appearance is not None
+    out = np.full((len(template.vertices), 3), 255, np.uint8)
+    for part in template.appearance.split(template.faces):
+        if part.material.base_color_texture is None:
+            continue
+        with Image.open(folder / part.material.base_color_texture) as picture:
+            small = np.asarray(picture.convert("RGB").resize((512, 512), Image.Resampling.BOX))
+        column, row = np.clip((part.uv % 1.0 * 512).astype(int), 0, 511).T
+        out[part.vertex_indices] = small[row, column]
+    return out
