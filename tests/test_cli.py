@@ -88,8 +88,8 @@ def test_silence_gives_a_still_face(kmtalk, tmp_path):
     done = kmtalk("animate", "quiet.wav", "-o", "q.npz")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "q.npz") as z:
-        assert z["vertices"].shape[0] == 30
-        assert np.ptp(z["vertices"], axis=0).max() == 0
+        assert z["weights"].shape[0] == 30
+        assert np.ptp(z["weights"], axis=0).max() == 0
 
 
 def write(path, content):

@@ -117,7 +117,9 @@ def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(light_rig):
         made.append(fitted[:count][clip.utterance_mask[:count]])
         least += metrics.minimum_apertures(fitted, clip.alignment, 25.0)
     a, b = np.concatenate(real), np.concatenate(made)
-    assert all(np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.95 for k in range(3))
+    aperture, width, chin = (np.corrcoef(a[:, k], b[:, k])[0, 1] for k in range(3))
+    assert aperture > 0.95 and width > 0.95
+    assert chin > 0.8  # the lower lip carries the chin's skin along
     assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.97
     assert b[:, 0].min() >= 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,7 +56,8 @@ def avatar(talk, tmp_path_factory):
     from kmtalk.face.motion import Motion
 
     path = tmp_path_factory.mktemp("avatar") / "avatar.glb"
-    write_glb(path, Motion(talk.rig, np.zeros((2, len(talk.rig.shape_names)), np.float32), 30.0))
+    plain = replace(talk.rig, template=replace(talk.rig.template, appearance=None))  # one primitive, vertex colours
+    write_glb(path, Motion(plain, np.zeros((2, len(plain.shape_names)), np.float32), 30.0))
     return path
 
 
