@@ -205,7 +205,9 @@ class ExportSettings(VideoSettings):
         description="Formats of an output folder, separated by commas: glb, usd, csv, mp4 … (default: npz,glb; animate "
         "and complete add mp4 unless --no-video).",
     )
-    bake: bool = Field(default=False, description="Write vertices by frame, to GLB and USD instead of blend shapes.")
+    bake: bool = Field(
+        default=False, description="Write vertices by frame: to GLB and USD instead of blend shapes, also to npz."
+    )
     video: bool = Field(default=True, description="Render an mp4 where --formats is not given (animate, complete).")
 
 
