@@ -46,6 +46,11 @@ class Material:
         """The names of its texture files."""
         return tuple(t for t in (self.base_color_texture, self.normal_texture, self.roughness_texture) if t)
 
+    @property
+    def is_cut_out(self) -> bool:
+        """Whether a texture's alpha cuts it out, as cards of hair are."""
+        return self.alpha_mode == "MASK" and self.base_color_texture is not None
+
 
 @dataclass(frozen=True)
 class SubMesh:

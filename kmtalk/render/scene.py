@@ -39,6 +39,7 @@ class Quality:
         directions: Number of directions for the ambient occlusion.
         supersampling: Factor on width and height of what is drawn and averaged.
         card_shadows: Whether cards of hair, brows and lashes cast shadows of the key light.
+        texture_size: Greatest width and height of textures in texels; larger ones are reduced.
     """
 
     shadow_size: int
@@ -46,9 +47,10 @@ class Quality:
     directions: int
     supersampling: float
     card_shadows: bool
+    texture_size: int
 
 
-QUALITIES = {"draft": Quality(512, False, 32, 1.25, False), "high": Quality(1024, True, 96, 1.25, True)}
+QUALITIES = {"draft": Quality(384, False, 24, 1.0, False, 1024), "high": Quality(1024, True, 96, 1.25, True, 4096)}
 
 
 class SceneRenderer:
@@ -75,7 +77,8 @@ class SceneRenderer:
         self.size, self._quality, self._background = size, QUALITIES[quality], background
         self._mesh = mesh
         self._normals = VertexNormals(mesh.faces, len(mesh.neutral))
-        self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors)
+        per_pixel, texture_size = self._quality.per_pixel, self._quality.texture_size
+        self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors, per_pixel, texture_size)
         self._owns_context = share is None
         # the size is that of a framebuffer that is not used
         self._context: pyrender.OffscreenRenderer = (
@@ -84,7 +87,7 @@ class SceneRenderer:
         self._context._platform.make_current()
         for surface in self._surfaces:
             surface.load()
-            surface.compile(self._quality.per_pixel)
+            surface.compile(per_pixel)
         self._backdrop = load_program("background")
         self._canvas = Canvas(size, self._quality.supersampling)
         self._shadows = DepthMap(self._quality.shadow_size)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class Surface:
             "roughness_texture": self.material.roughness_texture,
         }
         self.textures = {uniform: textures[name] for uniform, name in names.items() if name is not None}
-        self.is_masked = self.material.alpha_mode == "MASK" and "base_color_texture" in self.textures
+        self.is_masked = self.material.is_cut_out
         self.program: ShaderProgram
         self.depth_program: ShaderProgram
 
@@ -72,13 +73,13 @@ class Surface:
                 texture._add_to_context()
 
     def compile(self, per_pixel: bool) -> None:
-        """Compile the programs; wet surfaces are always lit per pixel, to have their highlights, and hair never is."""
+        """Compile the programs."""
         defines = {uniform.upper() for uniform in self.textures}
         if self.is_masked:
             defines.add("ALPHA_MASK")
         elif self.material.alpha_mode == "BLEND":
             defines.add("ALPHA_BLEND")
-        if (not per_pixel or self.is_masked) and self.material.roughness > WET_ROUGHNESS:
+        if _is_lit_per_vertex(self.material, per_pixel):
             defines.add("PER_VERTEX")
         self.program = load_program("surface", defines)
         material = self.material
@@ -118,26 +119,42 @@ class Surface:
         GL.glDrawElements(GL.GL_TRIANGLES, self._primitive.indices.size, GL.GL_UNSIGNED_INT, None)
 
 
-def make_surfaces(appearance: Appearance, faces: np.ndarray, colors: np.ndarray) -> list[Surface]:
+def _is_lit_per_vertex(material: Material, per_pixel: bool) -> bool:
+    """Wet surfaces are always lit per pixel, to have their highlights, and hair never is."""
+    return (not per_pixel or material.is_cut_out) and material.roughness > WET_ROUGHNESS
+
+
+def make_surfaces(
+    appearance: Appearance, faces: np.ndarray, colors: np.ndarray, per_pixel: bool, texture_size: int
+) -> list[Surface]:
     """Return the surfaces of a mesh in the order of drawing: opaque, cut out by alpha, blended.
 
     Args:
         appearance: The materials.
         faces: Triangles (F, 3).
         colors: Vertex colours (V, 3) sRGB of 0 to 1.
+        per_pixel: Whether light is computed for each pixel; otherwise for each vertex, without normal textures.
+        texture_size: Greatest width and height of textures in texels; larger ones are reduced.
     """
     parts = appearance.split(faces)
+    for n, part in enumerate(parts):
+        if _is_lit_per_vertex(part.material, per_pixel):
+            parts[n] = replace(part, material=replace(part.material, normal_texture=None))
     names = {name for part in parts for name in part.material.textures}
-    textures = {name: _load_texture(texture_path(name)) for name in sorted(names)}
+    textures = {name: _load_texture(texture_path(name), texture_size) for name in sorted(names)}
     order = ("OPAQUE", "MASK", "BLEND")
     parts.sort(key=lambda part: order.index(part.material.alpha_mode))
     return [Surface(part, colors, textures) for part in parts]
 
 
-def _load_texture(path: Path) -> pyrender.Texture:
+def _load_texture(path: Path, most: int) -> pyrender.Texture:
     with Image.open(path) as picture:
+        picture.draft(None, (most, most))  # JPEG files are decoded at the smaller size
         mode = "RGBA" if picture.has_transparency_data else "RGB"
-        pixels = np.asarray(picture.convert(mode))
+        converted = picture.convert(mode)
+    if max(converted.size) > most:
+        converted = converted.reduce(-(-max(converted.size) // most))
+    pixels = np.asarray(converted)
     # one level of detail: mixing two would double the cost of each sample
     sampler = pyrender.Sampler(magFilter=GL.GL_LINEAR, minFilter=GL.GL_LINEAR_MIPMAP_NEAREST)
     return pyrender.Texture(source=pixels, source_channels=mode, sampler=sampler)
