@@ -167,10 +167,6 @@ def test_gaps_between_frames_are_told(corpora, tmp_path):
     assert untold.verdict == "look" and "do not number their frames" in untold.note
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="since the head was sculpted anew, the inner lips of a remeshed head are found up to 3 mm beside its rims",
-)
 @needs_detector
 @pytest.mark.parametrize("kind", ["vocaset", "biwi"])
 def test_mouths_are_measured_on_a_mesh_as_on_the_rig(corpora, simulated_clips, light_rig, kind):

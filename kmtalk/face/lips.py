@@ -20,6 +20,7 @@ from kmtalk.face.source_head import SourceHead
 
 SEARCH_RADIUS = 0.25  # share of the face's size: lips are searched within this distance of the mouth's centre
 MAX_RIM_DISTANCE = 0.03  # share of the face's size: greatest distance between a lip point and its warped source point
+CONTACT_WEIGHT = 4.0  # of the squared distance between the lips against that from the warped source's rims
 # share of the mouth's width: lips are fused if the path along the surface from one to the other is longer than the
 # straight line by less than this
 FUSED_DETOUR = 0.15
@@ -78,17 +79,15 @@ def find_lips(
     pairs = source_head.lip_pairs
     middle = warped[pairs].mean((0, 1))
     near_mouth = np.linalg.norm(vertices - middle, axis=1) < SEARCH_RADIUS * size
-    sides, reliable = [], np.ones(len(pairs), bool)
+    samples = []
     for side in (False, True):
         side_faces = faces[(near_mouth & (matched.on_lower_lip == side))[faces].all(1)]
         if not len(side_faces):
             return None
         triangle, weights = sample_triangles(side_faces, 10)
-        distance, nearest = cKDTree(interpolate_barycentric(vertices, side_faces, triangle, weights)).query(
-            warped[pairs[:, int(side)]]
-        )
-        reliable &= distance < MAX_RIM_DISTANCE * size
-        sides.append((side_faces[triangle[nearest]], weights[nearest]))
+        samples.append((side_faces[triangle], weights, interpolate_barycentric(vertices, side_faces, triangle, weights)))
+    nearest, reliable = _nearest_rims(samples[0][2], samples[1][2], warped[pairs], MAX_RIM_DISTANCE * size)
+    sides = [(corners[n], weights[n]) for (corners, weights, _), n in zip(samples, nearest.T, strict=True)]
     index = np.flatnonzero(reliable)
     if len(index) < 3:
         return None
@@ -102,6 +101,39 @@ def find_lips(
     if _surface_detour(lips, vertices, faces) < FUSED_DETOUR * width:
         return Lips(upper, lower, index, width, gap, True)
     return lips
+
+
+def _nearest_rims(
+    upper: np.ndarray, lower: np.ndarray, rims: np.ndarray, most: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the points of both lips that are near the source's rims and near each other.
+
+    The warped rims lie beside the target's own by more than the thickness of a gap, but on each target the rims are
+    where the lips come closest.
+
+    Args:
+        upper: Points (U, 3) on the upper lip.
+        lower: Points (L, 3) on the lower lip.
+        rims: Warped upper and lower points (P, 2, 3) of the source's pairs.
+        most: Greatest distance from a warped point.
+
+    Returns:
+        Indices (P, 2) into `upper` and `lower`, and the mask (P,) of pairs of which both points were found.
+    """
+    trees, found = (cKDTree(upper), cKDTree(lower)), np.zeros((len(rims), 2), int)
+    reliable = np.zeros(len(rims), bool)
+    for n, pair in enumerate(rims):
+        first, second = (np.array(t.query_ball_point(p, most), int) for t, p in zip(trees, pair, strict=True))
+        if not len(first) or not len(second):
+            continue
+        cost = (
+            ((upper[first] - pair[0]) ** 2).sum(1)[:, None]
+            + ((lower[second] - pair[1]) ** 2).sum(1)
+            + CONTACT_WEIGHT * ((upper[first][:, None] - lower[second]) ** 2).sum(2)
+        )
+        row, column = np.unravel_index(cost.argmin(), cost.shape)
+        found[n], reliable[n] = (first[row], second[column]), True
+    return found, reliable
 
 
 def _surface_detour(lips: Lips, vertices: np.ndarray, faces: np.ndarray) -> float:
