@@ -193,3 +193,24 @@ def test_the_head_can_be_made_again(tmp_path):
     lines, expected = ((folder / "face.obj").read_text().split() for folder in (tmp_path, ROOT / "assets"))
     assert len(lines) == len(expected)
     assert all(a == b or abs(float(a) - float(b)) < 1e-9 for a, b in zip(lines, expected, strict=True))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny is not installed")
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_closed_lids_meet_along_their_whole_length(side):
+    sys.path.insert(0, str(ROOT / "data" / "head"))
+    import make_head
+    from eyelids import find_eye
+
+    sculpture = make_head.sculpt_head()
+    skin, eye = sculpture.skin, sculpture.eyes[side]
+    blink, corners = skin.shapes[f"eyeBlink{side.capitalize()}"], skin.vertices[skin.lids[side].all, 0]
+    widest = []
+    for weight in (0, 0.25, 0.5, 0.75, 1):
+        posed = find_eye(skin, side, skin.vertices + weight * blink, eye.centre)
+        between = (posed.x > corners.min()) & (posed.x < corners.max())
+        gap = np.radians(posed.upper[:, 0] - posed.lower[:, 0]) * posed.upper[:, 1]
+        widest.append(gap[between].max())
+    assert between.sum() > 80  # samples 0.25 mm apart
+    assert np.abs(gap[between]).max() < 0.3
+    assert np.all(np.diff(widest) < 0)

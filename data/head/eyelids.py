@@ -26,6 +26,7 @@ MEETING = 0.04  # the closed lids meet at this share of the opening above the lo
 SLIDE_MM = 2.0  # by which the lower lid slides to the nose as the eye closes
 CLOSED_MM = 0.8  # from the eyeball to the edges of the closed lids
 CORNER_DEGREES = 7.0  # where the opening is narrower, at the corners, the margins follow freely
+CORNER_STEPS, CORNER_REACH_MM = 4, 5.0  # skin within this distance follows as the corners are parted
 SKIN_MM = 0.8  # least distance of the lids' outer skin from the eyeball
 
 
@@ -138,7 +139,7 @@ class Lids:
     """
 
     def __init__(self, eye: Eye, vertices: np.ndarray, skin: Skin, deformer: LaplacianDeformer) -> None:
-        self.eye, self.vertices, self.deformer = eye, vertices, deformer
+        self.eye, self.vertices, self.skin, self.deformer = eye, vertices, skin, deformer
         rim = skin.lids[eye.side].all
         socket = np.setdiff1d(np.unique(skin.faces[skin.regions == SOCKET]), rim)
         self.pinned = socket[np.sign(vertices[socket, 0]) == np.sign(eye.centre[0])]  # the lining behind the lids
@@ -180,7 +181,24 @@ class Lids:
             "upper": (-(1 - MEETING) * self.opening, -0.4 * SLIDE_MM),
             "lower": (MEETING * self.opening, -SLIDE_MM),
         }
-        return self._follow(turns, radial=1.0)
+        offset = self._follow(turns, radial=1.0)
+        for _ in range(CORNER_STEPS):
+            offset = offset + self._overlap(offset)
+        return offset
+
+    def _overlap(self, offset: np.ndarray) -> np.ndarray:
+        """Return the offsets (V, 3) that part the closed lids at the corners, where the margins followed freely."""
+        moved = self.vertices + offset
+        closed = find_eye(self.skin, self.eye.side, moved, self.eye.centre)
+        beyond = closed.upper[:, 0] - closed.lower[:, 0]
+        angle, radius = self.eye.polar(moved)
+        turn = np.interp(moved[:, 0], closed.x, gaussian_filter1d(beyond, 1.0)) / 2
+        handles, shifts = [self.pinned], [np.zeros((len(self.pinned), 3))]
+        for name, sign in (("upper", -1), ("lower", 1)):
+            chosen = np.flatnonzero(self.margins[name])
+            handles.append(chosen)
+            shifts.append((self.eye.place(moved[:, 0], angle + sign * turn, radius) - moved)[chosen])
+        return self.deformer.deform(np.concatenate(handles), np.concatenate(shifts), reach=CORNER_REACH_MM)
 
     def _lining_shift(self) -> np.ndarray:
         """Return the shift (n, 3) of the pinned lining as the eye closes: the fornix of the upper lid recedes."""
