@@ -85,7 +85,8 @@ def find_lips(
         if not len(side_faces):
             return None
         triangle, weights = sample_triangles(side_faces, 10)
-        samples.append((side_faces[triangle], weights, interpolate_barycentric(vertices, side_faces, triangle, weights)))
+        points = interpolate_barycentric(vertices, side_faces, triangle, weights)
+        samples.append((side_faces[triangle], weights, points))
     nearest, reliable = _nearest_rims(samples[0][2], samples[1][2], warped[pairs], MAX_RIM_DISTANCE * size)
     sides = [(corners[n], weights[n]) for (corners, weights, _), n in zip(samples, nearest.T, strict=True)]
     index = np.flatnonzero(reliable)
@@ -103,9 +104,7 @@ def find_lips(
     return lips
 
 
-def _nearest_rims(
-    upper: np.ndarray, lower: np.ndarray, rims: np.ndarray, most: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_rims(upper: np.ndarray, lower: np.ndarray, rims: np.ndarray, most: float) -> tuple[np.ndarray, np.ndarray]:
     """Find the points of both lips that are near the source's rims and near each other.
 
     The warped rims lie beside the target's own by more than the thickness of a gap, but on each target the rims are
