@@ -70,13 +70,13 @@ def seal_shapes(shapes: Fields, vertices: np.ndarray, lips: Rim, deformer: Lapla
             shapes[name] = offsets + deformer.deform(rim, goal - offsets[rim], reach=20.0)
     both = shapes["jawOpen"] + shapes["mouthClose"]
     goal = meeting_offsets(lips, vertices, both, share=0.75)
-    # the upper lip can move down by about a quarter of the jaw's drop at most
+    # speakers lower both lips by 1.5 to 2 mm at p, b and m, with the jaw some 4 mm down; the upper lip follows a third
     drop = np.interp(
         np.concatenate([chain_positions(c, vertices) for c in (lips.upper, lips.lower)]),
         chain_positions(lips.lower, vertices),
         shapes["jawOpen"][lips.lower, 1],
     )
-    goal[:, 1] = np.maximum(goal[:, 1], 0.22 * drop)
+    goal[:, 1] = np.maximum(goal[:, 1], 0.33 * drop)
     shapes["mouthClose"] = shapes["mouthClose"] + deformer.deform(rim, goal - both[rim], reach=26.0)
 
 
