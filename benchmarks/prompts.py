@@ -112,7 +112,7 @@ def score_mouths(prompts: list[tuple[Path, str]]) -> None:
     for name, predict in (("rules", by_rules), ("network", by_network), ("unprocessed", without_postprocessing)):
         closures, inner_deviations, whole_deviations = [], [], []
         for audio, alignment in aligned:
-            mouth = solver.measure(predict(audio, alignment)).frontal_channels
+            mouth = solver.measure(predict(audio, alignment)).lip_channels
             open_range, spans = metrics.open_range(mouth), metrics.find_silences(alignment, audio.duration)
             closures += [minimum / open_range for minimum in metrics.minimum_apertures(mouth, alignment, 30.0)]
             inner_deviations += [s / open_range for s in metrics.silence_deviations(mouth, 30.0, spans, 0.1, 0.1)]

@@ -11,10 +11,12 @@ from kmtalk import metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.corpora import augmentation
-from kmtalk.corpora.grid import fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
+from kmtalk.corpora.grid import FPS, fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
 from kmtalk.corpora.voices import VOICES, install_command, synthesize
 from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
+from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
 
 
@@ -71,7 +73,7 @@ def test_a_simulated_corpus_pairs_sound_with_a_mouth_that_closes(simulated, ligh
     least = []
     for clip in clips:
         assert abs(len(clip.load_samples()) / SAMPLE_RATE - len(clip.weights) / clip.fps) < 0.1
-        least += metrics.minimum_apertures(solver.measure(clip.weights).frontal_channels, clip.alignment, clip.fps)
+        least += metrics.minimum_apertures(solver.measure(clip.weights).lip_channels, clip.alignment, clip.fps)
     assert len(least) > 30
     assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.98
     muted = [c for c in clips if c.alignment.aligner == "none"]
@@ -106,25 +108,33 @@ def test_a_torn_corpus_is_refused(simulated, light_rig, tmp_path):
 
 @needs_shared
 @pytest.mark.slow
-def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(light_rig):
+@pytest.mark.parametrize(("name", "folder", "step"), [("s1", "grid", 40), ("s4", "grid_s4", 5)])
+def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(light_rig, name, folder, step):
     speaker, solver = SimulatedSpeaker(light_rig), MouthSolver(light_rig)
-    real, made, least = [], [], []
-    clips = [c for i, c in enumerate(load_tracked_grid(SHARED / "data" / "grid")) if i % 40 == 1]
+    real, made, least, pauses = [], [], [], []
+    clips = [c for i, c in enumerate(load_tracked_grid(SHARED / "data" / folder, name)) if i % step == 1]
     for clip in clips:
-        fitted = solver.measure(fit_rig_to_tracking(clip, speaker).weights).frontal_channels
+        weights = fit_rig_to_tracking(clip, speaker).weights
+        fitted = solver.measure(weights).lip_channels
+        pausing = ~clip.alignment.utterance_mask(frame_times(len(fitted), FPS))
+        pauses.append(np.median(fitted[pausing, 0]))
         count = min(len(fitted), len(clip.mouth_measurements))
         real.append(clip.mouth_measurements[:count][clip.utterance_mask[:count]])
         made.append(fitted[:count][clip.utterance_mask[:count]])
         least += metrics.minimum_apertures(fitted, clip.alignment, 25.0)
     a, b = np.concatenate(real), np.concatenate(made)
-    aperture, width, chin = (np.corrcoef(a[:, k], b[:, k])[0, 1] for k in range(3))
-    assert aperture > 0.95 and width > 0.95
-    assert chin > 0.8  # the lower lip carries the chin's skin along
+    for k, channel in enumerate(LIP_CHANNELS):
+        assert np.corrcoef(a[:, k], b[:, k])[0, 1] > 0.87, channel
+    wide = a[:, 0] > 8
+    assert np.abs(a[wide, 2:4].mean(0) - b[wide, 2:4].mean(0)).max() < 0.5  # the lips share an opening as they do
     assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.97
+    assert np.median(pauses) < 0.5  # speaker 4 opens her mouth in some
     assert b[:, 0].min() >= 0
 
 
 @needs_shared
-def test_held_out_clips_are_a_third_and_are_the_corpus_own():
+def test_held_out_clips_are_a_third_of_one_speaker_and_two_fifths_of_the_other():
     names = [c.name for c in load_tracked_grid(SHARED / "data" / "grid")]
-    assert held_out_clip_names() == set(names[::3])
+    assert held_out_clip_names("s1") == set(names[::3])
+    names = [c.name for c in load_tracked_grid(SHARED / "data" / "grid_s4", "s4")]
+    assert held_out_clip_names("s4") == set(names[1::5] + names[3::5])

@@ -15,7 +15,7 @@ EXPRESSION = ("brow", "eye", "head")
 
 
 def mouth_of(animation):
-    return MouthSolver(animation.motion.rig).measure(animation.weights).frontal_channels
+    return MouthSolver(animation.motion.rig).measure(animation.weights).lip_channels
 
 
 @pytest.mark.parametrize("fps", [24, 30, 60])

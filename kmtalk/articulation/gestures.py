@@ -1,8 +1,8 @@
 """Coarticulation: phones → mouth trajectories in millimetres over time.
 
-Each channel (aperture, width, protrusion, jaw) is the mean of the phones' targets T, weighted by a dominance D that
-decreases with the distance τ in time (Cohen & Massaro 1993: D = α·exp(−(θ|τ|)^c), F = Σ D·T / Σ D). The result is
-smoothed with the response of a critically damped mass (Saltzman & Munhall 1989), applied without lag. Contacts are
+Each channel (aperture, upper lip, width, protrusion, jaw) is the mean of the phones' targets T, weighted by a dominance
+D that decreases with the distance τ in time (Cohen & Massaro 1993: D = α·exp(−(θ|τ|)^c), F = Σ D·T / Σ D). The result
+is smoothed with the response of a critically damped mass (Saltzman & Munhall 1989), applied without lag. Contacts are
 then enforced: bilabials close the lips, labiodentals bring the lower lip to the teeth, sibilants keep the jaw raised.
 """
 
@@ -48,12 +48,13 @@ class Dynamics:
     emphasis: float
 
 
-# Fitted on the same clips as the targets; `kmtalk evaluate` measures the error on other clips. Several values lie
-# on the bounds of the search, so they have no physiological meaning. The emphasis is set by hand.
+# Aperture and width were fitted on the same clips as the targets; `kmtalk evaluate` measures the error on other clips.
+# Several values lie on the bounds of the search, so they have no physiological meaning. The others and the emphasis are
+# set by hand: rounding begins 60-200 ms early, and the jaw is slower than the lips.
 APERTURE = Dynamics(39.9, 23.6, 13.8, 80.0, 1.88, 19.8, 0.04)
 WIDTH = Dynamics(60.0, 17.9, 3.0, 80.0, 2.0, 6.1, 0.0)
-PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)  # set by hand: rounding begins 60–200 ms early
-JAW = Dynamics(9.5, 30.8, 3.0, 13.4, 0.6, 12.0, 0.06)
+PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)
+JAW = Dynamics(18.0, 20.0, 6.0, 14.0, 1.2, 8.0, 0.06)
 LABIAL_RATE_FACTOR = 3.0  # lips that close move faster than the other articulators
 PITCH_EMPHASIS = 0.005  # relative increase of a vowel's target per semitone above the speaker's median
 PREPARATORY_OPENING_MM = 4.0  # mm that the mouth opens before speech begins
@@ -62,6 +63,8 @@ MIN_CLOSURE_HALF_SECONDS = 0.03  # seconds; minimum of half the time for which t
 CLOSURE_RAMP = 0.04  # seconds from open to closed
 LABIODENTAL_GAP = 1.5  # mm between the lips in f and v
 LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds that the contact begins after the phone's start and ends after its end
+UPPER_LIP_SHARE = 0.15  # of an opening without phones
+LOUD_JAW_SHARE = 0.6  # jaw drop per aperture where the mouth follows loudness
 CROSSFADE = 0.1  # seconds of transition to loudness-driven motion where no phones were found
 SIBILANT_JAW = 2.0  # mm; maximum jaw drop in a sibilant
 SIBILANT_RAMP = 0.06  # seconds
@@ -73,6 +76,7 @@ class ArticulatoryTrajectories:
 
     Attributes:
         aperture: (N,) gap between the inner lips in mm.
+        upper_lip: (N,) rise of the upper lip in mm, relative to rest.
         width: (N,) distance of the mouth corners in mm, relative to rest.
         protrusion: (N,) forward movement of the lips in mm.
         jaw: (N,) jaw drop in mm.
@@ -81,6 +85,7 @@ class ArticulatoryTrajectories:
     """
 
     aperture: np.ndarray
+    upper_lip: np.ndarray
     width: np.ndarray
     protrusion: np.ndarray
     jaw: np.ndarray
@@ -140,7 +145,10 @@ def trajectories_from_phones(
     gestures = gestural_score(alignment, prosody, duration, style)
     clock = np.arange(int(duration / TIME_STEP) + 2) * TIME_STEP
     aperture = _blend_targets([g.target.aperture for g in gestures], gestures, clock, APERTURE, style, "aperture")
-    aperture = np.maximum(aperture + _preparatory_opening(gestures, clock), 0.0)
+    preparation = _preparatory_opening(gestures, clock)
+    aperture = np.maximum(aperture + preparation, 0.0)
+    upper_lip = _blend_targets([g.target.upper_lip for g in gestures], gestures, clock, APERTURE, style, "aperture")
+    upper_lip = upper_lip + UPPER_LIP_SHARE * preparation
     width = _blend_targets([g.target.width for g in gestures], gestures, clock, WIDTH, style, "width")
     protrusion = _blend_targets(
         [g.target.protrusion for g in gestures], gestures, clock, PROTRUSION, style, "protrusion"
@@ -174,6 +182,7 @@ def trajectories_from_phones(
     shapes["tongueDorsumUp"] = shapes["tongueDorsumUp"] * tongue_room
     return ArticulatoryTrajectories(
         sample(aperture),
+        sample(upper_lip),
         sample(width),
         sample(protrusion),
         sample(jaw),
@@ -196,7 +205,9 @@ def trajectories_from_loudness(prosody: Prosody, times: np.ndarray, style: Speak
     level = np.clip(prosody.level_db / 25 + 1, 0, 1) * np.clip(0.35 + prosody.voiced, 0, 1)
     opening = 9.0 * style.effort * prosody.interpolate(times, gaussian_filter1d(level, 3.0)) ** 1.3
     zero = np.zeros_like(opening)
-    return ArticulatoryTrajectories(opening, zero, zero, 0.75 * style.jaw * opening, zero)
+    return ArticulatoryTrajectories(
+        opening, UPPER_LIP_SHARE * opening, zero, zero, LOUD_JAW_SHARE * style.jaw * opening, zero
+    )
 
 
 def crossfade_span(
@@ -219,10 +230,14 @@ def crossfade_span(
     def mixed(name: str) -> np.ndarray:
         return share * getattr(inner, name) + (1 - share) * getattr(outer, name)
 
-    names = ("aperture", "width", "protrusion", "jaw", "bilabial_closure")
-    aperture, width, protrusion, jaw, closure = (mixed(name) for name in names)
     return ArticulatoryTrajectories(
-        aperture, width, protrusion, jaw, closure, {k: v * (1 - share) for k, v in outer.shape_weights.items()}
+        mixed("aperture"),
+        mixed("upper_lip"),
+        mixed("width"),
+        mixed("protrusion"),
+        mixed("jaw"),
+        mixed("bilabial_closure"),
+        {name: curve * (1 - share) for name, curve in outer.shape_weights.items()},
     )
 
 

@@ -6,19 +6,20 @@ import hashlib
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d
+from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
 from kmtalk.articulation import gestures, prosody
-from kmtalk.articulation.mouth_solver import TRACKING_PRIOR, MouthSolver
+from kmtalk.articulation.mouth_solver import TRACKING_PRIOR, MouthSolver, MouthTarget
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
 from kmtalk.face.motion import Motion, frame_count, frame_times
-from kmtalk.face.mouth import MouthMeasurements
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 
-TRACKED_CONTACT = 0.4  # mm; tracked lips with a smaller aperture count as closed
+TRACKED_CONTACT = 0.25  # mm; tracked lips with a smaller aperture count as closed
 TRACKED_CLOSURE = 2.0  # mm; tracked lips with a smaller aperture are closed in a bilabial
+MOST_REST_GAP = 1.5  # mm; in pauses, the tracker reports up to this gap between closed lips
+SLACK_JAW = 2.5  # mm by which the jaw may drop further than the lower lip
 
 
 class SimulatedSpeaker:
@@ -63,15 +64,15 @@ class SimulatedSpeaker:
     def fit_tracked_mouth(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
         """Fit the mouth to tracked lips.
 
-        A single camera does not see protrusion, tongue and labiodental contact; these come from the rules. Trackers
-        measure about half a millimetre between closed lips, so nearly closed lips are closed, in bilabials up to
-        `TRACKED_CLOSURE`.
+        A single camera sees neither protrusion, tongue and labiodental contact nor the jaw, which the skin of the chin
+        does not follow; these come from the rules. Lips that the tracker sees nearly closed are closed: in pauses, in
+        which it reports a gap, and in bilabials up to `TRACKED_CLOSURE`.
 
         Args:
             alignment: Phones of the clip.
             audio: The clip.
             fps: Frames per second.
-            measured: (N, 3) tracked aperture, width and jaw drop of the chin in mm. If it has another number of
+            measured: (N, 5) tracked channels of `kmtalk.face.mouth.LIP_CHANNELS` in mm. If it has another number of
                 frames, it is cut, or extended by its last frame.
 
         Returns:
@@ -82,10 +83,19 @@ class SimulatedSpeaker:
         trajectories = self._trajectories(alignment, audio, voice, times, style, 0)
         measured = measured[: len(times)]
         measured = np.pad(measured, ((0, len(times) - len(measured)), (0, 0)), mode="edge")
-        aperture = np.where(measured[:, 0] < TRACKED_CONTACT, 0.0, measured[:, 0])
-        near = (minimum_filter1d(measured[:, 0], 3) < TRACKED_CLOSURE) * trajectories.bilabial_closure
+        aperture, width, upper, lower, _ = measured.T
+        pausing = ~alignment.utterance_mask(times)
+        rest_gap = min(float(np.median(aperture[pausing])), MOST_REST_GAP) if pausing.any() else 0.0
+        aperture = np.maximum(aperture - rest_gap * gaussian_filter1d(pausing.astype(float), 0.06 * fps), 0)
+        near = (minimum_filter1d(aperture, 3) < TRACKED_CLOSURE) * trajectories.bilabial_closure
+        aperture = (1 - near) * np.where(aperture < TRACKED_CONTACT, 0.0, aperture)
+        upper = aperture / 2 - (lower - upper) / 2  # the middle between the lips is kept
         trajectories = replace(
-            trajectories, aperture=(1 - near) * aperture, width=measured[:, 1], jaw=np.maximum(measured[:, 2], 0)
+            trajectories,
+            aperture=aperture,
+            upper_lip=upper,
+            width=width,
+            jaw=np.minimum(trajectories.jaw, np.maximum(aperture - upper, 0) + SLACK_JAW),
         )
         return self._solve(self._tracking_solver, trajectories)
 
@@ -128,10 +138,8 @@ class SimulatedSpeaker:
         fixed = np.zeros((len(trajectories.aperture), len(self.rig.shape_names)))
         for name, curve in trajectories.shape_weights.items():
             fixed[:, self.rig.index[name]] = curve
-        return solver.solve(
-            MouthMeasurements(trajectories.aperture, trajectories.width, trajectories.protrusion, trajectories.jaw),
-            fixed,
-        )
+        t = trajectories
+        return solver.solve(MouthTarget(t.aperture, t.upper_lip, t.width, t.protrusion, t.jaw), fixed)
 
 
 def _digest(audio: Audio) -> int:

@@ -11,7 +11,7 @@ from kmtalk.errors import InputError
 
 @dataclass(frozen=True)
 class SpeakingStyle:
-    """Parameters of a way of speaking. All scales are 1 for the average speaker.
+    """Parameters of a way of speaking. All scales are 1 for GRID's speaker 1; in public, people open the mouth further.
 
     Attributes:
         effort: Scale of the mouth opening.
@@ -38,10 +38,10 @@ class SpeakingStyle:
 
 
 SPEAKING_STYLES: dict[str, SpeakingStyle] = {
-    "neutral": SpeakingStyle(),
-    "clear": SpeakingStyle(effort=1.2, rounding=1.2, jaw=1.1, tempo=1.15),
-    "relaxed": SpeakingStyle(effort=0.8, rounding=0.8, jaw=0.9, tempo=0.9, upper_face=0.7),
-    "expressive": SpeakingStyle(effort=1.15, rounding=1.1, upper_face=1.8),
+    "neutral": SpeakingStyle(effort=1.15),
+    "clear": SpeakingStyle(effort=1.35, rounding=1.2, jaw=1.1, tempo=1.15),
+    "relaxed": SpeakingStyle(effort=0.9, rounding=0.8, jaw=0.9, tempo=0.9, upper_face=0.7),
+    "expressive": SpeakingStyle(effort=1.3, rounding=1.1, upper_face=1.8),
 }
 
 

@@ -57,6 +57,11 @@ def evaluate(
     upper_face_mask: Annotated[
         str | None, typer.Option(help="vertices: mask of the upper face for FDD; as --lip-mask.")
     ] = None,
+    speaker: Annotated[str, typer.Option(help="grid: the speaker of PATH, s1 or s4.")] = "s1",
+    reader_corpus: Annotated[
+        list[str] | None,
+        typer.Option(help="grid: SPEAKER=DIR of a further speaker, on whose clips the lip reader is trained too."),
+    ] = None,
     landmarks: Annotated[
         Path | None, typer.Option(help="vertices: landmarks of the first subject's template (JSON, vertex indices).")
     ] = None,
@@ -81,14 +86,17 @@ def evaluate(
     if corpus_name == "grid":
         misplaced = [option for option, value in for_vertices.items() if value]
     else:
-        misplaced = ["--reference-phones"] * reference_phones
+        misplaced = ["--reference-phones"] * reference_phones + ["--reader-corpus"] * bool(reader_corpus)
     if misplaced:
         raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
     networks = parse_named_paths("--network", network, "FILE")
     if corpus_name == "grid":
         from kmtalk.evaluation.lips import evaluate_on_grid
 
-        rows = evaluate_on_grid(path, networks, reference_phones, cache, max_clips, console, console.log)
+        others = parse_named_paths("--reader-corpus", reader_corpus, "DIR")
+        rows = evaluate_on_grid(
+            path, networks, reference_phones, cache, max_clips, console, console.log, speaker, others
+        )
     else:
         from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
         from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set

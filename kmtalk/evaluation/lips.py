@@ -6,21 +6,24 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from kmtalk import __version__, metrics
+from kmtalk import __version__
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.prosody import analyze_prosody
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.assets import asset_path
-from kmtalk.corpora.grid import DATA_SOURCE, FPS, TrackedClip, held_out_clip_names, load_tracked_grid
+from kmtalk.corpora.grid import FPS, STYLES, TrackedClip, data_source, held_out_clip_names, load_tracked_grid
 from kmtalk.errors import InputError
+from kmtalk.evaluation.lip_reader import SLOTS, LipReader, ReadableClip
+from kmtalk.evaluation.lip_scores import BOOTSTRAP_SAMPLES, ScoredClip, ScoreTable
 from kmtalk.face.motion import frame_times
-from kmtalk.metrics import MouthComparison
+from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.motion.inference import load_network_encoder, predict_motion, predict_without_completion, select_key_frames
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import postprocess
@@ -32,16 +35,11 @@ from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.encoders import SpeechFeatures, encode_cached
 
-BOOTSTRAP_SAMPLES = 1000
-"""Number of bootstrap samples of clips for each 95 % interval."""
-
 
 @dataclass(frozen=True)
-class _AlignedClip:
+class _AlignedClip(ScoredClip):
     """A held-out clip with its alignment; `features` caches audio features by encoder name."""
 
-    clip: TrackedClip
-    audio: Audio
     alignment: Alignment
     features: dict[str, SpeechFeatures] = field(default_factory=dict)
 
@@ -54,13 +52,15 @@ def evaluate_on_grid(
     max_clips: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,
+    speaker: str = "s1",
+    reader_corpora: Sequence[tuple[str, Path]] = (),
 ) -> Iterator[str]:
     """Yield the lines of a table of baselines, the shipped network, further networks and the real lips.
 
     Each row is measured on the rig's own lips at 25 fps. Closures are counted on the true phones.
 
     Args:
-        folder: The corpus' folder.
+        folder: The speaker's folder.
         extra_networks: Names and files of further networks; NAME-1, NAME-2 … are seeds of one network, which also get a
             row of mean and range.
         reference_phones: Give rules and networks the true phones, not kmtalk's own transcription and alignment.
@@ -68,6 +68,8 @@ def evaluate_on_grid(
         max_clips: Number of clips; None: all.
         progress: Progress display.
         warn: Receives warnings.
+        speaker: One of `kmtalk.corpora.grid.SPEAKERS`.
+        reader_corpora: Further speakers with their folders, on whose training clips the lip reader is trained too.
 
     Yields:
         The lines.
@@ -81,56 +83,61 @@ def evaluate_on_grid(
         further.append((name, load_network(path)))
         check_rig_fits_network(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
-    held_out = held_out_clip_names()
-    clips = [c for c in load_tracked_grid(folder) if c.name in held_out][:max_clips]
+    clips, training = _split_clips(folder, speaker)
+    clips = clips[:max_clips]
     if not clips:
-        raise InputError(f"{folder}: has none of the clips of data/grid/held_out.txt")
+        raise InputError(f"{folder}: has none of the clips of data/grid/held_out_{speaker}.txt")
+    for other, path in reader_corpora:
+        training += _split_clips(path, other)[1]
+    with progress.stage("train the lip reader", 1):
+        reader = LipReader([ReadableClip(c.mouth_measurements, c.alignment.words) for c in training])
     aligned = []
     with progress.stage("transcribe and align", len(clips)) as advance:
         for i, clip in enumerate(clips):
             advance(i)
             audio = load_audio(clip.audio)
-            aligned.append(
-                _AlignedClip(
-                    clip,
-                    audio,
-                    clip.alignment if reference_phones else _align_cached(pipeline, clip.name, audio, cache),
-                )
-            )
-    speaker, solver = SimulatedSpeaker(pipeline.rig), MouthSolver(pipeline.rig)
+            alignment = clip.alignment if reference_phones else _align_cached(pipeline, clip.name, audio, cache)
+            aligned.append(_AlignedClip(clip, audio, alignment))
+    rules_speaker, solver = SimulatedSpeaker(pipeline.rig), MouthSolver(pipeline.rig)
     unaligned = sum(not a.alignment.phones for a in aligned)
     own = f"own transcription and alignment (no phones found in {unaligned})"
     phones = "true phones given" if reference_phones else own
-    yield f"{DATA_SOURCE}: {len(clips)} held-out clips; {phones}"
-    yield "r and RMSE of aperture, width, chin: pooled over frames of speech; closed: bilabials under 1 mm;"
+    yield f"{data_source(speaker)}: {len(clips)} held-out clips; {phones}"
+    yield f"r and RMSE in mm of {', '.join(LIP_CHANNELS)}: pooled over frames of speech;"
+    yield f"[95 % bootstrap over clips, {BOOTSTRAP_SAMPLES} samples]; closed: bilabials under 1 mm;"
     yield "speed: 99th percentile of aperture speed; 4-10 Hz: power of aperture speed against the real lips';"
-    bootstrap = f"[95 % bootstrap over clips, {BOOTSTRAP_SAMPLES} samples]"
-    yield f"lead: opening velocity before the envelope, median; {bootstrap}"
-    rows = _ScoreTable(aligned)
+    yield "lead: opening velocity before the envelope, median; open: rise of the upper and drop of the lower lip in mm"
+    yield "where the real lips are open by more than 8 mm; pressed: the same at p, b, m; words read: by a lip reader"
+    yield f"trained on the real lips of {reader.clip_count} training clips, {', '.join(SLOTS)}, mean"
+    rows = ScoreTable(aligned, reader)
     mean = np.concatenate([c.mouth_measurements[c.utterance_mask] for c in clips]).mean(0)
-    yield rows.format_row("constant (mean pose)", [np.tile(mean, (len(c.mouth_measurements), 1)) for c in clips])
-    yield rows.format_row("envelope", [mouth_from_loudness(a.audio, len(a.clip.mouth_measurements)) for a in aligned])
-    rules = [speaker.mouth_weights(a.alignment, a.audio, FPS, SPEAKING_STYLES["neutral"]) for a in aligned]
-    yield rows.format_row("rules", [solver.measure(w).frontal_channels for w in rules])
+    yield from rows.format("constant (mean pose)", [np.tile(mean, (len(c.mouth_measurements), 1)) for c in clips])
+    yield from rows.format("envelope", [mouth_from_loudness(a.audio, len(a.clip.mouth_measurements)) for a in aligned])
+    rules = [rules_speaker.mouth_weights(a.alignment, a.audio, FPS, SPEAKING_STYLES["neutral"]) for a in aligned]
+    yield from rows.format("rules", [solver.measure(w).lip_channels for w in rules])
     groups: dict[str, list[list[np.ndarray]]] = {}
     for name, network in [("network", shipped), *further]:
         stem = name.rpartition("-")[0] if name.rpartition("-")[2].isdecimal() else name
-        mouths = _predict_mouths(network, aligned, solver, pipeline, cache)
-        groups.setdefault(stem, []).append(mouths)
-        yield rows.format_row(name, mouths)
+        predict = partial(_predict_mouths, network, aligned, solver, pipeline, cache, STYLES[speaker])
+        groups.setdefault(stem, []).append(predict())
+        yield from rows.format(name, groups[stem][-1])
         if name == "network":
-            yield rows.format_row(
-                "  no postprocessing",
-                _predict_mouths(network, aligned, solver, pipeline, cache, postprocessed=False),
-            )
+            yield from rows.format("  no postprocessing", predict(postprocessed=False))
         if stem in ("network", "full"):
-            without_completion = _predict_mouths(network, aligned, solver, pipeline, cache, without_completion=True)
+            without_completion = predict(without_completion=True)
             groups.setdefault(f"{stem}, no CMC", []).append(without_completion)
-            yield rows.format_row("  no CMC", without_completion)
+            yield from rows.format("  no CMC", without_completion)
     for stem, seeds in groups.items():
         if len(seeds) > 1:
             yield rows.format_seeds(stem, seeds)
-    yield rows.format_row("real lips", [c.mouth_measurements for c in clips])
+    yield from rows.format("real lips", [c.mouth_measurements for c in clips])
+
+
+def _split_clips(folder: Path, speaker: str) -> tuple[list[TrackedClip], list[TrackedClip]]:
+    """The held-out and the other clips of a speaker."""
+    held_out = held_out_clip_names(speaker)
+    clips = list(load_tracked_grid(folder, speaker))
+    return [c for c in clips if c.name in held_out], [c for c in clips if c.name not in held_out]
 
 
 def _align_cached(pipeline: KMTalk, name: str, audio: Audio, cache: Path | None) -> Alignment:
@@ -155,11 +162,11 @@ def _align_cached(pipeline: KMTalk, name: str, audio: Audio, cache: Path | None)
 
 
 def mouth_from_loudness(audio: Audio, frame_count: int) -> np.ndarray:
-    """Return a mouth (N, 3) in mm that follows loudness: aperture and chin with it, width against it."""
+    """Return a mouth (N, 5) in mm that follows loudness: the lips open with it, and the width falls."""
     voice = analyze_prosody(audio.samples)
     times = (np.arange(frame_count) + 0.5) / FPS
     level = gaussian_filter1d(np.clip(voice.interpolate(times, voice.level_db) / 30 + 1, 0, 1), 1.0)
-    return np.stack([12 * level, -2 * level, 5 * level], axis=1)
+    return np.stack([12 * level, -2 * level, 2 * level, 10 * level, -2 * level], axis=1)
 
 
 def _predict_mouths(
@@ -168,16 +175,18 @@ def _predict_mouths(
     solver: MouthSolver,
     pipeline: KMTalk,
     cache: Path | None,
+    style_name: str,
     without_completion: bool = False,
     postprocessed: bool = True,
 ) -> list[np.ndarray]:
-    """Mouths predicted by a network, with postprocessing where `postprocessed`.
+    """Mouths predicted by a network in the speaker's style where it has it, with postprocessing where `postprocessed`.
 
     `without_completion` joins LKMA's key motions by straight lines, the paper's ablation without CMC.
     """
     encoder = load_network_encoder(network)
     styles = network.config.styles
-    style = style_mixture(network.config, DEFAULT_STYLE if DEFAULT_STYLE in styles else None)
+    known = [name for name in (style_name, DEFAULT_STYLE) if name in styles]
+    style = style_mixture(network.config, known[0] if known else None)
     columns = [pipeline.rig.index[n] for n in network.config.shape_names]
     out = []
     for a in aligned:
@@ -190,73 +199,5 @@ def _predict_mouths(
         weights[:, columns] = predict(network, a.features[encoder.name], keys, count, FPS, style)
         if postprocessed:
             weights = postprocess(weights, pipeline.rig, a.alignment, frame_times(count, FPS))
-        out.append(solver.measure(weights).frontal_channels)
+        out.append(solver.measure(weights).lip_channels)
     return out
-
-
-class _ScoreTable:
-    """Formats scores as rows of one table."""
-
-    def __init__(self, aligned: list[_AlignedClip]) -> None:
-        self._aligned = aligned
-        self._real = metrics.band_power([(a.clip.mouth_measurements, FPS) for a in aligned]).value
-        rng = np.random.default_rng(0)
-        self._draws = rng.integers(0, len(aligned), (BOOTSTRAP_SAMPLES, len(aligned)))
-
-    def _scored(self, mouths: list[np.ndarray]) -> list[MouthComparison]:
-        """The real and the given mouths of each clip, equally long."""
-        out = []
-        for a, mouth in zip(self._aligned, mouths, strict=True):
-            count = len(a.clip.mouth_measurements)
-            predicted = np.pad(mouth, ((0, max(0, count - len(mouth))), (0, 0)), mode="edge")[:count]
-            out.append(
-                MouthComparison(
-                    a.clip.mouth_measurements, predicted, a.clip.utterance_mask, a.clip.alignment, a.audio.samples, FPS
-                )
-            )
-        return out
-
-    def _intervals(self, clips: list[MouthComparison]) -> np.ndarray:
-        """95 % intervals (2, 4) of r (3) and aperture RMSE, from sums per clip."""
-        sums = []
-        for c in clips:
-            a, b = c.reference[c.utterance_mask], c.predicted[c.utterance_mask]
-            sums.append([np.full(3, len(a)), a.sum(0), b.sum(0), (a * a).sum(0), (b * b).sum(0), (a * b).sum(0)])
-        n, a, b, aa, bb, ab = np.moveaxis(np.array(sums)[self._draws].sum(1), 1, 0)
-        spread = np.sqrt(np.maximum(aa / n - (a / n) ** 2, 0) * np.maximum(bb / n - (b / n) ** 2, 1e-12))
-        r = (ab / n - a * b / n**2) / np.maximum(spread, 1e-6)
-        error = np.sqrt(np.maximum(aa + bb - 2 * ab, 0) / n)[:, :1]
-        return np.percentile(np.concatenate([r, error], 1), [2.5, 97.5], axis=0)
-
-    def format_row(self, name: str, mouths: list[np.ndarray]) -> str:
-        """Scores of one row; `mouths` (N, 3) are one per clip."""
-        clips = self._scored(mouths)
-        r, error = [m.value for m in metrics.correlation(clips)], [m.value for m in metrics.rmse(clips)]
-        low, high = self._intervals(clips)
-        moving = bool(np.ptp(clips[0].predicted[:, 0]) > 1e-9)
-        power = metrics.band_power([(c.predicted, FPS) for c in clips]).value / self._real
-        lead = (
-            f"{1000 * metrics.audiovisual_lead([(c.predicted, c.samples, FPS) for c in clips]).value:+.0f}"
-            if moving
-            else "-"
-        )
-        closed = metrics.closure_rate([(c.predicted, c.alignment, FPS) for c in clips]).value
-        speed = metrics.speed_percentile([(c.predicted, FPS) for c in clips]).value
-        rs = "  ".join(
-            f"{r[k]:.3f} [{low[k]:.3f} {high[k]:.3f}]" if moving else f"{0.0:.3f} {'':13s}" for k in range(3)
-        )
-        return (
-            f"{name:21s} r {rs}  RMSE mm {error[0]:.2f} [{low[3]:.2f} {high[3]:.2f}] {error[1]:.2f} {error[2]:.2f}  "
-            f"closed {100 * closed:5.1f} %  speed {speed:3.0f} mm/s  "
-            f"4-10 Hz {power:.2f}  lead {lead} ms"
-        )
-
-    def format_seeds(self, name: str, seeds: list[list[np.ndarray]]) -> str:
-        """Mean and range over the seeds of one network."""
-        r = np.array([[c.value for c in metrics.correlation(self._scored(m))] for m in seeds])
-        error = np.array([metrics.rmse(self._scored(m))[0].value for m in seeds])
-        rs = "  ".join(f"{r[:, k].mean():.3f} ({r[:, k].min():.3f} to {r[:, k].max():.3f})" for k in range(3))
-        return (
-            f"{name:21s} {len(seeds)} seeds: r {rs}  "
-            f"RMSE mm {error.mean():.2f} ({error.min():.2f} to {error.max():.2f})"
-        )

@@ -176,7 +176,7 @@ def _compare_mouths(
     samples, alignment = audio
     times = frame_times(len(truth), prediction.clip.fps)
     reference, predicted = (
-        measurer.measure(v[:, measurer.vertex_indices]).frontal_channels for v in (truth, prediction.vertices)
+        measurer.measure(v[:, measurer.vertex_indices]).lip_channels for v in (truth, prediction.vertices)
     )
     return MouthComparison(
         reference, predicted, alignment.utterance_mask(times), alignment, samples, prediction.clip.fps

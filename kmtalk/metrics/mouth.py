@@ -1,7 +1,8 @@
 """Metrics of mouth motion in mm: accuracy, closures, contacts, speed, stillness in silence and audio-visual lead.
 
-A mouth is an array (N, 3) in mm: aperture of the inner lips, and distance of the mouth corners and drop of the chin
-relative to rest; frame n is at (n + 0.5) / fps s. `kmtalk.face.mouth.MouthMeasurer` measures it on a mesh. Where a
+A mouth is an array (N, 5) in mm, the channels of `kmtalk.face.mouth.LIP_CHANNELS`: aperture of the inner lips, and,
+relative to rest, distance of the corners, rise of the upper and drop of the lower lip, and inner width; frame n is at
+(n + 0.5) / fps s. `kmtalk.face.mouth.MouthMeasurer` measures it on a mesh. Where a
 function takes several mouths, each comes with its alignment or samples, and its fps.
 """
 
@@ -15,11 +16,11 @@ from scipy.signal import welch
 
 from kmtalk.articulation.targets import PHONE_TARGETS, Contact, canonical_phone
 from kmtalk.errors import InputError
+from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.metrics.result import MetricResult
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import rms_level
 
-CHANNELS = ("aperture", "width", "chin")
 CLOSED_MM = 1.0  # mm of aperture below which lips count as closed
 LABIODENTAL_MM = 4.0  # mm of aperture: mean plus two standard deviations of f in real lips (shared phonetics, GRID s1)
 BEFORE, AFTER = 0.06, 0.04  # seconds before and after a phone in which its contact may occur
@@ -33,8 +34,8 @@ class MouthComparison:
     """A clip's true and predicted mouth.
 
     Attributes:
-        reference: True mouth (N, 3) in mm.
-        predicted: Predicted mouth (N, 3) in mm.
+        reference: True mouth (N, 5) in mm.
+        predicted: Predicted mouth (N, 5) in mm.
         utterance_mask: Frames of speech (N,).
         alignment: True phones.
         samples: Mono samples (S,) at 16 kHz.
@@ -53,20 +54,22 @@ def correlation(clips: Sequence[MouthComparison]) -> tuple[MetricResult, ...]:
     """Pearson r of each channel, pooled over frames of speech; 0 where a channel does not move."""
     real, predicted = _pool_speech(clips)
     moving = predicted.std(0) > 1e-9
-    r = [np.corrcoef(real[:, k], predicted[:, k])[0, 1] if moving[k] else 0.0 for k in range(3)]
+    r = [np.corrcoef(real[:, k], predicted[:, k])[0, 1] if moving[k] else 0.0 for k in range(len(moving))]
     pooling = f"over {len(real)} frames of speech"
-    return tuple(MetricResult(f"{name} r", float(v), "", pooling) for name, v in zip(CHANNELS, r, strict=True))
+    return tuple(MetricResult(f"{name} r", float(v), "", pooling) for name, v in zip(LIP_CHANNELS, r, strict=True))
 
 
 def rmse(clips: Sequence[MouthComparison]) -> tuple[MetricResult, ...]:
     """Root mean squared error of each channel in mm, pooled over frames of speech."""
     real, predicted = _pool_speech(clips)
     error, pooling = np.sqrt(((real - predicted) ** 2).mean(0)), f"over {len(real)} frames of speech"
-    return tuple(MetricResult(f"{name} RMSE", float(v), "mm", pooling) for name, v in zip(CHANNELS, error, strict=True))
+    return tuple(
+        MetricResult(f"{name} RMSE", float(v), "mm", pooling) for name, v in zip(LIP_CHANNELS, error, strict=True)
+    )
 
 
 def _pool_speech(clips: Sequence[MouthComparison]) -> tuple[np.ndarray, np.ndarray]:
-    """True and predicted mouths (n, 3) in all frames of speech."""
+    """True and predicted mouths (n, 5) in all frames of speech."""
     real = np.concatenate([c.reference[c.utterance_mask] for c in clips])
     return real, np.concatenate([c.predicted[c.utterance_mask] for c in clips])
 

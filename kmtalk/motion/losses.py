@@ -39,10 +39,11 @@ REGION_WEIGHTS: dict[str, float] = {
     "inner lips": 10.0,
     "gap": 30.0,
     "corners": 20.0,
-    "chin": 60.0,
+    "chin": 10.0,
+    "tongue": 2.0,
 }
 """Weights of the mean squared error in mm² over: all vertices that the mouth moves, the lips, the inner lips, the gap
-between upper and lower inner lip, the distance of the lip corners, and the chin relative to the nose."""
+between upper and lower inner lip, the distance of the lip corners, the chin, and the tongue where the mesh has one."""
 
 PHONES: tuple[str, ...] = tuple(sorted(p for p in PHONE_TARGETS if p[-1] != "2"))
 """Phones of the text consistency loss; phone i is class i + 1, and class 0 is CTC's blank."""
@@ -74,17 +75,19 @@ class _WeightedRegions:
 
 def _weighted_regions(rig: Rig) -> _WeightedRegions:
     regions, marks = rig.template.regions, rig.template.landmarks
+    tongue = ((regions["tongue"], REGION_WEIGHTS["tongue"]),) if len(regions.get("tongue", ())) else ()
     moved = np.flatnonzero(np.abs(rig.offsets).max((0, 2)) > 0)
     return _WeightedRegions(
         points=(
             (np.intersect1d(moved, np.union1d(regions["mouth"], regions["lips"])), REGION_WEIGHTS["mouth"]),
             (regions["lips"], REGION_WEIGHTS["lips"]),
             (regions["inner_lips"], REGION_WEIGHTS["inner lips"]),
+            (np.array([marks["chin"]]), REGION_WEIGHTS["chin"]),
+            *tongue,
         ),
         differences=(
             (regions["lip_pairs"], REGION_WEIGHTS["gap"]),
             (regions["corners"][None], REGION_WEIGHTS["corners"]),
-            (np.array([[marks["chin"], marks["subnasale"]]]), REGION_WEIGHTS["chin"]),
         ),
     )
 

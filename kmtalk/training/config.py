@@ -28,6 +28,7 @@ class CorpusConfig(_Strict):
         f"{', '.join(MESH_CORPUS_KINDS)} hold vertices. Corpora of both groups cannot be combined."
     )
     path: Path = Field(description="Folder of the corpus.")
+    speaker: Literal["s1", "s4"] = Field(default="s1", description="Speaker of a corpus of kind grid.")
     sampling_weight: float = Field(
         default=1.0,
         gt=0,

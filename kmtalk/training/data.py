@@ -89,12 +89,12 @@ def load_clips(
                 continue
             solver = MouthSolver(rig)
             for clip in corpus_clips[::VALIDATION_STRIDE]:
-                mouth = solver.measure(clip.weights).frontal_channels
+                mouth = solver.measure(clip.weights).lip_channels
                 validation_clips.append((clip, mouth, np.full(len(mouth), bool(clip.alignment.phones))))
             clips.append([c for i, c in enumerate(corpus_clips) if i % VALIDATION_STRIDE])
             continue
-        speaker, held_out = SimulatedSpeaker(rig), held_out_clip_names()
-        tracked = [c for c in load_tracked_grid(corpus.path) if c.name not in held_out]
+        speaker, held_out = SimulatedSpeaker(rig), held_out_clip_names(corpus.speaker)
+        tracked = [c for c in load_tracked_grid(corpus.path, corpus.speaker) if c.name not in held_out]
         training_clips = []
         with progress.stage("fit", len(tracked)) as advance:
             for i, tracked_clip in enumerate(tracked):

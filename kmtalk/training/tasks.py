@@ -20,6 +20,7 @@ from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.mesh_corpus import MeshClip, MeshCorpus
 from kmtalk.corpora.predictions import load_predicted_offsets
 from kmtalk.errors import InputError
+from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.face.rig import Rig
 from kmtalk.metrics import Mask
 from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST, FineTunedEncoder
@@ -45,7 +46,8 @@ PredictFunction = Callable[[TrainingExample], np.ndarray]
 """Predicts the motion (N, out) of an example with the current network."""
 
 ValidationClip = tuple[Clip, np.ndarray, np.ndarray]
-"""A validation clip, its true mouth (N, 3) in mm (aperture, width, chin), and a mask of the frames of speech (N,)."""
+"""A validation clip, its true mouth (N, 5) in mm (`kmtalk.face.mouth.LIP_CHANNELS`), and a mask of the frames of speech
+(N,)."""
 
 UNCONDITIONED_STYLE = "neutral"
 """The only style of a network that is not conditioned on identity."""
@@ -133,13 +135,12 @@ def make_rig_task(
             weights = np.zeros((len(example.motion), len(rig.shape_names)))
             weights[:, columns] = infer(example)
             n = min(len(mouth), len(weights))
-            predicted.append(solver.measure(weights).frontal_channels[:n][speaking[:n]])
+            predicted.append(solver.measure(weights).lip_channels[:n][speaking[:n]])
             true.append(mouth[:n][speaking[:n]])
         a, b = np.concatenate(true), np.concatenate(predicted)
-        r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(3)]
-        return dict(zip(("aperture r", "width r", "chin r"), r, strict=True)) | {
-            "aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))
-        }
+        names = [f"{name} r" for name in LIP_CHANNELS]
+        r = [float(np.corrcoef(a[:, k], b[:, k])[0, 1]) if b[:, k].std() > 1e-9 else 0.0 for k in range(len(names))]
+        return dict(zip(names, r, strict=True)) | {"aperture RMSE mm": float(np.sqrt(((a - b)[:, 0] ** 2).mean()))}
 
     return TrainingTask(
         encoder=encoder.name,
