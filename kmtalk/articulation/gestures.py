@@ -241,12 +241,15 @@ def crossfade_span(
     )
 
 
-def bilabial_closure(alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Return the degree (N,) of lip closure by p, b and m at `times` (N,) in seconds, in [0, 1]."""
+def bilabial_closure(alignment: Alignment, times: np.ndarray, release: float = CLOSURE_RAMP) -> np.ndarray:
+    """Return the degree (N,) of lip closure by p, b and m at `times` (N,) in seconds, in [0, 1].
+
+    The lips part over `release` seconds.
+    """
     labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
     gestures = [Gesture(target, p.start, p.end) for target, p in labelled]
     clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
-    out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL))
+    out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL, release))
     return out
 
 
@@ -328,8 +331,10 @@ def _ramp(clock: np.ndarray, start: float, end: float, rise: float, fall: float)
     return 0.5 - 0.5 * np.cos(np.pi * x)
 
 
-def _contact_curve(gestures: list[Gesture], clock: np.ndarray, contact: Contact) -> np.ndarray:
-    """Return the degree of a contact at the times `clock`, in [0, 1]."""
+def _contact_curve(
+    gestures: list[Gesture], clock: np.ndarray, contact: Contact, release: float | None = None
+) -> np.ndarray:
+    """Return the degree of a contact at the times `clock`, in [0, 1]; it ends over `release` seconds."""
     out = np.zeros(len(clock))
     for g in gestures:
         if g.target.contact is not contact:
@@ -345,8 +350,8 @@ def _contact_curve(gestures: list[Gesture], clock: np.ndarray, contact: Contact)
             end = max(end + LABIODENTAL_WINDOW[1], middle + 0.02)
         flank = SIBILANT_RAMP if contact is Contact.SIBILANT else CLOSURE_RAMP
         first = max(0, int((start - 0.1) / TIME_STEP))
-        stop = max(first, int((end + 0.1) / TIME_STEP) + 2)
-        part = _ramp(clock[first:stop], start, end, flank, flank)
+        stop = max(first, int((end + 0.2) / TIME_STEP) + 2)
+        part = _ramp(clock[first:stop], start, end, flank, release or flank)
         out[first:stop] = np.maximum(out[first:stop], part)
     return out
 

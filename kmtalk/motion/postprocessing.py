@@ -1,4 +1,4 @@
-"""Postprocessing of predicted weights by the phones: lips close at p, b and m, and the mouth is still in pauses.
+"""Postprocessing of predicted weights by the phones: lips close at p, b and m and in pauses, and nothing pops.
 
 A network trained by squared error shortens uncertain closures and trembles slightly in silence; the alignment gives
 the time of both. N frames, R shapes of a rig.
@@ -13,13 +13,17 @@ from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 
 LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
+RELEASE_SECONDS = 0.085  # seconds over which the lips part after p, b and m
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
-EASE_SECONDS = 0.06  # seconds over which motion blends into the held pose
+EASE_SECONDS = 0.1  # seconds over which motion blends into the held pose
+MOST_SPEED = 320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, and 250 in 1 of 100 frames
+SMOOTHING_STEPS = 12  # greatest number of times that fast frames are smoothed
+CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
 
 def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Hold the mouth still in pauses and close the lips at bilabials (p, b, m).
+    """Hold the mouth still and closed in pauses, close the lips at bilabials (p, b, m), and limit the lips' speed.
 
     Args:
         weights: Weights, shape (N, R).
@@ -32,7 +36,8 @@ def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     """
     if not alignment.phones:
         return weights
-    return seal_bilabials(hold_pauses(weights, alignment, times), rig, alignment, times)
+    sealed = seal_bilabials(hold_pauses(weights, rig, alignment, times), rig, alignment, times)
+    return limit_speed(sealed, rig, alignment, times)
 
 
 def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
@@ -40,12 +45,16 @@ def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: n
 
     Arguments and result are those of `postprocess`.
     """
-    closure = bilabial_closure(alignment, times)[:, None]
-    opening = _opens_lips(rig)
-    jaw, closing = rig.index["jawOpen"], rig.index["mouthClose"]
+    closure = bilabial_closure(alignment, times, RELEASE_SECONDS)[:, None]
+    return (1 - closure) * weights + closure * _closed(weights, rig)
+
+
+def _closed(weights: np.ndarray, rig: Rig) -> np.ndarray:
+    """Return weights (…, R) with closed lips over the same jaw."""
+    opening, jaw, closing = _opens_lips(rig), rig.index["jawOpen"], rig.index["mouthClose"]
     opening[[jaw, closing]] = False
-    out = np.where(opening, (1 - closure) * weights, weights)
-    out[:, closing] = (1 - closure[:, 0]) * weights[:, closing] + closure[:, 0] * weights[:, jaw]
+    out = np.where(opening, 0.0, weights)
+    out[..., closing] = out[..., jaw]
     return out
 
 
@@ -68,18 +77,19 @@ def seal_retargeted_bilabials(
     """
     opens_reference = dict(zip(reference.shape_names, _opens_lips(reference), strict=True))
     opening = _opens_lips(rig) & ~np.array([opens_reference.get(name, True) for name in rig.shape_names])
-    closure = bilabial_closure(alignment, times)[:, None]
+    closure = bilabial_closure(alignment, times, RELEASE_SECONDS)[:, None]
     return np.where(opening, (1 - closure) * weights, weights).astype(np.float32)
 
 
-def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Hold the median pose of each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
+def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Hold one pose with closed lips in each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
 
-    Pauses shorter than `MIN_PAUSE` and those that overlap an unaligned span are left unchanged. At the start and end of
-    the clip the pose is held up to the first and last frame.
+    It is the median pose of the pause, with the lips closed. Pauses shorter than `MIN_PAUSE` and those that overlap an
+    unaligned span are left unchanged. At the start and end of the clip the pose is held up to the first and last frame.
 
     Args:
         weights: Weights, shape (N, R).
+        rig: Rig of the weights.
         alignment: Phones of the clip.
         times: Time of each frame in seconds, shape (N,).
 
@@ -96,17 +106,45 @@ def hold_pauses(weights: np.ndarray, alignment: Alignment, times: np.ndarray) ->
         inside = (times >= first) & (times <= last)
         if not inside.any():
             continue
-        pose = np.median(weights[inside], axis=0)
+        pose = _closed(np.median(weights[inside], axis=0), rig)
         into_pose = np.minimum(times - first + EASE_SECONDS, last + EASE_SECONDS - times)[:, None]
         hold = np.clip(into_pose / EASE_SECONDS, 0, 1)
+        hold = hold * hold * (3 - 2 * hold)
         out = (1 - hold) * out + hold * pose
+    return out
+
+
+def limit_speed(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Smooth the frames around those in which the lips part or close faster than `MOST_SPEED`.
+
+    Closed frames of p, b and m stay as they are. Arguments and result are those of `postprocess`.
+    """
+    if len(times) < 3:
+        return weights
+    kept = (bilabial_closure(alignment, times, RELEASE_SECONDS) > CLOSED)[:, None]
+    opening, step = _lip_opening(rig), float(times[1] - times[0])
+    out = weights
+    for _ in range(SMOOTHING_STEPS):
+        fast = np.abs(np.diff(np.maximum(out @ opening, 0))) / step > MOST_SPEED
+        if not fast.any():
+            break
+        near = np.convolve(np.concatenate([fast, [False]]), np.ones(4), "full")[2 : 2 + len(times)] > 0
+        padded = np.concatenate([out[:1], out, out[-1:]])
+        smooth = (padded[:-2] + 2 * out + padded[2:]) / 4
+        out = np.where(near[:, None] & ~kept, smooth, out)
+    return out
+
+
+def _lip_opening(rig: Rig) -> np.ndarray:
+    """Return the opening of the middle of the lips in mm by each shape at full weight, shape (R,)."""
+    t = rig.template
+    up = (t.vertices[t.landmarks["subnasale"]] - t.vertices[t.landmarks["chin"]]).astype(np.float64)
+    opening = rig.offsets[:, t.landmarks["lip_inner_upper"]] - rig.offsets[:, t.landmarks["lip_inner_lower"]]
+    out: np.ndarray = opening @ (up / np.linalg.norm(up)) * t.mm_per_unit
     return out
 
 
 def _opens_lips(rig: Rig) -> np.ndarray:
     """Return a mask of the shapes that open the middle of the lips, shape (R,)."""
-    t = rig.template
-    up = (t.vertices[t.landmarks["subnasale"]] - t.vertices[t.landmarks["chin"]]).astype(np.float64)
-    opening = rig.offsets[:, t.landmarks["lip_inner_upper"]] - rig.offsets[:, t.landmarks["lip_inner_lower"]]
-    out: np.ndarray = opening @ (up / np.linalg.norm(up)) * t.mm_per_unit > LIP_OPENING_THRESHOLD
+    out: np.ndarray = _lip_opening(rig) > LIP_OPENING_THRESHOLD
     return out
