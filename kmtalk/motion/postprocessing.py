@@ -17,7 +17,9 @@ RELEASE_SECONDS = 0.085  # seconds over which the lips part after p, b and m
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
 EASE_SECONDS = 0.1  # seconds over which motion blends into the held pose
-MOST_SPEED = 320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, and 250 in 1 of 100 frames
+MOST_SPEED = (
+    320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, and 250 in 1 of 100 frames
+)
 SMOOTHING_STEPS = 12  # greatest number of times that fast frames are smoothed
 CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
