@@ -13,10 +13,10 @@ from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 
 LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
-RELEASE_SECONDS = 0.085  # seconds over which the lips part after p, b and m
+RELEASE_SECONDS = 0.055  # seconds over which the lips part after p, b and m
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
-EASE_SECONDS = 0.1  # seconds over which motion blends into the held pose
+EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
 MOST_SPEED = (
     320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, and 250 in 1 of 100 frames
 )
