@@ -178,7 +178,7 @@ def _predict_in_windows(
 ) -> np.ndarray:
     """Run `predict` (batch → motion (1, n, out)) on every window and cross-fade the results: (N, out)."""
     times = frame_times(count, fps)
-    audio = (features.centered() if network.config.center_features else features).interpolate(times)
+    audio = features.interpolate(times)
     out = np.zeros((count, network.config.output_dim), np.float32)
     total = np.zeros((count, 1), np.float32)
     for start, stop in split_into_windows(count, fps):

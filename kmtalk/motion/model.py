@@ -71,7 +71,6 @@ class NetworkConfig:
         key_placement: "phones" or "uniform", see `kmtalk.motion.inference.select_key_frames`.
         residual_over_keys: CMC predicts the difference from a smooth interpolation of the key motions, so that the
             motion follows edited keys (ours); False decodes the motion from the latent alone, as in the paper.
-        center_features: The audio features are given minus their mean over the clip, so that the voice counts less.
         finetuned_encoder: JSON config of the wav2vec 2.0 that is trained with the network
             (`kmtalk.motion.finetuned_encoder`); "" for a frozen encoder.
     """
@@ -92,7 +91,6 @@ class NetworkConfig:
     use_key_motion: bool = True
     key_placement: str = "phones"
     residual_over_keys: bool = False
-    center_features: bool = False
     finetuned_encoder: str = ""
 
     @property

@@ -55,11 +55,6 @@ class SpeechFeatures:
         after = np.minimum(before + 1, len(self.values) - 1)
         return (1 - share) * self.values[before] + share * self.values[after]
 
-    def centered(self) -> SpeechFeatures:
-        """Return the features minus their mean over the clip, which holds more of the voice than of what is said."""
-        values = self.values.astype(np.float32)
-        return SpeechFeatures((values - values.mean(axis=0)).astype(self.values.dtype), self.rate, self.start)
-
 
 class SpeechEncoder(Protocol):
     """Converts audio into features.

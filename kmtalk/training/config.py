@@ -97,11 +97,6 @@ class ArchitectureConfig(_Strict):
         description="Predict the difference from a smooth interpolation of the key motions, so that the motion "
         "follows edited keys; false decodes the motion from the latent alone, as in the paper.",
     )
-    center_features: bool = Field(
-        default=False,
-        description="Subtract the mean of each clip's audio features, which holds more of the voice than of the words. "
-        "Not for a fine-tuned encoder.",
-    )
 
     @model_validator(mode="after")
     def _check_architecture(self) -> Self:
@@ -222,8 +217,6 @@ class TrainingConfig(_Strict):
             raise ValueError(
                 f"finetune_encoder: only encoder wav2vec2:FOLDER-OR-NAME can be fine-tuned, not {self.encoder}"
             )
-        if self.finetune_encoder and self.network.center_features:
-            raise ValueError("network.center_features: not for a fine-tuned encoder")
         return self
 
 

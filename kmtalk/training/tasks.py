@@ -114,20 +114,19 @@ def make_rig_task(
     """
     if any(not clips for clips in corpora):
         raise InputError("a corpus has no clips; build it again")
-    head, progress, centered = config.network.head, progress or Progress(), config.network.center_features
+    head, progress = config.network.head, progress or Progress()
     names = find_moved_shapes([clip for clips in corpora for clip in clips], rig)
     columns = [rig.index[n] for n in names]
     encoder, finetuned_encoder, metadata = _load_training_encoder(config)
     vertex_basis = None if head == "rig" else rig.offsets[columns].reshape(len(columns), -1)
-    groups = [_rig_examples(clips, encoder, columns, vertex_basis, cache, centered, progress) for clips in corpora]
+    groups = [_rig_examples(clips, encoder, columns, vertex_basis, cache, progress) for clips in corpora]
     basis = None
     if head == "pca":
         frames = np.concatenate([e.motion[: len(e.motion)] for g in groups for e in g])
         sample = np.random.default_rng(config.seed).choice(len(frames), min(len(frames), BASIS_FRAMES), replace=False)
         assert vertex_basis is not None
         basis = _checked_pca_basis(frames[np.sort(sample)] @ vertex_basis, config.network.components)
-    checked = [c for c, _, _ in validation_clips]
-    validation_examples = _rig_examples(checked, encoder, columns, None, cache, centered, progress)
+    validation_examples = _rig_examples([c for c, _, _ in validation_clips], encoder, columns, None, cache, progress)
     solver = MouthSolver(rig)
 
     def validate(infer: PredictFunction) -> dict[str, float]:
@@ -212,7 +211,6 @@ def make_mesh_task(
                 encoder,
                 config.condition_on_identity,
                 cache,
-                config.network.center_features,
                 progress,
                 source,
             )
@@ -301,10 +299,9 @@ def _load_training_encoder(config: TrainingConfig) -> tuple[SpeechEncoder, FineT
     )
 
 
-def _encode_float16(encoder: SpeechEncoder, samples: np.ndarray, cache: Path, centered: bool) -> SpeechFeatures:
+def _encode_float16(encoder: SpeechEncoder, samples: np.ndarray, cache: Path) -> SpeechFeatures:
     """Encode audio, or read it from the cache, as float16 to save memory."""
     features = encode_cached(encoder, samples, cache)
-    features = features.centered() if centered else features
     return SpeechFeatures(features.values.astype(np.float16), features.rate, features.start)
 
 
@@ -314,14 +311,13 @@ def _rig_examples(
     columns: list[int],
     vertex_basis: np.ndarray | None,
     cache: Path,
-    centered: bool,
     progress: Progress,
 ) -> list[TrainingExample]:
     out = []
     with progress.stage("features", len(clips)) as advance:
         for i, clip in enumerate(clips):
             advance(i)
-            features = _encode_float16(encoder, clip.load_samples(), cache, centered)
+            features = _encode_float16(encoder, clip.load_samples(), cache)
             motion = clip.weights[:, columns]
             out.append(
                 TrainingExample(
@@ -345,7 +341,6 @@ def _mesh_examples(
     encoder: SpeechEncoder,
     identities: bool,
     cache: Path,
-    centered: bool,
     progress: Progress,
     keys_from: Path | None = None,
 ) -> list[TrainingExample]:
@@ -355,7 +350,7 @@ def _mesh_examples(
             advance(i)
             motion = _VertexOffsets(clip, corpus.templates[clip.subject])
             features, style = (
-                _encode_float16(encoder, clip.load_samples(), cache, centered),
+                _encode_float16(encoder, clip.load_samples(), cache),
                 clip.subject if identities else UNCONDITIONED_STYLE,
             )
             other_motion = (
