@@ -168,9 +168,7 @@ def trajectories_from_phones(
     jaw = (1 - sibilant) * jaw + sibilant * np.minimum(jaw, SIBILANT_JAW * style.jaw)
     shapes = {
         "mouthLabiodental": 0.85 * labiodental * (1 - bilabial),
-        "tongueTipUp": _tongue_curve([g.target.tongue_tip_up for g in gestures], gestures, clock),
-        "tongueInterdental": _tongue_curve([g.target.tongue_interdental for g in gestures], gestures, clock),
-        "tongueDorsumUp": _tongue_curve([g.target.tongue_dorsum_up for g in gestures], gestures, clock),
+        **_tongue_curves(gestures, clock),
         "mouthPressLeft": 0.12 * bilabial,
         "mouthPressRight": 0.12 * bilabial,
     }
@@ -178,8 +176,6 @@ def trajectories_from_phones(
     def sample(curve: np.ndarray) -> np.ndarray:
         return np.interp(times, clock, curve)
 
-    tongue_room = 1 - np.clip(shapes["tongueTipUp"] + shapes["tongueInterdental"], 0, 1)
-    shapes["tongueDorsumUp"] = shapes["tongueDorsumUp"] * tongue_room
     return ArticulatoryTrajectories(
         sample(aperture),
         sample(upper_lip),
@@ -251,6 +247,14 @@ def bilabial_closure(alignment: Alignment, times: np.ndarray, release: float = C
     clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
     out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL, release))
     return out
+
+
+def tongue_curves(alignment: Alignment, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the weights (N,) of tongueTipUp, tongueInterdental and tongueDorsumUp at `times` (N,) in seconds."""
+    labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
+    clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
+    curves = _tongue_curves([Gesture(target, p.start, p.end) for target, p in labelled], clock)
+    return {name: np.interp(times, clock, curve) for name, curve in curves.items()}
 
 
 def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
@@ -366,6 +370,15 @@ def _tongue_curve(values: list[float], gestures: list[Gesture], clock: np.ndarra
             part = value * _ramp(clock[first:stop], g.start + 0.01, g.end - 0.01, 0.045, 0.045)
             out[first:stop] = np.maximum(out[first:stop], part)
     return out
+
+
+def _tongue_curves(gestures: list[Gesture], clock: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the weights of the tongue's shapes at the times `clock`; a raised tip leaves the back no room."""
+    tip = _tongue_curve([g.target.tongue_tip_up for g in gestures], gestures, clock)
+    between = _tongue_curve([g.target.tongue_interdental for g in gestures], gestures, clock)
+    back = _tongue_curve([g.target.tongue_dorsum_up for g in gestures], gestures, clock)
+    room = 1 - np.clip(tip + between, 0, 1)
+    return {"tongueTipUp": tip, "tongueInterdental": between, "tongueDorsumUp": back * room}
 
 
 def _speech_activity(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Postprocessing of predicted weights by the phones: lips close at p, b and m and in pauses, and nothing pops.
+"""Postprocessing of predicted weights by the phones.
+
+Lips close at p, b and m and in pauses, nothing pops, and the tongue reaches the teeth and the ridge behind them.
 
 A network trained by squared error shortens uncertain closures and trembles slightly in silence; the alignment gives
 the time of both. N frames, R shapes of a rig.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmtalk.articulation.gestures import bilabial_closure
+from kmtalk.articulation.gestures import bilabial_closure, tongue_curves
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 
@@ -17,15 +19,13 @@ RELEASE_SECONDS = 0.055  # seconds over which the lips part after p, b and m
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
 EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
-MOST_SPEED = (
-    320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, and 250 in 1 of 100 frames
-)
+MOST_SPEED = 320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, but rarely 250
 SMOOTHING_STEPS = 12  # greatest number of times that fast frames are smoothed
 CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
 
 def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Hold the mouth still and closed in pauses, close the lips at bilabials (p, b, m), and limit the lips' speed.
+    """Close the mouth in pauses and hold it still, close the lips at p, b and m, limit their speed, place the tongue.
 
     Args:
         weights: Weights, shape (N, R).
@@ -39,7 +39,22 @@ def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     if not alignment.phones:
         return weights
     sealed = seal_bilabials(hold_pauses(weights, rig, alignment, times), rig, alignment, times)
-    return limit_speed(sealed, rig, alignment, times)
+    return place_tongue(limit_speed(sealed, rig, alignment, times), rig, alignment, times)
+
+
+def place_tongue(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Raise the tongue's tip at t, d, n, l and s, its back at k and g, and put it between the teeth at th.
+
+    No camera sees these contacts, so the network knows them from the simulated speaker alone, and reaches them in part.
+    Arguments and result are those of `postprocess`.
+    """
+    out = weights.copy()
+    curves = tongue_curves(alignment, times)
+    for name, curve in curves.items():
+        out[:, rig.index[name]] = np.maximum(out[:, rig.index[name]], curve)
+    for name in ("tongueTipUp", "tongueDorsumUp"):
+        out[:, rig.index[name]] *= 1 - curves["tongueInterdental"]
+    return out
 
 
 def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
