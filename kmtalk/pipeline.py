@@ -18,6 +18,7 @@ from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_spe
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
+from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.landmark_file import load_landmarks
@@ -41,6 +42,7 @@ from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, align_with_fallback, empty_alignment
 from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.speech.text import check_spoken_text
 from kmtalk.speech.transcribe import Transcriber
 
@@ -180,15 +182,22 @@ class KMTalk:
                 features = self.predictor.encode_audio(audio)
         with self._progress.stage("motion"):
             # animated on the default head, then retargeted to the rig of the template
-            speaker, fps, speaking_style = SimulatedSpeaker(self.rig), settings.fps, self._speaking_style(settings)
+            fps, speaking_style = settings.fps, self._speaking_style(settings)
+            prosody = None if audio.is_silent else analyze_prosody(audio.samples)
             if settings.motion == "network":
                 style = resolve_style(self.network, settings.style)
                 weights = self.predictor.predict(self.rig, alignment, audio, fps, style, features)
             else:
-                weights = speaker.mouth_weights(alignment, audio, fps, speaking_style, settings.seed)
+                speaker = SimulatedSpeaker(self.rig)
+                weights = speaker.mouth_weights(alignment, audio, fps, speaking_style, settings.seed, prosody)
             weights = scale_mouth_weights(weights, self.rig, settings.intensity)
-            if settings.expression:
-                weights += speaker.expression_weights(alignment, audio, fps, speaking_style, settings.seed)
+            if settings.expression and prosody is not None:
+                expression = ExpressionSettings(
+                    settings.head, settings.gaze, speaking_style.upper_face, settings.emotion
+                )
+                rng = np.random.default_rng([settings.seed, audio.digest, 1])
+                times = frame_times(len(weights), fps)
+                weights += expression_weights(self.rig, alignment, prosody, times, expression, rng)
             retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
             count = frame_count(audio.duration, fps)
             is_default = rig is self.rig or rig is self.full_rig

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError, describe_validation_error
+from kmtalk.expression.emotion import EmotionCue, parse_emotion
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES
 
 
@@ -104,6 +105,13 @@ def _check_style(value: object) -> object:
     return value
 
 
+def _parse_cues(value: object) -> object:
+    """Cues of a text such as happy:0.6, or of a file, so that saved settings need no file."""
+    if value is None:
+        return ()
+    return parse_emotion(str(value)) if isinstance(value, str | Path) else value
+
+
 class AnimationSettings(Settings):
     """How one clip is animated."""
 
@@ -120,7 +128,21 @@ class AnimationSettings(Settings):
         default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."
     )
     expression: bool = Field(
-        default=True, description="Animate brows, eyelids and head as well, by rules driven by the voice."
+        default=True, description="Animate brows, eyelids, eyes and head as well, by rules driven by the voice."
+    )
+    head: float = Field(
+        default=1.0,
+        ge=0,
+        le=2,
+        description="Factor on the motion of the head, from 0 to 2; 1 moves as much as public speakers do.",
+    )
+    gaze: Literal["camera", "wander"] = Field(
+        default="camera", description="Where the eyes look: camera (at the viewer) or wander (with glances aside)."
+    )
+    emotion: Annotated[tuple[EmotionCue, ...], BeforeValidator(_parse_cues)] = Field(
+        default=(),
+        description="Emotion, a layer by rule: happy, sad, angry, surprised, afraid, disgusted or friendly, with an "
+        "amount from 0 to 1 as happy:0.6; or a .json file of cues with time, name and amount.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of blinks and of other small random variation.")
     fps: float = Field(default=30.0, gt=0, lt=10_000, description="Frames per second.")

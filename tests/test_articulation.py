@@ -100,17 +100,6 @@ def test_silence_is_a_still_face(speaker):
     assert not motion.weights.any()
 
 
-def test_people_blink_about_as_often_as_people_do(speaker, rig):
-    t = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
-    tone = audio_from_samples((0.2 * np.sin(2 * np.pi * 120 * t)).astype(np.float32), SAMPLE_RATE)
-    steady = phones(*[("AH", 0.2 * k, 0.2 * k + 0.2) for k in range(299)])
-    counts = []
-    for seed in range(6):
-        lids = speaker.animate(steady, tone, 30, SpeakingStyle(), seed).weights[:, rig.index["eyeBlinkLeft"]]
-        counts.append(int((np.diff((lids > 0.5).astype(int)) == 1).sum()))
-    assert 18 <= np.mean(counts) <= 34  # 26 a minute while talking
-
-
 def test_the_solver_hits_what_it_aims_at(speaker):
     rng = np.random.default_rng(1)
     count = 400

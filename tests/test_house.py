@@ -20,6 +20,7 @@ RANK = {
     "face": 3,
     "keys": 4,
     "articulation": 5,
+    "expression": 5,
     "settings": 6,
     "corpora": 7,
     "motion": 7,

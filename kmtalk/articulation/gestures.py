@@ -15,10 +15,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import oaconvolve
 
 from kmtalk.articulation import targets
-from kmtalk.articulation.prosody import Prosody
 from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.articulation.targets import Contact, PhoneTarget
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.prosody import Prosody
 
 TIME_STEP = 0.005  # seconds between the samples of the internal curves
 MAX_INFLUENCE_SECONDS = 0.6  # seconds from a phone beyond which its dominance is zero

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
-from kmtalk.articulation import gestures, prosody
+from kmtalk.articulation import gestures
 from kmtalk.articulation.mouth_solver import TRACKING_PRIOR, MouthSolver, MouthTarget
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
+from kmtalk.speech.prosody import Prosody, analyze_prosody
 
 TRACKED_CONTACT = 0.25  # mm; tracked lips with a smaller aperture count as closed
 TRACKED_CLOSURE = 2.0  # mm; tracked lips with a smaller aperture are closed in a bilabial
@@ -35,7 +35,20 @@ class SimulatedSpeaker:
         self._tracking_solver = MouthSolver(rig, TRACKING_PRIOR)
 
     def animate(self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0) -> Motion:
-        """Animate mouth and expression.
+        """Animate the mouth; see `mouth_weights`."""
+        weights = self.mouth_weights(alignment, audio, fps, style, seed)
+        return Motion(self.rig, np.clip(weights, 0, 1).astype(np.float32), fps)
+
+    def mouth_weights(
+        self,
+        alignment: Alignment,
+        audio: Audio,
+        fps: float,
+        style: SpeakingStyle,
+        seed: int = 0,
+        prosody: Prosody | None = None,
+    ) -> np.ndarray:
+        """Compute the motion of mouth, jaw and tongue.
 
         Args:
             alignment: Phones and words of the clip. Without phones the mouth follows loudness.
@@ -43,22 +56,15 @@ class SimulatedSpeaker:
             fps: Frames per second.
             style: Speaking style.
             seed: Seed of the random variation.
+            prosody: Loudness and pitch of the clip, where they are known.
 
         Returns:
-            Motion of round(duration · fps) frames.
+            Weights (N, R), N = round(duration · fps); those of all other shapes are zero.
         """
-        weights = self.mouth_weights(alignment, audio, fps, style, seed) + self.expression_weights(
-            alignment, audio, fps, style, seed
-        )
-        return Motion(self.rig, np.clip(weights, 0, 1).astype(np.float32), fps)
-
-    def mouth_weights(
-        self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
-    ) -> np.ndarray:
-        """Return weights (N, R) of the mouth, jaw and tongue shapes; the others are zero."""
-        times, voice = self._times_and_prosody(audio, fps)
+        times = frame_times(frame_count(audio.duration, fps), fps)
         if audio.is_silent:
             return np.zeros((len(times), len(self.rig.shape_names)))
+        voice = prosody or analyze_prosody(audio.samples)
         return self._solve(self.solver, self._trajectories(alignment, audio, voice, times, style, seed))
 
     def fit_tracked_mouth(self, alignment: Alignment, audio: Audio, fps: float, measured: np.ndarray) -> np.ndarray:
@@ -78,7 +84,7 @@ class SimulatedSpeaker:
         Returns:
             Weights (N, R) of the mouth, jaw and tongue shapes.
         """
-        times, voice = self._times_and_prosody(audio, fps)
+        times, voice = frame_times(frame_count(audio.duration, fps), fps), analyze_prosody(audio.samples)
         style = replace(SPEAKING_STYLES["neutral"], noise_mm=0.0)
         trajectories = self._trajectories(alignment, audio, voice, times, style, 0)
         measured = measured[: len(times)]
@@ -99,32 +105,16 @@ class SimulatedSpeaker:
         )
         return self._solve(self._tracking_solver, trajectories)
 
-    def expression_weights(
-        self, alignment: Alignment, audio: Audio, fps: float, style: SpeakingStyle, seed: int = 0
-    ) -> np.ndarray:
-        """Return weights (N, R) of the brow, eyelid and head shapes, from the voice; the others are zero."""
-        times, voice = self._times_and_prosody(audio, fps)
-        weights = np.zeros((len(times), len(self.rig.shape_names)))
-        if not audio.is_silent:
-            rng = np.random.default_rng([seed, _digest(audio), 1])
-            for name, curve in prosody.upper_face_weights(voice, alignment, times, fps, style.upper_face, rng).items():
-                weights[:, self.rig.index[name]] = curve
-        return weights
-
-    def _times_and_prosody(self, audio: Audio, fps: float) -> tuple[np.ndarray, prosody.Prosody]:
-        """Return the frame times (N,) in seconds and the prosody of a clip."""
-        return frame_times(frame_count(audio.duration, fps), fps), prosody.analyze_prosody(audio.samples)
-
     def _trajectories(
         self,
         alignment: Alignment,
         audio: Audio,
-        voice: prosody.Prosody,
+        voice: Prosody,
         times: np.ndarray,
         style: SpeakingStyle,
         seed: int,
     ) -> gestures.ArticulatoryTrajectories:
-        rng = np.random.default_rng([seed, _digest(audio)])
+        rng = np.random.default_rng([seed, audio.digest])
         if not alignment.phones:
             return gestures.trajectories_from_loudness(voice, times, style)
         trajectories = gestures.trajectories_from_phones(alignment, voice, audio.duration, times, style, rng)
@@ -140,8 +130,3 @@ class SimulatedSpeaker:
             fixed[:, self.rig.index[name]] = curve
         t = trajectories
         return solver.solve(MouthTarget(t.aperture, t.upper_lip, t.width, t.protrusion, t.jaw), fixed)
-
-
-def _digest(audio: Audio) -> int:
-    """Return a hash of the samples, so that the random variation differs between clips but not between runs."""
-    return int.from_bytes(hashlib.sha256(audio.samples.tobytes()).digest()[:8], "little")

@@ -14,7 +14,6 @@ from scipy.ndimage import gaussian_filter1d
 
 from kmtalk import __version__
 from kmtalk.articulation.mouth_solver import MouthSolver
-from kmtalk.articulation.prosody import analyze_prosody
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.assets import asset_path
@@ -34,6 +33,7 @@ from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.encoders import SpeechFeatures, encode_cached
+from kmtalk.speech.prosody import analyze_prosody
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,11 @@ class Audio:
     def is_silent(self) -> bool:
         """True if no part of the clip is louder than `SILENCE_DB`."""
         return bool(rms_level(self.samples).max(initial=-np.inf) < SILENCE_DB)
+
+    @cached_property
+    def digest(self) -> int:
+        """Hash of the samples: a seed by which random variation differs between clips but not between runs."""
+        return int.from_bytes(hashlib.sha256(self.samples.tobytes()).digest()[:8], "little")
 
 
 def load_audio(path: str | Path) -> Audio:

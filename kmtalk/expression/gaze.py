@@ -1,0 +1,65 @@
+"""Where the eyes look: fixations, and the quick jumps between them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+Gaze = Literal["camera", "wander"]
+
+DEGREES = {"Up": 20.0, "Down": 28.0, "In": 25.0, "Out": 25.0}
+"""Rotation in degrees of an eye by its shape eyeLook… at weight 1."""
+
+FIXATION_SECONDS = (0.25, 1.1, 3.0)  # least, median and greatest duration of a fixation
+JUMP_SECONDS, JUMP_SECONDS_PER_DEGREE = 0.021, 0.0022  # duration of a saccade (Bahill et al. 1975)
+CAMERA_DEGREES = 0.8  # standard deviation of fixations on a face: between its eyes and mouth
+WANDER_DEGREES = (9.0, 5.0)  # standard deviation of glances aside, across and up
+WANDER_SHARE = 0.45  # of fixations that are glances aside
+
+
+def gaze_direction(times: np.ndarray, gaze: Gaze, rng: np.random.Generator) -> np.ndarray:
+    """Return where the eyes look, in space: degrees to the left and up of the camera.
+
+    Args:
+        times: (N,) frame times in seconds.
+        gaze: "camera": at the viewer, with the small jumps of the eyes on a face; "wander": with glances aside.
+        rng: Source of the random variation.
+
+    Returns:
+        (N, 2).
+    """
+    out = np.zeros((len(times), 2))
+    now, target = 0.0, np.zeros(2)
+    low, median, high = FIXATION_SECONDS
+    while len(times) and now < times[-1]:
+        now += float(np.clip(rng.lognormal(np.log(median), 0.6), low, high))
+        aside = gaze == "wander" and rng.random() < WANDER_SHARE
+        following = rng.normal(size=2) * (WANDER_DEGREES if aside else (CAMERA_DEGREES, CAMERA_DEGREES))
+        jump = JUMP_SECONDS + JUMP_SECONDS_PER_DEGREE * float(np.linalg.norm(following - target))
+        share = np.clip((times - now) / jump, 0, 1)[:, None]
+        out += share * share * (3 - 2 * share) * (following - target)
+        target = following
+    return out
+
+
+def gaze_weights(direction: np.ndarray, head: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the weights (N,) of the eyes' shapes.
+
+    The eyes turn against the head, so that the gaze stays where it is in space.
+
+    Args:
+        direction: Gaze in degrees to the left and up (N, 2).
+        head: Pitch, yaw and roll of the head in degrees (N, 3).
+
+    Returns:
+        Weights by shape name.
+    """
+    left, up = direction[:, 0] - head[:, 1], direction[:, 1] - head[:, 0]
+    out = {}
+    for side, outwards in (("Left", left), ("Right", -left)):
+        out[f"eyeLookOut{side}"] = np.clip(outwards / DEGREES["Out"], 0, 1)
+        out[f"eyeLookIn{side}"] = np.clip(-outwards / DEGREES["In"], 0, 1)
+        out[f"eyeLookUp{side}"] = np.clip(up / DEGREES["Up"], 0, 1)
+        out[f"eyeLookDown{side}"] = np.clip(-up / DEGREES["Down"], 0, 1)
+    return out
