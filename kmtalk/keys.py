@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmtalk.articulation.targets import VOWELS, canonical_phone
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_times
 from kmtalk.speech.alignment import Alignment
@@ -23,7 +24,7 @@ class KeyFrames:
 
     Attributes:
         frames: Frame numbers (m,) int, ascending; the first is 0, the last N − 1.
-        phone_labels: The phone that starts at each key (m,), or "sil".
+        phone_labels: The phone that starts, or has its middle, at each key (m,), or "sil".
         fps: Frames per second.
     """
 
@@ -40,16 +41,18 @@ class KeyFrames:
         return (self.frames + 0.5) / self.fps
 
 
-def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> KeyFrames:
+def locate_key_frames(alignment: Alignment, frame_count: int, fps: float, apex: bool = False) -> KeyFrames:
     """Place key frames at phone boundaries: the frame nearest to each phone's start and end, and the first and last.
 
-    If several boundaries fall on one frame, the phone that starts last gives its label. Without phones, and within
-    unaligned spans, the keys are uniform, every third frame.
+    With `apex`, the middle of each vowel is a key too, where the mouth is open furthest. If several keys fall on one
+    frame, the phone that starts last gives its label. Without phones, and within unaligned spans, the keys are uniform,
+    every third frame.
 
     Args:
         alignment: The phones and the unaligned spans.
         frame_count: Number N of frames of the clip.
         fps: Frames per second.
+        apex: Whether vowels have a key in their middle.
 
     Returns:
         The key frames, each frame once.
@@ -70,6 +73,8 @@ def locate_key_frames(alignment: Alignment, frame_count: int, fps: float) -> Key
     for phone in alignment.phones:  # ends first, so that the start of the next phone overrides the label
         label_of[nearest_frame(phone.end)] = SILENCE_LABEL
     for phone in alignment.phones:
+        if apex and canonical_phone(phone.label) in VOWELS:
+            label_of.setdefault(nearest_frame((phone.start + phone.end) / 2), phone.label)
         label_of[nearest_frame(phone.start)] = phone.label
     frames = np.array(sorted(label_of))
     return KeyFrames(frames, tuple(label_of[f] for f in frames.tolist()), fps)

@@ -204,7 +204,7 @@ class KMTalk:
             if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
                 retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
             motion = Motion(rig, retargeted, fps)
-            keys = KeyMotions(locate_key_frames(alignment, count, fps), motion)
+            keys = KeyMotions(locate_key_frames(alignment, count, fps, settings.keys == "apex"), motion)
         digest = self._network_digest if settings.motion == "network" else ""
         provenance = Provenance(settings=settings, network_digest=digest)
         return Animation(motion, alignment, keys, audio, provenance, self.complete)

@@ -130,6 +130,10 @@ class AnimationSettings(Settings):
     expression: bool = Field(
         default=True, description="Animate brows, eyelids, eyes and head as well, by rules driven by the voice."
     )
+    keys: Literal["boundaries", "apex"] = Field(
+        default="boundaries",
+        description="Where the editable keys stand: boundaries (of phones) or apex (in the middle of vowels too).",
+    )
     head: float = Field(
         default=1.0,
         ge=0,

@@ -120,7 +120,7 @@ def test_cues_follow_one_another(tmp_path):
     assert smile[np.abs(times - 1.5) < 0.1].min() > 0.45
     assert np.abs(np.diff(smile)).max() < 0.1
     both = emotion_weights(parse_emotion("happy:0.5, surprised"), times)
-    assert both["browInnerUp"][0] == pytest.approx(0.8) and both["mouthSmileLeft"][0] == pytest.approx(0.325)
+    assert both["browInnerUp"][0] == pytest.approx(0.8) and both["mouthSmileLeft"][0] == pytest.approx(0.425)
 
 
 @pytest.mark.parametrize("wrong", ["bored", "happy:2", "happy:much", "none.json", "happy:-1"])

@@ -29,6 +29,10 @@ def test_a_phone_shorter_than_a_frame_counts_once():
 
 
 def test_silence_and_single_frames():
+    spoken = phones(("B", 0.10, 0.20), ("AA", 0.20, 0.40), ("S", 0.40, 0.50))
+    keys = locate_key_frames(spoken, 30, 30.0, apex=True)
+    assert keys.frames.tolist() == [0, 3, 6, 9, 12, 15, 29]
+    assert keys.phone_labels == ("sil", "B", "AA", "AA", "S", "sil", "sil")
     assert locate_key_frames(Alignment(), 10, 30.0).frames.tolist() == [0, 3, 6, 9]
     assert locate_key_frames(Alignment(), 1, 30.0).frames.tolist() == [0]
     assert locate_key_frames(phones(("B", 0.0, 0.01)), 1, 30.0).frames.tolist() == [0]

@@ -33,7 +33,7 @@ ACTION_UNITS: dict[str, Mapping[str, float]] = {
 """Action unit → weight by shape."""
 
 EMOTIONS: dict[str, Mapping[str, float]] = {
-    "happy": {"AU6": 0.8, "AU12": 0.65, "AU7": 0.2},
+    "happy": {"AU6": 0.9, "AU12": 0.85, "AU7": 0.2},
     "sad": {"AU1": 0.75, "AU4": 0.3, "AU15": 0.6},
     "angry": {"AU4": 0.85, "AU5": 0.25, "AU7": 0.5, "AU15": 0.2},
     "surprised": {"AU1": 0.8, "AU2": 0.8, "AU5": 0.6},

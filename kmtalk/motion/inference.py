@@ -78,14 +78,15 @@ def select_key_frames(alignment: Alignment, frame_count: int, fps: float, placem
         alignment: Phones of the clip.
         frame_count: Number N of frames.
         fps: Frames per second.
-        placement: "phones" (phone boundaries), "uniform" (the same number, evenly spaced) or, for example,
+        placement: "phones" (phone boundaries), "apex" (and the middle of vowels), "mixed" (in training either of both,
+            else as "phones"), "uniform" (the same number, evenly spaced) or, for example,
             "uniform:0.2" (this share of all frames, evenly spaced).
 
     Returns:
         Rising frame indices, shape (m,).
     """
-    located = locate_key_frames(alignment, frame_count, fps).frames
-    if placement == "phones":
+    located = locate_key_frames(alignment, frame_count, fps, apex=placement == "apex").frames
+    if placement in ("phones", "apex", "mixed"):
         return located
     share = placement.partition(":")[2]
     key_count = round(float(share) * frame_count) if share else len(located)

@@ -128,6 +128,8 @@ def crop_example(
         motion = example.motion[begin : begin + crop_count]
     else:
         motion = resample_motion(example.motion[:source_count], example.fps, times)
+    if key_placement == "mixed":
+        key_placement = "apex" if rng.random() < 0.5 else "phones"
     key_frames = select_key_frames(example.alignment, count, fps, key_placement)
     key_frames = key_frames[(key_frames >= begin) & (key_frames < begin + crop_count)] - begin
     if not len(key_frames):

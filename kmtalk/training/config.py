@@ -174,10 +174,10 @@ class TrainingConfig(_Strict):
     losses: LossConfig = Field(default=LossConfig(), description="Weights of the losses.")
     key_placement: str = Field(
         default="phones",
-        pattern=r"^(phones|uniform(:(0\.\d+|1))?)$",
-        description="Placement of the key frames: phones (at phone boundaries), uniform (the same number, evenly "
-        "spaced) or, for example, uniform:0.2 (this share of all frames, evenly spaced); the latter two are the "
-        "paper's ablations.",
+        pattern=r"^(phones|apex|mixed|uniform(:(0\.\d+|1))?)$",
+        description="Placement of the key frames: phones (at phone boundaries), apex (in the middle of vowels too), "
+        "mixed (either of both, by crop), uniform (the same number, evenly spaced) or, for example, uniform:0.2 (this "
+        "share of all frames, evenly spaced); the latter two are the paper's ablations.",
     )
     teacher_forcing: float = Field(
         default=0.5,
