@@ -26,7 +26,7 @@ from kmtalk.speech.audio import load_audio
 FPS = 25.0
 OUTER_EYE_CORNER_DISTANCE_MM = 90.0  # distance of the outer eye corners, which sets the scale
 SPEAKERS = ("s1", "s4")
-STYLES = {"s1": "natural", "s4": "lively"}
+STYLES = {"s1": "natural", "s4": "natural-s4"}
 """Name of each speaker's style; these styles are learnt from real speakers."""
 NON_SPEECH_LABELS = frozenset({"SIL", "+SPN+", "+NSN+"})
 REST_FRAMES = 8  # number of frames that show the lips at rest
