@@ -10,12 +10,12 @@ from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError
 from kmtalk.motion.model import KMTalkNetwork, NetworkConfig
 
-DEFAULT_STYLE = "natural"
+DEFAULT_STYLE = "clear"
 """The style that is used where none is given and the network has it."""
 
 
 def parse_style(given: str | int | None) -> str | dict[str, float] | None:
-    """Parse a style: a name ("natural"), shares ("clear:0.5,relaxed:0.5"), or "mean" or None (→ None).
+    """Parse a style: a name ("clear"), shares ("clear:0.5,relaxed:0.5"), or "mean" or None (→ None).
 
     Raises:
         InputError: The shares are not numbers.
