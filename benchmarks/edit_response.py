@@ -19,7 +19,7 @@ from kmtalk import KMTalk
 from kmtalk.assets import asset_path
 from kmtalk.motion.inference import predict_motion
 from kmtalk.motion.model import load_network
-from kmtalk.motion.styles import style_mixture
+from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
 
 FPS = 30.0
 FAR_FRAMES = round(0.5 * FPS)  # frames beyond the neighbouring keys that count as far
@@ -31,7 +31,7 @@ def main() -> None:
     path = Path(sys.argv[1]) if sys.argv[1:] else asset_path("completion.safetensors")
     network, features = load_network(path), talk.predictor.encode_audio(animation.audio)
     names, keys, count = network.config.shape_names, animation.keys.frames, len(animation.weights)
-    shares, frames = style_mixture(network.config, "natural"), np.arange(count)
+    shares, frames = style_mixture(network.config, DEFAULT_STYLE), np.arange(count)
     before = predict_motion(network, features, keys, count, FPS, shares)
     for amount in (0.3, 0.1):
         rng, rows = np.random.default_rng(0), []

@@ -120,7 +120,7 @@ class AnimationSettings(Settings):
     )
     style: Annotated[str | int | SpeakingStyle | None, BeforeValidator(_check_style)] = Field(
         default=None,
-        description="Speaking style: clear (the default), neutral, relaxed, expressive, population (the mean of many "
+        description="Speaking style: neutral (the default), clear, relaxed, expressive, population (the mean of many "
         "speakers), natural, natural-s4 (two real speakers), a mixture such as clear:0.5,relaxed:0.5, or mean. With "
         "motion rules: neutral (the default), clear, relaxed, expressive, or a number for a random speaker.",
     )

@@ -63,6 +63,13 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
 
 
+def test_a_style_that_only_one_network_has_can_be_edited(talk, spoken):
+    animation = talk.animate(SPEECH, textgrid=spoken.alignment, style="natural-s4")
+    animation.keys.set_weights(int(animation.keys.frames[8]), jawOpen=0.6)
+    moved = animation.complete().weights
+    assert moved[animation.keys.frames[8], talk.rig.index["jawOpen"]] == pytest.approx(0.6, abs=1e-3)
+
+
 def test_cmc_itself_follows_the_keys(talk, again):
     """CMC itself, without the blend that makes pinned keys exact, responds to an edit in the edited shape."""
     network, features = talk.completion_predictor.network, talk.completion_predictor.encode_audio(again.audio)

@@ -10,7 +10,7 @@ from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError
 from kmtalk.motion.model import KMTalkNetwork, NetworkConfig
 
-DEFAULT_STYLE = "clear"
+DEFAULT_STYLE = "neutral"
 """The style that is used where none is given and the network has it."""
 
 
