@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from kmtalk.animation import Animation
-from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import KeyFile, apply_key_edits, content_digest
 from kmtalk.motion.key_editing import update_edited_motion
@@ -42,22 +41,11 @@ def complete_animation(animation: Animation, predictor: MotionPredictor, progres
             animation.keys,
             predictor.network,
             features,
-            style_mixture(predictor.network.config, _known_style(predictor, style)),
+            style_mixture(predictor.network.config, resolve_style(predictor.network, style)),
             animation.audio.duration,
         )
         completed = replace(animation.motion, weights=weights)
     return replace(animation, motion=completed, keys=animation.keys.with_poses_from(completed))
-
-
-def _known_style(predictor: MotionPredictor, style: str | int | SpeakingStyle | None) -> str | dict[str, float] | None:
-    """The style of an animation for the network that completes it; the mean of its styles where it lacks that one.
-
-    The styles of a network decide how its motion looks, but hardly how it follows an edit.
-    """
-    try:
-        return resolve_style(predictor.network, style)
-    except InputError:
-        return None
 
 
 def apply_key_file(file: KeyFile, path: Path, base: Animation) -> Animation:

@@ -63,7 +63,7 @@ def test_a_pinned_key_is_met_exactly_and_the_change_is_local(talk, spoken, fps):
     assert np.array_equal(after.keys.frames[after.keys.pinned], [frame])
 
 
-def test_a_style_that_only_one_network_has_can_be_edited(talk, spoken):
+def test_a_motion_in_another_style_can_be_edited(talk, spoken):
     animation = talk.animate(SPEECH, textgrid=spoken.alignment, style="natural-s4")
     animation.keys.set_weights(int(animation.keys.frames[8]), jawOpen=0.6)
     moved = animation.complete().weights
