@@ -242,19 +242,22 @@ def bilabial_closure(alignment: Alignment, times: np.ndarray, release: float = C
 
     The lips part over `release` seconds.
     """
-    labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
-    gestures = [Gesture(target, p.start, p.end) for target, p in labelled]
-    clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
+    gestures, clock = _phone_gestures(alignment, times)
     out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL, release))
     return out
 
 
 def tongue_curves(alignment: Alignment, times: np.ndarray) -> dict[str, np.ndarray]:
     """Return the weights (N,) of tongueTipUp, tongueInterdental and tongueDorsumUp at `times` (N,) in seconds."""
+    gestures, clock = _phone_gestures(alignment, times)
+    return {name: np.interp(times, clock, curve) for name, curve in _tongue_curves(gestures, clock).items()}
+
+
+def _phone_gestures(alignment: Alignment, times: np.ndarray) -> tuple[list[Gesture], np.ndarray]:
+    """Return one gesture per phone, with its target as it is, and the clock of the internal curves up to `times`."""
     labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
     clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
-    curves = _tongue_curves([Gesture(target, p.start, p.end) for target, p in labelled], clock)
-    return {name: np.interp(times, clock, curve) for name, curve in curves.items()}
+    return [Gesture(target, p.start, p.end) for target, p in labelled], clock
 
 
 def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, style: SpeakingStyle) -> list[Gesture]:
