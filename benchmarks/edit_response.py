@@ -32,16 +32,18 @@ def main() -> None:
     network, features = load_network(path), talk.predictor.encode_audio(animation.audio)
     names, keys, count = network.config.shape_names, animation.keys.frames, len(animation.weights)
     shares, frames = style_mixture(network.config, DEFAULT_STYLE), np.arange(count)
-    before = predict_motion(network, features, keys, count, FPS, shares)
+
+    def predict(edits: np.ndarray | None = None) -> np.ndarray:
+        return predict_motion(network, features, animation.alignment, keys, count, FPS, shares, edits)
+
+    before = predict()
     for amount in (0.3, 0.1):
         rng, rows = np.random.default_rng(0), []
         for shape in range(len(names)):
             for key in rng.choice(np.arange(3, len(keys) - 3), 6, replace=False).tolist():
                 frame, change = keys[key], np.zeros((len(keys), len(names)), np.float32)
                 change[key, shape] = amount if before[frame, shape] < 0.6 else -amount
-                share = (predict_motion(network, features, keys, count, FPS, shares, change) - before) / change[
-                    key, shape
-                ]
+                share = (predict(change) - before) / change[key, shape]
                 far = (frames < keys[key - 1] - FAR_FRAMES) | (frames > keys[key + 1] + FAR_FRAMES)
                 cross = np.abs(np.delete(share[frame], shape)).max()
                 rows.append((shape, share[frame, shape], cross, np.abs(share[far]).max()))

@@ -105,7 +105,8 @@ def score_mouths(prompts: list[tuple[Path, str]]) -> None:
         out = np.zeros((count, len(talk.rig.shape_names)))
         key_frames = select_key_frames(alignment, count, 30.0, network.config.key_placement)
         style = style_mixture(network.config, DEFAULT_STYLE)
-        out[:, columns] = predict_motion(network, talk.predictor.encode_audio(audio), key_frames, count, 30.0, style)
+        features = talk.predictor.encode_audio(audio)
+        out[:, columns] = predict_motion(network, features, alignment, key_frames, count, 30.0, style)
         return out
 
     aligned = [talk.align(path, text=text) for path, text in prompts]

@@ -19,6 +19,7 @@ from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
+from kmtalk.expression.text_cues import split_text_cues, time_text_cues
 from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.landmark_file import load_landmarks
@@ -160,7 +161,8 @@ class KMTalk:
             template: A face mesh, a fitted .kmrig file, or the result of `fit`; None for the default head, "light" for
                 its version with fewer vertices.
             landmarks: Landmarks of the mesh, as for `fit`.
-            text: The spoken words; skips transcription.
+            text: The spoken words; skips transcription. They may contain emotion cues as [happy] or [sad:0.6], which
+                replace each other and end with [neutral].
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
             settings: Settings of the animation.
             options: Fields of `AnimationSettings` by keyword, which replace those of `settings`: `motion`, `style`,
@@ -176,6 +178,9 @@ class KMTalk:
         self.check(settings)
         rig = self._rig_for(template, landmarks)
         audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=settings.language)
+        if text is not None:
+            cues = time_text_cues(split_text_cues(text, settings.language or "en")[1], alignment)
+            settings = AnimationSettings.create(settings, emotion=settings.emotion + cues)
         features = None
         if settings.motion == "network" and not audio.is_silent:
             with self._progress.stage("encode"):
@@ -235,7 +240,7 @@ class KMTalk:
 
         Args:
             speech: A sound or video file.
-            text: The spoken words; skips transcription.
+            text: The spoken words; skips transcription. Emotion cues in brackets are left out.
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
             language: Spoken language as an ISO 639-1 code; None detects it.
 
@@ -246,6 +251,7 @@ class KMTalk:
             InputError: An input cannot be used.
         """
         if text is not None:
+            text = split_text_cues(text, language or "en")[0]
             check_spoken_text(text, "the text")
         with self._progress.stage("read"):
             audio = speech if isinstance(speech, Audio) else load_audio(speech)

@@ -11,6 +11,7 @@ from kmtalk import metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.corpora import augmentation
+from kmtalk.corpora.folder import load_rig_folder
 from kmtalk.corpora.grid import FPS, fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
 from kmtalk.corpora.voices import VOICES, install_command, synthesize
@@ -130,6 +131,44 @@ def test_tracked_lips_are_met_on_the_rig_and_contacts_kept(light_rig, name, fold
     assert np.mean(np.array(least) < metrics.CLOSED_MM) > 0.97
     assert np.median(pauses) < 0.5  # speaker 4 opens her mouth in some
     assert b[:, 0].min() >= 0
+
+
+@needs_shared
+@pytest.mark.slow
+def test_curves_of_animators_move_the_rig_with_the_sound(kmtalk, tmp_path, light_rig):
+    """One of FACEGOOD's takes: lips meet at p and m, round at u, and the jaw opens at a."""
+    given = SHARED / "data" / "facegood"
+    source = tmp_path / "facegood"
+    (source / "audio").mkdir(parents=True)
+    with np.load(given / "curves.npz") as file:
+        arrays = dict(file)
+    take = len(arrays["clip"]) - 1
+    span = slice(arrays["start"][take], arrays["start"][take + 1])
+    name = str(arrays["clip"][take])
+    shutil.copy(given / "audio" / f"{name}.flac", source / "audio")
+    rows = arrays["values"][span]
+    arrays |= {"clip": arrays["clip"][take:], "start": np.array([0, len(rows)]), "values": rows}
+    np.savez(source / "curves.npz", **arrays)
+    done = kmtalk("corpus", "build", "facegood", "--source", source, "-o", tmp_path / "corpus")
+    assert done.returncode == 0, done.stderr
+    clips = load_rig_folder(tmp_path / "corpus", light_rig)
+    assert len(clips) >= 4 and {c.style for c in clips} == {"facegood"}
+    solver, middle = MouthSolver(light_rig), {"P": [], "M": [], "AA": [], "UW": [], "IY": []}
+    for clip in clips:
+        clip.load_samples()  # as long as its motion
+        mouth = solver.measure(clip.weights)
+        times = frame_times(len(clip.weights), clip.fps)
+        for phone in clip.alignment.phones:
+            if phone.label in middle:
+                n = int(np.abs(times - (phone.start + phone.end) / 2).argmin())
+                middle[phone.label].append((mouth.aperture[n], mouth.width[n], mouth.protrusion[n], mouth.jaw[n]))
+    mean = {label: np.mean(values, axis=0) for label, values in middle.items()}
+    assert max(mean["P"][0], mean["M"][0]) < 2.5 < mean["IY"][0] < mean["AA"][0]
+    assert mean["UW"][1] < mean["IY"][1] - 1 and mean["UW"][2] > mean["IY"][2] + 0.6
+    assert mean["AA"][3] > 6
+    refused = kmtalk("corpus", "build", "facegood", "--source", tmp_path, "-o", tmp_path / "none")
+    assert refused.returncode == 2 and "not FACEGOOD" in refused.stderr and not (tmp_path / "none").exists()
+    assert kmtalk("corpus", "build", "facegood", "-o", tmp_path / "none").returncode == 2
 
 
 @needs_shared

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SPEECH, phones
+from conftest import SAID, SPEECH, phones
 from scipy.ndimage import label
 
 from kmtalk.articulation.mouth_solver import MouthSolver
@@ -121,6 +121,32 @@ def test_cues_follow_one_another(tmp_path):
     assert np.abs(np.diff(smile)).max() < 0.1
     both = emotion_weights(parse_emotion("happy:0.5, surprised"), times)
     assert both["browInnerUp"][0] == pytest.approx(0.8) and both["mouthSmileLeft"][0] == pytest.approx(0.425)
+
+
+def test_cues_in_the_text_begin_with_the_next_word(talk):
+    words = SAID.split()
+    text = " ".join([*words[:4], "[happy:0.6]", *words[4:8], "[surprised]", *words[8:11], "[neutral]", *words[11:]])
+    animation = talk.animate(SPEECH, text=text, keys="apex")
+    plain = talk.animate(SPEECH, text=SAID, emotion="friendly:0")
+    assert [w.text for w in animation.alignment.words] == [w.text for w in plain.alignment.words]
+    starts = [animation.alignment.words[i].start for i in (4, 8, 11)]
+    cues = [(c.time, c.name, c.amount) for c in animation.provenance.settings.emotion]
+    assert cues == [
+        (starts[0], "happy", 0.6),
+        (starts[1], "happy", 0.0),
+        (starts[1], "surprised", 1.0),
+        (starts[2], "surprised", 0.0),
+    ]
+    smile = animation.weights[:, animation.shape_names.index("mouthSmileLeft")]
+    times = frame_times(len(smile), animation.fps)
+    assert smile[np.abs(times - (starts[0] + starts[1]) / 2) < 0.1].min() > 0.25
+    assert smile[times > starts[2] + 1].max() < 0.02
+
+
+@pytest.mark.parametrize("wrong", ["[bored] Hello", "[] Hello", "[happy:2] Hello", "[happy,sad] Hello"])
+def test_other_brackets_in_the_text_are_refused(kmtalk, wrong):
+    done = kmtalk("animate", SPEECH, "--text", wrong, "--no-video")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "the text: [" in done.stderr
 
 
 @pytest.mark.parametrize("wrong", ["bored", "happy:2", "happy:much", "none.json", "happy:-1"])

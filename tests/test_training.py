@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ import torch
 import yaml
 from conftest import ROOT, SHARED, launched, needs_shared, simulate
 
+from kmtalk.articulation.targets import PHONES
 from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.errors import InputError
+from kmtalk.motion.inference import predict_motion
 from kmtalk.motion.model import load_network
+from kmtalk.motion.phone_input import phone_activity
+from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.training.batches import apply_random_key_edits
 from kmtalk.training.config import load_config
 from kmtalk.training.tasks import make_rig_task
@@ -93,6 +98,40 @@ def test_it_learns(tmp_path, corpus, light_rig, head):
     assert seen[-1]["key reconstruction"] < 0.8 * seen[0]["key reconstruction"]
 
 
+def test_phones_are_an_input_that_may_be_missing(tmp_path, corpus, light_rig):
+    network = {**TINY["network"], "phone_input": True}
+    run = trainer(tmp_path, corpus, light_rig, "phones", network=network, phone_dropout=0.3, voice_dropout=0.3)
+    run.run()
+    trained = load_network(tmp_path / "phones" / "network.safetensors")
+    example = next(e for e in run.task.groups[0] if e.alignment.phones)
+    count = len(example.motion)
+    keys, shares = np.arange(0, count, 3), np.eye(len(trained.config.styles), dtype=np.float32)[0]
+
+    def predicted(alignment):
+        return predict_motion(trained, example.features, alignment, keys, count, example.fps, shares)
+
+    other = replace(
+        example.alignment,
+        phones=tuple(replace(p, label="UW" if p.label != "UW" else "S") for p in example.alignment.phones),
+    )
+    made = [predicted(a) for a in (example.alignment, Alignment(), other)]
+    assert all(np.isfinite(m).all() for m in made)
+    assert np.abs(made[0] - made[1]).max() > 1e-4 and np.abs(made[0] - made[2]).max() > 1e-4
+
+
+def test_the_phones_of_a_frame_name_its_neighbours():
+    times = (np.arange(100) + 0.5) / 100
+    alignment = Alignment((Phone("HH", 0.2, 0.3), Phone("UW1", 0.3, 0.5), Phone("P", 0.6, 0.7)))
+    after, before = phone_activity(alignment, times).reshape(100, 2, -1).transpose(1, 0, 2)
+    uw, p = PHONES.index("UW"), PHONES.index("P")
+    inside = (times > 0.3) & (times < 0.5)
+    assert (after[inside, uw] == 1).all() and (before[inside, uw] == 1).all()
+    assert before[times > 0.51, uw].max() == 0 and after[times < 0.29, uw].max() == 0
+    assert np.interp(0.58, times, after[:, uw]) == pytest.approx(np.exp(-1), abs=0.01)  # 80 ms after its end
+    assert np.interp(0.52, times, before[:, p]) == pytest.approx(np.exp(-1), abs=0.01)
+    assert not phone_activity(Alignment(), times).any()
+
+
 def test_stages_train_what_they_name(tmp_path, corpus, light_rig):
     run = trainer(tmp_path, corpus, light_rig, "stages")
     network = run.module.network
@@ -123,6 +162,7 @@ def test_stages_train_what_they_name(tmp_path, corpus, light_rig):
         ({"encoder": "hubert"}, "encoder"),
         ({"network": {"d_model": 32, "depth": 2}}, "network.depth: unknown key"),
         ({"network": {"d_model": 36, "num_heads": 8}}, "multiple of num_heads"),
+        ({"phone_dropout": 0.1}, "need network.phone_input"),
         ({"network": {"head": "pca"}}, "set components for head: pca"),
         ({"learning_rate": float("inf")}, "learning_rate: "),
         ({"max_crop_seconds": 0.01}, "max_crop_seconds: "),

@@ -17,6 +17,7 @@ PARTING = (
     *("mouthLabiodental", "noseSneer"),
 )
 """Prefixes of the shapes that may part the lips (or, with jawOpen, close them); all others keep them sealed."""
+SEALED_SHARE = 0.4  # of the lower lip's drop with the jaw, at which closed lips meet
 
 UPPER_EDGE_MM = 1.8  # the upper incisors end this far below the line of contact
 OVERBITE_MM = 1.4  # the lower incisors end this far above the edges of the upper ones, behind them
@@ -70,13 +71,13 @@ def seal_shapes(shapes: Fields, vertices: np.ndarray, lips: Rim, deformer: Lapla
             shapes[name] = offsets + deformer.deform(rim, goal - offsets[rim], reach=20.0)
     both = shapes["jawOpen"] + shapes["mouthClose"]
     goal = meeting_offsets(lips, vertices, both, share=0.75)
-    # speakers lower both lips by 1.5 to 2 mm at p, b and m, with the jaw some 4 mm down; the upper lip follows a third
+    # speakers lower both lips by some 2 mm at p, b and m, with the jaw some 4 mm down
     drop = np.interp(
         np.concatenate([chain_positions(c, vertices) for c in (lips.upper, lips.lower)]),
         chain_positions(lips.lower, vertices),
         shapes["jawOpen"][lips.lower, 1],
     )
-    goal[:, 1] = np.maximum(goal[:, 1], 0.33 * drop)
+    goal[:, 1] = SEALED_SHARE * drop
     shapes["mouthClose"] = shapes["mouthClose"] + deformer.deform(rim, goal - both[rim], reach=26.0)
 
 

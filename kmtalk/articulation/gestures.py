@@ -57,6 +57,8 @@ PROTRUSION = Dynamics(12.0, 14.0, 8.0, 25.0, 1.0, 9.0, 0.0)
 JAW = Dynamics(18.0, 20.0, 6.0, 14.0, 1.2, 8.0, 0.06)
 LABIAL_RATE_FACTOR = 3.0  # lips that close move faster than the other articulators
 PITCH_EMPHASIS = 0.005  # relative increase of a vowel's target per semitone above the speaker's median
+FULL_EFFORT_JAW = 8.0  # mm of jaw drop from which effort acts in full: who speaks up opens low vowels above all
+LEAST_EFFORT = 0.3  # exponent of the effort in phones with a high jaw
 PREPARATORY_OPENING_MM = 4.0  # mm that the mouth opens before speech begins
 CLOSURE_SHARE = 0.63  # share of a bilabial's duration for which the lips are closed
 MIN_CLOSURE_HALF_SECONDS = 0.03  # seconds; minimum of half the time for which the lips are closed
@@ -283,9 +285,9 @@ def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, styl
             split = phone.start + targets.DIPHTHONG_SPLIT * (phone.end - phone.start)
             parts = [(label, phone.start, split), (targets.DIPHTHONG_GLIDES[label], split, phone.end)]
         for name, start, end in parts:
-            target = targets.scale_target(
-                targets.PHONE_TARGETS[name], style.effort, style.rounding, style.effort * style.jaw
-            )
+            target = targets.PHONE_TARGETS[name]
+            effort = style.effort ** np.clip(target.jaw / FULL_EFFORT_JAW, LEAST_EFFORT, 1.0)
+            target = targets.scale_target(target, effort, style.rounding, effort * style.jaw)
             gestures.append(Gesture(target, start, end, level, pitch, label in targets.VOWELS))
         previous_end = phone.end
     gestures.append(Gesture(targets.REST_TARGET, previous_end, duration + 1.0, is_pause=True))

@@ -38,10 +38,10 @@ class SpeakingStyle:
 
 
 SPEAKING_STYLES: dict[str, SpeakingStyle] = {
-    "neutral": SpeakingStyle(effort=1.15),
-    "clear": SpeakingStyle(effort=1.35, rounding=1.2, jaw=1.1, tempo=1.15),
-    "relaxed": SpeakingStyle(effort=0.9, rounding=0.8, jaw=0.9, tempo=0.9, upper_face=0.7),
-    "expressive": SpeakingStyle(effort=1.3, rounding=1.1, upper_face=1.8),
+    "neutral": SpeakingStyle(effort=1.35, rounding=1.15),
+    "clear": SpeakingStyle(effort=1.55, rounding=1.3, jaw=1.05, tempo=1.15),
+    "relaxed": SpeakingStyle(effort=1.0, rounding=0.9, jaw=0.9, tempo=0.9, upper_face=0.7),
+    "expressive": SpeakingStyle(effort=1.5, rounding=1.2, upper_face=1.8),
 }
 
 

@@ -82,7 +82,7 @@ PHONE_TARGETS: dict[str, PhoneTarget] = {
     "AO":  PhoneTarget(  7.1,    -0.4,    -7.3,     3.8,    8.0,  0.85, 1.42,  0.90,  0.00, 0.0, 0.00, _N),
     "OW":  PhoneTarget(  5.1,     0.2,    -5.6,     5.0,    6.2,  0.79, 1.00,  0.80,  0.00, 0.0, 0.45, _N),
     "UH":  PhoneTarget(  5.9,    -0.2,    -4.5,     4.4,    4.0,  0.60, 1.00,  0.50,  0.00, 0.0, 0.45, _N),
-    "UW":  PhoneTarget(  3.3,    -0.4,    -7.8,     6.9,    2.6,  1.25, 1.00,  0.80,  0.00, 0.0, 0.45, _N),
+    "UW":  PhoneTarget(  3.3,    -0.4,    -7.8,     6.9,    2.6,  1.25, 1.30,  0.80,  0.00, 0.0, 0.45, _N),
     "ER":  PhoneTarget(  4.9,     0.2,    -3.8,     3.1,    4.4,  0.60, 0.60,  0.50,  0.35, 0.0, 0.30, _N),
     "AY":  PhoneTarget( 12.1,     0.4,    -0.4,     0.0,    9.4,  3.01, 0.79,  1.10,  0.00, 0.0, 0.45, _N),
     "AW":  PhoneTarget( 11.2,     1.0,    -0.5,     1.5,    9.2,  0.76, 0.45,  1.00,  0.00, 0.0, 0.45, _N),
@@ -92,20 +92,20 @@ PHONE_TARGETS: dict[str, PhoneTarget] = {
     "M":   PhoneTarget( -2.5,    -2.2,    -1.0,     0.5,    4.0,  2.63, 0.23,  0.60,  0.00, 0.0, 0.00, _B),
     "F":   PhoneTarget(  1.0,     0.6,    -1.0,    -1.0,    2.6,  1.11, 0.47,  0.70,  0.00, 0.0, 0.00, _L),
     "V":   PhoneTarget(  1.2,     0.9,    -1.1,    -1.0,    3.0,  1.28, 0.50,  0.70,  0.00, 0.0, 0.00, _L),
-    "TH":  PhoneTarget(  5.0,     0.4,    -0.8,     0.0,    3.0,  0.82, 0.29,  0.80,  0.00, 1.0, 0.00, _N),
-    "DH":  PhoneTarget(  5.7,     0.2,    -0.3,     0.0,    3.2,  0.45, 0.16,  0.50,  0.00, 0.8, 0.00, _N),
-    "T":   PhoneTarget(  7.3,     0.8,    -0.1,     0.0,    2.2,  0.20, 0.11,  0.90,  1.00, 0.0, 0.00, _N),
-    "D":   PhoneTarget(  6.7,     0.7,     0.1,     0.0,    2.4,  0.27, 0.12,  0.80,  1.00, 0.0, 0.00, _N),
-    "N":   PhoneTarget(  6.6,     0.6,    -0.5,     0.0,    2.8,  0.13, 0.08,  0.60,  1.00, 0.0, 0.00, _N),
-    "L":   PhoneTarget(  8.6,    -0.2,    -0.9,     0.0,    4.2,  0.23, 0.09,  0.50,  1.00, 0.0, 0.00, _N),
+    "TH":  PhoneTarget(  4.4,     0.4,    -0.8,     0.0,    3.0,  1.10, 0.29,  0.80,  0.00, 1.0, 0.00, _N),
+    "DH":  PhoneTarget(  4.6,     0.2,    -0.3,     0.0,    3.2,  0.60, 0.16,  0.50,  0.00, 0.8, 0.00, _N),
+    "T":   PhoneTarget(  7.3,     0.8,    -0.1,     0.0,    2.2,  0.40, 0.11,  0.90,  1.00, 0.0, 0.00, _N),
+    "D":   PhoneTarget(  6.7,     0.7,     0.1,     0.0,    2.4,  0.50, 0.12,  0.80,  1.00, 0.0, 0.00, _N),
+    "N":   PhoneTarget(  6.6,     0.6,    -0.5,     0.0,    2.8,  0.40, 0.08,  0.60,  1.00, 0.0, 0.00, _N),
+    "L":   PhoneTarget(  8.6,    -0.2,    -0.9,     0.0,    4.2,  0.50, 0.09,  0.50,  1.00, 0.0, 0.00, _N),
     "S":   PhoneTarget(  8.2,     1.5,     0.1,     0.0,    1.1,  0.26, 0.72,  1.80,  0.75, 0.0, 0.00, _S),
     "Z":   PhoneTarget(  7.3,     1.4,     0.1,     0.0,    1.2,  0.30, 0.33,  1.70,  0.75, 0.0, 0.00, _S),
     "SH":  PhoneTarget(  7.6,     0.8,    -5.2,     5.0,    1.4,  0.90, 0.90,  1.60,  0.60, 0.0, 0.20, _S),
     "ZH":  PhoneTarget(  7.6,     0.8,    -5.2,     5.0,    1.7,  0.90, 0.90,  1.50,  0.60, 0.0, 0.20, _S),
     "CH":  PhoneTarget(  7.2,     1.0,    -4.9,     5.0,    1.8,  0.80, 0.63,  1.40,  0.80, 0.0, 0.20, _S),
     "JH":  PhoneTarget(  7.3,     1.0,    -4.6,     5.0,    1.8,  0.69, 0.65,  1.40,  0.80, 0.0, 0.20, _S),
-    "K":   PhoneTarget(  8.4,     1.3,    -0.1,     0.0,    3.8,  0.20, 0.10,  0.40,  0.00, 0.0, 1.00, _N),
-    "G":   PhoneTarget(  7.6,     0.8,    -1.0,     0.0,    3.6,  0.12, 0.11,  0.40,  0.00, 0.0, 1.00, _N),
+    "K":   PhoneTarget(  8.4,     1.3,    -0.1,     0.0,    3.8,  0.30, 0.10,  0.40,  0.00, 0.0, 1.00, _N),
+    "G":   PhoneTarget(  7.6,     0.8,    -1.0,     0.0,    3.6,  0.30, 0.11,  0.40,  0.00, 0.0, 1.00, _N),
     "NG":  PhoneTarget(  8.0,     0.7,    -0.3,     0.0,    3.8,  0.20, 0.10,  0.40,  0.00, 0.0, 1.00, _N),
     "HH":  PhoneTarget(  8.9,     0.3,    -0.0,     0.0,    5.0,  0.14, 0.05,  0.20,  0.00, 0.0, 0.00, _N),
     "R":   PhoneTarget(  2.7,    -0.3,    -5.5,     3.8,    3.4,  2.13, 0.57,  0.50,  0.35, 0.0, 0.30, _N),
@@ -119,6 +119,9 @@ PHONE_TARGETS: dict[str, PhoneTarget] = {
     "AW2": PhoneTarget(  5.6,     0.2,    -3.6,     4.4,    4.4,  0.62, 0.23,  0.60,  0.00, 0.0, 0.45, _N),
 }
 # fmt: on
+
+PHONES: tuple[str, ...] = tuple(sorted(p for p in PHONE_TARGETS if p[-1] != "2"))
+"""Keys of the phones in `PHONE_TARGETS`, without the second targets of diphthongs."""
 
 REST_TARGET = PhoneTarget(0.0, 0.0, 0.0, 0.0, 0.0, 0.48, 0.73, 1.47)
 """Target of silence: lips together, jaw raised."""
@@ -183,16 +186,14 @@ def scale_target(target: PhoneTarget, aperture: float, rounding: float, jaw: flo
 
     Args:
         target: The target.
-        aperture: Scale of aperture and upper lip; where the aperture is zero or less, which stands for contact, both
-            are kept.
+        aperture: Scale of the aperture, except where it is zero or less, which stands for contact. The upper lip is
+            kept: a wider opening is the lower lip's and the jaw's.
         rounding: Scale of width and protrusion.
         jaw: Scale of the jaw drop.
     """
-    opens = target.aperture > 0
     return replace(
         target,
-        aperture=target.aperture * aperture if opens else target.aperture,
-        upper_lip=target.upper_lip * aperture if opens else target.upper_lip,
+        aperture=target.aperture * aperture if target.aperture > 0 else target.aperture,
         width=target.width * rounding,
         protrusion=target.protrusion * rounding,
         jaw=target.jaw * jaw,

@@ -27,23 +27,29 @@ def build(
     kind: Annotated[
         str,
         typer.Argument(
-            help="simulated: many voices with the simulated speaker's motion. vocaset, vocaset-raw, biwi, biwi-raw: "
-            "a miniature corpus in that layout, to try the commands on.",
+            help="simulated: many voices with the simulated speaker's motion. facegood: FACEGOOD's curves (--source) "
+            "on the default rig, for kind: rig. vocaset, vocaset-raw, biwi, biwi-raw: a miniature corpus in that "
+            "layout, to try the commands on.",
             show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.", show_default=False)],
     clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 1400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
+    source: Annotated[Path | None, typer.Option(help="Folder of facegood's curves.", show_default=False)] = None,
 ) -> None:
-    """Build a corpus from the installed voices (data/README.md lists them)."""
+    """Build a corpus from the installed voices (data/README.md lists them), or from another corpus."""
+    from kmtalk.corpora.facegood import build_facegood_corpus
     from kmtalk.corpora.miniature import LAYOUTS, build_from_voices
     from kmtalk.corpora.simulated import build_simulated_corpus
     from kmtalk.face.rig import load_light_head
     from kmtalk.output import atomic_write
+    from kmtalk.speech.transcribe import Transcriber
 
-    if kind not in ("simulated", *LAYOUTS):
-        raise InputError(f"{kind}: no such corpus to build; one of simulated, {', '.join(LAYOUTS)}")
+    if kind not in ("simulated", "facegood", *LAYOUTS):
+        raise InputError(f"{kind}: no such corpus to build; one of simulated, facegood, {', '.join(LAYOUTS)}")
+    if (kind == "facegood") != (source is not None):
+        raise InputError("facegood needs --source, the folder of its curves; other corpora are built without it")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: exists already; give a new folder")
     rig = load_light_head()
@@ -51,10 +57,12 @@ def build(
         temporary.mkdir()
         if kind == "simulated":
             count = build_simulated_corpus(temporary, rig, clips, seed, console, console.log)
+        elif source is not None:
+            count = build_facegood_corpus(source, temporary, rig, Transcriber(), console, console.log)
         else:
             count = build_from_voices(temporary, kind, rig, seed, console, console.log)
     console.summary |= {"clips": count}
-    console.print(f"{output}: {count} clips, simulated")
+    console.print(f"{output}: {count} clips" + ("" if kind == "facegood" else ", simulated"))
 
 
 @command

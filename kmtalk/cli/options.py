@@ -17,7 +17,13 @@ AnimationFile = Annotated[Path, typer.Argument(help="An animation.npz that kmtal
 Template = Annotated[
     Path | None, typer.Option("--template", help="Face mesh or fitted .kmrig (default: the default head).")
 ]
-Text = Annotated[str | None, typer.Option(help="The spoken words, or a text file with them; skips transcription.")]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        help="The spoken words, or a text file with them; skips transcription. Emotions in brackets, as [happy] or "
+        "[sad:0.6], begin with the next word and end with [neutral]."
+    ),
+]
 TextGrid = Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones; skips alignment.")]
 Landmarks = Annotated[
     Path | None,

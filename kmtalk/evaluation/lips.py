@@ -196,7 +196,7 @@ def _predict_mouths(
         keys = select_key_frames(a.alignment, count, FPS, network.config.key_placement)
         weights = np.zeros((count, len(pipeline.rig.shape_names)))
         predict = predict_without_completion if without_completion else predict_motion
-        weights[:, columns] = predict(network, a.features[encoder.name], keys, count, FPS, style)
+        weights[:, columns] = predict(network, a.features[encoder.name], a.alignment, keys, count, FPS, style)
         if postprocessed:
             weights = postprocess(weights, pipeline.rig, a.alignment, frame_times(count, FPS))
         out.append(solver.measure(weights).lip_channels)

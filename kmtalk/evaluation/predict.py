@@ -107,16 +107,24 @@ class CorpusPredictor:
                 f"{clip.name}: {clip.fps:g} fps, but key motions of other systems can only be completed at 23 to 31 fps"
             )
         network_frames = count if fps == clip.fps else round(count / clip.fps * fps)
-        keys = select_key_frames(clip.load_alignment(), network_frames, fps, self._network.config.key_placement)
+        alignment = clip.load_alignment()
+        keys = select_key_frames(alignment, network_frames, fps, self._network.config.key_placement)
         style = style_mixture(self._network.config, wanted)
         template, other_system_keys = self.corpus.templates[clip.subject], None
         if self._keys_from is not None:
             other_system_keys = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]
         if self._keys_alone:
-            motion = predict_without_completion(self._network, features, keys, network_frames, fps, style)
+            motion = predict_without_completion(self._network, features, alignment, keys, network_frames, fps, style)
         else:
             motion = predict_motion(
-                self._network, features, keys, network_frames, fps, style, other_system_keys=other_system_keys
+                self._network,
+                features,
+                alignment,
+                keys,
+                network_frames,
+                fps,
+                style,
+                other_system_keys=other_system_keys,
             )
         if network_frames != count:
             motion = resample_motion(motion, fps, frame_times(count, clip.fps))

@@ -16,6 +16,7 @@ from kmtalk.face.motion import frame_times
 from kmtalk.keys import locate_key_frames
 from kmtalk.motion.finetuned_encoder import FEATURE_EXTRACTOR_DIGEST
 from kmtalk.motion.model import Batch, KMTalkNetwork
+from kmtalk.motion.phone_input import phone_activity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures, load_encoder
 
@@ -105,6 +106,7 @@ def split_into_windows(count: int, fps: float) -> list[tuple[int, int]]:
 def predict_motion(
     network: KMTalkNetwork,
     features: SpeechFeatures,
+    alignment: Alignment,
     key_frames: np.ndarray,
     frame_count: int,
     fps: float,
@@ -120,6 +122,7 @@ def predict_motion(
     Args:
         network: Network in evaluation mode.
         features: Audio features from the network's encoder.
+        alignment: Phones of the clip, an input of networks with `NetworkConfig.phone_input`.
         key_frames: Rising frame indices of the keys, shape (m,).
         frame_count: Number N of frames.
         fps: Frames per second.
@@ -133,6 +136,7 @@ def predict_motion(
     return _predict_in_windows(
         network,
         features,
+        alignment,
         key_frames,
         frame_count,
         fps,
@@ -146,6 +150,7 @@ def predict_motion(
 def predict_without_completion(
     network: KMTalkNetwork,
     features: SpeechFeatures,
+    alignment: Alignment,
     key_frames: np.ndarray,
     frame_count: int,
     fps: float,
@@ -162,13 +167,14 @@ def predict_without_completion(
         motion = np.stack([np.interp(frames, keys, poses[:, i]) for i in range(poses.shape[1])], 1)
         return torch.from_numpy(motion.astype(np.float32))[None]
 
-    return _predict_in_windows(network, features, key_frames, frame_count, fps, style_weights, interpolate)
+    return _predict_in_windows(network, features, alignment, key_frames, frame_count, fps, style_weights, interpolate)
 
 
 @torch.inference_mode()
 def _predict_in_windows(
     network: KMTalkNetwork,
     features: SpeechFeatures,
+    alignment: Alignment,
     keys: np.ndarray,
     count: int,
     fps: float,
@@ -180,6 +186,7 @@ def _predict_in_windows(
     """Run `predict` (batch → motion (1, n, out)) on every window and cross-fade the results: (N, out)."""
     times = frame_times(count, fps)
     audio = features.interpolate(times)
+    phones = phone_activity(alignment, times) if network.config.phone_input else None
     out = np.zeros((count, network.config.output_dim), np.float32)
     total = np.zeros((count, 1), np.float32)
     for start, stop in split_into_windows(count, fps):
@@ -200,6 +207,7 @@ def _predict_in_windows(
             torch.from_numpy(inside)[None],
             torch.ones(1, len(inside), dtype=torch.bool),
             torch.from_numpy(style)[None],
+            None if phones is None else torch.from_numpy(phones[start:stop])[None],
             key_edits=select(key_edits),
             other_system_keys=select(other_system_keys),
         )

@@ -91,9 +91,15 @@ def update_edited_motion(
     edits = np.where(changed[:, None], (poses - base[frames])[:, columns] / scale, 0.0)
     network_keys, key_edits = _merge_colliding_keys(to_network_frames(frames), edits)
     before = predict_motion(
-        network, features, np.unique(to_network_frames(keys.original_frames)), total, network_fps, style_weights
+        network,
+        features,
+        alignment,
+        np.unique(to_network_frames(keys.original_frames)),
+        total,
+        network_fps,
+        style_weights,
     )
-    after = predict_motion(network, features, network_keys, total, network_fps, style_weights, key_edits)
+    after = predict_motion(network, features, alignment, network_keys, total, network_fps, style_weights, key_edits)
     difference = after - before
     if network_fps != fps:
         difference = resample_motion(difference, network_fps, frame_times(count, fps))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kmtalk.articulation.targets import PHONE_TARGETS
+from kmtalk.articulation.targets import PHONES
 from kmtalk.face.rig import Rig
 from kmtalk.motion.model import Batch
 
@@ -44,9 +44,6 @@ REGION_WEIGHTS: dict[str, float] = {
 }
 """Weights of the mean squared error in mm² over: all vertices that the mouth moves, the lips, the inner lips, the gap
 between upper and lower inner lip, the distance of the lip corners, the chin, and the tongue where the mesh has one."""
-
-PHONES: tuple[str, ...] = tuple(sorted(p for p in PHONE_TARGETS if p[-1] != "2"))
-"""Phones of the text consistency loss; phone i is class i + 1, and class 0 is CTC's blank."""
 
 
 class SurfaceMetric(Protocol):

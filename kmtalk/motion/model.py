@@ -44,6 +44,7 @@ from kmtalk.motion.finetuned_encoder import FineTunedEncoder
 from kmtalk.motion.flow_encoder import MotionFlowEncoder
 from kmtalk.motion.heads import OutputHead, PcaHead, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
+from kmtalk.motion.phone_input import PHONE_INPUT_DIM
 
 STYLE_DIM = 16
 """Size of a style's embedding."""
@@ -71,6 +72,8 @@ class NetworkConfig:
         key_placement: "phones" or "uniform", see `kmtalk.motion.inference.select_key_frames`.
         residual_over_keys: CMC predicts the difference from a smooth interpolation of the key motions, so that the
             motion follows edited keys (ours); False decodes the motion from the latent alone, as in the paper.
+        phone_input: Add a projection of the phones to the audio features (ours); False knows them from the sound alone,
+            as in the paper.
         finetuned_encoder: JSON config of the wav2vec 2.0 that is trained with the network
             (`kmtalk.motion.finetuned_encoder`); "" for a frozen encoder.
     """
@@ -91,6 +94,7 @@ class NetworkConfig:
     use_key_motion: bool = True
     key_placement: str = "phones"
     residual_over_keys: bool = False
+    phone_input: bool = False
     finetuned_encoder: str = ""
 
     @property
@@ -110,11 +114,13 @@ class Batch:
         key_frames: Frame indices of the keys, shape (B, M).
         key_mask: True at real keys, shape (B, M).
         style_weights: Share of each style, summing to one, shape (B, S).
+        phones: Activity of the phones, shape (B, N, 2P) (`kmtalk.motion.phone_input.phone_activity`); zero, or None,
+            where they are unknown.
         motion: Ground truth motion, shape (B, N, out); training only.
         bilabial_closure: 1 where p, b or m close the lips, else 0, shape (B, N); training only.
         key_edits: Amounts added to the key motions by an edit, shape (B, M, out).
         other_system_keys: Key motions of another system that replace those of LKMA, shape (B, M, out).
-        ctc_targets: Phone classes of each clip, 1 to `len(kmtalk.motion.losses.PHONES)`; training only.
+        ctc_targets: Phone classes of each clip, 1 to `len(kmtalk.articulation.targets.PHONES)`; training only.
     """
 
     features: Tensor
@@ -123,6 +129,7 @@ class Batch:
     key_frames: Tensor
     key_mask: Tensor
     style_weights: Tensor
+    phones: Tensor | None = None
     motion: Tensor | None = None
     bilabial_closure: Tensor | None = None
     key_edits: Tensor | None = None
@@ -166,6 +173,7 @@ class KMTalkNetwork(nn.Module):
         self.register_buffer("feature_std", torch.ones(d))
         self.style_embeddings = nn.Parameter(torch.randn(len(config.styles), STYLE_DIM) * 0.5)
         self.style_projection = nn.Linear(STYLE_DIM, d)
+        self.phone_projection = nn.Linear(PHONE_INPUT_DIM, d, bias=False) if config.phone_input else None
 
         def head() -> OutputHead:
             if config.head == "rig":
@@ -182,7 +190,7 @@ class KMTalkNetwork(nn.Module):
         self.motion_decoder = MotionDecoder(d, f, config.dropout, head())
 
     def encode_audio(self, batch: Batch) -> Tensor:
-        """Return the audio features A: standardised, with the style's projection added, shape (B, N, d)."""
+        """Return the audio features A: standardised, with projections of style and phones added, shape (B, N, d)."""
         features = (
             batch.features
             if self.finetuned_encoder is None
@@ -190,6 +198,8 @@ class KMTalkNetwork(nn.Module):
         )
         audio = (features - self.feature_mean) / self.feature_std
         out: Tensor = audio + self.style_projection(batch.style_weights @ self.style_embeddings)[:, None]
+        if self.phone_projection is not None and batch.phones is not None:
+            out = out + self.phone_projection(batch.phones)
         return out
 
     def predict_keys(self, audio: Tensor, batch: Batch) -> Tensor:

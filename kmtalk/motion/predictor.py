@@ -99,7 +99,13 @@ class MotionPredictor:
         network_frame_count = frame_count(audio.duration, network_fps)
         key_frames = select_key_frames(alignment, network_frame_count, network_fps, config.key_placement)
         motion = predict_motion(
-            self.network, features or self.encode_audio(audio), key_frames, network_frame_count, network_fps, shares
+            self.network,
+            features or self.encode_audio(audio),
+            alignment,
+            key_frames,
+            network_frame_count,
+            network_fps,
+            shares,
         )
         if network_fps != fps:
             motion = resample_motion(motion, network_fps, frame_times(count, fps))

@@ -12,12 +12,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from kmtalk.articulation.targets import PHONE_TARGETS, Contact, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS, PHONES, Contact, canonical_phone
 from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.motion.inference import select_key_frames
 from kmtalk.motion.key_editing import interpolate_key_edits
-from kmtalk.motion.losses import PHONES
 from kmtalk.motion.model import Batch
+from kmtalk.motion.phone_input import phone_activity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import SpeechFeatures
 
@@ -78,17 +78,19 @@ class Crop:
     Attributes:
         features: Audio features at the frames, shape (N, d).
         times: Time of each frame in seconds, shape (N,).
+        phones: Activity of the phones, shape (N, 2P), see `kmtalk.motion.phone_input.phone_activity`.
         target_motion: Ground truth motion, with edits where there are any, shape (N, out).
         key_frames: Frame indices of the keys, shape (m,).
         key_edits: Amounts by which the poses at the keys were edited, shape (m, out); None without edits.
         bilabial_closure: 1 in the middle of p, b and m, else 0, shape (N,).
-        ctc_targets: Phone classes, see `kmtalk.motion.losses.PHONES`.
+        ctc_targets: Phone classes, see `kmtalk.articulation.targets.PHONES`.
         style: Name of the style.
         other_system_keys: Key motions of another system, shape (m, out).
     """
 
     features: np.ndarray
     times: np.ndarray
+    phones: np.ndarray
     target_motion: np.ndarray
     key_frames: np.ndarray
     key_edits: np.ndarray | None
@@ -159,6 +161,7 @@ def crop_example(
     return Crop(
         example.features.interpolate(times),
         (times + shift).astype(np.float32),
+        phone_activity(example.alignment, times),
         motion.astype(np.float32),
         key_frames,
         None if key_edits is None else key_edits.astype(np.float32),
@@ -215,6 +218,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
     b, d, out = len(crops), crops[0].features.shape[1], crops[0].target_motion.shape[1]
     features, motion = np.zeros((b, count, d), np.float32), np.zeros((b, count, out), np.float32)
     times, closure = np.zeros((b, count), np.float32), np.zeros((b, count), np.float32)
+    phone_input = np.zeros((b, count, crops[0].phones.shape[1]), np.float32)
     mask, key_mask = np.zeros((b, count), bool), np.zeros((b, key_count), bool)
     key_frames, style = np.zeros((b, key_count), np.int64), np.zeros((b, len(styles)), np.float32)
     has_edits = any(p.key_edits is not None for p in crops)
@@ -228,6 +232,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
             p.times,
             p.bilabial_closure,
         )
+        phone_input[i, :n] = p.phones
         mask[i, :n], key_mask[i, :m], key_frames[i, :m] = True, True, p.key_frames
         if key_edits is not None and p.key_edits is not None:
             key_edits[i, :m] = p.key_edits
@@ -244,6 +249,7 @@ def collate(crops: Sequence[Crop], styles: Sequence[str], rng: np.random.Generat
         tensor(key_frames),
         tensor(key_mask),
         tensor(style),
+        tensor(phone_input),
         tensor(motion),
         tensor(closure),
         None if key_edits is None else tensor(key_edits),

@@ -97,6 +97,11 @@ class ArchitectureConfig(_Strict):
         description="Predict the difference from a smooth interpolation of the key motions, so that the motion "
         "follows edited keys; false decodes the motion from the latent alone, as in the paper.",
     )
+    phone_input: bool = Field(
+        default=False,
+        description="Give the network the phones beside the audio features; false knows them from the sound alone, as "
+        "in the paper.",
+    )
 
     @model_validator(mode="after")
     def _check_architecture(self) -> Self:
@@ -195,6 +200,13 @@ class TrainingConfig(_Strict):
     audio_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Share of crops that CMC completes from key motions without audio."
     )
+    phone_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of crops without phones. For phone_input.")
+    voice_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of crops with phones alone, without audio features. For phone_input with a frozen encoder.",
+    )
     condition_on_identity: bool = Field(
         default=True,
         description="Use each subject as a style of its own; false trains a single style. For corpora of vertices.",
@@ -217,6 +229,10 @@ class TrainingConfig(_Strict):
             raise ValueError(
                 f"finetune_encoder: only encoder wav2vec2:FOLDER-OR-NAME can be fine-tuned, not {self.encoder}"
             )
+        if (self.phone_dropout or self.voice_dropout) and (not self.network.phone_input or self.finetune_encoder):
+            raise ValueError("phone_dropout and voice_dropout need network.phone_input and a frozen encoder")
+        if self.phone_dropout + self.voice_dropout > 1:
+            raise ValueError("phone_dropout and voice_dropout: their sum may be 1 at most")
         return self
 
 

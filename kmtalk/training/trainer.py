@@ -64,6 +64,7 @@ class TrainingModule(nn.Module):
         super().__init__()
         self.network, self.surface = network, surface
         self.audio_dropout, self.teacher_forcing = config.audio_dropout, config.teacher_forcing
+        self.voice_dropout, self.phone_dropout = config.voice_dropout, config.phone_dropout
         with torch.no_grad():
             lip_features = surface.lip_features(torch.zeros(1, 1, network.config.output_dim))  # type: ignore[operator]
         self.reader = LipReader(lip_features.shape[-1], network.config.audio_dim)
@@ -82,6 +83,8 @@ class TrainingModule(nn.Module):
         """
         network = self.network
         losses = MotionLosses(self.surface, self.reader, self._loss_weights)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(seed)
+        batch = self._drop_inputs(batch, generator)
         audio = network.encode_audio(batch)
         if (
             network.finetuned_encoder is not None
@@ -102,7 +105,6 @@ class TrainingModule(nn.Module):
         if stage == "key_motion" and batch.other_system_keys is None:
             return out
         predicted = predicted.detach() if stage == "completion" else predicted
-        generator = torch.Generator().manual_seed(seed)
         if network.config.use_key_motion:
             key_motions, kept_keys = sample_key_motions(truth, batch, predicted, generator, self.teacher_forcing)
         else:
@@ -114,6 +116,16 @@ class TrainingModule(nn.Module):
         motion = network.complete_motion(masked_audio, key_motions, kept_keys)
         with torch.autocast(audio.device.type, enabled=False):  # bfloat16 is too coarse for errors in mm
             return out | losses.motion_losses(motion.float(), audio.float(), batch)
+
+    def _drop_inputs(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Withhold the phones of some crops, and the voice of others, so that neither is needed."""
+        if not self.network.config.phone_input or batch.phones is None:
+            return batch
+        draw = torch.rand(len(batch.phones), 1, 1, generator=generator).to(batch.phones)
+        phones = batch.phones * (draw >= self.phone_dropout)
+        voiceless = draw > 1 - self.voice_dropout
+        features = torch.where(voiceless, self.network.feature_mean, batch.features)
+        return Batch(**{**vars(batch), "phones": phones, "features": features})
 
 
 class Trainer:
@@ -289,6 +301,7 @@ class Trainer:
         return predict_motion(
             self.network.eval(),
             example.features,
+            example.alignment,
             key_frames,
             count,
             example.fps,
