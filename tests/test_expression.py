@@ -9,6 +9,7 @@ import pytest
 from conftest import SAID, SPEECH, phones
 from scipy.ndimage import label
 
+from kmtalk.animation.formats import facing_camera
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.expression.emotion import EMOTIONS, emotion_weights, parse_emotion
 from kmtalk.expression.gaze import DEGREES
@@ -16,6 +17,7 @@ from kmtalk.expression.head import DEGREES_PER_WEIGHT
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.face.motion import frame_times
 from kmtalk.metrics import CLOSED_MM, minimum_apertures
+from kmtalk.render.camera import VIEW_ANGLES
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.prosody import analyze_prosody
 
@@ -97,6 +99,25 @@ def test_brows_lift_on_accents_now_and_then(light_rig, minute):
     brow = layer(light_rig, minute)["browInnerUp"]
     _, lifts = label(brow > 0.12)
     assert 3 <= lifts <= 40 and brow.max() < 0.8
+
+
+def test_the_film_is_looked_at(spoken):
+    """Eyes turn to a camera that stands aside, as far as it does, and keep their own motion."""
+    names = spoken.shape_names
+
+    def leftwards(weights):
+        w = {n: weights[:, names.index(n)] for n in names if n.startswith("eyeLook")}
+        return 25 * (w["eyeLookOutLeft"] - w["eyeLookInLeft"]), 25 * (w["eyeLookInRight"] - w["eyeLookOutRight"])
+
+    aside = facing_camera(spoken, "portrait")
+    for before, after in zip(leftwards(spoken.weights), leftwards(aside.weights), strict=True):
+        free = (after > -24.9) & (after < 24.9)
+        assert free.mean() > 0.9
+        assert np.abs(after - before - np.degrees(VIEW_ANGLES["portrait"][0]))[free].max() < 0.01
+    others = [k for k, n in enumerate(names) if not n.startswith("eyeLook")]
+    assert np.array_equal(aside.weights[:, others], spoken.weights[:, others])
+    for view in ("front", "profile"):
+        assert facing_camera(spoken, view) is spoken.motion
 
 
 @pytest.mark.parametrize("emotion", sorted(EMOTIONS))

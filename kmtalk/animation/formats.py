@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from kmtalk.errors import InputError
 from kmtalk.exchange import arkit, point_cache, viseme_cues
 from kmtalk.exchange.alembic import write_alembic
@@ -15,7 +17,9 @@ from kmtalk.exchange.gltf import write_glb
 from kmtalk.exchange.npz import write_npz
 from kmtalk.exchange.timeline import timeline_data
 from kmtalk.exchange.usd import write_usd
+from kmtalk.expression.gaze import turn_eyes
 from kmtalk.face.motion import Motion
+from kmtalk.render.camera import VIEW_ANGLES
 from kmtalk.render.video import render_video
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings
@@ -25,6 +29,21 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 """Receives the number of frames that are done."""
+
+
+MOST_EYE_TURN = 20.0  # degrees; a camera further aside is not looked at
+
+
+def facing_camera(animation: Animation, view: str) -> Motion:
+    """Return the motion with eyes that look at the camera of a view, where the animation's gaze is "camera".
+
+    The camera of the view "portrait" stands aside, and eyes that look straight ahead would miss the viewer.
+    """
+    motion, made = animation.motion, animation.provenance.settings
+    left, up = np.degrees(VIEW_ANGLES[view])
+    if made is None or not made.expression or made.gaze != "camera" or not 0 < left < MOST_EYE_TURN:
+        return motion
+    return replace(motion, weights=turn_eyes(motion.weights, motion.rig.shape_names, float(left), float(up)))
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ FORMATS: tuple[Format, ...] = (
            lambda a, path, s, _: _write_npz(a, path, "float32" if s.bake else None), can_bake=True),
     Format("html", (".html",), "self-contained web page that plays the face with its sound", _write_html),
     Format("mp4", (".mp4",), "video with sound",
-           lambda a, path, s, advance: render_video(a.motion, a.audio, path, s, advance)),
+           lambda a, path, s, advance: render_video(facing_camera(a, s.view), a.audio, path, s, advance)),
 )
 # fmt: on
 

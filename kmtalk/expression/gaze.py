@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -56,10 +57,44 @@ def gaze_weights(direction: np.ndarray, head: np.ndarray) -> dict[str, np.ndarra
         Weights by shape name.
     """
     left, up = direction[:, 0] - head[:, 1], direction[:, 1] - head[:, 0]
+    return _eye_weights({"Left": left, "Right": left}, {"Left": up, "Right": up})
+
+
+def _eye_weights(left: Mapping[str, np.ndarray], up: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the weights by shape name of eyes that are turned by degrees (N,) to the left and up, by side."""
     out = {}
-    for side, outwards in (("Left", left), ("Right", -left)):
+    for side in ("Left", "Right"):
+        outwards = left[side] if side == "Left" else -left[side]
         out[f"eyeLookOut{side}"] = np.clip(outwards / DEGREES["Out"], 0, 1)
         out[f"eyeLookIn{side}"] = np.clip(-outwards / DEGREES["In"], 0, 1)
-        out[f"eyeLookUp{side}"] = np.clip(up / DEGREES["Up"], 0, 1)
-        out[f"eyeLookDown{side}"] = np.clip(-up / DEGREES["Down"], 0, 1)
+        out[f"eyeLookUp{side}"] = np.clip(up[side] / DEGREES["Up"], 0, 1)
+        out[f"eyeLookDown{side}"] = np.clip(-up[side] / DEGREES["Down"], 0, 1)
+    return out
+
+
+def turn_eyes(weights: np.ndarray, shape_names: tuple[str, ...], left: float, up: float) -> np.ndarray:
+    """Turn the eyes of a motion, as for a camera that does not stand in front.
+
+    Args:
+        weights: Weights (N, R).
+        shape_names: Names of the R shapes; without the eyes' shapes nothing is turned.
+        left: Degrees to the character's left.
+        up: Degrees up.
+
+    Returns:
+        Weights (N, R).
+    """
+    index = {name: k for k, name in enumerate(shape_names)}
+    if not all(f"eyeLook{way}{side}" in index for way in DEGREES for side in ("Left", "Right")):
+        return weights
+
+    def turned(side: str, way: str, opposite: str) -> np.ndarray:
+        positive, negative = weights[:, index[f"eyeLook{way}{side}"]], weights[:, index[f"eyeLook{opposite}{side}"]]
+        return np.asarray(DEGREES[way] * positive - DEGREES[opposite] * negative)
+
+    lefts = {"Left": turned("Left", "Out", "In") + left, "Right": left - turned("Right", "Out", "In")}
+    ups = {side: turned(side, "Up", "Down") + up for side in ("Left", "Right")}
+    out = weights.copy()
+    for name, values in _eye_weights(lefts, ups).items():
+        out[:, index[name]] = values
     return out
