@@ -121,8 +121,9 @@ class AnimationSettings(Settings):
     style: Annotated[str | int | SpeakingStyle | None, BeforeValidator(_check_style)] = Field(
         default=None,
         description="Speaking style: neutral (the default), clear, relaxed, expressive, population (the mean of many "
-        "speakers), natural, natural-s4 (two real speakers), a mixture such as clear:0.5,relaxed:0.5, or mean. With "
-        "motion rules: neutral (the default), clear, relaxed, expressive, or a number for a random speaker.",
+        "speakers), natural, natural-s4 (two real speakers), facegood (a mouth made by animators), a mixture such as "
+        "clear:0.5,relaxed:0.5, or mean. With motion rules: neutral (the default), clear, relaxed, expressive, or a "
+        "number for a random speaker.",
     )
     intensity: Intensity = Field(
         default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."

@@ -17,6 +17,7 @@ from kmtalk.speech.alignment import Alignment
 LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
 RELEASE_SECONDS = 0.055  # seconds over which the lips part after p, b and m
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
+OPEN_PAUSE = 2.5  # mm of lip opening in a pause above which the mouth is open on purpose
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
 EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
 MOST_SPEED = 320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, but rarely 250
@@ -25,7 +26,7 @@ CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
 
 def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Close the mouth in pauses and hold it still, close the lips at p, b and m, limit their speed, place the tongue.
+    """Hold the mouth still in pauses, close the lips at p, b and m, limit their speed, place the tongue.
 
     Args:
         weights: Weights, shape (N, R).
@@ -99,9 +100,10 @@ def seal_retargeted_bilabials(
 
 
 def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
-    """Hold one pose with closed lips in each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
+    """Hold one pose in each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
 
-    It is the median pose of the pause, with the lips closed. Pauses shorter than `MIN_PAUSE` and those that overlap an
+    It is the median pose of the pause, with the lips closed unless they stand open by more than `OPEN_PAUSE`, as those
+    of speakers who breathe through the mouth. Pauses shorter than `MIN_PAUSE` and those that overlap an
     unaligned span are left unchanged. At the start and end of the clip the pose is held up to the first and last frame.
 
     Args:
@@ -113,7 +115,7 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     Returns:
         Weights, shape (N, R).
     """
-    out = weights.copy()
+    out, opening = weights.copy(), _lip_opening(rig)
     end = float(times[-1]) + 1.0
     bounds = [-1.0, *(t for p in alignment.phones for t in (p.start, p.end)), end]
     for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
@@ -123,7 +125,9 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
         inside = (times >= first) & (times <= last)
         if not inside.any():
             continue
-        pose = _closed(np.median(weights[inside], axis=0), rig)
+        pose = np.median(weights[inside], axis=0)
+        if pose @ opening < OPEN_PAUSE:
+            pose = _closed(pose, rig)
         into_pose = np.minimum(times - first + EASE_SECONDS, last + EASE_SECONDS - times)[:, None]
         hold = np.clip(into_pose / EASE_SECONDS, 0, 1)
         hold = hold * hold * (3 - 2 * hold)
