@@ -285,6 +285,8 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     weights = np.zeros((90, len(rig.shape_names)))
     weights[:, rig.index["jawOpen"]] = 0.2
     weights[:, rig.index["mouthLowerDownLeft"]] = 0.3 + 0.1 * rng.random(90)
+    quiet = (times > 1.0) & (times < 2.0)
+    weights[quiet] *= 0.15  # lips that stand ajar
     spoken = phones(("AA", 0.2, 0.5), ("B", 0.5, 0.6), ("AA", 0.6, 1.0), ("AA", 2.0, 2.5))
     gap = MouthSolver(rig).measure(postprocess(weights, rig, spoken, times)).aperture
     assert gap[(times > 0.53) & (times < 0.57)].max() < 0.5
@@ -292,6 +294,31 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     pause = gap[(times > 1.1) & (times < 1.9)]
     assert pause.std() < 1e-6 and pause.max() < 0.3
     assert np.array_equal(postprocess(weights, rig, phones(), times), weights)  # without phones nothing changes
+    weights[quiet] *= 5  # a mouth that is open on purpose is held as it is
+    gap = MouthSolver(rig).measure(postprocess(weights, rig, spoken, times)).aperture
+    pause = gap[(times > 1.1) & (times < 1.9)]
+    assert pause.std() < 1e-6 and pause.min() > 2.5
+
+
+def test_teeth_are_together_at_s_and_on_the_lip_at_f(rig):
+    from kmtalk.articulation.mouth_solver import MouthSolver
+
+    times = frame_times(60, 30.0)
+    weights = np.zeros((60, len(rig.shape_names)))
+    for name, value in {"jawOpen": 0.3, "mouthClose": 0.1, "mouthPressLeft": 0.3, "mouthPressRight": 0.3}.items():
+        weights[:, rig.index[name]] = value
+    spoken = phones(("AA", 0.2, 0.5), ("S", 0.5, 0.7), ("AA", 0.7, 1.0), ("F", 1.0, 1.2), ("AA", 1.2, 1.6))
+    made = postprocess(weights, rig, spoken, times)
+    mouth = MouthSolver(rig).measure(made)
+    assert mouth.jaw[np.abs(times - 0.6) < 0.07].max() < 2.05
+    assert mouth.jaw[np.abs(times - 0.35) < 0.05].min() > 7
+    bitten = np.abs(times - 1.1) < 0.05
+    assert made[bitten, rig.index["mouthLabiodental"]].min() > 0.7
+    marks = rig.template.landmarks
+    surface = rig.vertices(made[bitten].astype(np.float32))
+    edge, lip = surface[:, marks["incisor_upper"], 1], surface[:, marks["lip_inner_lower"], 1]
+    assert np.abs(edge - lip).max() * rig.template.mm_per_unit < 3.5  # the lip is at the teeth
+    assert mouth.upper_lip[bitten].min() > 0.5  # and the upper lip above their edges
 
 
 @pytest.mark.parametrize("fps", [25.0, 30.0, 60.0])

@@ -166,8 +166,14 @@ def tongue_shapes(tongue: np.ndarray, jaw: np.ndarray, jaw_drop: float, upper_te
     edge, face = incisors[:, 1].min(), incisors[:, 2].max()
     jaw_at = lambda mm: -jaw[at_tip, 1].mean() * mm / jaw_drop  # noqa: E731 (mm)
     blade = 1 - smoothstep(back, 3, 30)
+    # the underside stays on the floor of the mouth and slopes up to the tip: it is what one sees of t, d, n and l
+    beside = np.abs(back[:, None] - back) < 5
+    low = np.where(beside, tongue[:, 1], np.inf).min(1)
+    high = np.where(beside, tongue[:, 1], -np.inf).max(1)
+    height = (tongue[:, 1] - low) / np.maximum(high - low, 1e-6)
+    follows = 1 - smoothstep(back, 1, 8) * (1 - smoothstep(height, 0.25, 0.8)) * 0.6
     rise = np.zeros_like(tongue)
-    rise[:, 1] = (edge + 5.0 - tongue[at_tip, 1].max() + jaw_at(3.0)) * blade
+    rise[:, 1] = (edge + 5.0 - tongue[at_tip, 1].max() + jaw_at(3.0)) * blade * follows
     rise[:, 2] = (face - 5.0 - tip) * blade
     between = np.zeros_like(tongue)
     between[:, 1] = (edge - 1.6 - tongue[at_tip, 1].mean() + jaw_at(4.0)) * (1 - smoothstep(back, 5, 34))

@@ -61,7 +61,7 @@ FULL_EFFORT_JAW = 8.0  # mm of jaw drop from which effort acts in full: who spea
 LEAST_EFFORT = 0.3  # exponent of the effort in phones with a high jaw
 PREPARATORY_OPENING_MM = 4.0  # mm that the mouth opens before speech begins
 CLOSURE_SHARE = 0.63  # share of a bilabial's duration for which the lips are closed
-MIN_CLOSURE_HALF_SECONDS = 0.03  # seconds; minimum of half the time for which the lips are closed
+CLOSURE_SECONDS = 0.06  # seconds; minimum time for which the lips are closed
 CLOSURE_RAMP = 0.04  # seconds from open to closed
 LABIODENTAL_GAP = 1.5  # mm between the lips in f and v
 LABIODENTAL_WINDOW = (0.021, 0.048)  # seconds that the contact begins after the phone's start and ends after its end
@@ -239,13 +239,29 @@ def crossfade_span(
     )
 
 
-def bilabial_closure(alignment: Alignment, times: np.ndarray, release: float = CLOSURE_RAMP) -> np.ndarray:
+def bilabial_closure(
+    alignment: Alignment,
+    times: np.ndarray,
+    release: float = CLOSURE_RAMP,
+    hold: tuple[float, float] = (CLOSURE_SHARE, CLOSURE_SECONDS),
+) -> np.ndarray:
     """Return the degree (N,) of lip closure by p, b and m at `times` (N,) in seconds, in [0, 1].
 
-    The lips part over `release` seconds.
+    Args:
+        alignment: Phones of the clip.
+        times: Times (N,) in seconds.
+        release: Time in seconds over which the lips part.
+        hold: Share of the phone for which the lips are closed, and its minimum in seconds.
     """
     gestures, clock = _phone_gestures(alignment, times)
-    out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL, release))
+    out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, Contact.BILABIAL, release, hold))
+    return out
+
+
+def contact_degree(alignment: Alignment, times: np.ndarray, contact: Contact) -> np.ndarray:
+    """Return the degree (N,) of a contact at `times` (N,) in seconds, in [0, 1]."""
+    gestures, clock = _phone_gestures(alignment, times)
+    out: np.ndarray = np.interp(times, clock, _contact_curve(gestures, clock, contact))
     return out
 
 
@@ -341,7 +357,11 @@ def _ramp(clock: np.ndarray, start: float, end: float, rise: float, fall: float)
 
 
 def _contact_curve(
-    gestures: list[Gesture], clock: np.ndarray, contact: Contact, release: float | None = None
+    gestures: list[Gesture],
+    clock: np.ndarray,
+    contact: Contact,
+    release: float | None = None,
+    closure: tuple[float, float] = (CLOSURE_SHARE, CLOSURE_SECONDS),
 ) -> np.ndarray:
     """Return the degree of a contact at the times `clock`, in [0, 1]; it ends over `release` seconds."""
     out = np.zeros(len(clock))
@@ -351,7 +371,7 @@ def _contact_curve(
         start, end = g.start, g.end
         if contact is Contact.BILABIAL:
             middle = (start + end) / 2
-            hold = max(CLOSURE_SHARE * (end - start) / 2, MIN_CLOSURE_HALF_SECONDS)
+            hold = max(closure[0] * (end - start), closure[1]) / 2
             start, end = middle - hold, middle + hold
         elif contact is Contact.LABIODENTAL:
             middle = (start + end) / 2

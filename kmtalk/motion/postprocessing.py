@@ -2,7 +2,7 @@
 
 Lips close at p, b and m and in pauses, nothing pops, and the tongue reaches the teeth and the ridge behind them.
 
-A network trained by squared error shortens uncertain closures and trembles slightly in silence; the alignment gives
+A network trained by squared error leaves uncertain closures ajar and trembles slightly in silence; the alignment gives
 the time of both. N frames, R shapes of a rig.
 """
 
@@ -10,12 +10,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmtalk.articulation.gestures import bilabial_closure, tongue_curves
+from kmtalk.articulation.gestures import SIBILANT_JAW, bilabial_closure, contact_degree, tongue_curves
+from kmtalk.articulation.targets import Contact
+from kmtalk.face.mouth import MouthMeasurer
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import Alignment
 
 LIP_OPENING_THRESHOLD = 0.5  # mm at full weight; shapes that open the lips by more are faded at a closure
-RELEASE_SECONDS = 0.055  # seconds over which the lips part after p, b and m
+CLOSURE = (0.25, 0.05)  # share of p, b and m for which lips are sealed, and its minimum in s; the network does the rest
+RELEASE_SECONDS = 0.045  # seconds over which the lips part after p, b and m
+LABIODENTAL = 0.8  # share of the pose of f and v that is set
+LABIODENTAL_JAW = 3.0  # mm; most drop of the jaw in it
+LABIODENTAL_POSE = {
+    "mouthLabiodental": 0.95,
+    "mouthClose": 0.0,
+    **{f"{name}{side}": 0.0 for name in ("mouthLowerDown", "mouthPress") for side in ("Left", "Right")},
+    "mouthUpperUpLeft": 0.1,
+    "mouthUpperUpRight": 0.1,
+}
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
 OPEN_PAUSE = 2.5  # mm of lip opening in a pause above which the mouth is open on purpose
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
@@ -39,8 +51,40 @@ def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     """
     if not alignment.phones:
         return weights
-    sealed = seal_bilabials(hold_pauses(weights, rig, alignment, times), rig, alignment, times)
-    return place_tongue(limit_speed(sealed, rig, alignment, times), rig, alignment, times)
+    for step in (hold_pauses, raise_jaw, bite_lip, seal_bilabials, limit_speed, place_tongue):
+        weights = step(weights, rig, alignment, times)
+    return weights
+
+
+def raise_jaw(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Let the jaw drop by `SIBILANT_JAW` at most at s, sh and their kin, whose teeth are nearly together.
+
+    Arguments and result are those of `postprocess`.
+    """
+    jaw, closing = rig.index["jawOpen"], rig.index["mouthClose"]
+    most = SIBILANT_JAW / _jaw_drop(rig)
+    contact = contact_degree(alignment, times, Contact.SIBILANT)
+    open_jaw = np.maximum(weights[:, jaw], 1e-6)
+    share = (1 - contact) + contact * np.minimum(1.0, most / open_jaw)
+    out = weights.copy()
+    out[:, jaw] *= share
+    out[:, closing] *= share
+    return out
+
+
+def bite_lip(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+    """Show the edges of the upper teeth on the lower lip at f and v.
+
+    A tracker takes the tucked lower lip for nearly closed lips, so that the network's f looks like m. Arguments and
+    result are those of `postprocess`.
+    """
+    contact = LABIODENTAL * contact_degree(alignment, times, Contact.LABIODENTAL)[:, None]
+    pose = weights.copy()
+    most = LABIODENTAL_JAW / _jaw_drop(rig)
+    pose[:, rig.index["jawOpen"]] = np.minimum(pose[:, rig.index["jawOpen"]], most)
+    for name, value in LABIODENTAL_POSE.items():
+        pose[:, rig.index[name]] = value
+    return (1 - contact) * weights + contact * pose
 
 
 def place_tongue(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
@@ -63,7 +107,7 @@ def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: n
 
     Arguments and result are those of `postprocess`.
     """
-    closure = bilabial_closure(alignment, times, RELEASE_SECONDS)[:, None]
+    closure = bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE)[:, None]
     return (1 - closure) * weights + closure * _closed(weights, rig)
 
 
@@ -95,7 +139,7 @@ def seal_retargeted_bilabials(
     """
     opens_reference = dict(zip(reference.shape_names, _opens_lips(reference), strict=True))
     opening = _opens_lips(rig) & ~np.array([opens_reference.get(name, True) for name in rig.shape_names])
-    closure = bilabial_closure(alignment, times, RELEASE_SECONDS)[:, None]
+    closure = bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE)[:, None]
     return np.where(opening, (1 - closure) * weights, weights).astype(np.float32)
 
 
@@ -142,7 +186,7 @@ def limit_speed(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     """
     if len(times) < 3:
         return weights
-    kept = (bilabial_closure(alignment, times, RELEASE_SECONDS) > CLOSED)[:, None]
+    kept = (bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE) > CLOSED)[:, None]
     opening, step = _lip_opening(rig), float(times[1] - times[0])
     out = weights
     for _ in range(SMOOTHING_STEPS):
@@ -163,6 +207,14 @@ def _lip_opening(rig: Rig) -> np.ndarray:
     opening = rig.offsets[:, t.landmarks["lip_inner_upper"]] - rig.offsets[:, t.landmarks["lip_inner_lower"]]
     out: np.ndarray = opening @ (up / np.linalg.norm(up)) * t.mm_per_unit
     return out
+
+
+def _jaw_drop(rig: Rig) -> float:
+    """Return the drop of the lower incisors in mm by jawOpen at full weight."""
+    weights = np.zeros((2, len(rig.shape_names)))
+    weights[1, rig.index["jawOpen"]] = 1.0
+    measurer = MouthMeasurer.from_template(rig.template)
+    return float(measurer.measure(rig.vertices(weights)[:, measurer.vertex_indices]).jaw[1])
 
 
 def _opens_lips(rig: Rig) -> np.ndarray:

@@ -84,6 +84,23 @@ class PosedMesh:
         left, right = (self.neutral[self.landmarks[f"mouth_{side}"]] for side in ("left", "right"))
         return float(np.linalg.norm(left - right))
 
+    @cached_property
+    def near_mouth(self) -> np.ndarray:
+        """Mask (V,) of the vertices around and inside the mouth; none without landmarks."""
+        if not np.isfinite(self.mouth_width):
+            return np.zeros(len(self.neutral), bool)
+        middle = self.neutral[[self.landmarks["mouth_left"], self.landmarks["mouth_right"]]].mean(0)
+        near: np.ndarray = np.linalg.norm(self.neutral - middle, axis=1) < self.mouth_width
+        return near
+
+    def head_shift(self, vertices: np.ndarray) -> np.ndarray:
+        """How far (3,) the head has moved in one frame where the nose meets the lip; zero without that landmark."""
+        if "subnasale" not in self.landmarks:
+            return np.zeros(3, np.float32)
+        base = self.landmarks["subnasale"]
+        shift: np.ndarray = vertices[base] - self.neutral[base]
+        return shift
+
     def landmark_positions(self) -> dict[str, np.ndarray]:
         """Landmark name → positions (3, 3): in the neutral, and the least and greatest coordinates of all frames."""
         return {n: np.stack([self.neutral[i], self.low[i], self.high[i]]) for n, i in self.landmarks.items()}

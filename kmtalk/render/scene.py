@@ -106,6 +106,7 @@ class SceneRenderer:
         self._in_mouth = np.flatnonzero((closed < HIDDEN) & (open_ > closed))
         open_[self._in_mouth] = np.sqrt(open_[self._in_mouth])
         self._occlusion = closed, open_
+        self._near_mouth = np.flatnonzero((closed < HIDDEN) & mesh.near_mouth)
         self._opening = mesh.mouth_opening(mesh.neutral)
         self._opening_range = mesh.mouth_opening(mesh.widest) - self._opening
 
@@ -166,10 +167,13 @@ class SceneRenderer:
             opened = (self._mesh.mouth_opening(vertices) - self._opening) / self._opening_range
             amount = float(np.sqrt(np.clip(opened, 0, 1)))  # most of the light comes in with the first millimetres
         occlusion = closed + amount * (open_ - closed)
-        # what comes out of the mouth, as the tongue at th, comes into the light
-        inside = self._in_mouth
-        forward = (vertices[inside, 2] - self._mesh.neutral[inside, 2]) / self._mesh.mouth_width
-        occlusion[inside] = np.maximum(occlusion[inside], np.clip(3 * forward, 0, 0.7))
+        # a tongue that comes out of the mouth, as at th, comes into the light, and so does the underside of one that
+        # rises in an open mouth, as at l
+        inside = self._near_mouth
+        moved = vertices[inside] - self._mesh.neutral[inside] - self._mesh.head_shift(vertices)
+        _, upward, forward = moved.T / self._mesh.mouth_width
+        lit = np.clip(np.maximum(3 * forward, 9 * amount * upward), 0, 0.7)
+        occlusion[inside] = np.maximum(occlusion[inside], lit)
         self._upload(vertices, self._normals(vertices), occlusion)
         casters = [s for s in self._surfaces if self._quality.card_shadows or not s.is_masked]
         self._shadows.draw(casters, self._shadow_matrix)
