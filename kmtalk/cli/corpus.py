@@ -34,7 +34,7 @@ def build(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to create.", show_default=False)],
-    clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 1400,
+    clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
     source: Annotated[Path | None, typer.Option(help="Folder of facegood's curves.", show_default=False)] = None,
 ) -> None:
