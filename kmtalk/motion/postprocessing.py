@@ -29,6 +29,7 @@ LABIODENTAL_POSE = {
     "mouthUpperUpRight": 0.1,
 }
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
+MISSED_SPEECH = 4.0  # mm; a pause in which the lips open and close by more is speech of which no phones were found
 OPEN_PAUSE = 2.5  # mm of lip opening in a pause above which the mouth is open on purpose
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
 EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
@@ -147,8 +148,9 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
     """Hold one pose in each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
 
     It is the median pose of the pause, with the lips closed unless they stand open by more than `OPEN_PAUSE`, as those
-    of speakers who breathe through the mouth. Pauses shorter than `MIN_PAUSE` and those that overlap an
-    unaligned span are left unchanged. At the start and end of the clip the pose is held up to the first and last frame.
+    of speakers who breathe through the mouth. Left unchanged are pauses in which the lips move as in speech
+    (`MISSED_SPEECH`), pauses shorter than `MIN_PAUSE`, and those that overlap an unaligned span. At the start and end of
+    the clip the pose is held up to the first and last frame.
 
     Args:
         weights: Weights, shape (N, R).
@@ -168,6 +170,9 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
         first, last = start + SETTLE_SECONDS, stop - PREPARE_SECONDS
         inside = (times >= first) & (times <= last)
         if not inside.any():
+            continue
+        low, high = np.percentile(weights[inside] @ opening, [10, 90])
+        if high - low > MISSED_SPEECH:
             continue
         pose = np.median(weights[inside], axis=0)
         if pose @ opening < OPEN_PAUSE:
