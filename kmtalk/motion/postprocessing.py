@@ -149,8 +149,8 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
 
     It is the median pose of the pause, with the lips closed unless they stand open by more than `OPEN_PAUSE`, as those
     of speakers who breathe through the mouth. Left unchanged are pauses in which the lips move as in speech
-    (`MISSED_SPEECH`), pauses shorter than `MIN_PAUSE`, and those that overlap an unaligned span. At the start and end of
-    the clip the pose is held up to the first and last frame.
+    (`MISSED_SPEECH`), pauses shorter than `MIN_PAUSE`, and those that overlap an unaligned span. At the start and end
+    of the clip the pose is held up to the first and last frame.
 
     Args:
         weights: Weights, shape (N, R).
