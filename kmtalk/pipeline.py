@@ -18,6 +18,7 @@ from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_spe
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
+from kmtalk.expression.emotion import EMOTIONS
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.expression.text_cues import split_text_cues, time_text_cues
 from kmtalk.face.files.load import load_template
@@ -251,8 +252,10 @@ class KMTalk:
             InputError: An input cannot be used.
         """
         if text is not None:
-            text = split_text_cues(text, language or "en")[0]
+            text, _, others = split_text_cues(text, language or "en")
             check_spoken_text(text, "the text")
+            if others:
+                self._warn(f"the text: {', '.join(others)} left out: not spoken, and none of {', '.join(EMOTIONS)}")
         with self._progress.stage("read"):
             audio = speech if isinstance(speech, Audio) else load_audio(speech)
             if isinstance(textgrid, Alignment):

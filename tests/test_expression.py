@@ -9,6 +9,7 @@ import pytest
 from conftest import SAID, SPEECH, phones
 from scipy.ndimage import label
 
+from kmtalk import KMTalk
 from kmtalk.animation.formats import facing_camera
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.expression.emotion import EMOTIONS, emotion_weights, parse_emotion
@@ -164,10 +165,19 @@ def test_cues_in_the_text_begin_with_the_next_word(talk):
     assert smile[times > starts[2] + 1].max() < 0.02
 
 
-@pytest.mark.parametrize("wrong", ["[bored] Hello", "[] Hello", "[happy:2] Hello", "[happy,sad] Hello"])
-def test_other_brackets_in_the_text_are_refused(kmtalk, wrong):
+@pytest.mark.parametrize("wrong", ["[happy:2] Hello", "[happy:much] Hello", "[sad,happy:-1] [happy:-1] Hello"])
+def test_other_amounts_in_the_text_are_refused(kmtalk, wrong):
     done = kmtalk("animate", SPEECH, "--text", wrong, "--no-video")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "the text: [" in done.stderr
+
+
+def test_other_brackets_are_not_spoken(talk):
+    words = SAID.split()
+    lines = []
+    marked = KMTalk(warn=lines.append)
+    _, alignment = marked.align(SPEECH, text=" ".join(["[laughs]", *words[:6], "[turns to the door]", *words[6:]]))
+    assert [w.text for w in alignment.words] == [w.text for w in talk.align(SPEECH, text=SAID)[1].words]
+    assert len(lines) == 1 and "[laughs], [turns to the door] left out" in lines[0]
 
 
 @pytest.mark.parametrize("wrong", ["bored", "happy:2", "happy:much", "none.json", "happy:-1"])

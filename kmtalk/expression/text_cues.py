@@ -29,16 +29,16 @@ class TextCue:
     amount: float
 
 
-def split_text_cues(text: str, language: str = "en") -> tuple[str, tuple[TextCue, ...]]:
-    """Separate a text from the cues in square brackets.
+def split_text_cues(text: str, language: str = "en") -> tuple[str, tuple[TextCue, ...], tuple[str, ...]]:
+    """Separate a text from what stands in square brackets.
 
     Returns:
-        The spoken text, and its cues in order.
+        The spoken text, its cues in order, and the brackets that hold no emotion, as "[laughs]".
 
     Raises:
-        InputError: A bracket holds no emotion.
+        InputError: The amount of an emotion is not from 0 to 1.
     """
-    cues, spoken, end = [], "", 0
+    cues, others, spoken, end = [], [], "", 0
     for match in _CUE.finditer(text):
         spoken += text[end : match.start()] + " "
         end = match.end()
@@ -46,13 +46,15 @@ def split_text_cues(text: str, language: str = "en") -> tuple[str, tuple[TextCue
         if label == NEUTRAL:
             cues.append(TextCue(letters, NEUTRAL, 0.0))
             continue
+        if label.partition(":")[0].strip() not in EMOTIONS:
+            others.append(match[0])
+            continue
         try:
             (cue,) = parse_emotion(label)
         except (InputError, ValueError):
-            known = ", ".join((*EMOTIONS, NEUTRAL))
-            raise InputError(f"the text: {match[0]} is no emotion; one of {known}, as [happy] or [happy:0.6]") from None
+            raise InputError(f"the text: {match[0]}: give the amount from 0 to 1, as [happy:0.6]") from None
         cues.append(TextCue(letters, cue.name, cue.amount))
-    return spoken + text[end:], tuple(cues)
+    return spoken + text[end:], tuple(cues), tuple(others)
 
 
 def time_text_cues(cues: tuple[TextCue, ...], alignment: Alignment) -> tuple[EmotionCue, ...]:
