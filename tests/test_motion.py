@@ -300,6 +300,20 @@ def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     assert pause.std() < 1e-6 and pause.min() > 2.5
 
 
+def test_a_loud_gap_between_phones_is_speech(rig):
+    times = frame_times(90, 30.0)
+    spoken = phones(("AA", 0.2, 0.6), ("AA", 2.0, 2.5))
+    weights = np.zeros((90, len(rig.shape_names)))
+    weights[:, rig.index["jawOpen"]] = 0.2 + 0.2 * np.sin(2 * np.pi * 4 * times)
+    gap = (times > 0.8) & (times < 1.8)
+    jaw = rig.index["jawOpen"]
+    quiet, loud = (postprocess(weights, rig, spoken, times, np.full(90, level)) for level in (-40.0, -5.0))
+    assert quiet[gap, jaw].std() < 1e-6
+    assert np.array_equal(loud[gap, jaw], weights[gap, jaw])
+    still = np.full_like(weights, 0.0)
+    assert postprocess(still, rig, spoken, times, np.full(90, -5.0))[gap].std() < 1e-6
+
+
 def test_teeth_are_together_at_s_and_on_the_lip_at_f(rig):
     from kmtalk.articulation.mouth_solver import MouthSolver
 

@@ -33,7 +33,7 @@ from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.encoders import SpeechFeatures, encode_cached
-from kmtalk.speech.prosody import analyze_prosody
+from kmtalk.speech.prosody import analyze_prosody, loudness
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,8 @@ def _predict_mouths(
         predict = predict_without_completion if without_completion else predict_motion
         weights[:, columns] = predict(network, a.features[encoder.name], a.alignment, keys, count, FPS, style)
         if postprocessed:
-            weights = postprocess(weights, pipeline.rig, a.alignment, frame_times(count, FPS))
+            times = frame_times(count, FPS)
+            level = loudness(a.audio.samples, times)
+            weights = postprocess(weights, pipeline.rig, a.alignment, times, level)
         out.append(solver.measure(weights).lip_channels)
     return out

@@ -29,7 +29,7 @@ LABIODENTAL_POSE = {
     "mouthUpperUpRight": 0.1,
 }
 MIN_PAUSE = 0.3  # seconds; shorter pauses count as speech
-MISSED_SPEECH = 4.0  # mm; a pause in which the lips open and close by more is speech of which no phones were found
+SPOKEN_MM, SPOKEN_DB = 4.0, -28.0  # least range of the lips, and loudness, of speech in a gap between phones
 OPEN_PAUSE = 2.5  # mm of lip opening in a pause above which the mouth is open on purpose
 SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and before speech, in which the mouth may move
 EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
@@ -38,7 +38,9 @@ SMOOTHING_STEPS = 12  # greatest number of times that fast frames are smoothed
 CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
 
-def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+def postprocess(
+    weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray, level_db: np.ndarray | None = None
+) -> np.ndarray:
     """Hold the mouth still in pauses, close the lips at p, b and m, limit their speed, place the tongue.
 
     Args:
@@ -46,13 +48,16 @@ def postprocess(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
         rig: Rig of the weights.
         alignment: Phones of the clip; without phones the weights are returned unchanged.
         times: Time of each frame in seconds, shape (N,).
+        level_db: Loudness of each frame, as `kmtalk.speech.prosody.loudness` gives it, shape (N,): a gap between phones
+            that is loud is speech of which no phones were found. None: every gap is a pause.
 
     Returns:
         Weights, shape (N, R).
     """
     if not alignment.phones:
         return weights
-    for step in (hold_pauses, raise_jaw, bite_lip, seal_bilabials, limit_speed, place_tongue):
+    weights = hold_pauses(weights, rig, alignment, times, level_db)
+    for step in (raise_jaw, bite_lip, seal_bilabials, limit_speed, place_tongue):
         weights = step(weights, rig, alignment, times)
     return weights
 
@@ -144,19 +149,22 @@ def seal_retargeted_bilabials(
     return np.where(opening, (1 - closure) * weights, weights).astype(np.float32)
 
 
-def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+def hold_pauses(
+    weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray, level_db: np.ndarray | None = None
+) -> np.ndarray:
     """Hold one pose in each pause, from `SETTLE_SECONDS` after speech to `PREPARE_SECONDS` before it.
 
     It is the median pose of the pause, with the lips closed unless they stand open by more than `OPEN_PAUSE`, as those
-    of speakers who breathe through the mouth. Left unchanged are pauses in which the lips move as in speech
-    (`MISSED_SPEECH`), pauses shorter than `MIN_PAUSE`, and those that overlap an unaligned span. At the start and end
-    of the clip the pose is held up to the first and last frame.
+    of speakers who breathe through the mouth. Left unchanged are loud pauses in which the lips move as in speech,
+    pauses shorter than `MIN_PAUSE`, and those that overlap an unaligned span. At the start and end of the clip the pose
+    is held up to the first and last frame.
 
     Args:
         weights: Weights, shape (N, R).
         rig: Rig of the weights.
         alignment: Phones of the clip.
         times: Time of each frame in seconds, shape (N,).
+        level_db: Loudness of each frame in dB, see `postprocess`, shape (N,).
 
     Returns:
         Weights, shape (N, R).
@@ -172,8 +180,8 @@ def hold_pauses(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.n
         if not inside.any():
             continue
         low, high = np.percentile(weights[inside] @ opening, [10, 90])
-        if high - low > MISSED_SPEECH:
-            continue
+        if level_db is not None and high - low > SPOKEN_MM and np.percentile(level_db[inside], 90) > SPOKEN_DB:
+            continue  # speech of which no phones were found
         pose = np.median(weights[inside], axis=0)
         if pose @ opening < OPEN_PAUSE:
             pose = _closed(pose, rig)

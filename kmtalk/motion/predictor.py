@@ -18,6 +18,7 @@ from kmtalk.settings import Intensity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 from kmtalk.speech.encoders import SpeechEncoder, SpeechFeatures
+from kmtalk.speech.prosody import loudness
 
 JAW_INTENSITY_SHAPES = ("jawOpen", "mouthClose")
 """Shapes scaled by the jaw's intensity; both by the same amount, so that closed lips stay closed."""
@@ -110,4 +111,5 @@ class MotionPredictor:
         if network_fps != fps:
             motion = resample_motion(motion, network_fps, frame_times(count, fps))
         out[:, [rig.index[n] for n in config.shape_names]] = motion[:count]
-        return postprocess(out, rig, alignment, frame_times(count, fps))
+        times = frame_times(count, fps)
+        return postprocess(out, rig, alignment, times, loudness(audio.samples, times))

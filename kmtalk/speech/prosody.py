@@ -33,11 +33,22 @@ class Prosody:
         return np.interp(times, value_times, values)
 
 
+def loudness(samples: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the level (N,) of mono samples (S,) at `times` (N,) in seconds, in dB as `Prosody.level_db`."""
+    level = _relative_level(rms_level(samples, window=0.03, hop=HOP_SECONDS))[0]
+    return np.interp(times, (np.arange(len(level)) + 0.5) * HOP_SECONDS, level)
+
+
+def _relative_level(db: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the smoothed level relative to the loud parts, and the level of those, in dB."""
+    loud = max(float(np.percentile(db, 95)), SILENCE_DB)
+    return np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6), loud
+
+
 def analyze_prosody(samples: np.ndarray) -> Prosody:
     """Compute loudness and pitch of mono samples (S,) at `SAMPLE_RATE`."""
     db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
-    loud = max(float(np.percentile(db, 95)), SILENCE_DB)
-    level = np.clip(gaussian_filter1d(np.clip(db - loud, -40, 6), 2.0), -40, 6)
+    level, loud = _relative_level(db)
     f0, strength = _estimate_pitch(samples, len(db))
     voiced = (strength > 0.45) & (db > loud - 25)
     if voiced.sum() < 5:
