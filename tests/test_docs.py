@@ -54,7 +54,7 @@ def tiny_configs(folder):
     for path in sorted((ROOT / "data" / "configs").glob("*.yaml")):
         config = yaml.safe_load(path.read_text()) | small
         config["network"] |= {"d_model": 32, "num_heads": 4, "num_layers": 1}
-        config["corpora"] = [c for c in config["corpora"] if c["kind"] != "grid"]
+        config["corpora"] = [c for c in config["corpora"] if c["kind"] not in ("grid", "rig")]
         for corpus in config["corpora"]:
             corpus["path"] = f"../../{'corpora/simulated' if corpus['kind'] == 'simulated' else corpus['kind'].upper()}"
         (folder / path.name).write_text(yaml.safe_dump(config))

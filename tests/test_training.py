@@ -237,12 +237,12 @@ def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
         )
         return [float(g) for g in found.groups()]
 
-    bars = {"rules": (0.65, 0.45, 0.35, 0.6, 3.2, 99, 0.55), "network": (0.88, 0.73, 0.78, 0.85, 2.2, 99, 0.87)}
+    bars = {"rules": (0.75, 0.6, 0.66, 0.73, 3.3, 99, 0.55), "network": (0.88, 0.73, 0.78, 0.85, 2.2, 99, 0.87)}
     for row, (aperture, width, upper, lower, error, closed, read) in bars.items():
         made = numbers(row)
         assert made[0] >= aperture and made[1] >= width and made[2] >= upper and made[3] >= lower
         assert made[5] <= error and made[6] >= closed and 190 <= made[7] <= 290
-        assert 0.8 < made[8] < 2.4 and 5.5 < made[9] < 10.5 and made[10] < -0.5  # the lips open and close as they do
+        assert 0.6 < made[8] < 2.4 and 5.5 < made[9] < 10.5 and made[10] < -0.5  # the lips open and close as they do
         assert made[11] > read
     assert numbers("envelope")[0] < numbers("rules")[0] < numbers("network")[0]
     assert numbers("constant (mean pose)")[:3] == [0, 0, 0] and numbers("real lips")[:5] == [1, 1, 1, 1, 1]
