@@ -13,6 +13,7 @@ import numpy as np
 from kmtalk.errors import InputError
 from kmtalk.exchange import arkit, point_cache, viseme_cues
 from kmtalk.exchange.alembic import write_alembic
+from kmtalk.exchange.character import CHARACTER_SUFFIXES, write_character
 from kmtalk.exchange.gltf import write_glb
 from kmtalk.exchange.npz import write_npz
 from kmtalk.exchange.timeline import timeline_data
@@ -76,7 +77,16 @@ def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "f
 
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
     timeline = timeline_data(animation.motion, animation.alignment, animation.keys, animation.audio)
-    write_glb(path, animation.motion, settings.bake, timeline)
+    source = Path(animation.template.source)
+    if settings.bake or source.suffix.lower() not in CHARACTER_SUFFIXES:
+        write_glb(path, animation.motion, settings.bake, timeline)
+        return
+    if not source.is_file():
+        raise InputError(
+            f"{source}: the character's file is no longer there; put it back, use --bake for its face alone, or write "
+            "another format than glb"
+        )
+    write_character(path, source, animation.motion, timeline)
 
 
 def _write_abc(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:

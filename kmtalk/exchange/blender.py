@@ -27,6 +27,7 @@ import bpy
 FOLDER = os.path.dirname(os.path.abspath(globals().get("__file__") or bpy.context.space_data.text.filepath))
 MODEL, NEUTRAL, SOUND = {model!r}, {neutral!r}, {sound!r}
 FPS, FRAMES = {fps!r}, {frames!r}
+ANIMATIONS = ("speech", "kmtalk")  # names that kmtalk gives to a face's and to a character's animation
 
 
 def curves(action):
@@ -45,6 +46,13 @@ def model():
         for action in set(bpy.data.actions) - before:  # the importer assumes an integer frame rate
             for point in (p for curve in curves(action) for p in curve.keyframe_points):
                 point.co.x = round(point.co.x * FPS / scene.render.fps)
+        for owner in [*bpy.data.objects, *bpy.data.shape_keys]:  # a character may have other animations, which rest
+            data = owner.animation_data
+            if data is not None and data.nla_tracks:
+                strips = [track.strips[0] for track in data.nla_tracks if track.name in ANIMATIONS and track.strips]
+                data.action = strips[-1].action if strips else None
+                if strips and hasattr(data, "action_slot"):
+                    data.action_slot = strips[-1].action_slot
     elif kind.startswith(".usd"):
         bpy.ops.wm.usd_import(filepath=path, set_frame_range=False)
     elif kind == ".abc":

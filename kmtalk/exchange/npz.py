@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +63,7 @@ def write_npz(
         "alignment_score": alignment.score,
         "aligner": alignment.aligner,
         "audio_source": audio.source,
+        "template_source": str(Path(template.source).absolute()) if template.source else "",
         "provenance": provenance.model_dump(mode="json"),
     }
     arrays: Mapping[str, np.ndarray] = rig_to_arrays(motion.rig) | {
@@ -118,6 +119,7 @@ def read_npz(path: Path) -> AnimationArchive:
         rig, weights = rig_from_arrays(arrays), arrays["weights"].astype(np.float32)
         if weights.shape[1:] != (len(rig.shape_names),) or not len(weights) or not np.isfinite(weights).all():
             raise ValueError("its weights are not its rig's")
+        rig = replace(rig, template=replace(rig.template, source=str(metadata.get("template_source", ""))))
         motion = Motion(rig, weights, float(arrays["fps"]))
         alignment = Alignment(
             tuple(Phone(*span) for span in _spans(arrays["phones"], arrays["phone_times"])),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -19,6 +20,7 @@ from kmtalk.face.template import Template
 
 COMPONENT_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 COMPONENTS_PER_TYPE = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+Read = TypeVar("Read")
 UNSUPPORTED_EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 
 
@@ -97,8 +99,13 @@ def read_gltf(path: Path) -> Template:
     Raises:
         InputError: If the file is unreadable or compressed with an unsupported extension.
     """
+    return _checked(path, _read)
+
+
+def _checked(path: Path, read: Callable[[_GltfFile], Read]) -> Read:
+    """Read a file; raises InputError where that fails."""
     try:
-        return _read(_GltfFile(path))
+        return read(_GltfFile(path))
     except InputError:
         raise
     except Exception as error:
@@ -106,47 +113,74 @@ def read_gltf(path: Path) -> Template:
         raise InputError(f"{path}: not a readable glTF file ({reason[:120]}); export it again") from None
 
 
-def _read(file: _GltfFile) -> Template:
-    """Merge all triangle primitives of the scene."""
-    merger = MeshMerger()
-    world = _world_matrices(file.document)
+@dataclass(frozen=True)
+class PlacedPrimitive:
+    """A triangle primitive of the scene, with its vertices' place in the merged mesh.
+
+    Attributes:
+        node: Index of the node.
+        mesh: Index of the mesh.
+        primitive: Index of the primitive in its mesh.
+        start: Index of its first vertex in the mesh that `read_gltf` returns.
+        positions: Vertices (P, 3) in the rest pose.
+        linear: Linear part (P, 3, 3) of the map from the primitive's space to that of the rest pose.
+    """
+
+    node: int
+    mesh: int
+    primitive: int
+    start: int
+    positions: np.ndarray
+    linear: np.ndarray
+
+
+def placed_primitives(path: Path) -> list[PlacedPrimitive]:
+    """Return the primitives of a file in the order of the vertices of `read_gltf`; raises as that does."""
+    return _checked(path, lambda file: list(_place_primitives(file)))
+
+
+def _place_primitives(file: _GltfFile) -> Iterator[PlacedPrimitive]:
+    world, start = _world_matrices(file.document), 0
     for node, matrix in world.items():
         mesh_node = file.document.nodes[node]
         if mesh_node.mesh is None:
             continue
-        mesh = file.document.meshes[mesh_node.mesh]
-        names = (mesh.extras or {}).get("targetNames") or []
-        for primitive in mesh.primitives:
+        for number, primitive in enumerate(file.document.meshes[mesh_node.mesh].primitives):
             if (primitive.mode if primitive.mode is not None else 4) != 4 or primitive.attributes.POSITION is None:
                 continue
             points = file.read_accessor(primitive.attributes.POSITION).astype(np.float64)
-            vertex_matrices = np.broadcast_to(matrix, (len(points), 4, 4))
+            matrices = np.broadcast_to(matrix, (len(points), 4, 4))
             if mesh_node.skin is not None and primitive.attributes.JOINTS_0 is not None:
-                vertex_matrices = _skinning_matrices(
-                    file, file.document.skins[mesh_node.skin], primitive.attributes, world
-                )
-            indices = (
-                np.arange(len(points)) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
-            )
-            triangles = indices[: len(indices) // 3 * 3].reshape(-1, 3)
-            mirrored = np.linalg.det(matrix[:3, :3]) < 0
-            colors = None
-            if primitive.attributes.COLOR_0 is not None:
-                linear = file.read_accessor(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
-                colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
-            positions = np.einsum("pij,pj->pi", vertex_matrices[:, :3, :3], points) + vertex_matrices[:, :3, 3]
-            label = str(mesh_node.name or mesh.name or f"node {node}")
-            merger.add_mesh(label, positions, triangles[:, ::-1] if mirrored else triangles, colors)
-            for number, target in enumerate(primitive.targets or []):
-                index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
-                if index is not None:
-                    name = str(names[number]) if number < len(names) else f"target_{number}"
-                    merger.add_shape(
-                        name,
-                        np.einsum(
-                            "pij,pj->pi", vertex_matrices[:, :3, :3], file.read_accessor(index).astype(np.float64)
-                        ),
-                    )
+                matrices = _skinning_matrices(file, file.document.skins[mesh_node.skin], primitive.attributes, world)
+            linear = matrices[:, :3, :3]
+            positions = np.einsum("pij,pj->pi", linear, points) + matrices[:, :3, 3]
+            yield PlacedPrimitive(node, mesh_node.mesh, number, start, positions, linear)
+            start += len(points)
+
+
+def _read(file: _GltfFile) -> Template:
+    """Merge all triangle primitives of the scene."""
+    merger, world = MeshMerger(), _world_matrices(file.document)
+    for placed in _place_primitives(file):
+        mesh_node, mesh = file.document.nodes[placed.node], file.document.meshes[placed.mesh]
+        holders = (mesh, *mesh.primitives)
+        names: list[str] = next((h.extras["targetNames"] for h in holders if "targetNames" in (h.extras or {})), [])
+        primitive, count = mesh.primitives[placed.primitive], len(placed.positions)
+        indices = np.arange(count) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
+        triangles = indices[: len(indices) // 3 * 3].reshape(-1, 3)
+        mirrored = np.linalg.det(world[placed.node][:3, :3]) < 0
+        colors = None
+        if primitive.attributes.COLOR_0 is not None:
+            linear = file.read_accessor(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
+            colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
+        label = str(mesh_node.name or mesh.name or f"node {placed.node}")
+        merger.add_mesh(label, placed.positions, triangles[:, ::-1] if mirrored else triangles, colors)
+        for number, target in enumerate(primitive.targets or []):
+            index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
+            if index is not None:
+                name = str(names[number]) if number < len(names) else f"target_{number}"
+                offsets = file.read_accessor(index).astype(np.float64)
+                merger.add_shape(name, np.einsum("pij,pj->pi", placed.linear, offsets))
     return merger.build_template()
 
 
