@@ -14,11 +14,13 @@ import numpy as np
 import pygltflib as gl
 import pytest
 import soundfile
+from characters import write_avatar
 from conftest import ROOT, SAID, SPEECH
 from PIL import Image
 
 from kmtalk.face.appearance import Appearance, Material
 from kmtalk.face.motion import Motion
+from kmtalk.face.rig import HEAD_NAMES
 from kmtalk.render.comparison import compare_motions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -413,3 +415,21 @@ def test_what_cannot_be_compared(kmtalk, spoken, talk, tone, tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "short.npz: 30 frames" in done.stderr
     assert not (tmp_path / "c.mp4").exists()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_character_plays_its_speech_and_no_other_animation(browser, kmtalk, talk, spoken, light_rig, tmp_path):
+    write_avatar(tmp_path / "avatar.glb", light_rig)
+    animation = talk.animate(SPEECH, tmp_path / "avatar.glb", textgrid=spoken.alignment)
+    animation.save(tmp_path / "a.glb")
+    assert kmtalk("view", "a.glb").returncode == 0
+    opened = Opened(browser, tmp_path / "a.html")
+    opened.page.evaluate("kmtalk.seek(100.5 / 30)")
+    names, still = animation.shape_names, animation.weights[100:101].copy()
+    still[:, [names.index(name) for name in HEAD_NAMES]] = 0  # on the bone
+    expected = animation.motion.rig.vertices(still)[0]
+    assert np.abs(positions(opened.page) - expected).max() * animation.template.mm_per_unit < 0.1
+    shown = picture(opened.page)
+    assert shown.std() > 10  # the head is in the picture
+    opened.close()

@@ -16,13 +16,13 @@ from scipy.spatial.transform import Rotation
 
 from kmtalk.errors import InputError
 from kmtalk.exchange.glb_file import GlbFile
+from kmtalk.exchange.gltf import CHARACTER_ANIMATION
 from kmtalk.expression.head import DEGREES_PER_WEIGHT
 from kmtalk.face.files.gltf import PlacedPrimitive, placed_primitives
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import HEAD_NAMES
 
 CHARACTER_SUFFIXES = (".glb", ".vrm")
-ANIMATION_NAME = "kmtalk"
 MIN_OFFSET_MM = 2e-4  # mm; smaller offsets of an added shape are dropped
 _HEAD_BONE = re.compile(
     r"(?:.*[:_\s.\-]|mixamorig\d*|^)head(?:[_.\s]?(?:bone|joint|x|m|0?1|001))?$|(?:def-)?spine\.006$", re.IGNORECASE
@@ -57,7 +57,7 @@ def write_character(
         raise InputError(f"{source}: has no node named {head_bone}")
     kept = [k for k, name in enumerate(names) if bone is None or name not in HEAD_NAMES]
     times = file.add_accessor(np.arange(len(motion), dtype=np.float32) / motion.fps, bounds=True)
-    animation: dict[str, Any] = {"name": ANIMATION_NAME, "channels": [], "samplers": []}
+    animation: dict[str, Any] = {"name": CHARACTER_ANIMATION, "channels": [], "samplers": []}
     animation["extras"] = {"fps": motion.fps, **(extras or {})}
 
     def add_channel(node: int, channel: str, values: np.ndarray) -> None:

@@ -16,6 +16,9 @@ from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template, vertex_normals
 
 MIN_OFFSET_MM = 2e-4  # mm: smaller offsets of a shape are dropped; summed over all shapes the error is at most 0.013 mm
+CHARACTER_ANIMATION = "kmtalk"
+"""Name of the animation that is added to a character's file."""
+
 MAX_GLB_BYTES = 2_000_000_000  # the format can address 4 GB
 
 
@@ -240,7 +243,7 @@ class GlbInfo:
 
     Attributes:
         fps: Frames per second; 30 where the file does not state it.
-        frames: Number of frames of the first animation.
+        frames: Number of frames of the animation: kmtalk's in a character's file, else the first one.
         extras: The extras that kmtalk stores with the animation.
     """
 
@@ -259,8 +262,9 @@ def read_glb_info(path: Path) -> GlbInfo:
         raise InputError(f"{path}: neither a .glb nor an animation.npz; kmtalk animate writes both")
     try:
         document = gl.GLTF2().load_binary(str(path))
-        extras = dict(document.animations[0].extras or {}) if document.animations else {}
-        inputs = [document.accessors[s.input] for a in document.animations[:1] for s in a.samplers]
+        shown = [a for a in document.animations if a.name == CHARACTER_ANIMATION] or document.animations[:1]
+        extras = dict(shown[0].extras or {}) if shown else {}
+        inputs = [document.accessors[s.input] for a in shown[:1] for s in a.samplers]
         end = max((float(i.max[0]) for i in inputs if i.max), default=0.0)
         fps = float(extras.get("fps", 30.0))
         if not 0 < fps < 10_000:

@@ -23,7 +23,9 @@ export class Face {
     this.meshes = [...byMesh.values()].map((meshes) => new MorphedMesh(meshes));
     this.primitives = this.meshes.flatMap(({ primitives }) => primitives);
     this.restWeights = this.primitives.map(({ mesh }) => mesh.morphTargetInfluences?.slice() ?? []);
-    this.tracks = (animations[0]?.tracks ?? []).map((track) => ({
+    // A character may have other animations before ours.
+    const animation = animations.find(({ name }) => name === 'kmtalk') ?? animations[0];
+    this.tracks = (animation?.tracks ?? []).map((track) => ({
       sampler: track.createInterpolant(),
       binding: PropertyBinding.create(scene, track.name),
     }));
