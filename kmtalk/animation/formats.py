@@ -77,8 +77,8 @@ def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "f
 
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
     timeline = timeline_data(animation.motion, animation.alignment, animation.keys, animation.audio)
-    source = Path(animation.template.source)
-    if settings.bake or source.suffix.lower() not in CHARACTER_SUFFIXES:
+    source = _character_source(animation)
+    if settings.bake or source is None:
         write_glb(path, animation.motion, settings.bake, timeline)
         return
     if not source.is_file():
@@ -87,6 +87,12 @@ def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advan
             "another format than glb"
         )
     write_character(path, source, animation.motion, timeline)
+
+
+def _character_source(animation: Animation) -> Path | None:
+    """The file of the character that was animated; None for other templates."""
+    source = Path(animation.template.source)
+    return source if source.suffix.lower() in CHARACTER_SUFFIXES else None
 
 
 def _write_abc(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
@@ -105,8 +111,11 @@ def _write_html(animation: Animation, path: Path, settings: ExportSettings, adva
     a = animation
     with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
         model = Path(folder) / "animation.glb"
-        write_glb(model, _with_preview_colors(a.motion))
-        timeline = timeline_data(a.motion, a.alignment, a.keys, a.audio)
+        timeline, source = timeline_data(a.motion, a.alignment, a.keys, a.audio), _character_source(a)
+        if source is not None and source.is_file():
+            write_character(model, source, a.motion)
+        else:
+            write_glb(model, _with_preview_colors(a.motion))
         write_web_page(path, model.read_bytes(), a.fps, len(a.motion), timeline, a.audio)
 
 
