@@ -75,7 +75,7 @@ def write_avatar(path: Path, rig: Rig, shapes: tuple[str, ...] = ARKIT_NAMES, pr
     ]
     picture = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(picture, "PNG")
-    view = file._add_view(np.frombuffer(picture.getvalue(), np.uint8))
+    view = file.add_view(np.frombuffer(picture.getvalue(), np.uint8))
     document |= {"images": [{"bufferView": view, "mimeType": "image/png"}], "textures": [{"source": 0}], "meshes": []}
 
     def add_mesh(name: str, index: np.ndarray, faces: np.ndarray, points: np.ndarray, bone: str, material: int) -> None:
@@ -90,11 +90,11 @@ def write_avatar(path: Path, rig: Rig, shapes: tuple[str, ...] = ARKIT_NAMES, pr
             "WEIGHTS_0": file.add_accessor(weight),
             "JOINTS_0": file.add_accessor(weight),
         }
-        document["accessors"][attributes["JOINTS_0"]] |= {"componentType": 5123, "bufferView": file._add_view(joint)}
-        uv = file._add_view(points[:, :2].astype(np.float32))
+        document["accessors"][attributes["JOINTS_0"]] |= {"componentType": 5123, "bufferView": file.add_view(joint)}
+        uv = file.add_view(points[:, :2].astype(np.float32))
         document["accessors"][attributes["TEXCOORD_0"]] |= {"type": "VEC2", "bufferView": uv}
         primitive = {"attributes": attributes, "material": material, "indices": file.add_accessor(faces.reshape(-1))}
-        indices = file._add_view(faces.reshape(-1).astype(np.uint32))
+        indices = file.add_view(faces.reshape(-1).astype(np.uint32))
         document["accessors"][primitive["indices"]] |= {"componentType": 5125, "bufferView": indices}
         mesh = {"name": name, "primitives": [primitive]}
         moving = [s for s in shapes if len(index) and np.abs(rig.offsets[rig.index[s]][index]).max() > 1e-6]

@@ -242,7 +242,8 @@ def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
         made = numbers(row)
         assert made[0] >= aperture and made[1] >= width and made[2] >= upper and made[3] >= lower
         assert made[5] <= error and made[6] >= closed and 190 <= made[7] <= 290
-        assert 0.6 < made[8] < 2.4 and 5.5 < made[9] < 10.5 and made[10] < -0.5  # the lips open and close as they do
+        least = 0.6 if row == "rules" else 1.2
+        assert least < made[8] < 2.4 and 5.5 < made[9] < 10.5 and made[10] < -1.2  # the lips open and close as they do
         assert made[11] > read
     assert numbers("envelope")[0] < numbers("rules")[0] < numbers("network")[0]
     assert numbers("constant (mean pose)")[:3] == [0, 0, 0] and numbers("real lips")[:5] == [1, 1, 1, 1, 1]

@@ -72,7 +72,7 @@ class GlbFile:
         values = np.ascontiguousarray(array, np.float32)
         flat = values.reshape(len(values), -1)
         accessor: dict[str, Any] = {
-            "bufferView": self._add_view(values),
+            "bufferView": self.add_view(values),
             "componentType": _COMPONENT_TYPES[values.dtype],
             "count": len(values),
             "type": _TYPES[flat.shape[1]],
@@ -83,18 +83,11 @@ class GlbFile:
 
     def add_offsets(self, offsets: np.ndarray, threshold: float) -> int:
         """Add a morph target's offsets (P, 3), sparse: those above `threshold`; returns the index of its accessor."""
-        stored = np.flatnonzero(np.abs(offsets).max(1, initial=0) > threshold)
-        if not len(stored):
-            stored = np.array([0])  # a sparse accessor must hold one element
-        values = offsets[stored].astype(np.float32)
-        low, high = values.min(0), values.max(0)
-        if len(stored) < len(offsets):  # the others are zero
-            low, high = np.minimum(low, 0), np.maximum(high, 0)
-        indices = stored.astype(np.uint16 if len(offsets) < 65536 else np.uint32)
+        indices, values, low, high = sparse_offsets(offsets, threshold)
         sparse = {
-            "count": len(stored),
-            "indices": {"bufferView": self._add_view(indices), "componentType": _COMPONENT_TYPES[indices.dtype]},
-            "values": {"bufferView": self._add_view(values)},
+            "count": len(indices),
+            "indices": {"bufferView": self.add_view(indices), "componentType": _COMPONENT_TYPES[indices.dtype]},
+            "values": {"bufferView": self.add_view(values)},
         }
         kind = {"componentType": _COMPONENT_TYPES[values.dtype], "type": "VEC3"}
         bounds = {"min": low.tolist(), "max": high.tolist()}
@@ -109,7 +102,8 @@ class GlbFile:
         accessors.append(accessor)
         return len(accessors) - 1
 
-    def _add_view(self, array: np.ndarray) -> int:
+    def add_view(self, array: np.ndarray) -> int:
+        """Add the bytes of an array; returns the index of their buffer view."""
         self._pad()
         views: list[dict[str, Any]] = self.document.setdefault("bufferViews", [])
         views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": array.nbytes})
@@ -118,3 +112,20 @@ class GlbFile:
 
     def _pad(self) -> None:
         self.data += b"\0" * (-len(self.data) % 4)
+
+
+def sparse_offsets(offsets: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a sparse accessor stores of a morph target's offsets (V, 3).
+
+    Returns:
+        Indices (S,) of the offsets above `threshold`, uint16 or uint32; these offsets (S, 3), float32; and the least
+        and greatest coordinates (3,) over all vertices.
+    """
+    stored = np.flatnonzero(np.abs(offsets).max(1, initial=0) > threshold)
+    if not len(stored):
+        stored = np.array([0])  # a sparse accessor must hold one element
+    values = offsets[stored].astype(np.float32)
+    low, high = values.min(0), values.max(0)
+    if len(stored) < len(offsets):  # the others are zero
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+    return stored.astype(np.uint16 if len(offsets) < 65536 else np.uint32), values, low, high

@@ -11,6 +11,7 @@ import numpy as np
 import pygltflib as gl
 
 from kmtalk.errors import InputError
+from kmtalk.exchange.glb_file import sparse_offsets
 from kmtalk.face.appearance import Material, SubMesh, texture_path
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template, vertex_normals
@@ -63,14 +64,8 @@ class _BinaryChunk:
 
     def add_sparse_accessor(self, offsets: np.ndarray, threshold: float = 0.0) -> int:
         """Add offsets (V, 3) as a sparse accessor; only offsets above `threshold` are stored."""
-        stored_indices = np.flatnonzero(np.abs(offsets).max(1) > threshold)
-        use_uint16 = len(offsets) < 65536
-        if not len(stored_indices):
-            stored_indices = np.array([0])  # a sparse accessor must hold one element
-        stored = offsets[stored_indices].astype(np.float32)
-        low, high = stored.min(0), stored.max(0)
-        if len(stored_indices) < len(offsets):  # the others are zero
-            low, high = np.minimum(low, 0), np.maximum(high, 0)
+        indices, values, low, high = sparse_offsets(offsets, threshold)
+        use_uint16 = indices.dtype == np.uint16
         accessor = gl.Accessor(
             byteOffset=None,  # allowed only together with a buffer view
             componentType=gl.FLOAT,
@@ -79,12 +74,12 @@ class _BinaryChunk:
             min=low.tolist(),
             max=high.tolist(),
             sparse=gl.Sparse(
-                count=len(stored_indices),
+                count=len(indices),
                 indices=gl.AccessorSparseIndices(
-                    bufferView=self.add_buffer_view(stored_indices.astype(np.uint16 if use_uint16 else np.uint32)),
+                    bufferView=self.add_buffer_view(indices),
                     componentType=gl.UNSIGNED_SHORT if use_uint16 else gl.UNSIGNED_INT,
                 ),
-                values=gl.AccessorSparseValues(bufferView=self.add_buffer_view(stored)),
+                values=gl.AccessorSparseValues(bufferView=self.add_buffer_view(values)),
             ),
         )
         self.document.accessors.append(accessor)
