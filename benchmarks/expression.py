@@ -22,9 +22,8 @@ from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
 from kmtalk.assets import asset_path
-from kmtalk.expression.gaze import DEGREES
-from kmtalk.expression.head import DEGREES_PER_WEIGHT
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
+from kmtalk.face.joints import EYE_DEGREES, HEAD_DEGREES
 from kmtalk.face.motion import frame_times
 from kmtalk.face.rig import load_light_head
 from kmtalk.speech.alignment import Alignment
@@ -61,7 +60,7 @@ def made() -> list[Clip]:
         weights = expression_weights(rig, Alignment(), prosody, times, ExpressionSettings(), rng)
         curves = {name: weights[:, k] for name, k in rig.index.items()}
         pairs = (("headPitchUp", "headPitchDown"), ("headYawLeft", "headYawRight"), ("headRollLeft", "headRollRight"))
-        clips.append((DEGREES_PER_WEIGHT * np.stack([curves[a] - curves[b] for a, b in pairs], 1), curves))
+        clips.append((HEAD_DEGREES * np.stack([curves[a] - curves[b] for a, b in pairs], 1), curves))
     return clips
 
 
@@ -91,7 +90,7 @@ def report(title: str, clips: Sequence[Clip], fps: float, seconds: float | None)
     rates = np.array(counts[:-1]) / (np.array(frames[:-1]) / fps / 60)
     brows = np.mean([curves["browInnerUp"].std() for _, curves in parts])
     raised = np.percentile(np.concatenate([curves["browInnerUp"] for _, curves in parts]), 95)
-    aside = [DEGREES["Out"] * (c["eyeLookOutLeft"] - c["eyeLookInLeft"]) for _, c in clips]
+    aside = [EYE_DEGREES["Out"] * (c["eyeLookOutLeft"] - c["eyeLookInLeft"]) for _, c in clips]
     fast = np.mean(np.concatenate([np.abs(np.diff(a)) * fps > 30 for a in aside]))
     low, middle, high = np.percentile(rates, [25, 50, 75])
     print(

@@ -40,7 +40,7 @@ class PlainRenderer:
         self._material = pyrender.MetallicRoughnessMaterial(metallicFactor=0.0, roughnessFactor=0.6)
         near, far = view.distance * 0.3, view.distance * 2.5
         self._camera = pyrender.PerspectiveCamera(yfov=camera.FIELD_OF_VIEW, znear=near, zfar=far)
-        self._normals = VertexNormals(mesh.faces, len(mesh.colors))  # the same in all, so that it is not compared
+        self._normals = VertexNormals(mesh.faces, mesh.neutral)  # the same in all, so that it is not compared
         self._renderer = pyrender.OffscreenRenderer(size, size)
 
     def render(self, vertices: np.ndarray) -> np.ndarray:

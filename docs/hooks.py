@@ -32,7 +32,8 @@ from typer.cli import get_docs_for_click
 from kmtalk.animation import DEFAULT_FOLDER_FORMATS, FORMATS
 from kmtalk.batch.jobs import ALLOWED_COLUMNS, Job
 from kmtalk.cli import app
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
+from kmtalk.face.joints import HEAD_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES
 from kmtalk.motion.styles import DEFAULT_STYLE
 from kmtalk.settings import AnimationSettings, ExportSettings
 

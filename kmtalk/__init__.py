@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kmtalk.face.template import Template
     from kmtalk.keys import KeyMotions
     from kmtalk.pipeline import KMTalk
-    from kmtalk.settings import AnimationSettings, ExportSettings, Intensity, RecognitionSettings
+    from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, Intensity, RecognitionSettings
     from kmtalk.speech.alignment import Alignment
     from kmtalk.speech.audio import Audio
 
@@ -30,6 +30,7 @@ __all__ = [
     "Animation",
     "AnimationSettings",
     "Audio",
+    "CharacterSettings",
     "ExportSettings",
     "FittedRig",
     "InputError",
@@ -49,6 +50,7 @@ _MODULES = {
     "Animation": "kmtalk.animation",
     "AnimationSettings": "kmtalk.settings",
     "Audio": "kmtalk.speech.audio",
+    "CharacterSettings": "kmtalk.settings",
     "ExportSettings": "kmtalk.settings",
     "FittedRig": "kmtalk.face.fit",
     "InputError": "kmtalk.errors",

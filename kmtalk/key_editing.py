@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def apply_key_file(file: KeyFile, path: Path, base: Animation) -> Animation:
     Raises:
         InputError: The file was written for another clip, sound or mesh, or names shapes that the rig lacks.
     """
-    if (len(base.motion), base.fps) != (file.frames, file.fps):
+    # 29.97 may stand for 30000/1001
+    if len(base.motion) != file.frames or not math.isclose(base.fps, file.fps, rel_tol=1e-5):
         raise InputError(
             f"{path}: belongs to a clip of {file.frames} frames at {file.fps:g} fps, not to {base.audio.source} "
             f"({len(base.motion)} at {base.fps:g})"

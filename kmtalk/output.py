@@ -10,8 +10,23 @@ from pathlib import Path
 from kmtalk.errors import InputError
 
 OUTPUT_SUFFIXES = frozenset(
-    {".abc", ".csv", ".glb", ".html", ".json", ".jsonl", ".kmrig", ".mdd", ".mp4", ".npz", ".obj", ".pc2", ".png"}
-    | {".textgrid", ".tsv", ".usd", ".usda", ".usdc"}
+    {
+        ".abc",
+        ".anim",
+        ".csv",
+        ".fbx",
+        ".glb",
+        ".html",
+        ".json",
+        ".jsonl",
+        ".kmrig",
+        ".mdd",
+        ".mp4",
+        ".npz",
+        ".obj",
+        ".pc2",
+    }
+    | {".png", ".textgrid", ".tsv", ".usd", ".usda", ".usdc", ".vrm", ".vrma"}
 )
 """Suffixes of the files that the commands write; a path with any other suffix is a folder."""
 

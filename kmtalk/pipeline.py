@@ -23,6 +23,7 @@ from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.expression.text_cues import split_text_cues, time_text_cues
 from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
+from kmtalk.face.joints import choose_joints
 from kmtalk.face.landmark_file import load_landmarks
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig, load_full_head, load_light_head
@@ -32,6 +33,7 @@ from kmtalk.face.source_head import SourceHead, load_source_head
 from kmtalk.face.template import Template
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
+from kmtalk.motion.gain import apply_gain, check_gain
 from kmtalk.motion.inference import load_network_encoder
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import seal_retargeted_bilabials
@@ -39,7 +41,7 @@ from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, sca
 from kmtalk.motion.styles import resolve_style
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.progress import Progress
-from kmtalk.settings import AnimationSettings, Provenance, RecognitionSettings
+from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, align_with_fallback, empty_alignment
@@ -75,6 +77,7 @@ class KMTalk:
         *,
         network: str | Path | None = None,
         warn: Callable[[str], None] = _log_to_stderr,
+        inform: Callable[[str], None] = lambda line: None,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
@@ -83,6 +86,7 @@ class KMTalk:
             recognition: Settings of transcription and alignment.
             network: File of trained weights (.safetensors); None for those shipped.
             warn: Called with each one-line warning.
+            inform: Called with one line on how each mesh is animated.
             progress: Receives the progress of each stage.
             options: Fields of `RecognitionSettings` by keyword: `whisper`, `aligner`, `acoustic_model`, `dictionary`.
 
@@ -94,7 +98,7 @@ class KMTalk:
             self._recognition.aligner, self._recognition.acoustic_model, self._recognition.dictionary
         )
         self._network_path = None if network is None else Path(network)
-        self._warn, self._progress = warn, progress or Progress()
+        self._warn, self._inform, self._progress = warn, inform, progress or Progress()
 
     @cached_property
     def rig(self) -> Rig:
@@ -150,6 +154,7 @@ class KMTalk:
         template: Face | None = None,
         *,
         landmarks: Landmarks | None = None,
+        character: CharacterSettings | None = None,
         text: str | None = None,
         textgrid: str | Path | Alignment | None = None,
         settings: AnimationSettings | None = None,
@@ -162,12 +167,13 @@ class KMTalk:
             template: A face mesh, a fitted .kmrig file, or the result of `fit`; None for the default head, "light" for
                 its version with fewer vertices.
             landmarks: Landmarks of the mesh, as for `fit`.
+            character: What is read of the mesh's file, as for `fit`.
             text: The spoken words; skips transcription. They may contain emotion cues as [happy] or [sad:0.6], which
                 replace each other and end with [neutral].
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
             settings: Settings of the animation.
             options: Fields of `AnimationSettings` by keyword, which replace those of `settings`: `motion`, `style`,
-                `intensity`, `expression`, `seed`, `fps`, `language`.
+                `intensity`, `gain`, `expression`, `seed`, `fps`, `language`.
 
         Returns:
             The animation, N = round(duration · fps) frames.
@@ -177,7 +183,8 @@ class KMTalk:
         """
         settings = AnimationSettings.create(settings, **options)
         self.check(settings)
-        rig = self._rig_for(template, landmarks)
+        rig = self._rig_for(template, landmarks, character)
+        check_gain(settings.gain, rig)
         audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=settings.language)
         if text is not None:
             cues = time_text_cues(split_text_cues(text, settings.language or "en")[1], alignment)
@@ -209,7 +216,7 @@ class KMTalk:
             is_default = rig is self.rig or rig is self.full_rig
             if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
                 retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
-            motion = Motion(rig, retargeted, fps)
+            motion = apply_gain(Motion(rig, retargeted, fps), settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, count, fps, settings.keys == "apex"), motion)
         digest = self._network_digest if settings.motion == "network" else ""
         provenance = Provenance(settings=settings, network_digest=digest)
@@ -283,6 +290,7 @@ class KMTalk:
         template: str | Path | Template,
         landmarks: Landmarks | None = None,
         *,
+        character: CharacterSettings | None = None,
         refine: bool = False,
         reference: str | Path | FittedRig | None = None,
     ) -> FittedRig:
@@ -291,6 +299,7 @@ class KMTalk:
         Args:
             template: The mesh: a file, a folder of OBJ shapes, or a `Template`.
             landmarks: Points by name, or a file of them, for meshes on which no face is detected.
+            character: Node, head bone and map of shapes, for a mesh that is a file.
             refine: Register by Amberg's non-rigid ICP, which is slower.
             reference: A fitted rig of the same topology, whose shapes are transferred.
 
@@ -298,8 +307,11 @@ class KMTalk:
             InputError: The mesh cannot be used, or no face is found on it.
         """
         if not isinstance(template, Template):
+            c = character or CharacterSettings()
             with self._progress.stage("read mesh"):
-                template = load_template(template)
+                template = load_template(template, c.node, c.head_bone, c.map)
+        elif character is not None and character.model_fields_set:
+            raise InputError(f"{template.display_name}: is read already; give node, head_bone and map to load_template")
         points = landmarks
         if isinstance(landmarks, str | Path):
             points = load_landmarks(landmarks, template.vertices)
@@ -319,7 +331,10 @@ class KMTalk:
                 fitted = rig_template(template, self.source_head, points, refine)
             if fitted.report.method != "same topology":  # transfer by topology takes no time
                 store_cached_rig(key, fitted)
-        named = replace(fitted.rig.template, name=template.name, source=template.source, units=template.units)
+        named = replace(fitted.rig.template, name=template.name, source=template.source, node=template.node)
+        # the nodes of the bones may have other numbers than in the file whose fit is in the cache
+        joints = choose_joints(template.joints, {joint.part for joint in named.joints})
+        named = replace(named, units=template.units, joints=joints)
         if fitted.report.method != "same topology":
             named = replace(named, colors=template.colors)
         return replace(fitted, rig=replace(fitted.rig, template=named))
@@ -417,7 +432,11 @@ class KMTalk:
         """
         return import_key_motions(animation, Path(path), fps, self._progress)
 
-    def _rig_for(self, template: Face | None, landmarks: Landmarks | None) -> Rig:
+    def _rig_for(
+        self, template: Face | None, landmarks: Landmarks | None, character: CharacterSettings | None = None
+    ) -> Rig:
+        if character is not None and character.model_fields_set and not self._is_mesh_file(template):
+            raise InputError("node, head bone and map are for the file of a character; give it with --template")
         if template is None:
             if landmarks is not None:
                 raise InputError("landmarks belong to a mesh; give --template as well")
@@ -431,14 +450,26 @@ class KMTalk:
                 raise InputError(f"{template}: is a fitted rig; give landmarks when fitting the mesh (kmtalk fit)")
             return load_rig_file(template).rig
         name = template.display_name if isinstance(template, Template) else str(template)
-        fitted = self.fit(template, landmarks)
+        fitted = self.fit(template, landmarks, character=character)
         base, vertices = self.rig.template.vertices, fitted.rig.template.vertices
-        if fitted.report.method == "same topology" and np.allclose(vertices, base, 0, 1e-6):
+        is_bare = Path(fitted.rig.template.source).suffix.lower() in ("", ".obj", ".ply", ".stl")
+        if is_bare and fitted.report.method == "same topology" and np.allclose(vertices, base, 0, 1e-6):
             return self.rig  # assets/face.obj is the light head
         if fitted.report.confidence != "high":
             reasons = "; ".join(fitted.report.warnings) or "see the preview"
+            hint = "" if fitted.rig.native_shapes is not None else "; --landmarks may help"
             self._warn(
                 f"{name}: confidence {fitted.report.confidence}: {reasons} (look at the preview that kmtalk fit "
-                "writes; --landmarks may help)"
+                f"writes{hint})"
             )
+        for line in (fitted.describe(), *fitted.report.notes):
+            self._inform(f"{name}: {line}")
         return fitted.rig
+
+    @staticmethod
+    def _is_mesh_file(template: Face | None) -> bool:
+        return (
+            isinstance(template, str | Path)
+            and Path(template).suffix.lower() != RIG_SUFFIX
+            and not is_light_head(template)
+        )

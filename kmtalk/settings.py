@@ -16,6 +16,7 @@ from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.expression.emotion import EmotionCue, parse_emotion
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES
+from kmtalk.timecode import FIRST_TIMECODE, parse_frame_rate, parse_timecode
 
 
 class Settings(BaseModel):
@@ -54,6 +55,10 @@ def _explain(model: type[Settings], error: ValidationError) -> str:
     return f"{name} {first['input']}: {bound or describe_validation_error(error).partition(': ')[2]}"
 
 
+FrameRate = Annotated[float, BeforeValidator(parse_frame_rate)]
+"""Frames per second: a number, or text such as 23.976 or 24000/1001."""
+
+
 class RecognitionSettings(Settings):
     """How words and phones are found in the sound."""
 
@@ -64,6 +69,20 @@ class RecognitionSettings(Settings):
     )
     dictionary: str | None = Field(
         default=None, description="MFA pronunciation dictionary: a file, or a dictionary's name in MFA's folder."
+    )
+
+
+class CharacterSettings(Settings):
+    """What is read of a character's file, and what its parts are."""
+
+    node: str | None = Field(
+        default=None, description="Node of a glTF file that is the character, where the file has several."
+    )
+    head_bone: str | None = Field(
+        default=None, description="Bone of a glTF file on which the head turns; found by its usual names by default."
+    )
+    map: str | None = Field(
+        default=None, description="YAML file that says what the mesh's own shapes are, in lines as  morph_0: jawOpen."
     )
 
 
@@ -99,6 +118,37 @@ def _parse_intensity(value: str | float) -> dict[str, float]:
     return amounts
 
 
+MAX_GAIN = 10.0
+"""Largest factor on the weights of a shape."""
+
+
+def _parse_gain(value: object) -> object:
+    """Factors of a text such as jawOpen=0.8,mouthSmile=1.2, or of several texts; a later one replaces an earlier."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return value
+    factors: dict[str, float] = {}
+    for part in ",".join(map(str, value)).split(","):
+        name, equals, factor = part.partition("=")
+        try:
+            if not (equals and name.strip()):
+                raise ValueError
+            factors[name.strip()] = float(factor)
+        except ValueError:
+            raise ValueError(f"gain {part.strip()}: give the name of a shape and a factor, as jawOpen=0.8") from None
+    return factors
+
+
+def _check_gain(gain: dict[str, float]) -> dict[str, float]:
+    for name, factor in gain.items():
+        if not 0 <= factor <= MAX_GAIN:
+            raise ValueError(f"gain {name}={factor:g}: factors are from 0 to {MAX_GAIN:g}")
+    return gain
+
+
 def _check_style(value: object) -> object:
     if isinstance(value, bool) or (isinstance(value, int) and value < 0):
         raise ValueError(f"style {value}: give a name, or a number of 0 or more")
@@ -128,6 +178,12 @@ class AnimationSettings(Settings):
     intensity: Intensity = Field(
         default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."
     )
+    gain: Annotated[dict[str, float], BeforeValidator(_parse_gain), AfterValidator(_check_gain)] = Field(
+        default={},
+        description="Factors on the weights of single shapes, from 0 to 10: jawOpen=0.8,mouthSmile=1.2. A name without "
+        "Left or Right means both. mouthClose takes jawOpen's factor unless it has its own, so that closed lips stay "
+        "closed. The names of the mesh's own shapes are known too.",
+    )
     expression: bool = Field(
         default=True, description="Animate brows, eyelids, eyes and head as well, by rules driven by the voice."
     )
@@ -150,7 +206,13 @@ class AnimationSettings(Settings):
         "amount from 0 to 1 as happy:0.6; or a .json file of cues with time, name and amount.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of blinks and of other small random variation.")
-    fps: float = Field(default=30.0, gt=0, lt=10_000, description="Frames per second.")
+    fps: FrameRate = Field(
+        default=30.0,
+        gt=0,
+        lt=10_000,
+        description="Frames per second: a number or a fraction. 23.976, 29.97 and 59.94 mean the NTSC rates "
+        "24000/1001, 30000/1001 and 60000/1001.",
+    )
     language: str | None = Field(
         default=None, description="Spoken language as an ISO 639-1 code (en, de, ...); detected by default."
     )
@@ -190,6 +252,11 @@ def parse_background(background: str) -> tuple[int, int, int] | None:
         red, green, blue = bytes.fromhex(name[1:])
         return red, green, blue
     raise ValueError(f"background {background}: give studio, {', '.join(BACKGROUND_COLORS)}, or a colour as #1a2b3c")
+
+
+def _check_timecode(timecode: str) -> str:
+    parse_timecode(timecode, 1000.0)  # how many frames a second has is known with the clip
+    return timecode
 
 
 def _check_background(background: str) -> str:
@@ -235,7 +302,26 @@ class ExportSettings(VideoSettings):
     bake: bool = Field(
         default=False, description="Write vertices by frame: to GLB and USD instead of blend shapes, also to npz."
     )
+    animation_only: bool = Field(
+        default=False, description="Write the .glb of a character without its meshes: its nodes and the animation."
+    )
+    reduce: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Write few keys instead of one per frame, so that no weight is wrong by more than this, such as "
+        "0.01: to GLB, to anim and to Blender's import script.",
+    )
+    timecode: Annotated[str, AfterValidator(_check_timecode)] = Field(
+        default=FIRST_TIMECODE, description="Time code of the first frame, in csv and json: HH:MM:SS:FF."
+    )
     video: bool = Field(default=True, description="Render an mp4 where --formats is not given (animate, complete).")
+
+    @model_validator(mode="after")
+    def _check_reduce(self) -> Self:
+        if self.reduce and self.bake:
+            raise ValueError("reduce: baked vertices have no weights to reduce; leave bake out")
+        return self
 
 
 class Provenance(Settings):

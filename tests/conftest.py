@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from pages import ARGUMENTS, CHROMIUM
 
 from kmtalk import InputError, KMTalk
 from kmtalk.corpora.miniature import build_miniature
@@ -70,6 +71,17 @@ def light_rig() -> Rig:
 def spoken(talk):
     """The animated demo with given text: real sound, the real aligner, the default head."""
     return talk.animate(SPEECH, text=SAID)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a screen."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

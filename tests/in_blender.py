@@ -40,6 +40,7 @@ def check(folder: Path) -> dict[str, object]:
         "factor": float(factor),
         "fps": scene.render.fps / scene.render.fps_base,
         "range": [scene.frame_start, scene.frame_end],
+        "keys": sum(len(c.keyframe_points) for a in bpy.data.actions for c in getattr(a, "fcurves", [])),
         "last_key": max(keyed, default=None),
         "sound": [[s.type, s.frame_start, s.frame_final_duration] for s in strips],
         "shapes": len(face.data.shape_keys.key_blocks) - 1 if face.data.shape_keys else 0,

@@ -186,6 +186,7 @@ def test_an_unedited_file_completes_to_the_same(kmtalk, tmp_path):
         (lambda d: d["keys"][3]["weights"].update(jawWide=0.5), "jawWide"),
         (lambda d: d["keys"][3].update(frame=9999), "9999"),
         (lambda d: d["keys"][3].update(frame=d["keys"][4]["frame"], time=None), "two keys"),
+        (lambda d: d["keys"][3].update(frame=d["keys"][4]["frame"]), "two keys"),  # moved onto another, with its time
         (lambda d: d["keys"][3].update(time=9.9), "another frame"),
         (lambda d: d.pop("fps"), "fps"),
         (lambda d: d.update(keys=[]), "keys"),

@@ -13,9 +13,8 @@ from kmtalk import KMTalk
 from kmtalk.animation.formats import facing_camera
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.expression.emotion import EMOTIONS, emotion_weights, parse_emotion
-from kmtalk.expression.gaze import DEGREES
-from kmtalk.expression.head import DEGREES_PER_WEIGHT
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
+from kmtalk.face.joints import EYE_DEGREES, HEAD_DEGREES
 from kmtalk.face.motion import frame_times
 from kmtalk.metrics import CLOSED_MM, minimum_apertures
 from kmtalk.render.camera import VIEW_ANGLES
@@ -47,7 +46,7 @@ def layer(rig, minute, seed=0, **settings):
 
 
 def rotation(curves, name):
-    return DEGREES_PER_WEIGHT * (curves[name] - curves[OPPOSITE[name]])
+    return HEAD_DEGREES * (curves[name] - curves[OPPOSITE[name]])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,7 +84,9 @@ def test_every_blink_closes_and_opens_again(light_rig, minute):
 def test_the_gaze_stays_on_the_camera_or_wanders(light_rig, minute):
     def gaze(curves, name):
         return (
-            DEGREES["Out"] * curves["eyeLookOutLeft"] - DEGREES["In"] * curves["eyeLookInLeft"] + rotation(curves, name)
+            EYE_DEGREES["Out"] * curves["eyeLookOutLeft"]
+            - EYE_DEGREES["In"] * curves["eyeLookInLeft"]
+            + rotation(curves, name)
         )
 
     camera, wander = (gaze(layer(light_rig, minute, gaze=kind), "headYawLeft") for kind in ("camera", "wander"))

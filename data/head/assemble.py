@@ -25,7 +25,8 @@ from textures import EYE, MOUTH_LINING, SKIN, TEETH, TONGUE
 
 from kmtalk.face import regions
 from kmtalk.face.appearance import Appearance, Material
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES, Rig
+from kmtalk.face.joints import HEAD_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES, Rig
 from kmtalk.face.template import Template
 
 JAW_SHAPES = ("jawOpen", "jawForward", "jawLeft", "jawRight")

@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from kmtalk.animation.formats import Format, all_suffixes, format_from_path, parse_formats
+from kmtalk.animation.formats import (
+    Format,
+    all_suffixes,
+    format_from_path,
+    missing_source,
+    parse_formats,
+    with_appearance,
+)
 from kmtalk.errors import InputError
 from kmtalk.exchange import point_cache
 from kmtalk.exchange.blender import IMPORTABLE_SUFFIXES, write_blender_script
 from kmtalk.exchange.gltf import read_glb_info
 from kmtalk.exchange.keys_json import write_keys
 from kmtalk.exchange.npz import read_npz
+from kmtalk.exchange.page_model import has_mesh, is_meshopt_compressed, page_model
 from kmtalk.exchange.timeline import clip_title
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
@@ -34,6 +42,7 @@ from kmtalk.speech.audio import Audio, load_audio
 MAX_CONTACT_SHEET_CELLS = 40
 DEFAULT_FOLDER_FORMATS = "npz,glb"
 """Formats of an output folder where none are given."""
+SHAPE_FORMATS = {"glb", "usd"}  # formats whose blend shapes the Blender script gives the keys of the reduced curves
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,11 @@ class Animation:
     def vertices(self) -> np.ndarray:
         """(N, V, 3) float32 in the template's units and vertex order."""
         return self.motion.vertices()
+
+    @cached_property
+    def with_materials(self) -> Animation:
+        """The animation with the materials of its character's file, as far as that is there and can be decoded."""
+        return with_appearance(self)
 
     def complete(self) -> Animation:
         """Complete the animation after its keys were edited.
@@ -132,6 +146,9 @@ class Animation:
         formats = [f for f in formats if settings.video or f.name != "mp4"]
         if settings.formats is None and settings.video:
             formats += parse_formats("mp4")
+        names = {f.name for f in formats}
+        if settings.reduce and names & SHAPE_FORMATS and "curves" not in names:
+            formats += parse_formats("curves")
         with atomic_write(path) as folder:
             folder.mkdir()
             models: list[str] = []
@@ -143,7 +160,7 @@ class Animation:
                 self._write(file_format, target, settings, progress)
                 if file_format.suffixes[0] in IMPORTABLE_SUFFIXES:
                     models.append(target.name)
-            self._write_companions(folder, models)
+            self._write_companions(folder, models, settings.reduce > 0)
             written = sorted(path / item.name for item in folder.iterdir())
         return written
 
@@ -168,20 +185,31 @@ class Animation:
         if settings.bake and not file_format.has_mesh:
             raise InputError(f"{path.name}: contains curves or cues, which cannot be baked to vertices")
         is_video, frames = file_format.name == "mp4", len(self.motion)
+        gone = missing_source(self)
+        if gone is not None and file_format.name in ("mp4", "html", "usd"):
+            progress.announce(f"{gone}: is no longer there; {path.name} shows the face without materials and bones")
         with progress.stage(*(("render", frames) if is_video else ("export", None))) as advance:
             if is_video and settings.quality == "high":
                 advance = announce_duration(progress, "rendering {} frames", frames, advance)
             file_format.write(self, path, settings, advance)
 
-    def _write_companions(self, folder: Path, models: Sequence[str]) -> None:
-        """Write phones, keys, sound, and the Blender script where a model can be imported."""
+    def _write_companions(self, folder: Path, models: Sequence[str], reduced: bool) -> None:
+        """Write phones, keys, sound, and the Blender script where a model can be imported.
+
+        With `reduced`, the script takes the keys of a model with shapes from animation.curves.json.
+        """
         write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
         write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.provenance, self.audio)
         soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
         model = next((m for suffix in IMPORTABLE_SUFFIXES for m in models if m.endswith(suffix)), None)
+        if model and model.endswith(".glb") and is_meshopt_compressed(folder / model):
+            # Blender's importer does not decode it
+            (folder / f"{Path(model).stem}-decoded.glb").write_bytes(page_model(folder / model)[0])
+            model = f"{Path(model).stem}-decoded.glb"
         if model:
             neutral = "animation-neutral.obj" if model.endswith((".pc2", ".mdd")) else ""
-            write_blender_script(folder / "import_blender.py", self.motion, model, neutral, "speech.wav")
+            keyed = "animation.curves.json" if reduced and model.endswith((".glb", ".usd")) else ""
+            write_blender_script(folder / "import_blender.py", self.motion, model, neutral, "speech.wav", keyed)
 
     def render(self, path: str | Path, **options: Any) -> None:
         """Render an mp4 with sound.
@@ -211,7 +239,7 @@ class Animation:
         cells = cells[:MAX_CONTACT_SHEET_CELLS]
         sheet = [Cell(frame, f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip()) for frame, label in cells]
         with atomic_write(Path(path)) as temporary:
-            render_contact_sheet(self.motion, sheet, temporary)
+            render_contact_sheet(self.with_materials.motion, sheet, temporary)
 
 
 def load_animation(path: str | Path) -> Animation:
@@ -224,7 +252,7 @@ def load_animation(path: str | Path) -> Animation:
     return Animation(archive.motion, archive.alignment, archive.keys, archive.audio, archive.provenance)
 
 
-def write_glb_page(model: Path, sound: Path | None, path: Path) -> None:
+def write_glb_page(model: Path, sound: Path | None, path: Path) -> list[str]:
     """Write a web page that plays a GLB of any program; GLBs of kmtalk contain their timeline.
 
     Args:
@@ -232,21 +260,30 @@ def write_glb_page(model: Path, sound: Path | None, path: Path) -> None:
         sound: Its sound, if there is one.
         path: Page to write.
 
+    Returns:
+        One line for each thing of the model that the page does not show.
+
     Raises:
         InputError: A file cannot be read.
     """
     info = read_glb_info(model)
     audio = None if sound is None else load_audio(sound)
     title = info.extras.get("title") or (model.stem if sound is None else clip_title(sound.name, model.stem))
-    write_web_page(path, model.read_bytes(), info.fps, info.frames, {**info.extras, "title": title}, audio)
+    if not has_mesh(model):
+        raise InputError(f"{model}: has no mesh to show; view the character's own .glb")
+    content, notes = page_model(model)
+    write_web_page(path, content, info.fps, info.frames, {**info.extras, "title": title}, audio)
+    return notes
 
 
 def check_output_path(path: Path) -> None:
-    """Raise InputError for a path that looks like a file of a format that is not written."""
+    """Raise InputError for a path that looks like a file of a format that is not written, or cannot be written here."""
     # "face.avi" is a file of another format; "take.2" and "take.v2" are names of folders
     looks_like_file = re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", path.suffix.lower())
     if looks_like_file and format_from_path(path) is None and not path.is_dir():
         raise InputError(f"{path}: -o takes a folder, or a file ending in {all_suffixes()}")
     file_format = format_from_path(path)
-    if file_format is not None and file_format.name == "obj":
-        point_cache.sequence_path(path, 0)
+    if file_format is not None:
+        file_format.check()
+        if file_format.name == "obj":
+            point_cache.sequence_path(path, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,15 +11,22 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from kmtalk.blender_process import NEEDS_BLENDER, find_blender, run_in_blender
 from kmtalk.errors import InputError
 from kmtalk.exchange import arkit, point_cache, viseme_cues
 from kmtalk.exchange.alembic import write_alembic
-from kmtalk.exchange.character import CHARACTER_SUFFIXES, write_character
-from kmtalk.exchange.gltf import write_glb
+from kmtalk.exchange.character import write_character
+from kmtalk.exchange.curves import write_curves_json, write_maya_anim
+from kmtalk.exchange.gltf import read_glb_info, write_glb
 from kmtalk.exchange.npz import write_npz
+from kmtalk.exchange.page_model import page_model
 from kmtalk.exchange.timeline import timeline_data
 from kmtalk.exchange.usd import write_usd
+from kmtalk.exchange.usd_character import USD_SUFFIXES, write_usd_character
+from kmtalk.exchange.vrm_animation import write_vrm_animation
 from kmtalk.expression.gaze import turn_eyes
+from kmtalk.face.files.gltf_materials import read_gltf_appearance
+from kmtalk.face.files.load import CHARACTER_SUFFIXES, character_glb
 from kmtalk.face.motion import Motion
 from kmtalk.render.camera import VIEW_ANGLES
 from kmtalk.render.video import render_video
@@ -59,6 +67,7 @@ class Format:
         can_bake: Whether it can hold vertices per frame instead of blend shapes.
         has_mesh: Whether it contains the mesh; curves and cues do not.
         is_multi_file: Whether further files are written beside the one that is named.
+        needs: Module that writing it imports, and the extra of kmtalk that installs the module; None for none.
     """
 
     name: str
@@ -68,6 +77,29 @@ class Format:
     can_bake: bool = False
     has_mesh: bool = True
     is_multi_file: bool = False
+    needs: tuple[str, str] | None = None
+
+    def check(self) -> None:
+        """Raise InputError where a module that the format needs is not installed."""
+        if self.name == "fbx":
+            if find_blender() is None:
+                raise InputError(f".fbx: {NEEDS_BLENDER}")
+        elif self.needs is not None and importlib.util.find_spec(self.needs[0]) is None:
+            raise InputError(
+                f"{self.suffixes[0]}: {self.needs[0]} is not installed; pip install 'kmtalk[{self.needs[1]}]'"
+            )
+
+
+def with_appearance(animation: Animation) -> Animation:
+    """Return the animation with the materials and textures of its character's file, as far as that is there."""
+    source, template = _character_source(animation), animation.template
+    if source is None or template.appearance is not None or not source.is_file():
+        return animation
+    appearance = read_gltf_appearance(source, template.node or None)
+    if len(appearance.face_materials) != len(template.faces):
+        return animation  # the file has changed
+    rig = replace(animation.motion.rig, template=replace(template, appearance=appearance))
+    return replace(animation, motion=replace(animation.motion, rig=rig))
 
 
 def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "float16"] | None) -> None:
@@ -78,21 +110,57 @@ def _write_npz(animation: Animation, path: Path, vertices: Literal["float32", "f
 def _write_glb(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
     timeline = timeline_data(animation.motion, animation.alignment, animation.keys, animation.audio)
     source = _character_source(animation)
+    is_whole = source is not None and source.suffix.lower() == ".vrm" and not (settings.bake or settings.animation_only)
+    if path.suffix.lower() == ".vrm" and not is_whole:
+        raise InputError(f"{path.name}: only a whole character of a .vrm file is written as .vrm; write .glb or .vrma")
     if settings.bake or source is None:
-        write_glb(path, animation.motion, settings.bake, timeline)
+        if settings.animation_only:
+            raise InputError("--animation-only: for a character of a .glb, .gltf or .vrm file, without --bake")
+        write_glb(path, animation.with_materials.motion, settings.bake, timeline, settings.reduce)
         return
     if not source.is_file():
-        raise InputError(
-            f"{source}: the character's file is no longer there; put it back, use --bake for its face alone, or write "
-            "another format than glb"
-        )
-    write_character(path, source, animation.motion, timeline)
+        raise InputError(_gone(source, "glb"))
+    write_character(path, source, animation.motion, timeline, settings.reduce, settings.animation_only)
+
+
+def _gone(source: Path, name: str) -> str:
+    return (
+        f"{source}: the character's file is no longer there; put it back, or beside the animation.npz, or use --bake "
+        f"for its face alone, or write another format than {name}"
+    )
+
+
+def missing_source(animation: Animation) -> Path | None:
+    """Return the file of the character that was animated where it is no longer there."""
+    source = Path(animation.template.source)
+    return source if source.suffix.lower() in (*CHARACTER_SUFFIXES, *USD_SUFFIXES) and not source.is_file() else None
 
 
 def _character_source(animation: Animation) -> Path | None:
-    """The file of the character that was animated; None for other templates."""
+    """The glTF file of the character that was animated; None for other templates."""
     source = Path(animation.template.source)
-    return source if source.suffix.lower() in CHARACTER_SUFFIXES else None
+    if source.suffix.lower() not in CHARACTER_SUFFIXES:
+        return None
+    return character_glb(source) if source.is_file() else source
+
+
+def _write_usd(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
+    source = Path(animation.template.source)
+    if settings.bake or source.suffix.lower() not in USD_SUFFIXES:
+        write_usd(path, animation.with_materials.motion, settings.bake)
+        return
+    if not source.is_file():
+        raise InputError(_gone(source, "usd"))
+    write_usd_character(path, source, animation.motion)
+
+
+def _write_fbx(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
+    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
+        model = Path(folder) / "animation.glb"
+        _write_glb(animation, model, settings, advance)
+        motion = animation.motion
+        arguments = [str(model), str(path.resolve()), repr(float(motion.fps)), str(len(motion))]
+        run_in_blender("convert.py", arguments, path.name)
 
 
 def _write_abc(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
@@ -115,8 +183,9 @@ def _write_html(animation: Animation, path: Path, settings: ExportSettings, adva
         if source is not None and source.is_file():
             write_character(model, source, a.motion)
         else:
-            write_glb(model, _with_preview_colors(a.motion))
-        write_web_page(path, model.read_bytes(), a.fps, len(a.motion), timeline, a.audio)
+            write_glb(model, _with_preview_colors(a.motion), extras=timeline)
+            timeline = dict(read_glb_info(model).extras)
+        write_web_page(path, page_model(model)[0], a.fps, len(a.motion), timeline, a.audio)
 
 
 def _with_preview_colors(motion: Motion) -> Motion:
@@ -132,8 +201,13 @@ def _with_preview_colors(motion: Motion) -> Motion:
 FORMATS: tuple[Format, ...] = (
     Format("glb", (".glb",), "glTF: named shapes and their weights (Blender, Unity, Unreal, three.js)",
            _write_glb, can_bake=True),
+    Format("vrm", (".vrm",), "the VRM file of a VRM character, with the animation", _write_glb),
+    Format("vrma", (".vrma",), "VRM animation for any VRM character (VRoid, VSeeFace, three-vrm)",
+           lambda a, path, *_: write_vrm_animation(path, a.motion), has_mesh=False),
     Format("usd", (".usd", ".usdc", ".usda"), "USD: blend shapes (Blender, Unreal, Maya, Houdini)",
-           lambda a, path, settings, _: write_usd(path, a.motion, settings.bake), can_bake=True, is_multi_file=True),
+           _write_usd, can_bake=True, is_multi_file=True, needs=("pxr", "usd")),
+    Format("fbx", (".fbx",), "FBX through Blender: shapes, bones, materials (Unity, Unreal, Maya, 3ds Max)",
+           _write_fbx),
     Format("abc", (".abc",), "Alembic: vertices per frame (Maya, Houdini, Blender, Unreal)", _write_abc),
     Format("pc2", (".pc2",), "PC2 point cache with its neutral OBJ (3ds Max, Blender)",
            lambda a, path, *_: _write_point_cache(point_cache.write_pc2, a, path), is_multi_file=True),
@@ -142,7 +216,13 @@ FORMATS: tuple[Format, ...] = (
     Format("obj", (".obj",), "OBJ sequence, named face.####.obj",
            lambda a, path, *_: point_cache.write_obj_sequence(path, a.motion), is_multi_file=True),
     Format("csv", (".csv",), "the 52 ARKit curves as a Live Link Face take (Unreal, MetaHuman)",
-           lambda a, path, *_: arkit.write_live_link_csv(path, a.motion), has_mesh=False),
+           lambda a, path, s, _: arkit.write_live_link_csv(path, a.motion, s.timecode), has_mesh=False),
+    Format("anim", (".anim",), "the weights of all shapes as editable curves (Maya)",
+           lambda a, path, s, _: write_maya_anim(path, a.motion, s.reduce), has_mesh=False),
+    Format("curves", (".curves.json",), "the weights of all shapes as keys with tangents, JSON",
+           lambda a, path, s, _: write_curves_json(path, a.motion, s.reduce), has_mesh=False),
+    Format("a2f", (".a2f.json",), "the 52 ARKit curves as JSON in the layout of Audio2Face",
+           lambda a, path, *_: arkit.write_audio2face_json(path, a.motion, Path(a.audio.source).name), has_mesh=False),
     Format("ovr", (".ovr.json",), "OVR LipSync viseme cues",
            lambda a, path, *_: viseme_cues.write_ovr(path, a.alignment, a.audio.duration), has_mesh=False),
     Format("rhubarb", (".rhubarb.json",), "Rhubarb Lip Sync mouth cues, JSON",
@@ -150,14 +230,14 @@ FORMATS: tuple[Format, ...] = (
     Format("tsv", (".tsv",), "Rhubarb Lip Sync mouth cues, TSV",
            lambda a, path, *_: viseme_cues.write_rhubarb_tsv(path, a.alignment, a.audio.duration), has_mesh=False),
     Format("json", (".json",), "the 52 ARKit curves as JSON",
-           lambda a, path, *_: arkit.write_arkit_json(path, a.motion), has_mesh=False),
+           lambda a, path, s, _: arkit.write_arkit_json(path, a.motion, s.timecode), has_mesh=False),
     Format("npz16", (".f16.npz",), "arrays, with the motion of all vertices as float16",
            lambda a, path, *_: _write_npz(a, path, "float16")),
     Format("npz", (".npz",), "arrays for Python: the whole animation; kmtalk reads it back",
            lambda a, path, s, _: _write_npz(a, path, "float32" if s.bake else None), can_bake=True),
     Format("html", (".html",), "self-contained web page that plays the face with its sound", _write_html),
     Format("mp4", (".mp4",), "video with sound",
-           lambda a, path, s, advance: render_video(facing_camera(a, s.view), a.audio, path, s, advance)),
+           lambda a, path, s, step: render_video(facing_camera(a.with_materials, s.view), a.audio, path, s, step)),
 )
 # fmt: on
 
@@ -175,7 +255,11 @@ def format_from_path(path: Path) -> Format | None:
 
 
 def parse_formats(names: str) -> list[Format]:
-    """Parse comma-separated format names such as "usd,abc"; raises InputError for an unknown name or none."""
+    """Parse comma-separated format names such as "usd,abc".
+
+    Raises:
+        InputError: A name is unknown, there is none, or a format needs a module that is not installed.
+    """
     known = {f.name: f for f in FORMATS}
     wanted = [n.strip().lower().removeprefix(".") for n in names.split(",") if n.strip()]
     for name in wanted:
@@ -183,4 +267,7 @@ def parse_formats(names: str) -> list[Format]:
             raise InputError(f"{name}: no such format; choose from {', '.join(known)}")
     if not wanted:
         raise InputError(f"no format given; choose from {', '.join(known)}")
-    return [known[n] for n in wanted]
+    formats = [known[n] for n in wanted]
+    for chosen in formats:
+        chosen.check()
+    return formats

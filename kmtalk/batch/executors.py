@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from kmtalk.batch.jobs import Job, JobSettings
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings
+from kmtalk.text_files import read_text_file
 
 SHUTDOWN_TIMEOUT_SECONDS = 5.0  # seconds that workers have to finish
 
@@ -76,7 +77,7 @@ class Worker:
         shared, text = self._settings, job.text
         if job.text_file is not None:
             try:
-                text = job.text_file.read_text(encoding="utf-8-sig")
+                text = read_text_file(job.text_file)
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{job.text_file}: not a text file that can be read ({error})") from None
         animation = self._talk.animate(

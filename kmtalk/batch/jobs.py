@@ -17,6 +17,8 @@ from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_for
 from kmtalk.errors import InputError
 from kmtalk.pipeline import KMTalk, is_light_head
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings
+from kmtalk.text_files import read_text_file
+from kmtalk.timecode import parse_timecode
 
 MEDIA_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"}
@@ -207,7 +209,7 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
 
 def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text_file(source)
         if source.suffix.lower() == ".csv":
             rows: Any = list(csv.DictReader(text.splitlines(), strict=True))
         elif source.suffix.lower() == ".jsonl":
@@ -235,6 +237,7 @@ def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
 def check_job_settings(settings: JobSettings) -> None:
     """Raise InputError for settings that would fail on every clip."""
     parse_formats(settings.export.formats or DEFAULT_FOLDER_FORMATS)
+    parse_timecode(settings.export.timecode, settings.animation.fps)
     for path in (settings.template, settings.landmarks, settings.network):
         if path is not None and not path.exists() and not (path == settings.template and is_light_head(path)):
             raise InputError(f"{path}: no such file")

@@ -11,7 +11,8 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, read_text_option
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
+from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings
+from kmtalk.timecode import parse_timecode
 
 
 @command
@@ -20,6 +21,7 @@ def animate(
     speech: Speech,
     template: Template = None,
     landmarks: Landmarks = None,
+    character: CharacterSettings = CharacterSettings(),
     output: Output = None,
     text: Text = None,
     textgrid: TextGrid = None,
@@ -33,29 +35,46 @@ def animate(
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
     from kmtalk.animation import check_output_path, parse_formats
+    from kmtalk.face.files.load import CHARACTER_SUFFIXES
+    from kmtalk.face.rig_file import RIG_SUFFIX
     from kmtalk.output import check_writable
 
     output = output or speech.parent / f"{speech.stem}-kmtalk"
     check_output_path(output)
     if export.formats is not None:
         parse_formats(export.formats)
+    kind = template.suffix.lower() if template is not None else ""
+    if export.animation_only and kind not in (*CHARACTER_SUFFIXES, RIG_SUFFIX):
+        raise InputError(f"--animation-only: is for characters of {', '.join(CHARACTER_SUFFIXES)} files")
+    if output.suffix.lower() == ".vrm" and kind not in (".vrm", RIG_SUFFIX):
+        raise InputError(f"{output}: only a character of a .vrm file is written as .vrm; write .glb or .vrma")
+    parse_timecode(export.timecode, settings.fps)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
     for path in (output, contact_sheet):
         if path is not None:
             check_output_is_not_input(
-                path, speech, template, landmarks, textgrid, text, recognition.acoustic_model, recognition.dictionary
+                path,
+                speech,
+                template,
+                landmarks,
+                character.map,
+                textgrid,
+                text,
+                recognition.acoustic_model,
+                recognition.dictionary,
             )
             check_writable(path)
     check_output_is_not_input(output / "speech.wav", speech)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
-    talk = KMTalk(recognition, network=network, warn=console.log, progress=console)
+    talk = KMTalk(recognition, network=network, warn=console.log, inform=console.announce, progress=console)
     animation = talk.animate(
         speech,
         template,
         landmarks=landmarks,
+        character=character,
         text=read_text_option(text),
         textgrid=textgrid,
         settings=settings,

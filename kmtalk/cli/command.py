@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from kmtalk.cli.console import CommandOutput, run_command
@@ -54,10 +55,17 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """The option of a setting: numbers, switches and text as they are, all other types as optional text."""
+    """The option of a setting: numbers, switches and text as they are, mappings as text that may be given more than
+    once, all other types as optional text."""
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType) and set(get_args(kind)) == {str, type(None)}:
         return _keyword(name, Annotated[str | None, typer.Option(help=field.description)], None)
+    if isinstance(field.default, dict):
+        return _keyword(
+            name, Annotated[list[str] | None, typer.Option(help=field.description, show_default=False)], None
+        )
+    if kind is float and any(isinstance(check, BeforeValidator) for check in field.metadata):  # not only numbers
+        return _keyword(name, Annotated[str, typer.Option(help=field.description)], f"{field.default:g}")
     if kind in (bool, int, float, str):
         return _keyword(name, Annotated[kind, typer.Option(help=field.description)], field.default)
     if isinstance(field.default, str):

@@ -10,7 +10,7 @@ import typer
 
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
-from kmtalk.cli.options import AnimationFile, RequiredOutput
+from kmtalk.cli.options import AnimationFile, RequiredOutput, read_frame_rate
 from kmtalk.errors import InputError
 from kmtalk.progress import announce_duration
 from kmtalk.settings import ComparisonSettings, ExportSettings
@@ -23,9 +23,9 @@ def export(
     output: RequiredOutput,
     settings: ExportSettings = ExportSettings(),
 ) -> None:
-    """Write an animation in another format: .glb, .usd, .abc, .pc2, .mdd, face.####.obj, .csv and .json (ARKit),
-    .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A folder also gets sound, phones, keys and a Blender
-    script, and no video unless --formats names it."""
+    """Write an animation in another format: .glb, .vrm, .vrma, .fbx, .usd, .abc, .pc2, .mdd, face.####.obj, .csv, .json
+    and .a2f.json (ARKit), .anim and .curves.json (all shapes), .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A
+    folder also gets sound, phones, keys and a Blender script, and no video unless --formats names it."""
     from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation, parse_formats
     from kmtalk.output import check_writable
 
@@ -55,7 +55,7 @@ def render(
     template: Annotated[Path, typer.Option(help="The neutral mesh, in the same vertex order.", show_default=False)],
     speech: Annotated[Path, typer.Option(help="The sound.", show_default=False)],
     output: RequiredOutput,
-    fps: Annotated[float | None, typer.Option(help="Frames per second (default: from the sound's length).")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames per second (default: from the sound's length).")] = None,
     landmarks: Annotated[Path | None, typer.Option(help="Landmarks of the mesh, where no face is detected.")] = None,
     settings: ExportSettings = ExportSettings(),
 ) -> None:
@@ -64,11 +64,12 @@ def render(
     from kmtalk.output import check_writable
     from kmtalk.pipeline import KMTalk
 
+    rate = read_frame_rate("--fps", fps)
     check_output_path(output)
     parse_formats(settings.formats or "mp4")
     check_output_is_not_input(output, motion, template, speech)
     check_writable(output)
-    animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, fps, landmarks)
+    animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, rate, landmarks)
     console.report_written(animation.save(output, settings, progress=console))
 
 
@@ -102,7 +103,9 @@ def view(
     else:
         beside = animation.parent / "speech.wav"
         with atomic_write(output) as temporary:
-            write_glb_page(animation, audio or (beside if beside.is_file() else None), temporary)
+            notes = write_glb_page(animation, audio or (beside if beside.is_file() else None), temporary)
+        for line in notes:
+            console.log(line)
     console.report_written([output])
     if browser and not console.as_json and sys.stdout.isatty():
         typer.launch(output.resolve().as_uri())

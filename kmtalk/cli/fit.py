@@ -12,6 +12,7 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import Landmarks
 from kmtalk.errors import InputError
+from kmtalk.settings import CharacterSettings
 
 
 @command
@@ -22,6 +23,7 @@ def fit(
         Path | None, typer.Option("-o", "--output", help="Rig to write (default: TEMPLATE.kmrig).")
     ] = None,
     landmarks: Landmarks = None,
+    character: CharacterSettings = CharacterSettings(),
     refine: Annotated[bool, typer.Option("--refine", help="Register by Amberg's non-rigid ICP (slower).")] = False,
     reference_rig: Annotated[
         Path | None, typer.Option(help="A .kmrig of the same topology, whose shapes are transferred.")
@@ -45,14 +47,14 @@ def fit(
         raise InputError(f"{output}: -o takes a file ending in {RIG_SUFFIX}")
     preview_path, report_path = (output.with_name(f"{output.stem}-fit{suffix}") for suffix in (".png", ".json"))
     for path in (output, preview_path, report_path):
-        check_output_is_not_input(path, template, landmarks, reference_rig)
+        check_output_is_not_input(path, template, landmarks, character.map, reference_rig)
         check_writable(path)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
         from kmtalk.render.fit_preview import write_fit_preview, write_mesh_preview
 
     talk = KMTalk(warn=console.log, progress=console)
-    mesh = load_template(template)
+    mesh = load_template(template, character.node, character.head_bone, character.map)
     try:
         fitted = talk.fit(mesh, landmarks, refine=refine, reference=reference_rig)
     except FaceNotFoundError as error:
@@ -82,7 +84,8 @@ def fit(
         console.log(f"no preview: {error}")
     if not console.quiet:
         summary = f"{template}: {report.method}, confidence {report.confidence}"
-        for line in (summary, *report.warnings, *report.notes):
+        matched = [str(report.measurements[key]) for key in ("matched_by_effect",) if key in report.measurements]
+        for line in (summary, fitted.describe(), *report.warnings, *report.notes, *matched):
             console.log(line)
     console.summary |= {"method": report.method, "confidence": report.confidence}
     console.report_written(written)

@@ -17,6 +17,7 @@ from kmtalk.cli.options import (
     Template,
     Text,
     TextGrid,
+    read_frame_rate,
     read_text_option,
 )
 from kmtalk.errors import InputError
@@ -37,7 +38,7 @@ def keys(
         ),
     ] = None,
     import_fps: Annotated[
-        float | None, typer.Option(help="Frames per second of --import-motion (default: from the sound's length).")
+        str | None, typer.Option(help="Frames per second of --import-motion (default: from the sound's length).")
     ] = None,
     text: Text = None,
     textgrid: TextGrid = None,
@@ -49,6 +50,7 @@ def keys(
     from kmtalk.exchange.keys_json import write_keys
     from kmtalk.output import atomic_write, check_writable
 
+    rate = read_frame_rate("--import-fps", import_fps)
     if output.suffix.lower() != ".json":
         raise InputError(f"{output}: -o takes a file ending in .json")
     check_output_is_not_input(
@@ -79,7 +81,7 @@ def keys(
             settings=settings,
         )
     if import_motion is not None:
-        residual = talk.import_key_motions(animation, import_motion, import_fps)
+        residual = talk.import_key_motions(animation, import_motion, rate)
         console.summary["rms_mm"] = round(residual, 4)
         if not console.quiet:
             console.log(f"{import_motion}: {residual:.2f} mm RMS of its poses cannot be expressed by the rig's shapes")

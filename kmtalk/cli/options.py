@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from kmtalk.errors import InputError
+from kmtalk.text_files import read_text_file
+from kmtalk.timecode import parse_frame_rate
 
 Speech = Annotated[Path, typer.Argument(help="Sound or video file.", show_default=False)]
 SpeechOrAnimation = Annotated[
@@ -20,8 +22,8 @@ Template = Annotated[
 Text = Annotated[
     str | None,
     typer.Option(
-        help="The spoken words, or a text file with them; skips transcription. Emotions in brackets, as [happy] or "
-        "[sad:0.6], begin with the next word and end with [neutral]."
+        help="The spoken words, or a text file with them; skips transcription. Words in square brackets, such as happy "
+        "or sad:0.6, are emotions, which begin with the next word; neutral ends them."
     ),
 ]
 TextGrid = Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones; skips alignment.")]
@@ -45,7 +47,7 @@ def read_text_option(text: str | None) -> str | None:
         return None
     try:
         if text and Path(text).is_file():
-            return Path(text).read_text(encoding="utf-8-sig")
+            return read_text_file(Path(text))
         if text.lower().endswith(".txt") and len(text.split()) == 1:
             raise InputError(f"{text}: no such file")
     except OSError:  # too long for a file name, so it is the text
@@ -53,6 +55,24 @@ def read_text_option(text: str | None) -> str | None:
     except UnicodeDecodeError:
         raise InputError(f"{text}: is not a UTF-8 text file") from None
     return text
+
+
+def read_frame_rate(option: str, text: str | None) -> float | None:
+    """The frame rate that an option gives, such as 25, 23.976 or 30000/1001; raises InputError for anything else.
+
+    Args:
+        option: The option's name, for messages.
+        text: Its value; None where it is not given.
+    """
+    if text is None:
+        return None
+    try:
+        rate = float(str(parse_frame_rate(text)))
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
+    if not 0 < rate < 10_000:
+        raise InputError(f"{option} {text}: must be more than 0, and less than 10000")
+    return rate
 
 
 def parse_named_paths(option: str, items: list[str] | None, kind: str) -> list[tuple[str, Path]]:

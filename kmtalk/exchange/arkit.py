@@ -1,4 +1,4 @@
-"""ARKit blendshape curves: the weights of the 52 shapes per frame, as Live Link Face CSV or as JSON."""
+"""ARKit blendshape curves: the weights of the 52 shapes per frame, as Live Link Face CSV, JSON or Audio2Face's JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from kmtalk.face.motion import Motion
 from kmtalk.face.native_shapes import solve_shape_mixture
 from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES, Rig
+from kmtalk.timecode import FIRST_TIMECODE, format_timecode, is_counted, parse_timecode, timecode_seconds
 
 _EYES = ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide")
 _PAIRS = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch")
@@ -102,39 +103,85 @@ def head_and_eye_rotations(motion: Motion) -> np.ndarray:
     )
 
 
-def timecode(frame: int, fps: float) -> str:
-    """Timecode HH:MM:SS:FF.mmm of a frame at frame / fps seconds; non-drop-frame."""
-    if abs(fps - round(fps)) < 1e-9:
-        whole, thousandths = frame // round(fps), frame % round(fps) * 1000
-    else:  # fractional frame rate: the frame number within a second has a fraction
-        whole = int(frame / fps + 1e-9)
-        thousandths = max(0, round((frame - whole * fps) * 1000))
-    minutes, second = divmod(whole, 60)
+def live_link_timecode(seconds: float) -> str:
+    """Time code HH:MM:SS:FF.mmm of a time in seconds, as Live Link Face writes it.
+
+    FF.mmm is the fraction of the second in sixtieths at every frame rate, as Unreal's importers take it.
+    """
+    second, sixtieths = divmod(round(seconds * 60_000), 60_000)  # in thousandths of a sixtieth
+    minutes, second = divmod(second, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{hour:02d}:{minute:02d}:{second:02d}:{thousandths // 1000:02d}.{thousandths % 1000:03d}"
+    return f"{hour:02d}:{minute:02d}:{second:02d}:{sixtieths // 1000:02d}.{sixtieths % 1000:03d}"
 
 
-def write_live_link_csv(path: Path, motion: Motion) -> None:
-    """Write a Live Link Face CSV: Timecode, BlendShapeCount and 61 value columns, one row per frame."""
+def write_live_link_csv(path: Path, motion: Motion, timecode: str = FIRST_TIMECODE) -> None:
+    """Write a Live Link Face CSV: Timecode, BlendShapeCount and 61 value columns, one row per frame.
+
+    Args:
+        path: The .csv file.
+        motion: The motion.
+        timecode: SMPTE time code of the first row; row n is n / fps seconds later.
+
+    Raises:
+        InputError: The frame rate has no such time code.
+    """
+    begin = timecode_seconds(timecode, motion.fps)
     columns = [name[0].upper() + name[1:] for name in LIVE_LINK_ORDER] + list(LIVE_LINK_ROTATIONS)
     values = np.concatenate([arkit_curves(motion), head_and_eye_rotations(motion)], axis=1)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["Timecode", "BlendShapeCount", *columns])
         for frame, row in enumerate(values):
-            writer.writerow([timecode(frame, motion.fps), len(columns), *(f"{v:.6f}" for v in row)])
+            written = live_link_timecode(begin + frame / motion.fps)
+            writer.writerow([written, len(columns), *(f"{v:.6f}" for v in row)])
 
 
-def write_arkit_json(path: Path, motion: Motion) -> None:
+def write_arkit_json(path: Path, motion: Motion, timecode: str = FIRST_TIMECODE) -> None:
     """Write JSON with `fps`, `names` (ARKit's spelling) and `frames`.
 
-    Each frame has its `time`, (n + 0.5) / fps seconds, and its `weights` in the order of `names`.
+    Each frame has its `time`, (n + 0.5) / fps seconds, its SMPTE `timecode` where the frame rate has time codes, and
+    its `weights` in the order of `names`.
+
+    Args:
+        path: The .json file.
+        motion: The motion.
+        timecode: SMPTE time code of the first frame.
+
+    Raises:
+        InputError: The frame rate has no such time code.
     """
     names = sorted(ARKIT_NAMES)
     curves = arkit_curves(motion)[:, [LIVE_LINK_ORDER.index(n) for n in names]]
+    first = parse_timecode(timecode, motion.fps)
+    counted = is_counted(motion.fps)
     frames = [
-        {"time": round((n + 0.5) / motion.fps, 6), "weights": [round(float(w), 5) for w in row]}
+        {"time": round((n + 0.5) / motion.fps, 6)}
+        | ({"timecode": format_timecode(first + n, motion.fps)} if counted else {})
+        | {"weights": [round(float(w), 5) for w in row]}
         for n, row in enumerate(curves)
     ]
     document = {"fps": motion.fps, "names": names, "frames": frames}
+    path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def write_audio2face_json(path: Path, motion: Motion, sound: str) -> None:
+    """Write JSON in the layout of Audio2Face's blend shape export.
+
+    Its fields are `exportFps`, `trackPath`, `numPoses`, `numFrames`, `facsNames` (ARKit's spelling) and `weightMat`,
+    one list of weights per frame.
+
+    Args:
+        path: The .json file.
+        motion: The motion.
+        sound: Name of the sound file.
+    """
+    curves = arkit_curves(motion)
+    document = {
+        "exportFps": motion.fps,
+        "trackPath": sound,
+        "numPoses": len(LIVE_LINK_ORDER),
+        "numFrames": len(curves),
+        "facsNames": LIVE_LINK_ORDER,
+        "weightMat": [[round(float(w), 6) for w in row] for row in curves],
+    }
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")

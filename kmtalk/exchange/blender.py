@@ -19,13 +19,14 @@ _SCRIPT = '''"""Import this animation into Blender 4.2 or newer: open this file 
 Written by kmtalk. Sets the frame rate, the frame range and the sound, and imports {model}.
 """
 
+import json
 import math
 import os
 
 import bpy
 
 FOLDER = os.path.dirname(os.path.abspath(globals().get("__file__") or bpy.context.space_data.text.filepath))
-MODEL, NEUTRAL, SOUND = {model!r}, {neutral!r}, {sound!r}
+MODEL, NEUTRAL, SOUND, CURVES = {model!r}, {neutral!r}, {sound!r}, {keyed!r}
 FPS, FRAMES = {fps!r}, {frames!r}
 ANIMATIONS = ("speech", "kmtalk")  # names that kmtalk gives to a face's and to a character's animation
 
@@ -35,6 +36,16 @@ def curves(action):
         return list(action.fcurves)
     bags = [b for layer in action.layers for strip in layer.strips for b in strip.channelbags]  # Blender 5
     return [curve for bag in bags for curve in bag.fcurves]
+
+
+def rest_other_bones(armature, others):
+    # put bones that only other animations move back to rest: the importer leaves them in one of its poses
+    action = armature.animation_data.action if armature.animation_data else None
+    ours = {{c.data_path.rpartition(".")[0] for c in curves(action)}} if action else set()
+    theirs = {{c.data_path.rpartition(".")[0] for other in others for c in curves(other)}}
+    for bone in armature.pose.bones:
+        if bone.path_from_id() in theirs - ours:
+            bone.matrix_basis.identity()
 
 
 def model():
@@ -53,6 +64,8 @@ def model():
                 data.action = strips[-1].action if strips else None
                 if strips and hasattr(data, "action_slot"):
                     data.action_slot = strips[-1].action_slot
+        for armature in [found for found in bpy.data.objects if found.type == "ARMATURE"]:
+            rest_other_bones(armature, set(bpy.data.actions) - before)
     elif kind.startswith(".usd"):
         bpy.ops.wm.usd_import(filepath=path, set_frame_range=False)
     elif kind == ".abc":
@@ -64,11 +77,36 @@ def model():
         cache.frame_start = 0
 
 
+def set_keys():
+    """Give the shape keys few keys with tangents in place of one for each frame."""
+    with open(os.path.join(FOLDER, CURVES), encoding="utf-8") as file:
+        given = json.load(file)["curves"]
+    for owner in bpy.data.shape_keys:
+        action = owner.animation_data.action if owner.animation_data else None
+        for curve in curves(action) if action else []:
+            keys = given.get(bpy.utils.unescape_identifier(curve.data_path.partition('"')[2].rpartition('"')[0]))
+            if keys is None:
+                continue
+            curve.keyframe_points.clear()
+            curve.keyframe_points.add(len(keys))
+            for n, (point, (frame, value, slope)) in enumerate(zip(curve.keyframe_points, keys)):
+                before = (frame - keys[n - 1][0]) / 3 if n else 1 / 3
+                after = (keys[n + 1][0] - frame) / 3 if n + 1 < len(keys) else 1 / 3
+                point.co = frame, value
+                point.interpolation = "BEZIER"
+                point.handle_left_type = point.handle_right_type = "ALIGNED"
+                point.handle_left = frame - before, value - before * slope
+                point.handle_right = frame + after, value + after * slope
+            curve.update()
+
+
 scene = bpy.context.scene
 scene.render.fps = math.ceil(FPS)
 scene.render.fps_base = scene.render.fps / FPS
 scene.frame_start, scene.frame_end = 0, FRAMES - 1
 model()
+if CURVES:
+    set_keys()
 if SOUND:
     editor = scene.sequence_editor or scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
@@ -78,7 +116,9 @@ scene.frame_set(0)
 '''
 
 
-def write_blender_script(path: Path, motion: Motion, model: str, neutral: str = "", sound: str = "") -> None:
+def write_blender_script(
+    path: Path, motion: Motion, model: str, neutral: str = "", sound: str = "", keyed: str = ""
+) -> None:
     """Write the script to `path`.
 
     Args:
@@ -87,8 +127,9 @@ def write_blender_script(path: Path, motion: Motion, model: str, neutral: str = 
         model: Name of the exported model file in the same folder.
         neutral: Name of the neutral OBJ in the same folder; needed for .pc2 and .mdd.
         sound: Name of the sound file in the same folder; empty for none.
+        keyed: Name of the .curves.json in the same folder, whose keys replace the model's; empty for none.
     """
     script = _SCRIPT.format(
-        name=path.name, model=model, neutral=neutral, sound=sound, fps=motion.fps, frames=len(motion)
+        name=path.name, model=model, neutral=neutral, sound=sound, keyed=keyed, fps=motion.fps, frames=len(motion)
     )
     path.write_text(script, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames, unknown_s
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio
+from kmtalk.text_files import read_text_file
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -126,23 +128,22 @@ def write_keys(
 def read_keys(path: Path) -> KeyFile:
     """Read and check a keys.json; raises InputError that names the key and its fault."""
     try:
-        file = KeyFile.model_validate_json(path.read_text(encoding="utf-8-sig"))
+        file = KeyFile.model_validate_json(read_text_file(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text; kmtalk keys writes such a file") from None
+        raise InputError(f"{path}: is not a text file; kmtalk keys writes such a file") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = _describe_location(path, first["loc"])
         raise InputError(f"{path}: {place}{_ERROR_TEXT.get(first['type'], first['msg'])[:120]}") from None
     _check_spans(path, file)
-    seen: set[int] = set()
+    several = [frame for frame, count in Counter(entry.frame for entry in file.keys).items() if count > 1]
+    if several:  # before the times, which a key that was moved onto another keeps
+        raise InputError(f"{path}: two keys at frame {several[0]}; remove one or move it to another frame")
     for entry in file.keys:
         if entry.frame >= file.frames:
             raise InputError(f"{path}: key at frame {entry.frame}: the clip has frames 0 to {file.frames - 1}")
-        if entry.frame in seen:
-            raise InputError(f"{path}: two keys at frame {entry.frame}; remove one")
-        seen.add(entry.frame)
         off = entry.time is not None and abs(entry.time - (entry.frame + 0.5) / file.fps) > 0.51 / file.fps
         if off and entry.frame in file.original_frames:  # a moved key may keep its old time
             raise InputError(
@@ -173,7 +174,7 @@ def _describe_location(path: Path, where: Sequence[int | str]) -> str:
     words = [str(w) for w in where]
     if len(where) >= 2 and where[0] == "keys" and isinstance(where[1], int):
         try:
-            words[:2] = [f"key at frame {json.loads(path.read_text(encoding='utf-8-sig'))['keys'][where[1]]['frame']}"]
+            words[:2] = [f"key at frame {json.loads(read_text_file(path))['keys'][where[1]]['frame']}"]
         except (KeyError, TypeError, ValueError):
             words[:2] = [f"key number {where[1] + 1}"]
     return ": ".join(words) + ": " if words else ""

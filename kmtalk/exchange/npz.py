@@ -13,7 +13,7 @@ import numpy as np
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
-from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
+from kmtalk.face.rig_arrays import find_source, rig_from_arrays, rig_to_arrays
 from kmtalk.keys import KeyFrames, KeyMotions
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
@@ -63,7 +63,6 @@ def write_npz(
         "alignment_score": alignment.score,
         "aligner": alignment.aligner,
         "audio_source": audio.source,
-        "template_source": str(Path(template.source).absolute()) if template.source else "",
         "provenance": provenance.model_dump(mode="json"),
     }
     arrays: Mapping[str, np.ndarray] = rig_to_arrays(motion.rig) | {
@@ -119,7 +118,7 @@ def read_npz(path: Path) -> AnimationArchive:
         rig, weights = rig_from_arrays(arrays), arrays["weights"].astype(np.float32)
         if weights.shape[1:] != (len(rig.shape_names),) or not len(weights) or not np.isfinite(weights).all():
             raise ValueError("its weights are not its rig's")
-        rig = replace(rig, template=replace(rig.template, source=str(metadata.get("template_source", ""))))
+        rig = replace(rig, template=find_source(rig.template, path))
         motion = Motion(rig, weights, float(arrays["fps"]))
         alignment = Alignment(
             tuple(Phone(*span) for span in _spans(arrays["phones"], arrays["phone_times"])),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kmtalk.face.appearance import Appearance, Material, texture_files, texture_path
+from kmtalk.face.appearance import Appearance, Material, texture_files
 
 CLAY = Material("clay", base_color=(0.58, 0.47, 0.41, 1.0), roughness=0.6, double_sided=True)
 """Material of meshes without an appearance; their vertex colours replace its colour."""
@@ -27,7 +26,7 @@ def write_materials(stage: Any, root: str, mesh: Any, appearance: Appearance, pa
     from pxr import Sdf, UsdGeom, UsdShade, Vt
 
     for name in texture_files(appearance.materials):
-        shutil.copyfile(texture_path(name), path.with_name(f"{path.stem}-{name}"))
+        path.with_name(f"{path.stem}-{name}").write_bytes(appearance.texture(name))
     primvars = UsdGeom.PrimvarsAPI(mesh)
     st = primvars.CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying)
     lower_left = (appearance.uv * [1, -1] + [0, 1]).astype(np.float32)  # glTF's origin is at the upper left

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from kmtalk.errors import InputError
+from kmtalk.text_files import read_text_file
 
 ACTION_UNITS: dict[str, Mapping[str, float]] = {
     "AU1": {"browInnerUp": 1.0},
@@ -91,7 +92,7 @@ def _cue(where: str, time: object, name: object, amount: object) -> EmotionCue:
 
 def _read_cues(path: Path) -> tuple[EmotionCue, ...]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(read_text_file(path))
         cues = [_cue(str(path), row["time"], row["name"], row["amount"]) for row in rows]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None

@@ -7,10 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-Gaze = Literal["camera", "wander"]
+from kmtalk.face.joints import EYE_DEGREES
 
-DEGREES = {"Up": 20.0, "Down": 28.0, "In": 25.0, "Out": 25.0}
-"""Rotation in degrees of an eye by its shape eyeLook… at weight 1."""
+Gaze = Literal["camera", "wander"]
 
 FIXATION_SECONDS = (0.25, 1.1, 3.0)  # least, median and greatest duration of a fixation
 JUMP_SECONDS, JUMP_SECONDS_PER_DEGREE = 0.021, 0.0022  # duration of a saccade (Bahill et al. 1975)
@@ -65,10 +64,10 @@ def _eye_weights(left: Mapping[str, np.ndarray], up: Mapping[str, np.ndarray]) -
     out = {}
     for side in ("Left", "Right"):
         outwards = left[side] if side == "Left" else -left[side]
-        out[f"eyeLookOut{side}"] = np.clip(outwards / DEGREES["Out"], 0, 1)
-        out[f"eyeLookIn{side}"] = np.clip(-outwards / DEGREES["In"], 0, 1)
-        out[f"eyeLookUp{side}"] = np.clip(up[side] / DEGREES["Up"], 0, 1)
-        out[f"eyeLookDown{side}"] = np.clip(-up[side] / DEGREES["Down"], 0, 1)
+        out[f"eyeLookOut{side}"] = np.clip(outwards / EYE_DEGREES["Out"], 0, 1)
+        out[f"eyeLookIn{side}"] = np.clip(-outwards / EYE_DEGREES["In"], 0, 1)
+        out[f"eyeLookUp{side}"] = np.clip(up[side] / EYE_DEGREES["Up"], 0, 1)
+        out[f"eyeLookDown{side}"] = np.clip(-up[side] / EYE_DEGREES["Down"], 0, 1)
     return out
 
 
@@ -85,12 +84,12 @@ def turn_eyes(weights: np.ndarray, shape_names: tuple[str, ...], left: float, up
         Weights (N, R).
     """
     index = {name: k for k, name in enumerate(shape_names)}
-    if not all(f"eyeLook{way}{side}" in index for way in DEGREES for side in ("Left", "Right")):
+    if not all(f"eyeLook{way}{side}" in index for way in EYE_DEGREES for side in ("Left", "Right")):
         return weights
 
     def turned(side: str, way: str, opposite: str) -> np.ndarray:
         positive, negative = weights[:, index[f"eyeLook{way}{side}"]], weights[:, index[f"eyeLook{opposite}{side}"]]
-        return np.asarray(DEGREES[way] * positive - DEGREES[opposite] * negative)
+        return np.asarray(EYE_DEGREES[way] * positive - EYE_DEGREES[opposite] * negative)
 
     lefts = {"Left": turned("Left", "Out", "In") + left, "Right": left - turned("Right", "Out", "In")}
     ups = {side: turned(side, "Up", "Down") + up for side in ("Left", "Right")}

@@ -12,10 +12,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from kmtalk.expression.noise import smooth_noise
+from kmtalk.face.joints import HEAD_DEGREES
 from kmtalk.speech.prosody import Prosody
-
-DEGREES_PER_WEIGHT = 10.0
-"""Rotation in degrees of the head's shapes at weight 1."""
 
 DEVIATION = (4.0, 3.4, 2.2)
 """Standard deviation of pitch, yaw and roll in degrees while speaking."""
@@ -74,6 +72,6 @@ def head_weights(rotation: np.ndarray) -> dict[str, np.ndarray]:
     for k, (plus, minus) in enumerate(
         (("headPitchUp", "headPitchDown"), ("headYawLeft", "headYawRight"), ("headRollLeft", "headRollRight"))
     ):
-        weight = rotation[:, k] / DEGREES_PER_WEIGHT
+        weight = rotation[:, k] / HEAD_DEGREES
         out[plus], out[minus] = np.clip(weight, 0, 1), np.clip(-weight, 0, 1)
     return out

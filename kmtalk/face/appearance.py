@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +22,14 @@ class Material:
         name: Name of the material.
         base_color: Linear RGBA factor in [0, 1] on the texture, or the colour itself where there is none.
         roughness: Roughness factor in [0, 1].
-        base_color_texture: File in `assets/textures`, sRGB (with alpha unless `alpha_mode` is OPAQUE), or None.
-        normal_texture: File in `assets/textures` with tangent-space normals (+Y up, as in glTF), or None.
-        roughness_texture: File in `assets/textures`; its green channel multiplies `roughness`. Its red channel is
-            ambient occlusion.
-        alpha_mode: How alpha is used, as in glTF; "MASK" discards where it is below 0.5.
+        base_color_texture: Name of a picture (see `Appearance.texture`), sRGB with alpha unless `alpha_mode` is OPAQUE.
+        normal_texture: Picture with tangent-space normals (+Y up, as in glTF), or None.
+        roughness_texture: Picture whose green channel multiplies `roughness`.
+        alpha_mode: How alpha is used, as in glTF; "MASK" discards where it is below `alpha_cutoff`.
         double_sided: Whether back faces are drawn.
         subsurface: From 0 to 1: how far light spreads below the surface, as in skin. For video only.
+        alpha_cutoff: Least alpha that is drawn with "MASK".
+        has_occlusion: Whether the red channel of the roughness texture is ambient occlusion.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Material:
     alpha_mode: Literal["OPAQUE", "MASK", "BLEND"] = "OPAQUE"
     double_sided: bool = False
     subsurface: float = 0.0
+    alpha_cutoff: float = 0.5
+    has_occlusion: bool = True
 
     @property
     def textures(self) -> tuple[str, ...]:
@@ -75,15 +78,23 @@ class Appearance:
 
     Attributes:
         materials: The materials.
-        face_materials: (F,) uint8 index of each triangle's material.
+        face_materials: (F,) unsigned index of each triangle's material.
         uv: (U, 2) float32 texture coordinates, origin at the upper left, as in glTF.
         uv_faces: (F, 3) int32 texture coordinates of the triangles' corners, as indices into `uv`.
+        images: Encoded pictures (PNG, JPEG, WebP) by name, beside the files in `assets/textures`.
+        is_tinted: Whether the vertex colours multiply the materials' colours.
     """
 
     materials: tuple[Material, ...]
     face_materials: np.ndarray
     uv: np.ndarray
     uv_faces: np.ndarray
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    is_tinted: bool = False
+
+    def texture(self, name: str) -> bytes:
+        """Return an encoded picture: its own, else the file in `assets/textures`; InputError if there is none."""
+        return self.images[name] if name in self.images else texture_path(name).read_bytes()
 
     def split(self, faces: np.ndarray) -> list[SubMesh]:
         """Return one submesh for each material in use, given the triangles (F, 3) of the template."""
@@ -105,8 +116,8 @@ class Appearance:
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return `uv`, `uv_faces`, `face_materials` and `materials`, a JSON string."""
-        return {
+        """Return `uv`, `uv_faces`, `face_materials`, `materials`, a JSON string, and `image.NAME` for own pictures."""
+        return {f"image.{name}": np.frombuffer(content, np.uint8) for name, content in self.images.items()} | {
             "uv": self.uv,
             "uv_faces": self.uv_faces,
             "face_materials": self.face_materials,
@@ -120,7 +131,8 @@ class Appearance:
             Material(**{**fields, "base_color": tuple(fields["base_color"])})
             for fields in json.loads(str(arrays["materials"]))
         )
-        out = cls(materials, arrays["face_materials"], arrays["uv"], arrays["uv_faces"])
+        images = {k.removeprefix("image."): np.asarray(arrays[k]).tobytes() for k in arrays if k.startswith("image.")}
+        out = cls(materials, arrays["face_materials"], arrays["uv"], arrays["uv_faces"], images)
         out.check(len(out.face_materials))
         return out
 

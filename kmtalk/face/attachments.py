@@ -11,9 +11,10 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from kmtalk.face.geometry import edge_length_graph
+from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.registration import SimilarityTransform
-from kmtalk.face.rig import HEAD_NAMES
 from kmtalk.face.source_head import SourceHead
+from kmtalk.face.template import Template
 
 # "carried" follows the skin that it grows from (lashes, hair); "apart" only turns with the head
 PART_KINDS = ("eye_left", "eye_right", "upper_teeth", "lower_teeth", "tongue", "inner_mouth", "carried", "apart")
@@ -224,6 +225,67 @@ def _fit_affine(positions: np.ndarray, displacements: np.ndarray, points: np.nda
     system = np.column_stack([positions, np.ones(len(positions))]).astype(np.float64)
     affine, *_ = np.linalg.lstsq(system, displacements.astype(np.float64), rcond=1e-6)
     return np.column_stack([points, np.ones(len(points))]) @ affine
+
+
+def carry_with_jaw(
+    source_head: SourceHead,
+    similarity: SimilarityTransform,
+    template: Template,
+    jaw_offsets: np.ndarray,
+    chin: int,
+) -> np.ndarray:
+    """Return the motion (V, 3) under jawOpen of lower teeth and tongues, known by their names, that have no jawOpen.
+
+    Args:
+        source_head: The source head.
+        similarity: Maps the source head to the target.
+        template: The target.
+        jaw_offsets: The file's jawOpen (V, 3).
+        chin: Vertex of the chin, whose motion says how far the jaw opens.
+    """
+    rig, source = source_head.rig, source_head.rig.template
+    jaw, lower = rig.offsets[rig.index["jawOpen"]], source.regions["lower_teeth"]
+    vertices = template.vertices.astype(np.float64)
+    moved = np.linalg.norm(jaw_offsets, axis=1)
+    out = np.zeros_like(jaw_offsets)
+    lip_height = source.vertices[[source.landmarks["lip_inner_upper"], source.landmarks["lip_inner_lower"]], 1].mean()
+    opening = moved[chin] / (similarity.scale * np.linalg.norm(jaw[source.landmarks["chin"]]))
+    for label, index in template.parts.items():
+        kind = next((k for k, pattern in PART_NAME_PATTERNS.items() if re.search(pattern, label.lower())), "")
+        is_mouth = kind in ("tongue", "lower_teeth") or (not kind and re.search("teeth|tooth|gum|dent", label.lower()))
+        if not is_mouth or moved[index].max() > 0.02 * moved.max():
+            continue
+        points = similarity.inverse(vertices[index])
+        local = np.full(len(vertices), -1)
+        local[index] = np.arange(len(index))
+        faces = local[template.faces]
+        graph = edge_length_graph(vertices[index], faces[(faces >= 0).all(1)])
+        pieces = sp.csgraph.connected_components(graph, directed=False)[1]
+        heights = np.array([points[pieces == k, 1].mean() for k in range(pieces.max() + 1)])
+        below = (heights < lip_height)[pieces] if not kind else np.full(len(index), True)
+        motion = _fit_affine(source.vertices[lower], jaw[lower], points[below])
+        out[index[below]] = opening * similarity.scale * motion @ similarity.rotation.T
+    return out
+
+
+def carry_lashes(template: Template, offsets: np.ndarray) -> None:
+    """Let lashes, brows and beards, known by their names, follow the skin at their roots where no shape moves them.
+
+    Args:
+        template: The target, with its parts.
+        offsets: The file's shapes (K, V, 3), changed in place.
+    """
+    moved = np.linalg.norm(offsets, axis=2).max(0)
+    for label, index in template.parts.items():
+        if (
+            not re.search(PART_NAME_PATTERNS["carried"], label.lower())
+            or moved[index].max(initial=0) > 0.02 * moved.max()
+        ):
+            continue
+        others = np.setdiff1d(np.flatnonzero(moved > 0), index)
+        roots, weights = _bind_to_roots(template.vertices, template.faces, others, index)
+        for shape in offsets:
+            shape[index] = np.einsum("pk,pkx->px", weights, shape[roots])
 
 
 def _attach_tongue(

@@ -16,6 +16,7 @@ from kmtalk.face.deformation_transfer import DeformationTransfer
 from kmtalk.face.face_detection import DetectedFace, find_face
 from kmtalk.face.fit_report import HUMAN_RESIDUAL, UNLIKE_HUMAN_RESIDUAL, FitReport, assess_fit, rate_confidence
 from kmtalk.face.geometry import SurfacePoints, interpolate_barycentric
+from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.lips import Lips, find_lips
 from kmtalk.face.registration import (
     RbfWarp,
@@ -26,7 +27,7 @@ from kmtalk.face.registration import (
     nonrigid_icp,
     nonrigid_icp_amberg,
 )
-from kmtalk.face.rig import HEAD_NAMES, MOUTH_SEAL, Rig, compute_mouth_gain
+from kmtalk.face.rig import MOUTH_SEAL, Rig, compute_mouth_gain
 from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template, vertex_normals
 from kmtalk.face.work_mesh import Skin, WorkMesh, find_skin, prepare_mesh
@@ -62,6 +63,22 @@ class FittedRig:
     rig: Rig
     landmarks: np.ndarray
     report: FitReport
+
+    def describe(self) -> str:
+        """Return one line that says what animates the mesh."""
+        native, joints = self.rig.native_shapes, self.rig.template.joints
+        if native is not None:
+            own, named = (self.report.measurements[key] for key in ("own_shapes", "driven_by_name"))
+            moved = f"animated by {own} shapes of its own"
+            moved += f", {named} of them by name or effect, and mixtures for the rest" if named else ", in mixtures"
+        else:
+            moved = f"animated by shapes of the default head ({self.report.method})"
+        by_part = {joint.part: joint.name for joint in joints}
+        if not joints:
+            return f"{moved}; the head turns by shapes"
+        turned = f"; the head turns on {' and '.join(by_part[p] for p in ('neck', 'head') if p in by_part)}"
+        eyes = [by_part[part] for part in ("eye_left", "eye_right") if part in by_part]
+        return moved + turned + (f", the eyes on {' and '.join(eyes)}" if eyes else "")
 
 
 @dataclass(frozen=True)

@@ -219,3 +219,13 @@ class SurfacePoints:
         triangle = np.array([rows[tuple(c)] for c in np.take_along_axis(corners, order, axis=1).tolist()])
         rank = np.argsort(np.argsort(faces[triangle], axis=1), axis=1)
         return triangle, np.take_along_axis(np.take_along_axis(self.weights, order, axis=1), rank, axis=1)
+
+
+def invert_maps(linear: np.ndarray) -> np.ndarray:
+    """Return the inverses (P, 3, 3) of each vertex's map (P, 3, 3), and pseudoinverses of those that have none."""
+    volume, size = np.abs(np.linalg.det(linear)), np.linalg.norm(linear, axis=(1, 2))
+    singular = volume <= 1e-12 * size**3
+    out = np.zeros_like(linear)
+    out[~singular] = np.linalg.inv(linear[~singular])
+    out[singular] = np.linalg.pinv(linear[singular])
+    return out

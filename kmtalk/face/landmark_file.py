@@ -11,6 +11,7 @@ import numpy as np
 
 from kmtalk.errors import InputError
 from kmtalk.face.shape_names import LANDMARK_NAMES, SEVEN_LANDMARKS, canonical_landmark_name
+from kmtalk.text_files import read_text_file
 
 
 def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarray]:
@@ -31,7 +32,7 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text_file(path)
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{path}: landmark file not found or not text; pass JSON or MeshLab's .pp") from None
     try:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from kmtalk.errors import InputError
-from kmtalk.face.attachments import add_head_rotations
+from kmtalk.face.attachments import add_head_rotations, carry_lashes, carry_with_jaw
 from kmtalk.face.fit_report import FitReport, measure_lip_opening
+from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.registration import fit_similarity
-from kmtalk.face.rig import (
-    ARKIT_NAMES,
-    HEAD_NAMES,
-    MOUTH_SEAL,
-    NativeShapes,
-    Rig,
-    compute_mouth_gain,
-    fit_scale_and_rotation,
-)
-from kmtalk.face.shape_names import match_shape_names
+from kmtalk.face.rig import ARKIT_NAMES, MOUTH_SEAL, NativeShapes, Rig, compute_mouth_gain, fit_scale_and_rotation
+from kmtalk.face.shape_matching import FileShapes, add_shapes_of_still_parts, shapes_by_name
 from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
 from kmtalk.face.work_mesh import Measurements
@@ -44,22 +37,13 @@ MOUTH_CLOSE_SCALE_RANGE = (0.5, 2.0)  # limits of the factor on the file's mouth
 
 def has_arkit_shapes(template: Template) -> bool:
     """True if the file has enough ARKit shapes, with left and right apart, to build a rig without a fit."""
-    arkit_shapes = {meaning: template.shapes[name] for name, meaning in _recognized_shapes(template).items()}
-    if len(set(arkit_shapes) & set(ARKIT_NAMES)) < MIN_ARKIT_SHAPES or not set(REQUIRED_SHAPES) <= set(arkit_shapes):
+    file_shapes = shapes_by_name(template)
+    meanings = dict(zip(file_shapes.meanings, file_shapes.meaning_offsets(), strict=True))
+    if len(set(meanings) & set(ARKIT_NAMES)) < MIN_ARKIT_SHAPES or not set(REQUIRED_SHAPES) <= set(meanings):
         return False
     return not any(
-        np.array_equal(arkit_shapes[f"{name}Left"], arkit_shapes[f"{name}Right"]) for name in ("mouthSmile", "eyeBlink")
+        np.array_equal(meanings[f"{name}Left"], meanings[f"{name}Right"]) for name in ("mouthSmile", "eyeBlink")
     )
-
-
-def _recognized_shapes(template: Template) -> dict[str, str]:
-    """The file's non-zero face shapes: name in the file → standard name."""
-    return match_shape_names(name for name, offsets in template.shapes.items() if np.abs(offsets).max() > 0)
-
-
-def has_viseme_shapes(template: Template) -> bool:
-    """True if the file has visemes or other face shapes, at least `MIN_VISEMES`, to build mixtures of."""
-    return len(_recognized_shapes(template)) >= MIN_VISEMES
 
 
 def rig_from_arkit_shapes(
@@ -82,11 +66,11 @@ def rig_from_arkit_shapes(
     Raises:
         InputError: If the shapes move no lips.
     """
-    file_shapes = _collect_file_shapes(template)
+    file_shapes = shapes_by_name(template)
     columns = [k for k, meaning in enumerate(file_shapes.meanings) if meaning in source_head.rig.index]
     basis = source_head.rig.offsets[[source_head.rig.index[file_shapes.meanings[k]] for k in columns]]
     mix, explained = _mix_shapes(source_head.rig, file_shapes, basis, columns)
-    shapes_by_meaning = dict(zip(file_shapes.meanings, file_shapes.offsets, strict=True))
+    shapes_by_meaning = dict(zip(file_shapes.meanings, file_shapes.meaning_offsets(), strict=True))
     vertex_landmarks = _landmarks_from_shapes(template, shapes_by_meaning)
     vertices = template.vertices.astype(np.float64)
     if landmarks:
@@ -97,6 +81,10 @@ def rig_from_arkit_shapes(
     similarity = fit_similarity(
         np.array([source_head.landmarks[n] for n in vertex_landmarks]), vertices[list(vertex_landmarks.values())]
     )
+    jaw = file_shapes.meanings.index("jawOpen")
+    carried = carry_with_jaw(source_head, similarity, template, shapes_by_meaning["jawOpen"], vertex_landmarks["chin"])
+    file_shapes.offsets[file_shapes.parts[jaw].argmax()] += carried
+    carry_lashes(template, file_shapes.offsets)
     head_offsets = np.zeros((len(source_head.rig.shape_names), len(vertices), 3), np.float32)
     add_head_rotations(source_head, similarity, vertices, head_offsets)
     return _build_native_rig(
@@ -105,7 +93,7 @@ def rig_from_arkit_shapes(
 
 
 def rig_from_visemes(
-    template: Template, source_head: SourceHead, fitted: Rig, report: FitReport
+    template: Template, source_head: SourceHead, fitted: Rig, report: FitReport, file_shapes: FileShapes
 ) -> tuple[Rig, FitReport]:
     """Build the rig of a mesh with visemes.
 
@@ -117,12 +105,14 @@ def rig_from_visemes(
         source_head: The source head.
         fitted: The source head's rig, fitted to the bare mesh.
         report: The report of that fit.
+        file_shapes: The file's shapes.
 
     Returns:
         The rig and its report.
     """
-    file_shapes = _collect_file_shapes(template)
-    mix, explained = _mix_shapes(fitted, file_shapes, file_shapes.offsets, list(range(len(file_shapes.names))))
+    basis = file_shapes.meaning_offsets()
+    mix, explained = _mix_shapes(fitted, file_shapes, basis, list(range(len(basis))))
+    file_shapes, mix = add_shapes_of_still_parts(template, file_shapes, mix, fitted)
     t = fitted.template
     rotation = np.eye(3)
     if fitted.upright_vertices is not None:
@@ -146,38 +136,22 @@ def rig_from_visemes(
     )
 
 
-@dataclass(frozen=True)
-class _FileShapes:
-    """The file's face shapes: names (K,) in the file, standard names (K,), and offsets (K, V, 3)."""
-
-    names: tuple[str, ...]
-    meanings: tuple[str, ...]
-    offsets: np.ndarray
-
-
-def _collect_file_shapes(template: Template) -> _FileShapes:
-    """The file's non-zero face shapes."""
-    known = _recognized_shapes(template)
-    offsets = np.stack([template.shapes[name] for name in known]).astype(np.float32)
-    return _FileShapes(tuple(known), tuple(known.values()), offsets)
-
-
 def _mix_shapes(
-    rig: Rig, file_shapes: _FileShapes, basis: np.ndarray, columns: list[int]
+    rig: Rig, file_shapes: FileShapes, basis: np.ndarray, columns: list[int]
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Express each shape of a rig by the file's shapes: by itself where the file has it, else by a mixture.
 
     Args:
         rig: Rig with R shapes.
-        file_shapes: The file's K shapes.
-        basis: Those of the file's shapes that mixtures use (B, V, 3), on the rig's mesh.
-        columns: Their indices (B,) among the file's shapes.
+        file_shapes: The file's K shapes, which make up G standard ones.
+        basis: Those of the standard shapes that mixtures use (B, V, 3), on the rig's mesh.
+        columns: Their indices (B,) among the standard shapes.
 
     Returns:
-        Weights (R, K), and for each mixture the share of the shape's motion that it explains.
+        Weights (R, K) of the file's shapes, and for each mixture the share of the shape's motion that it explains.
     """
     pairs = rig.template.regions["lip_pairs"]
-    mix = np.zeros((len(rig.index), len(file_shapes.names)))
+    mix = np.zeros((len(rig.index), len(file_shapes.meanings)))
     explained: dict[str, float] = {}
     for name, row in rig.index.items():
         if name in file_shapes.meanings:
@@ -191,7 +165,7 @@ def _mix_shapes(
         mix[close, columns] = (
             closed_weights - mix[jaw, columns]
         )  # so that jawOpen and mouthClose together give the closed mouth
-    return mix, explained
+    return mix @ file_shapes.parts, explained
 
 
 def solve_shape_mixture(
@@ -231,7 +205,7 @@ def solve_shape_mixture(
 def _build_native_rig(
     template: Template,
     source_head: SourceHead,
-    file_shapes: _FileShapes,
+    file_shapes: FileShapes,
     mix: np.ndarray,
     head_offsets: np.ndarray,
     landmarks: dict[str, int],
@@ -280,7 +254,7 @@ def _build_native_rig(
         warnings.append(f"the mesh's shapes cannot form {', '.join(missing)}; speech goes without them")
     measurements: Measurements = {
         "own_shapes": len(names),
-        "driven_by_name": int(sum(mix[r].max() == 1.0 and (mix[r] > 0).sum() == 1 for r in range(len(mix)))),
+        "driven_by_name": sum(name in file_shapes.meanings for name in source_head.rig.shape_names),
         "made_of_others": ", ".join(f"{n} {s:.0%}" for n, s in sorted(explained.items()) if s >= 0.05) or "none",
         "not_reached": ", ".join(missing) or "none",
         "vertices": len(template.vertices),

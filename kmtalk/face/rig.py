@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance
+from kmtalk.face.joints import HEAD_NAMES, joint_matrices, joint_rotations, skin_vertices
 from kmtalk.face.template import Template, unique_edges
 
 _SIDED = [
@@ -66,16 +67,6 @@ SPEECH_NAMES: tuple[str, ...] = (
 )
 """Blendshapes for speech that ARKit does not define."""
 
-HEAD_NAMES: tuple[str, ...] = (
-    "headYawLeft",
-    "headYawRight",
-    "headPitchUp",
-    "headPitchDown",
-    "headRollLeft",
-    "headRollRight",
-)
-"""Small head rotations, linearised: weight 1 is 10 degrees."""
-
 FULL_HEAD, LIGHT_HEAD = "head.safetensors", "head_light.safetensors"
 """Assets: the default head, and its version with fewer vertices, whose skin has the first vertices of the full one."""
 
@@ -101,6 +92,8 @@ class NativeShapes:
 @dataclass(frozen=True)
 class Rig:
     """Blendshapes on a template: `vertices(w) = template.vertices + Σ w[r] · offsets[r]`, with w in [0, 1].
+
+    Where the template has joints, head and eyes turn on them instead: linear blend skinning after the blendshapes.
 
     Attributes:
         template: The neutral mesh.
@@ -152,13 +145,31 @@ class Rig:
 
     def vertices(self, weights: np.ndarray) -> np.ndarray:
         """Return the vertices (N, V, 3) float32, in the template's units, under weights (N, R)."""
-        _, offsets, weights = self.morph_targets(weights)
-        used = np.flatnonzero(weights.any(0))
+        weights = np.asarray(weights, np.float32)
+        offsets, mixed = self.moving_targets(weights)
+        joints = self.template.joints
+        used = np.flatnonzero(mixed.any(0))
         v = self.template.vertices
         basis = offsets[used].reshape(len(used), v.size)
-        out: np.ndarray = (weights[:, used] @ basis).reshape(len(weights), *v.shape)
+        out: np.ndarray = (mixed[:, used] @ basis).reshape(len(weights), *v.shape)
         out += v
+        if joints:
+            shares = np.stack([joint.weights for joint in joints])
+            skin_vertices(out, shares, joint_matrices(joints, self.joint_rotations(weights)))
         return out
+
+    def moving_targets(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return offsets (K, V, 3) and weights (N, K) of `morph_targets` without those that joints stand for."""
+        names, offsets, mixed = self.morph_targets(weights)
+        if not self.template.joints:
+            return offsets, mixed
+        kept = [k for k, name in enumerate(names) if name not in HEAD_NAMES]
+        return offsets[kept], mixed[:, kept]
+
+    def joint_rotations(self, weights: np.ndarray) -> np.ndarray:
+        """Return the rotations (N, J, 4) of the template's joints under weights (N, R): quaternions, xyzw, each beyond
+        the joint above it, in the template's axes."""
+        return joint_rotations(self.template.joints, self.upright_rotation, self.shape_names, weights)
 
     def retarget(self, weights: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
         """Convert weights of the default head to weights of this rig.

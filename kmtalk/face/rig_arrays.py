@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from kmtalk.face.appearance import Appearance
+from kmtalk.face.joints import PARTS, Joint
 from kmtalk.face.rig import NativeShapes, Rig
 from kmtalk.face.template import Template
 
@@ -21,18 +24,20 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
 
     Returns:
         `template` (V, 3), the neutral vertices, `faces` (F, 3), `shape_names` (R,), `region.NAME` for each region,
-        and `rig_metadata`, a JSON string with units, name, mouth gain and landmarks. The offsets that are not zero,
-        shape by shape: `offset_vertices` (M,), their vertices, `offsets` (M, 3), and `offset_starts` (R + 1,), where
-        each shape's begin. `colors`, `preview_colors` and `upright_vertices`, each (V, 3), only where the rig has
-        them. For a rig with native shapes, the offsets are those of its K native shapes, and `native_shape_names`
-        (K,) and `mixing_matrix` (R, K) are added. With materials,
-        `materials`, `face_materials`, `uv` and `uv_faces` (see `Appearance`) are added too.
+        and `rig_metadata`, a JSON string with units, name, mouth gain, landmarks, and the mesh's file and node. The
+        offsets that are not zero, shape by shape: `offset_vertices` (M,), their vertices, `offsets` (M, 3), and
+        `offset_starts` (R + 1,), where each shape's begin. `colors`, `preview_colors` and `upright_vertices`, each
+        (V, 3), only where the rig has them. For a rig with native shapes, the offsets are those of its K native
+        shapes, and `native_shape_names` (K,) and `mixing_matrix` (R, K) are added. With materials, `materials`,
+        `face_materials`, `uv` and `uv_faces` (see `Appearance`) are added too. With bones, `joints`, a JSON string,
+        `joint_positions` (J, 3) and `joint_weights` (J, V) are added.
     """
     t = rig.template
     shapes = rig.offsets if rig.native_shapes is None else rig.native_shapes.offsets
     shape_index, vertex_index = np.nonzero(shapes.any(2))
     marks = {k: int(v) for k, v in t.landmarks.items()}
     metadata = {"units": t.units, "name": t.name, "mouth_gain": rig.mouth_gain, "landmarks": marks}
+    metadata |= {"source": str(Path(t.source).absolute()) if t.source else "", "node": t.node}
     arrays: dict[str, np.ndarray] = {
         "rig_metadata": np.array(json.dumps(metadata)),
         "template": t.vertices,
@@ -56,6 +61,13 @@ def rig_to_arrays(rig: Rig) -> dict[str, np.ndarray]:
             arrays[name] = values
     if t.appearance is not None:
         arrays |= t.appearance.to_arrays()
+    if t.joints:
+        facts = [{"part": j.part, "name": j.name, "node": j.node, "parent": j.parent} for j in t.joints]
+        arrays |= {
+            "joints": np.array(json.dumps(facts)),
+            "joint_positions": np.stack([j.position for j in t.joints]),
+            "joint_weights": np.stack([j.weights for j in t.joints]),
+        }
     return arrays | {f"region.{name}": np.asarray(index) for name, index in t.regions.items()}
 
 
@@ -80,6 +92,9 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
         landmarks=metadata["landmarks"],
         preview_colors=arrays.get("preview_colors"),
         appearance=Appearance.from_arrays(arrays) if "materials" in arrays else None,
+        source=str(metadata.get("source", "")),
+        node=str(metadata.get("node", "")),
+        joints=_joints(arrays),
     )
     native = None
     if "mixing_matrix" in arrays:
@@ -95,6 +110,33 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
     )
     _check(rig)
     return rig
+
+
+def find_source(template: Template, holder: Path) -> Template:
+    """Return the template with the place of its file: where it was, or else beside the file that holds the template."""
+    beside = holder.resolve().parent / Path(template.source).name
+    if not template.source or Path(template.source).is_file() or not beside.is_file():
+        return template
+    return replace(template, source=str(beside))
+
+
+def _joints(arrays: Mapping[str, np.ndarray]) -> tuple[Joint, ...]:
+    """The bones; raises ValueError or KeyError if their arrays are inconsistent."""
+    if "joints" not in arrays:
+        return ()
+    facts, positions, weights = json.loads(str(arrays["joints"])), arrays["joint_positions"], arrays["joint_weights"]
+    consistent = (
+        positions.shape == (len(facts), 3)
+        and weights.shape == (len(facts), len(arrays["template"]))
+        and bool(np.isfinite(positions).all() and np.isfinite(weights).all())
+        and all(-1 <= fact["parent"] < k and fact["part"] in PARTS for k, fact in enumerate(facts))
+    )
+    if not consistent:
+        raise ValueError("its bones are inconsistent")
+    return tuple(
+        Joint(**fact, position=position, weights=weight)
+        for fact, position, weight in zip(facts, positions, weights, strict=True)
+    )
 
 
 def _dense_offsets(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

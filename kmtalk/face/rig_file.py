@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.fit_report import FitReport
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, LIGHT_HEAD, SPEECH_NAMES
-from kmtalk.face.rig_arrays import rig_from_arrays, rig_to_arrays
+from kmtalk.face.joints import HEAD_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, LIGHT_HEAD, SPEECH_NAMES
+from kmtalk.face.rig_arrays import find_source, rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 
-FORMAT_VERSION = 4  # of the file format and of the fitting method; a new version invalidates cached rigs
+FORMAT_VERSION = 5  # of the file format and of the fitting method; a new version invalidates cached rigs
 RIG_SUFFIX = ".kmrig"
 
 
@@ -50,6 +52,7 @@ def load_rig_file(path: str | Path) -> FittedRig:
                 raise InputError(f"{path}: written by another version of kmtalk; fit the mesh again with kmtalk fit")
             arrays = {name: file[name] for name in file.files}
         rig = rig_from_arrays(arrays)
+        rig = replace(rig, template=find_source(rig.template, path))
         if not np.isfinite(arrays["fit_landmarks"]).all() or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(
             rig.shape_names
         ):
@@ -79,6 +82,8 @@ def fit_cache_key(template: Template, landmarks: Mapping[str, np.ndarray] | None
     arrays |= {f"shape {k}": v for k, v in sorted(template.shapes.items())}
     arrays |= {f"part {k}": v for k, v in sorted(template.parts.items())}
     arrays |= {f"mark {k}": v for k, v in sorted((landmarks or {}).items())}
+    arrays |= {f"joint {j.part} {j.parent}": np.append(j.weights, j.position) for j in template.joints}
+    digest.update(json.dumps([template.expressions, template.shape_map]).encode())
     for name, values in arrays.items():
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
         digest.update(np.ascontiguousarray(values).tobytes())

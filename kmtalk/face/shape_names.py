@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from kmtalk.face.rig import ARKIT_NAMES, HEAD_NAMES, SPEECH_NAMES
+from kmtalk.face.joints import HEAD_NAMES
+from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES
 
 _ARKIT = {name.lower(): name for name in (*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES)}
 OVR_VISEMES = ("sil", "PP", "FF", "TH", "DD", "kk", "CH", "SS", "nn", "RR", "aa", "E", "I", "O", "U")
@@ -15,8 +16,26 @@ VRM_MOUTHS = {"a": "aa", "i": "ih", "u": "ou", "e": "ee", "o": "oh"}
 """The five mouth shapes of VRM 0 (in VRoid, Fcl_MTH_A and so on), with their names in VRM 1."""
 
 
+_SINGLE = {name.lower() for name in ARKIT_NAMES if not name.endswith(("Left", "Right"))}
+_EYE_LOOKS = {"l": {"l": "Out", "r": "In"}, "r": {"l": "In", "r": "Out"}}  # left eye to the left: outwards
+_OTHER_SPELLINGS = {
+    "mouthupupper": "mouthUpperUp",  # from here on names of Character Creator 4
+    "mouthdownlower": "mouthLowerDown",
+    "mouthrollinupper": "mouthRollUpper",
+    "mouthrollinlower": "mouthRollLower",
+    "browraiseinner": "browInnerUp",
+    "browraiseouter": "browOuterUp",
+    "browdrop": "browDown",
+    "cheekraise": "cheekSquint",
+    "blink": "eyeBlink",  # VRM's blinkLeft
+}
+
+
 def match_shape_names(names: Iterable[str]) -> dict[str, str]:
     """Map the shape names of a file to the shapes they stand for.
+
+    Several names may stand for one shape: its parts, such as browInnerUp_L and browInnerUp_R or Character Creator's
+    quarters Mouth_Funnel_Up_L …, or copies on other meshes that Blender numbered (jawOpen.001).
 
     Args:
         names: Names of the blendshapes in the file.
@@ -26,34 +45,72 @@ def match_shape_names(names: Iterable[str]) -> dict[str, str]:
         left out. VRM's names count only where all five are present.
     """
     given = list(names)
-    plain = {name: re.split(r"[.:|]", name)[-1] for name in given}
+    plain = {name: re.split(r"[.:|]", re.sub(r"\.\d{3}$", "", name))[-1] for name in given}
     vrm = {name: _vrm(name, plain[name]) for name in given}
     has_all_vrm = set(vrm.values()) >= set(VRM_MOUTHS.values())
     out: dict[str, str] = {name: _ARKIT[name.lower()] for name in given if name.lower() in _ARKIT}
     for name in given:
         if name in out:
             continue
-        meaning = _arkit(plain[name]) or _viseme(name) or (vrm[name] and has_all_vrm and f"vrm_{vrm[name]}")
-        if meaning and meaning not in out.values():
+        unnumbered = re.sub(r"\.\d{3}$", "", name)
+        meaning = _arkit(plain[name]) or _viseme(unnumbered) or (vrm[name] and has_all_vrm and f"vrm_{vrm[name]}")
+        if meaning:
             out[name] = meaning
-    return out
+    wholes = {meaning for name, meaning in out.items() if not is_part_of_shape(name, meaning)}
+    parts = {name for name, meaning in out.items() if meaning in wholes and is_part_of_shape(name, meaning)}
+    return {name: meaning for name, meaning in out.items() if name not in parts}
+
+
+def is_part_of_shape(name: str, meaning: str) -> bool:
+    """True if a shape in a file, as browInnerUp_L or Mouth_Funnel_Up_L, is a part of the shape that it stands for."""
+    words = _words(re.split(r"[.:|]", re.sub(r"\.\d{3}$", "", name))[-1])
+    return (
+        meaning.lower() in _SINGLE and bool(re.search(r"(?<=[a-z])(left|right)$", words)) and words != meaning.lower()
+    )
+
+
+def _words(name: str) -> str:
+    """A name in lower case, its side spelt out, without separators."""
+    return re.sub(r"[_\s-]", "", _with_side(name)).lower()
+
+
+def _with_side(name: str) -> str:
+    """A name whose ending _L or _R is spelt out."""
+    sides = {"L": "left", "R": "right"}
+    return re.sub(r"[_\s-]([LR])$", lambda m: sides[m[1].upper()], name.strip(), flags=re.I | re.A)
 
 
 def _arkit(name: str) -> str | None:
-    """Return ARKit's name for spellings such as jaw_open, Head_JawOpen, mouthSmile_L and mouthSmileL, or None."""
-    words = re.sub(r"[_\s-]([LR])$", lambda m: {"L": "left", "R": "right"}[m[1]], name.strip(), flags=re.I | re.A)
-    words = words.replace(" ", "_").replace("-", "_")
-    pieces = words.split("_")
+    """Return ARKit's name for spellings such as jaw_open, Head_JawOpen, mouthSmile_L, Mouth_Funnel_Up_L, or None."""
+    eye = re.fullmatch(r"eye_([lr])_look_(l|r|up|down)", name.strip(), flags=re.I)  # Character Creator
+    if eye:
+        side, way = eye[1].lower(), eye[2].lower()
+        return f"eyeLook{_EYE_LOOKS[side].get(way, way.title())}{ {'l': 'Left', 'r': 'Right'}[side] }"
+    words = re.sub(r"[_\s-]([LR])$", r"_\1", name.strip(), flags=re.I | re.A).replace(" ", "_").replace("-", "_")
+    pieces = _with_side(words).split("_")
     for start in range(len(pieces)):
         if any(piece.lower() in _ARKIT for piece in pieces[:start]):
             break  # jawOpen_mouthClose is a corrective shape for both, not mouthClose
         word = "".join(pieces[start:]).lower()
-        if word in _ARKIT:
-            return _ARKIT[word]
-        sided = word[:-1] + {"l": "left", "r": "right"}.get(word[-1:], "")
-        if sided in _ARKIT:
-            return _ARKIT[sided]
+        side = {"l": "left", "r": "right"}.get(word[-1:])
+        found = _spelled(word) or (_spelled(word[:-1] + side) if side else None)
+        if found:
+            return found
     return None
+
+
+def _spelled(word: str) -> str | None:
+    """ARKit's name of a word in lower case with its side spelt out, or of which it is a half or a quarter; or None."""
+    if word in _ARKIT:
+        return _ARKIT[word]
+    stem = re.sub(r"(left|right)$", "", word)
+    if stem in _OTHER_SPELLINGS:
+        alias = _OTHER_SPELLINGS[stem].lower()
+        return _ARKIT.get(alias + word[len(stem) :]) or (_ARKIT.get(alias) if alias in _SINGLE else None)
+    if stem != word and stem in _SINGLE:
+        return _ARKIT[stem]
+    quarter = re.sub(r"(up|down|upper|lower)$", "", stem)
+    return _ARKIT[quarter] if stem != word and quarter != stem and quarter in _SINGLE else None
 
 
 def _viseme(name: str) -> str | None:
@@ -63,7 +120,9 @@ def _viseme(name: str) -> str | None:
 
 
 def _vrm(name: str, plain: str) -> str | None:
-    """Return the VRM 1 name of a mouth shape such as Fcl_MTH_A, or None."""
+    """Return the VRM 1 name of a mouth shape such as Fcl_MTH_A, or of both eyes' blink, or None."""
+    if plain.strip().lower() == "blink":
+        return "blink"
     match = re.search(r"(?:^|MTH_|mouth_|vrm_)(a|i|u|e|o|aa|ih|ou|ee|oh)$", plain.strip(), flags=re.I)
     if not match:
         return None

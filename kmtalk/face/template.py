@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kmtalk.face.appearance import Appearance
+from kmtalk.face.joints import Joint
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Template:
             exported.
         appearance: Materials, textures and texture coordinates, or None.
         source: Path of the file.
+        node: Name of the file's node that was read; empty where all were.
+        joints: Bones of the file on which head and eyes turn.
+        expressions: VRM's expressions: name → blendshape → weight.
+        shape_map: What the user says of blendshapes: name → standard shape, or empty to leave it alone.
     """
 
     vertices: np.ndarray
@@ -43,6 +48,10 @@ class Template:
     preview_colors: np.ndarray | None = None
     appearance: Appearance | None = None
     source: str = ""
+    node: str = ""
+    joints: tuple[Joint, ...] = ()
+    expressions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shape_map: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def display_name(self) -> str:

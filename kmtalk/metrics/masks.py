@@ -12,6 +12,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.template import Template
 from kmtalk.metrics.result import Mask
 from kmtalk.pickles import load_restricted_pickle
+from kmtalk.text_files import read_text_file
 
 REGION_BY_MASK = {"lips": "lips", "upper": "upper_face"}
 """Region of a template for each mask: "lips" for LVE, "upper" for FDD."""
@@ -45,9 +46,9 @@ def load_mask(path: str | Path, part: str | None = None) -> Mask:
         elif suffix == ".pkl":
             content = load_restricted_pickle(path)
         elif suffix == ".json":
-            content = json.loads(path.read_text())
+            content = json.loads(read_text_file(path))
         else:
-            content = [int(word) for word in re.split(r"[\s,;]+", path.read_text().strip()) if word]
+            content = [int(word) for word in re.split(r"[\s,;]+", read_text_file(path).strip()) if word]
     except InputError:
         raise
     except (ValueError, OSError) as error:

@@ -76,6 +76,7 @@ def _add_landmark_markers(rig: Rig, points: np.ndarray) -> Rig:
         faces=np.concatenate([template.faces, faces.reshape(-1, 3).astype(np.int32)]),
         colors=np.concatenate([colors, np.tile(np.array(LANDMARK_COLOR, np.uint8), (len(marker_vertices), 1))]),
         appearance=None,
+        joints=(),
     )
     upright = rig.upright_vertices
     if upright is not None:

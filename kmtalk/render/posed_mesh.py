@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from kmtalk.face.appearance import Appearance, Material
+from kmtalk.face.joints import skin_vertices
 
 FRAMES_PER_CHUNK = 64  # frames posed at once: bounds memory for clips of any length
 
@@ -39,8 +40,10 @@ class PosedMesh:
             self._rotation = file["upright"]  # (3, 3)
             self.landmarks = dict(zip(file["landmark_names"].tolist(), file["landmark_vertices"].tolist(), strict=True))
             self.appearance = Appearance.from_arrays(file)
+            self._joint_weights, self._joint_matrices = file["joint_weights"], file["joint_matrices"]
         self._moving = np.flatnonzero(np.abs(self._offsets).max((0, 2)) > 0)
         self._basis = self._offsets[:, self._moving].reshape(len(self._offsets), -1)
+        self._rest = self.neutral.astype(np.float32)
         self.neutral = (self.neutral @ self._rotation.T).astype(np.float32)
         corners = self.neutral[faces]
         if np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0:
@@ -52,11 +55,18 @@ class PosedMesh:
 
     def frames(self, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Yield the vertices (V, 3) of each frame, or of the frames in `indices`."""
-        weights = self.weights if indices is None else self.weights[indices]
-        for start in range(0, len(weights), FRAMES_PER_CHUNK):
-            part = weights[start : start + FRAMES_PER_CHUNK]
-            moved = (part @ self._basis).reshape(len(part), -1, 3) @ self._rotation.T
-            for offsets in moved.astype(np.float32):
+        chosen = np.arange(len(self.weights)) if indices is None else np.asarray(indices)
+        for start in range(0, len(chosen), FRAMES_PER_CHUNK):
+            frames = chosen[start : start + FRAMES_PER_CHUNK]
+            moved = (self.weights[frames] @ self._basis).reshape(len(frames), -1, 3)
+            if len(self._joint_weights):
+                for frame, offsets in zip(frames, moved, strict=True):
+                    posed = self._rest[None].copy()
+                    posed[0, self._moving] += offsets
+                    skin_vertices(posed, self._joint_weights, self._joint_matrices[frame : frame + 1])
+                    yield (posed[0] @ self._rotation.T).astype(np.float32)
+                continue
+            for offsets in (moved @ self._rotation.T).astype(np.float32):
                 vertices = self.neutral.copy()
                 vertices[self._moving] += offsets
                 yield vertices
@@ -116,12 +126,24 @@ class PosedMesh:
 
 
 class VertexNormals:
-    """Computes smooth vertex normals for one topology: sparse incidence matrix × face cross products."""
+    """Computes smooth vertex normals for one topology: sparse incidence matrix × face cross products.
 
-    def __init__(self, faces: np.ndarray, count: int) -> None:
+    Vertices at one point whose surfaces face alike, as at the seams of a texture, share their normal.
+    """
+
+    def __init__(self, faces: np.ndarray, vertices: np.ndarray) -> None:
+        """Prepare for triangles (F, 3) of a mesh whose neutral vertices are (V, 3)."""
+        count = len(vertices)
         self._corners = [np.ascontiguousarray(faces[:, k]) for k in range(3)]
         data = (np.ones(3 * len(faces), np.float32), (faces.ravel(), np.repeat(np.arange(len(faces)), 3)))
         self._incidence = sp.csr_matrix(data, shape=(count, len(faces)))
+        own = self(vertices)
+        _, first, place = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+        if len(first) < count:
+            alike = np.einsum("ij,ij->i", own, own[first][place.ravel()]) > 0.3
+            _, group = np.unique(2 * place.ravel() + alike, return_inverse=True)
+            joined = sp.csr_matrix((np.ones(count, np.float32), (group, np.arange(count))))
+            self._incidence = (joined.T @ joined @ self._incidence).tocsr()
 
     def __call__(self, vertices: np.ndarray) -> np.ndarray:
         """Unit normals (V, 3) float32 of vertices (V, 3)."""

@@ -76,7 +76,7 @@ class SceneRenderer:
     ) -> None:
         self.size, self._quality, self._background = size, QUALITIES[quality], background
         self._mesh = mesh
-        self._normals = VertexNormals(mesh.faces, len(mesh.neutral))
+        self._normals = VertexNormals(mesh.faces, mesh.neutral)
         per_pixel, texture_size = self._quality.per_pixel, self._quality.texture_size
         self._surfaces = make_surfaces(mesh.appearance, mesh.faces, mesh.colors, per_pixel, texture_size)
         self._owns_context = share is None

@@ -5,6 +5,7 @@ Imported only by the child process, after `opengl.select_backend()`; never toget
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from OpenGL import GL
 from PIL import Image
 from pyrender.shader_program import ShaderProgram
 
-from kmtalk.face.appearance import Appearance, Material, SubMesh, texture_path
+from kmtalk.face.appearance import Appearance, Material, SubMesh
 
 _SHADERS = Path(__file__).parent / "shaders"
 _TEXTURE_UNITS = {"shadow_map": 0, "base_color_texture": 1, "normal_texture": 2, "roughness_texture": 3}
@@ -79,6 +80,8 @@ class Surface:
             defines.add("ALPHA_MASK")
         elif self.material.alpha_mode == "BLEND":
             defines.add("ALPHA_BLEND")
+        if self.material.has_occlusion:
+            defines.add("OCCLUSION")
         if _is_lit_per_vertex(self.material, per_pixel):
             defines.add("PER_VERTEX")
         self.program = load_program("surface", defines)
@@ -87,7 +90,11 @@ class Surface:
         self.program.set_uniform("roughness", float(material.roughness))
         self.program.set_uniform("subsurface", float(material.subsurface))
         self.program.set_uniform("back_light", 1.0 if self.is_masked else INSIDE_LIGHT)
+        if self.is_masked:
+            self.program.set_uniform("alpha_cutoff", float(material.alpha_cutoff))
         self.depth_program = load_program("depth", {"ALPHA_MASK"} & defines)
+        if self.is_masked:
+            self.depth_program.set_uniform("alpha_cutoff", float(material.alpha_cutoff))
 
     def upload(self, vertices_normals: np.ndarray, occlusion: np.ndarray) -> None:
         """Replace positions and normals (V, 6) and ambient occlusion (V,)."""
@@ -141,14 +148,14 @@ def make_surfaces(
         if _is_lit_per_vertex(part.material, per_pixel):
             parts[n] = replace(part, material=replace(part.material, normal_texture=None))
     names = {name for part in parts for name in part.material.textures}
-    textures = {name: _load_texture(texture_path(name), texture_size) for name in sorted(names)}
+    textures = {name: _load_texture(appearance.texture(name), texture_size) for name in sorted(names)}
     order = ("OPAQUE", "MASK", "BLEND")
     parts.sort(key=lambda part: order.index(part.material.alpha_mode))
     return [Surface(part, colors, textures) for part in parts]
 
 
-def _load_texture(path: Path, most: int) -> pyrender.Texture:
-    with Image.open(path) as picture:
+def _load_texture(content: bytes, most: int) -> pyrender.Texture:
+    with Image.open(io.BytesIO(content)) as picture:
         picture.draft(None, (most, most))  # JPEG files are decoded at the smaller size
         mode = "RGBA" if picture.has_transparency_data else "RGB"
         converted = picture.convert(mode)

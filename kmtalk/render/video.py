@@ -16,6 +16,7 @@ import soundfile
 
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance, Material
+from kmtalk.face.joints import joint_matrices
 from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
 from kmtalk.settings import VideoSettings, parse_background
@@ -115,12 +116,16 @@ def render_contact_sheet(motion: Motion, cells: Sequence[Cell], path: Path, widt
 def write_render_input(path: Path, motion: Motion) -> None:
     """Write the mesh, its appearance, the morph targets and their weights as an .npz for the child process."""
     template = motion.rig.template
-    _, offsets, weights = motion.rig.morph_targets(motion.weights)
+    offsets, weights = motion.rig.moving_targets(motion.weights)
     colors, appearance = np.full((len(template.vertices), 3), 255, np.uint8), template.appearance
+    if appearance is not None and appearance.is_tinted and template.colors is not None:
+        colors = template.colors
     if appearance is None:
         given = template.colors if template.colors is not None else template.preview_colors
         colors = np.tile(np.array(CLAY_COLOR, np.uint8), (len(colors), 1)) if given is None else given
         appearance = _plain_appearance(template)
+    joints = template.joints
+    rotations = motion.rig.joint_rotations(motion.weights)
     np.savez(
         path,
         vertices=template.vertices,
@@ -128,6 +133,8 @@ def write_render_input(path: Path, motion: Motion) -> None:
         offsets=offsets,
         weights=weights.astype(np.float32),
         upright=motion.rig.upright_rotation,
+        joint_weights=np.array([j.weights for j in joints], np.float32).reshape(len(joints), len(template.vertices)),
+        joint_matrices=joint_matrices(joints, rotations).astype(np.float32),
         colors=colors,
         landmark_names=np.array(list(template.landmarks), np.str_),
         landmark_vertices=np.array(list(template.landmarks.values()), np.int64),

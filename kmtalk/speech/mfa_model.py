@@ -25,6 +25,7 @@ from kmtalk.errors import InputError
 from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.speech.kaldi import DecisionTree, KaldiReader, read_acoustic_model
+from kmtalk.text_files import read_text_file
 
 
 def mfa_models_dir() -> Path:
@@ -193,7 +194,7 @@ def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
     """
     lexicon: dict[str, list[list[str]]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text_file(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a pronouncing dictionary ({error})") from None
     for line in lines:

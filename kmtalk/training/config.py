@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kmtalk.corpora.registry import MESH_CORPUS_KINDS
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.motion.attention import DECODER_HEADS
+from kmtalk.text_files import read_text_file
 
 RIG_CORPUS_KINDS = ("simulated", "grid", "rig")
 """Kinds of corpora that hold weights of a rig; those of vertices are `MESH_CORPUS_KINDS`."""
@@ -239,7 +240,7 @@ class TrainingConfig(_Strict):
 def load_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file that holds a mapping; raises InputError for any other file."""
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.safe_load(read_text_file(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -89,9 +89,17 @@ export class Face {
     let largest = 0;
     for (const one of displacements) for (const displacement of one.values()) largest = Math.max(largest, displacement);
     this.scene.updateMatrixWorld();
-    return this.primitives.flatMap(({ mesh, rest }, number) =>
+    return this.primitives.flatMap(({ mesh }, number) =>
       [...displacements[number]]
         .filter(([, displacement]) => displacement >= share * largest)
-        .map(([vertex]) => mesh.localToWorld(new Vector3().fromArray(rest, vertex * 3))));
+        .map(([vertex]) => mesh.localToWorld(mesh.getVertexPosition(vertex, new Vector3()))));
+  }
+
+  /** Positions of all primitives, one after the other, after skinning, in the model's own axes. */
+  skinnedPositions() {
+    this.scene.updateMatrixWorld(true);
+    return this.primitives.flatMap(({ mesh, position }) =>
+      Array.from({ length: position.count }, (_, i) =>
+        this.scene.worldToLocal(mesh.localToWorld(mesh.getVertexPosition(i, new Vector3()))).toArray()).flat());
   }
 }

@@ -132,6 +132,7 @@ async function start(hook) {
     seek,
     weights: () => face.weights(),
     positions: () => face.positions(),
+    skinnedPositions: () => face.skinnedPositions(),
     setShape: hold,
     toggleCurve: (name) => curves.toggle(name),
     clearShapes: actions['reset-shapes'],

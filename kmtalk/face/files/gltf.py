@@ -1,113 +1,54 @@
-"""glTF and GLB reader: all meshes of the scene in their rest pose, with their morph targets."""
+"""glTF, GLB and VRM reader: all meshes of the scene in their rest pose, with their morph targets and bones."""
 
 from __future__ import annotations
 
-import base64
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import numpy as np
-import pygltflib as gl
 from scipy.spatial.transform import Rotation
 
 from kmtalk.errors import InputError
+from kmtalk.face.files.gltf_bones import find_bones, suggest_names
+from kmtalk.face.files.gltf_characters import check_one_character
+from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.face.files.mesh_merge import MeshMerger
+from kmtalk.face.joints import PARTS, Joint
+from kmtalk.face.shape_names import match_shape_names
 from kmtalk.face.template import Template
 
-COMPONENT_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
-COMPONENTS_PER_TYPE = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 Read = TypeVar("Read")
-UNSUPPORTED_EXTENSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 
 
-class _GltfFile:
-    """A glTF document with its buffers; raises InputError for unsupported compression."""
-
-    def __init__(self, path: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            document = gl.GLTF2().load(str(path))
-        if document is None:
-            raise ValueError("empty")
-        self.document, self._folder = document, path.parent
-        for name in UNSUPPORTED_EXTENSIONS:
-            if name in (document.extensionsRequired or []):
-                raise InputError(f"{path}: compressed with {name}; export it without compression")
-        self._bytes = [self._buffer(b) for b in document.buffers]
-
-    def _buffer(self, buffer: Any) -> bytes:
-        """The bytes of a buffer, from the GLB chunk, a data URI or a file."""
-        if buffer.uri is None:
-            return bytes(self.document.binary_blob() or b"")
-        if buffer.uri.startswith("data:"):
-            return base64.b64decode(buffer.uri.partition(",")[2])
-        return (self._folder / unquote(buffer.uri)).read_bytes()
-
-    def _view(self, index: int, offset: int, count: int, width: int, dtype: Any) -> np.ndarray:
-        """Copy `count` rows of `width` values from a buffer view, starting at byte `offset`."""
-        view = self.document.bufferViews[index]
-        dtype = np.dtype(dtype).newbyteorder("<")
-        stride = view.byteStride or width * dtype.itemsize
-        start = (view.byteOffset or 0) + offset
-        data = self._bytes[view.buffer]
-        if count and start + (count - 1) * stride + width * dtype.itemsize > len(data):
-            raise ValueError("a buffer is too short")
-        shape, strides = (count, width), (stride, dtype.itemsize)
-        return np.ndarray(shape, dtype, data, start, strides).copy()
-
-    def read_accessor(self, index: int) -> np.ndarray:
-        """An accessor's values (count, width): floats, or integers that are not normalized."""
-        accessor = self.document.accessors[index]
-        dtype, width = COMPONENT_DTYPES[accessor.componentType], COMPONENTS_PER_TYPE[accessor.type]
-        if accessor.bufferView is None:
-            values = np.zeros((accessor.count, width), dtype)
-        else:
-            values = self._view(accessor.bufferView, accessor.byteOffset or 0, accessor.count, width, dtype)
-        if accessor.sparse is not None and accessor.sparse.count:
-            sparse_indices, sparse_values = accessor.sparse.indices, accessor.sparse.values
-            rows = self._view(
-                sparse_indices.bufferView,
-                sparse_indices.byteOffset or 0,
-                accessor.sparse.count,
-                1,
-                COMPONENT_DTYPES[sparse_indices.componentType],
-            )
-            values[rows.ravel()] = self._view(
-                sparse_values.bufferView, sparse_values.byteOffset or 0, len(rows), width, dtype
-            )
-        if accessor.normalized and values.dtype.kind in "iu":
-            values = np.maximum(values / np.iinfo(values.dtype).max, -1.0)
-        return values
-
-
-def read_gltf(path: Path) -> Template:
-    """Read a glTF or GLB file.
+def read_gltf(path: Path, node: str | None = None, head_bone: str | None = None) -> Template:
+    """Read a glTF, GLB or VRM file.
 
     Vertices are in the order of nodes and primitives, with node transforms and skinning by the joints' rest pose
-    applied.
+    applied. Of a mesh with morph targets that stands in the scene more than once, the first one is read.
 
     Args:
         path: The file.
+        node: Name of the node whose meshes are read, with those that are skinned to bones below it; None reads all.
+        head_bone: Name of the node that turns with the head; None finds it.
 
     Returns:
-        The merged mesh with its morph targets.
+        The merged mesh with its morph targets, bones and VRM expressions.
 
     Raises:
-        InputError: If the file is unreadable or compressed with an unsupported extension.
+        InputError: If the file is unreadable or compressed in a manner that cannot be read, or has no such node.
     """
-    return _checked(path, _read)
+    return checked(path, lambda file: _read(file, node, head_bone))
 
 
-def _checked(path: Path, read: Callable[[_GltfFile], Read]) -> Read:
+def checked(path: Path, read: Callable[[GltfDocument], Read]) -> Read:
     """Read a file; raises InputError where that fails."""
     try:
-        return read(_GltfFile(path))
-    except InputError:
-        raise
+        return read(GltfDocument.load(path))
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a readable glTF file ({reason[:120]}); export it again") from None
@@ -122,8 +63,10 @@ class PlacedPrimitive:
         mesh: Index of the mesh.
         primitive: Index of the primitive in its mesh.
         start: Index of its first vertex in the mesh that `read_gltf` returns.
-        positions: Vertices (P, 3) in the rest pose.
+        positions: Vertices (P, 3) in the rest pose, under the default weights of morph targets that are no face shapes.
         linear: Linear part (P, 3, 3) of the map from the primitive's space to that of the rest pose.
+        joints: Nodes (P, K) of the bones that move each vertex, or the primitive's own node (P, 1).
+        shares: Their shares (P, K) of the vertices' skinning.
     """
 
     node: int
@@ -132,90 +75,243 @@ class PlacedPrimitive:
     start: int
     positions: np.ndarray
     linear: np.ndarray
+    joints: np.ndarray
+    shares: np.ndarray
 
 
-def placed_primitives(path: Path) -> list[PlacedPrimitive]:
+def placed_primitives(path: Path, node: str | None = None) -> list[PlacedPrimitive]:
     """Return the primitives of a file in the order of the vertices of `read_gltf`; raises as that does."""
-    return _checked(path, lambda file: list(_place_primitives(file)))
+    return checked(path, lambda file: place_primitives(file, nodes_below(file, node)))
 
 
-def _place_primitives(file: _GltfFile) -> Iterator[PlacedPrimitive]:
-    world, start = _world_matrices(file.document), 0
-    for node, matrix in world.items():
-        mesh_node = file.document.nodes[node]
-        if mesh_node.mesh is None:
+def place_primitives(file: GltfDocument, among: set[int] | None = None) -> list[PlacedPrimitive]:
+    """Return the primitives of a document whose nodes, or whose bones, are `among` some nodes; None for all."""
+    world = world_matrices(file)
+    out: list[PlacedPrimitive] = []
+    nodes, meshes, skins = file.items("nodes"), file.items("meshes"), file.items("skins")
+    start, seen = 0, set()
+    for number, matrix in world.items():
+        mesh_number = nodes[number].get("mesh")
+        if mesh_number is None:
             continue
-        for number, primitive in enumerate(file.document.meshes[mesh_node.mesh].primitives):
-            if (primitive.mode if primitive.mode is not None else 4) != 4 or primitive.attributes.POSITION is None:
+        skin = skins[nodes[number]["skin"]] if "skin" in nodes[number] else None
+        if among is not None and number not in among and not (skin and among & set(skin["joints"])):
+            continue
+        primitives = meshes[mesh_number]["primitives"]
+        if mesh_number in seen and any(p.get("targets") for p in primitives):
+            continue  # another instance, which moves as the first one does
+        seen.add(mesh_number)
+        for place, primitive in enumerate(primitives):
+            if primitive.get("mode", 4) != 4 or "POSITION" not in primitive["attributes"]:
                 continue
-            points = file.read_accessor(primitive.attributes.POSITION).astype(np.float64)
+            points = file.read_attribute(primitive, "POSITION").astype(np.float64)
             matrices = np.broadcast_to(matrix, (len(points), 4, 4))
-            if mesh_node.skin is not None and primitive.attributes.JOINTS_0 is not None:
-                matrices = _skinning_matrices(file, file.document.skins[mesh_node.skin], primitive.attributes, world)
+            joints, shares = np.full((len(points), 1), number), np.ones((len(points), 1))
+            if skin is not None and "JOINTS_0" in primitive["attributes"]:
+                matrices, joints, shares = _skinning(file, skin, primitive, world)
             linear = matrices[:, :3, :3]
             positions = np.einsum("pij,pj->pi", linear, points) + matrices[:, :3, 3]
-            yield PlacedPrimitive(node, mesh_node.mesh, number, start, positions, linear)
+            names, given = target_names(file.json, mesh_number), default_weights(file.json, number, mesh_number)
+            known = match_shape_names(names)  # they get their weights from the motion
+            for name, weight, target in zip(names, given, primitive.get("targets") or [], strict=False):
+                if weight and name not in known and "POSITION" in target:
+                    positions += weight * target_offsets(file, target, linear)
+            out.append(PlacedPrimitive(number, mesh_number, place, start, positions, linear, joints, shares))
             start += len(points)
+    return out
 
 
-def _read(file: _GltfFile) -> Template:
+def target_offsets(file: GltfDocument, target: Mapping[str, int], linear: np.ndarray) -> np.ndarray:
+    """Offsets (P, 3) of a morph target in the space of the rest pose, to which `linear` (P, 3, 3) maps."""
+    offsets: np.ndarray = np.einsum("pij,pj->pi", linear, file.read_accessor(target["POSITION"]).astype(np.float64))
+    return offsets
+
+
+def default_weights(document: Mapping[str, Any], node: int, mesh: int) -> list[float]:
+    """The weights of a mesh's morph targets where no animation sets them: the node's, else the mesh's, else zero."""
+    given = document["nodes"][node].get("weights") or document["meshes"][mesh].get("weights") or []
+    count = len(target_names(document, mesh))
+    return ([float(weight) for weight in given] + [0.0] * count)[:count]
+
+
+def target_names(document: Mapping[str, Any], mesh_number: int) -> list[str]:
+    """Names of a mesh's morph targets: in the extras of the mesh or of a primitive, or on the accessors."""
+    mesh = document["meshes"][mesh_number]
+    targets = max((p.get("targets") or [] for p in mesh["primitives"]), key=len, default=[])
+    given: list[Any] = []
+    for holder in (mesh, *mesh["primitives"]):
+        extras = holder.get("extras")
+        names = extras.get("targetNames") if isinstance(extras, dict) else None
+        if isinstance(names, list) and names:
+            given = names
+            break
+    label = str(mesh.get("name") or f"mesh_{mesh_number}")
+    out: list[str] = []
+    for k, target in enumerate(targets):
+        name = str(given[k]) if k < len(given) else None
+        if name is None and "POSITION" in target:  # FBX2glTF names the accessors
+            name = document["accessors"][target["POSITION"]].get("name")
+        name = name or f"{label}_target_{k}"
+        out.append(name if name not in out else f"{name}_{k}")
+    return out
+
+
+def nodes_below(file: GltfDocument, name: str | None) -> set[int] | None:
+    """A node of a name and all below it; None for no name."""
+    if name is None:
+        return None
+    nodes = file.items("nodes")
+    roots = [k for k, node in enumerate(nodes) if node.get("name") == name]
+    if not roots:
+        holders = [str(n["name"]) for n in nodes if n.get("name") and ("mesh" in n or n.get("children"))]
+        raise InputError(f"no node is named {name}; {suggest_names(name, holders)}")
+    out: set[int] = set()
+    while roots:
+        out.add(roots[0])
+        roots = [*roots[1:], *(nodes[roots[0]].get("children") or [])]
+    return out
+
+
+def _read(file: GltfDocument, node: str | None, head_bone: str | None) -> Template:
     """Merge all triangle primitives of the scene."""
-    merger, world = MeshMerger(), _world_matrices(file.document)
-    for placed in _place_primitives(file):
-        mesh_node, mesh = file.document.nodes[placed.node], file.document.meshes[placed.mesh]
-        holders = (mesh, *mesh.primitives)
-        names: list[str] = next((h.extras["targetNames"] for h in holders if "targetNames" in (h.extras or {})), [])
-        primitive, count = mesh.primitives[placed.primitive], len(placed.positions)
-        indices = np.arange(count) if primitive.indices is None else file.read_accessor(primitive.indices).ravel()
-        triangles = indices[: len(indices) // 3 * 3].reshape(-1, 3)
-        mirrored = np.linalg.det(world[placed.node][:3, :3]) < 0
+    merger, world, among = MeshMerger(), world_matrices(file), nodes_below(file, node)
+    placed = place_primitives(file, among)
+    if node is None:
+        boxes = [(p.node, p.positions.min(0), p.positions.max(0)) for p in placed if len(p.positions)]
+        check_one_character(file, boxes, {p.node: target_names(file.json, p.mesh) for p in placed})
+    for one in placed:
+        mesh_node, mesh = file.items("nodes")[one.node], file.items("meshes")[one.mesh]
+        primitive, count = mesh["primitives"][one.primitive], len(one.positions)
+        triangles = file.read_triangles(primitive, count)
+        mirrored = np.linalg.det(world[one.node][:3, :3]) < 0
         colors = None
-        if primitive.attributes.COLOR_0 is not None:
-            linear = file.read_accessor(primitive.attributes.COLOR_0)[:, :3].astype(np.float64)
+        if "COLOR_0" in primitive["attributes"]:
+            linear = file.read_attribute(primitive, "COLOR_0")[:, :3].astype(np.float64)
             colors = np.clip(linear, 0, 1) ** (1 / 2.2) * 255
-        label = str(mesh_node.name or mesh.name or f"node {placed.node}")
-        merger.add_mesh(label, placed.positions, triangles[:, ::-1] if mirrored else triangles, colors)
-        for number, target in enumerate(primitive.targets or []):
-            index = target.get("POSITION") if isinstance(target, dict) else target.POSITION
-            if index is not None:
-                name = str(names[number]) if number < len(names) else f"target_{number}"
-                offsets = file.read_accessor(index).astype(np.float64)
-                merger.add_shape(name, np.einsum("pij,pj->pi", placed.linear, offsets))
-    return merger.build_template()
+        label = str(mesh_node.get("name") or mesh.get("name") or f"node {one.node}")
+        merger.add_mesh(label, one.positions, triangles[:, ::-1] if mirrored else triangles, colors)
+        names = target_names(file.json, one.mesh)
+        for number, target in enumerate(primitive.get("targets") or []):
+            if "POSITION" in target:
+                merger.add_shape(names[number], target_offsets(file, target, one.linear))
+    template = merger.build_template()
+    joints = _joints(file, placed, world, head_bone, among, len(template.vertices))
+    return replace(template, joints=joints, expressions=_expressions(file), node=node or "")
 
 
-def _world_matrices(document: gl.GLTF2) -> dict[int, np.ndarray]:
+def _joints(
+    file: GltfDocument,
+    placed: list[PlacedPrimitive],
+    world: Mapping[int, np.ndarray],
+    head_bone: str | None,
+    among: set[int] | None,
+    count: int,
+) -> tuple[Joint, ...]:
+    """The bones on which head and eyes turn, with the vertices bound to them or to bones below them."""
+    nodes = file.items("nodes")
+    if among is not None:  # the skeleton of the chosen meshes may stand elsewhere
+        among = among | {int(j) for p in placed for j in np.unique(p.joints)}
+    bones = find_bones(file.json, head_bone, among)
+    chosen = [part for part in PARTS if part in bones and bones[part] in world]
+    parents = {child: k for k, node in enumerate(nodes) for child in node.get("children") or []}
+    places = {bones[part]: k for k, part in enumerate(chosen)}
+
+    def nearest(node: int | None) -> int:
+        """Place of the chosen bone that a node stands on, -1 without."""
+        while node is not None and node not in places:
+            node = parents.get(node)
+        return -1 if node is None else places[node]
+
+    weights = np.zeros((len(chosen) + 1, count), np.float32)  # the last row is that of all other bones
+    place_of = np.array([nearest(k) for k in range(len(nodes))], np.int64)
+    for one in placed:
+        vertices = np.arange(one.start, one.start + len(one.joints))
+        for column in range(one.joints.shape[1]):
+            np.add.at(weights, (place_of[one.joints[:, column]], vertices), one.shares[:, column])
+    if head_bone is not None and not (weights[chosen.index("head")] > 0).any():
+        raise InputError(f"the bone {head_bone} moves no vertices; choose another for --head-bone")
+    if not (weights[[k for k, part in enumerate(chosen) if part == "head"]] > 0).any():
+        return ()  # bones without a mesh
+    return tuple(
+        Joint(
+            part,
+            str(nodes[bones[part]].get("name") or f"node {bones[part]}"),
+            bones[part],
+            nearest(parents.get(bones[part])),
+            world[bones[part]][:3, 3],
+            weights[k],
+        )
+        for k, part in enumerate(chosen)
+    )
+
+
+def _expressions(file: GltfDocument) -> dict[str, dict[str, float]]:
+    """VRM expression → morph target → weight, of VRM 0's groups or VRM 1's expressions."""
+    extensions = file.json.get("extensions") or {}
+    out: dict[str, dict[str, float]] = {}
+
+    def bind(name: str, mesh: Any, target: Any, weight: Any) -> None:
+        meshes = file.items("meshes")
+        names = target_names(file.json, mesh) if isinstance(mesh, int) and 0 <= mesh < len(meshes) else []
+        usable = isinstance(target, int) and 0 <= target < len(names) and isinstance(weight, int | float)
+        if usable and weight:
+            out.setdefault(name, {})[names[target]] = float(weight)
+
+    for group in ((extensions.get("VRM") or {}).get("blendShapeMaster") or {}).get("blendShapeGroups") or []:
+        preset = str(group.get("presetName") or "unknown")
+        name = str(group.get("name") or "") if preset.lower() == "unknown" else preset
+        for one in group.get("binds") or []:
+            bind(name, one.get("mesh"), one.get("index"), (one.get("weight") or 0) / 100)
+    expressions = (extensions.get("VRMC_vrm") or {}).get("expressions") or {}
+    nodes = file.items("nodes")
+    for kind in ("preset", "custom"):
+        for name, given in (expressions.get(kind) or {}).items():
+            for one in (given or {}).get("morphTargetBinds") or []:
+                node = one.get("node")
+                holder = nodes[node] if isinstance(node, int) and 0 <= node < len(nodes) else {}
+                bind(name, holder.get("mesh"), one.get("index"), one.get("weight"))
+    return out
+
+
+def world_matrices(file: GltfDocument) -> dict[int, np.ndarray]:
     """Node index → world matrix (4, 4), for all nodes of the scene."""
-    if document.scenes:
-        roots = document.scenes[document.scene or 0].nodes or []
+    nodes, scenes = file.items("nodes"), file.items("scenes")
+    if scenes:
+        roots = scenes[file.json.get("scene") or 0].get("nodes") or []
     else:
-        children = {child for node in document.nodes for child in node.children or []}
-        roots = [index for index in range(len(document.nodes)) if index not in children]
+        children = {child for node in nodes for child in node.get("children") or []}
+        roots = [index for index in range(len(nodes)) if index not in children]
 
     def walk(index: int, parent: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        node = document.nodes[index]
+        node = nodes[index]
         local = np.eye(4)
-        if node.matrix is not None:
-            local = np.array(node.matrix, np.float64).reshape(4, 4).T
+        if "matrix" in node:
+            local = np.array(node["matrix"], np.float64).reshape(4, 4).T
         else:
-            local[:3, :3] = Rotation.from_quat(node.rotation or [0, 0, 0, 1]).as_matrix() * (node.scale or [1, 1, 1])
-            local[:3, 3] = node.translation or [0, 0, 0]
+            local[:3, :3] = Rotation.from_quat(node.get("rotation") or [0, 0, 0, 1]).as_matrix()
+            local[:3, :3] *= node.get("scale") or [1, 1, 1]
+            local[:3, 3] = node.get("translation") or [0, 0, 0]
         yield index, parent @ local
-        for child in node.children or []:
+        for child in node.get("children") or []:
             yield from walk(child, parent @ local)
 
     return {index: matrix for root in roots for index, matrix in walk(root, np.eye(4))}
 
 
-def _skinning_matrices(file: _GltfFile, skin: Any, attributes: Any, world: dict[int, np.ndarray]) -> np.ndarray:
-    """Skinning matrix (P, 4, 4) of each vertex, by the joints' rest pose."""
-    joint_matrices = np.stack([world.get(joint, np.eye(4)) for joint in skin.joints])
-    if skin.inverseBindMatrices is not None:
-        joint_matrices = joint_matrices @ file.read_accessor(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(
-            0, 2, 1
-        )
-    joints = file.read_accessor(attributes.JOINTS_0).astype(np.int64)
-    weights = file.read_accessor(attributes.WEIGHTS_0).astype(np.float64)
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
-    vertex_matrices: np.ndarray = np.einsum("pk,pkij->pij", weights, joint_matrices[joints])
-    return vertex_matrices
+def _skinning(
+    file: GltfDocument, skin: Mapping[str, Any], primitive: Mapping[str, Any], world: Mapping[int, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Skinning matrix (P, 4, 4) of each vertex by the joints' rest pose, its joints' nodes (P, K) and their shares."""
+    joint_matrices = np.stack([world.get(joint, np.eye(4)) for joint in skin["joints"]])
+    if "inverseBindMatrices" in skin:
+        inverse = file.read_accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+        joint_matrices = joint_matrices @ inverse[: len(joint_matrices)]
+    sets = [k for k in range(4) if f"JOINTS_{k}" in primitive["attributes"]]
+    read = lambda name: np.concatenate([file.read_attribute(primitive, f"{name}_{k}") for k in sets], axis=1)  # noqa: E731
+    joints, weights = read("JOINTS").astype(np.int64), read("WEIGHTS").astype(np.float64)
+    weights[weights.sum(1) <= 0, 0] = 1.0  # as three.js has it
+    weights /= weights.sum(1, keepdims=True)
+    vertex_matrices = np.zeros((len(joints), 4, 4))
+    for column in range(joints.shape[1]):
+        vertex_matrices += weights[:, column, None, None] * joint_matrices[joints[:, column]]
+    return vertex_matrices, np.array(skin["joints"])[joints], weights

@@ -10,22 +10,32 @@ from typing import Any
 import numpy as np
 
 from kmtalk.errors import InputError
+from kmtalk.face.files.fbx import glb_of_fbx
 from kmtalk.face.files.gltf import read_gltf
 from kmtalk.face.files.obj import read_obj
 from kmtalk.face.files.usd import read_usd
+from kmtalk.face.shape_matching import read_shape_map
 from kmtalk.face.template import Template
+
+CHARACTER_SUFFIXES = (".glb", ".gltf", ".vrm", ".fbx")
+"""Suffixes of files that come back as they were, with an animation more."""
 
 NEUTRAL_NAMES = ("neutral", "base", "basis", "rest", "default", "mean", "template")
 """File names for the neutral face in a folder of shapes."""
 
 
-def load_template(path: str | Path) -> Template:
+def load_template(
+    path: str | Path, node: str | None = None, head_bone: str | None = None, shape_map: str | Path | None = None
+) -> Template:
     """Read a mesh file, or a folder of OBJ files that are the shapes of one face.
 
     The vertex order is kept and polygons become triangle fans; blendshapes in the file are read as well.
 
     Args:
         path: A mesh file (one of `READERS`) or a folder.
+        node: Name of the node to read of a glTF file with several characters.
+        head_bone: Name of the bone of a glTF file on which the head turns; None finds it.
+        shape_map: YAML file that says what the file's blendshapes are (see `read_shape_map`).
 
     Returns:
         The mesh.
@@ -34,14 +44,26 @@ def load_template(path: str | Path) -> Template:
         InputError: If the mesh is missing, unreadable, empty or damaged.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
+    if (node or head_bone) and path.suffix.lower() not in CHARACTER_SUFFIXES:
+        raise InputError(f"{path}: nodes and bones are chosen in {', '.join(CHARACTER_SUFFIXES)} files only")
+    template = _read_folder(path) if path.is_dir() else _read_file(path, node, head_bone)
+    return template if shape_map is None else replace(template, shape_map=read_shape_map(Path(shape_map), template))
+
+
+def character_glb(path: Path) -> Path:
+    """Return the glTF file of a character: the file itself, or what Blender makes of an FBX file."""
+    return glb_of_fbx(path) if path.suffix.lower() == ".fbx" else path
+
+
+def _read_file(path: Path, node: str | None, head_bone: str | None) -> Template:
     if not path.is_file():
         raise InputError(f"{path}: template not found; pass a mesh file ({', '.join(READERS)})")
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: unsupported mesh format; export it as GLB or one of {', '.join(READERS)}")
-    template = replace(READERS[suffix](path), name=path.stem, source=str(path))
+    is_character = suffix in CHARACTER_SUFFIXES
+    read = read_gltf(character_glb(path), node, head_bone) if is_character else READERS[suffix](path)
+    template = replace(read, name=path.stem, source=str(path))
     check_mesh(path, template)
     return template
 
@@ -115,6 +137,8 @@ READERS: dict[str, Callable[[Path], Template]] = {
     ".stl": _read_with_trimesh,
     ".glb": read_gltf,
     ".gltf": read_gltf,
+    ".vrm": read_gltf,
+    ".fbx": lambda path: read_gltf(character_glb(path)),
     ".usd": read_usd,
     ".usda": read_usd,
     ".usdc": read_usd,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,14 +12,18 @@ import numpy as np
 
 from kmtalk.errors import InputError
 from kmtalk.face.template import Template
+from kmtalk.text_files import read_text_file
+
+_COMMENT = re.compile(r"(?:^|\s)#")  # a name may contain the character, as head#1
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """Lines of a file, with backslash continuations joined."""
+    """Lines of a file without their comments, and with backslash continuations joined."""
     pending = ""
-    for line in lines:
-        if line.rstrip().endswith("\\"):
-            pending += line.rstrip()[:-1] + " "
+    for written in lines:
+        line = _COMMENT.split(written, maxsplit=1)[0].rstrip()  # a backslash in a comment continues nothing
+        if line.endswith("\\"):
+            pending += line[:-1] + " "
             continue
         yield pending + line
         pending = ""
@@ -36,23 +42,25 @@ def read_obj(path: Path) -> Template:
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     name, start, number = "", 0, 0
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (for the error message)
-                word, *rest = line.split() or [""]
-                if word == "v":
-                    x, y, z = rest[:3]
-                    vertices.append([float(x), float(y), float(z)])
-                    if len(rest) >= 6:
-                        colors.append([float(c) for c in rest[3:6]])
-                elif word == "f":
-                    corner = [int(token.split("/")[0]) for token in rest]
-                    if 0 in corner:
-                        raise ValueError("a face refers to vertex 0, but OBJ counts from 1")
-                    corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
-                    faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
-                elif word in ("o", "g"):
-                    spans[name].append((start, len(faces)))
-                    name, start = " ".join(rest), len(faces)
+        lines = io.StringIO(read_text_file(path, "replace"), newline=None)
+        for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (for the error message)
+            word, *rest = line.split() or [""]
+            if word in ("v", "f") and "#" in line:
+                rest = " ".join(rest).partition("#")[0].split()
+            if word == "v":
+                x, y, z = rest[:3]
+                vertices.append([float(x), float(y), float(z)])
+                if len(rest) >= 6:
+                    colors.append([float(c) for c in rest[3:6]])
+            elif word == "f":
+                corner = [int(token.split("/")[0]) for token in rest]
+                if 0 in corner:
+                    raise ValueError("a face refers to vertex 0, but OBJ counts from 1")
+                corner = [i - 1 if i > 0 else len(vertices) + i for i in corner]
+                faces += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
+            elif word in ("o", "g"):
+                spans[name].append((start, len(faces)))
+                name, start = " ".join(rest), len(faces)
     except (ValueError, OverflowError, OSError) as error:
         raise InputError(f"{path}: not a readable OBJ file (line {number}: {error})") from None
     spans[name].append((start, len(faces)))

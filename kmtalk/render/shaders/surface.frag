@@ -6,6 +6,7 @@ in vec4 color;  // linear RGB and ambient occlusion (1: open)
 uniform vec4 base_color;   // linear
 uniform float back_light;  // factor on the light on back faces
 uniform sampler2D base_color_texture;
+uniform float alpha_cutoff;
 
 out vec4 fragment;
 
@@ -62,7 +63,7 @@ void main() {
 #endif
     float alpha = 1.0;
 #ifdef ALPHA_MASK
-    if (base.a < 0.5) discard;
+    if (base.a < alpha_cutoff) discard;
 #endif
 #ifdef ALPHA_BLEND
     alpha = base.a;
@@ -74,7 +75,9 @@ void main() {
     float occlusion = color.a * side, rough = roughness;
 #ifdef ROUGHNESS_TEXTURE
     vec2 ao_rough = texture(roughness_texture, uv).rg;
+#ifdef OCCLUSION
     occlusion *= mix(1.0, ao_rough.r, 0.6);
+#endif
     rough *= ao_rough.g;
 #endif
     vec3 n = normalize(normal) * (gl_FrontFacing ? 1.0 : -1.0);

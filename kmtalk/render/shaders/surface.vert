@@ -42,7 +42,9 @@ void main() {
     float rough = roughness, occlusion = vertex_color.a;
 #ifdef ROUGHNESS_TEXTURE
     vec2 ao_rough = textureLod(roughness_texture, uv, 2.0).rg;
+#ifdef OCCLUSION
     occlusion *= mix(1.0, ao_rough.r, 0.6);
+#endif
     rough *= ao_rough.g;
 #endif
     Light light = light_surface(vertex_position, n, in_shadow_map, occlusion, rough);
