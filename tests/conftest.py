@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from kmtalk.corpora.simulated import load_simulated_corpus
 from kmtalk.face.face_detection import FaceDetector
 from kmtalk.face.rig import Rig, load_full_head, load_light_head
 from kmtalk.speech.alignment import Alignment, Phone
+from kmtalk.speech.audio import Audio, audio_from_samples
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -71,6 +73,14 @@ def light_rig() -> Rig:
 def spoken(talk):
     """The animated demo with given text: real sound, the real aligner, the default head."""
     return talk.animate(SPEECH, text=SAID)
+
+
+def beginning(spoken, seconds: float) -> tuple[Audio, Alignment]:
+    """The first seconds of the animated demo: its sound and its phones."""
+    audio = spoken.audio
+    cut = audio_from_samples(audio.original[: int(seconds * audio.original_rate)], audio.original_rate)
+    phones = tuple(replace(p, end=min(p.end, seconds)) for p in spoken.alignment.phones if p.start < seconds)
+    return cut, Alignment(phones, status="given")
 
 
 @pytest.fixture(scope="module")

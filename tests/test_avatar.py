@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from avatars import changed, character_creator, ict, meaningless, numbered, skinned_vertices, turned, vrm
-from conftest import ROOT, needs_detector
+from conftest import ROOT, beginning, needs_detector
 from pages import Opened, needs_browser
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -21,8 +21,6 @@ from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.face.files.load import load_template
 from kmtalk.face.joints import HEAD_DEGREES, HEAD_NAMES, joint_matrices
 from kmtalk.keys import KeyFrames, KeyMotions
-from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import audio_from_samples
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,10 +44,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(spoken):
     """The first three seconds of the demo with their phones."""
-    audio = spoken.audio
-    cut = audio_from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
-    phones = tuple(replace(p, end=min(p.end, 3.0)) for p in spoken.alignment.phones if p.start < 3.0)
-    return cut, Alignment(phones, status="given")
+    return beginning(spoken, 3.0)
 
 
 @pytest.fixture(scope="module")

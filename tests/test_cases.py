@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SHARED, needs_shared
+from conftest import SHARED, beginning, needs_shared
 
 from kmtalk import KMTalk
 from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.face.files.load import load_template
-from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import audio_from_samples
 
 pytestmark = [pytest.mark.slow, needs_shared]
 
@@ -29,10 +26,7 @@ def meshes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(spoken):
     """The first three seconds of the demo with their phones."""
-    audio = spoken.audio
-    cut = audio_from_samples(audio.original[: 3 * audio.original_rate], audio.original_rate)
-    phones = tuple(replace(p, end=min(p.end, 3.0)) for p in spoken.alignment.phones if p.start < 3.0)
-    return cut, Alignment(phones, status="given")
+    return beginning(spoken, 3.0)
 
 
 def mouth_mm(animation, light):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from avatars import changed, skinned_vertices, vrm
-from conftest import SPEECH, needs_detector
+from conftest import SPEECH, beginning, needs_detector
 
 from kmtalk import CharacterSettings, InputError
 from kmtalk.exchange.glb_file import GlbFile
 from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.speech.alignment import Alignment, Phone, write_textgrid
-from kmtalk.speech.audio import audio_from_samples
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,10 +35,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(spoken):
     """The first second of the demo with its phones."""
-    audio = spoken.audio
-    cut = audio_from_samples(audio.original[: audio.original_rate], audio.original_rate)
-    phones = tuple(replace(p, end=min(p.end, 1.0)) for p in spoken.alignment.phones if p.start < 1.0)
-    return cut, Alignment(phones, status="given")
+    return beginning(spoken, 1.0)
 
 
 @pytest.fixture
