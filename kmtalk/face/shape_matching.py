@@ -76,7 +76,9 @@ def shapes_by_name(template: Template) -> FileShapes:
 
 def still_shapes(template: Template) -> list[str]:
     """Return the recognised shapes of a file that move nothing."""
-    return [name for name in match_shape_names(template.shapes) if not np.abs(template.shapes[name]).max(initial=0) > 0]
+    known = match_shape_names(template.shapes)
+    still = [name for name in known if not np.abs(template.shapes[name]).max(initial=0) > 0]
+    return [name for name in still if known[name] != "viseme_sil"]  # silence is the neutral
 
 
 def shapes_by_effect(template: Template, fitted: Rig) -> tuple[FileShapes, dict[str, float]]:
