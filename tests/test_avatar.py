@@ -276,7 +276,7 @@ def test_the_page_shows_the_same_vertices(browser, talk, talking, clip, compress
     for frame in FRAMES:
         opened.page.evaluate(f"kmtalk.seek({(frame + 0.5) / animation.fps})")
         shown = np.array(opened.page.evaluate("kmtalk.skinnedPositions()")).reshape(-1, 3)
-        assert np.abs(shown - animation.vertices[frame]).max() * animation.template.mm_per_unit < 0.1
+        assert np.abs(shown - animation.vertices[frame]).max() * animation.template.mm_per_unit < 0.01
     opened.close()
 
 
@@ -301,7 +301,7 @@ def test_blender_shows_the_same_vertices(talking, talk, base, clip, tmp_path, mo
 
     for source in (tmp_path / "out", tmp_path / "out" / "animation.fbx"):
         found = in_blender(source)
-        assert max(found["worst_mm"].values()) < 0.1
+        assert max(found["worst_mm"].values()) < 0.01
         assert found["bones"] >= 60 and found["materials"] >= 6 and found["images"] >= 6 and found["meshes"] >= 8
     given = tmp_path / "given.fbx"
     (tmp_path / "out" / "animation.fbx").rename(given)

@@ -44,7 +44,7 @@ def test_own_shapes_drive_the_face(talk, clip, meshes, tmp_path, name):
     """As wide and as open as the light head's own shapes make it; a second instance follows."""
     said = []
     animation = KMTalk(inform=said.append).animate(clip[0], meshes / f"{name}.glb", textgrid=clip[1])
-    assert len(said) == 1 and "shapes of its own" in said[0]
+    assert len(said) == 1 and "its own" in said[0]
     plain = talk.animate(clip[0], "light", textgrid=clip[1])
     (opening, width), (wanted_opening, wanted_width) = mouth_mm(animation, talk.rig), mouth_mm(plain, talk.rig)
     assert np.abs(opening - wanted_opening).max() < 2 and np.abs(width - wanted_width).max() < 2

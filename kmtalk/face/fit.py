@@ -69,8 +69,10 @@ class FittedRig:
         native, joints = self.rig.native_shapes, self.rig.template.joints
         if native is not None:
             own, named = (self.report.measurements[key] for key in ("own_shapes", "driven_by_name"))
-            moved = f"animated by {own} shapes of its own"
-            moved += f", {named} of them by name or effect, and mixtures for the rest" if named else ", in mixtures"
+            moved = f"animated by its own {own} blendshapes"
+            moved += (
+                f", which stand for {named} of kmtalk's; mixtures approximate the others" if named else ", in mixtures"
+            )
         else:
             moved = f"animated by shapes of the default head ({self.report.method})"
         by_part = {joint.part: joint.name for joint in joints}

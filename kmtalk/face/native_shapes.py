@@ -253,7 +253,7 @@ def _build_native_rig(
     if missing:
         warnings.append(f"the mesh's shapes cannot form {', '.join(missing)}; speech goes without them")
     measurements: Measurements = {
-        "own_shapes": len(names),
+        "own_shapes": sum(name in template.shapes for name in names),
         "driven_by_name": sum(name in file_shapes.meanings for name in source_head.rig.shape_names),
         "made_of_others": ", ".join(f"{n} {s:.0%}" for n, s in sorted(explained.items()) if s >= 0.05) or "none",
         "not_reached": ", ".join(missing) or "none",

@@ -103,6 +103,8 @@ def _draw_contact_sheet(face: PosedMesh, job: dict[str, Any]) -> None:
         if (cell["framing"], cell["view"]) != current:
             current = cell["framing"], cell["view"]
             stage.look(cameras[current])
+        if cell["framing"] in ("mouth", "eyes"):  # close-ups follow a head that turns far
+            vertices = vertices - face.head_shift(vertices)
         x, y = (n % columns) * width, (n // columns) * (width + SHEET_CAPTION)
         sheet.paste(Image.fromarray(stage.render(vertices)), (x, y))
         draw.text((x + 6, y + width + 3), cell["label"], fill="black", font=font)
