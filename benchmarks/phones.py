@@ -21,9 +21,10 @@ from prompts import load_prompts
 
 from kmtalk import KMTalk, metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
-from kmtalk.articulation.targets import PHONE_TARGETS, VOWELS, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS, VOWELS
 from kmtalk.assets import asset_path
 from kmtalk.face.motion import frame_times
+from kmtalk.speech.phones import canonical_phone
 
 ROUNDED = frozenset(p for p, target in PHONE_TARGETS.items() if target.protrusion > 3)
 AT_THE_RIDGE = 0.6  # weight of tongueTipUp from which the tip touches the ridge behind the teeth

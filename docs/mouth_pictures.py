@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from kmtalk import KMTalk
-from kmtalk.articulation.targets import canonical_phone
 from kmtalk.render.video import Cell, render_contact_sheet
+from kmtalk.speech.phones import canonical_phone
 
 FOLDER = Path(__file__).parent / "mouths"
 COLUMNS, CELL = 25, 120

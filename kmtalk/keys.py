@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmtalk.articulation.targets import VOWELS, canonical_phone
+from kmtalk.articulation.targets import VOWELS
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion, frame_times
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.phones import canonical_phone
 
 UNIFORM_KEY_STRIDE = 3  # frames between keys where there are no phones
 SILENCE_LABEL = "sil"

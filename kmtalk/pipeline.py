@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import whisper
 
 from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import SimulatedSpeaker
@@ -44,11 +45,14 @@ from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
-from kmtalk.speech.alignment_pipeline import Transcript, align_with_fallback, empty_alignment
+from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.prosody import analyze_prosody
+from kmtalk.speech.recognition import SpeechRecognizer
+from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.speech.text import check_spoken_text
 from kmtalk.speech.transcribe import Transcriber
+from kmtalk.weights import find_whisper_weights
 
 NETWORK_FILE = "network.safetensors"
 COMPLETION_FILE = "completion.safetensors"
@@ -157,6 +161,7 @@ class KMTalk:
         character: CharacterSettings | None = None,
         text: str | None = None,
         textgrid: str | Path | Alignment | None = None,
+        tier: str | None = None,
         settings: AnimationSettings | None = None,
         **options: Any,
     ) -> Animation:
@@ -171,6 +176,7 @@ class KMTalk:
             text: The spoken words; skips transcription. They may contain emotion cues as [happy] or [sad:0.6], which
                 replace each other and end with [neutral].
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
+            tier: Part of the names of the TextGrid's tiers to read, such as a speaker's name.
             settings: Settings of the animation.
             options: Fields of `AnimationSettings` by keyword, which replace those of `settings`: `motion`, `style`,
                 `intensity`, `gain`, `expression`, `seed`, `fps`, `language`.
@@ -185,10 +191,11 @@ class KMTalk:
         self.check(settings)
         rig = self._rig_for(template, landmarks, character)
         check_gain(settings.gain, rig)
-        audio, alignment = self.align(speech, text=text, textgrid=textgrid, language=settings.language)
+        audio, alignment = self.align(speech, text=text, textgrid=textgrid, tier=tier, language=settings.language)
         if text is not None:
-            cues = time_text_cues(split_text_cues(text, settings.language or "en")[1], alignment)
-            settings = AnimationSettings.create(settings, emotion=settings.emotion + cues)
+            cues = split_text_cues(parse_spoken_text(text).text, settings.language or "en")[1]
+            timed = time_text_cues(cues, alignment)
+            settings = AnimationSettings.create(settings, emotion=settings.emotion + timed)
         features = None
         if settings.motion == "network" and not audio.is_silent:
             with self._progress.stage("encode"):
@@ -242,6 +249,7 @@ class KMTalk:
         *,
         text: str | None = None,
         textgrid: str | Path | Alignment | None = None,
+        tier: str | None = None,
         language: str | None = None,
     ) -> tuple[Audio, Alignment]:
         """Find the words and phones of a clip.
@@ -250,6 +258,7 @@ class KMTalk:
             speech: A sound or video file.
             text: The spoken words; skips transcription. Emotion cues in brackets are left out.
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
+            tier: Part of the names of the TextGrid's tiers to read, such as a speaker's name.
             language: Spoken language as an ISO 639-1 code; None detects it.
 
         Returns:
@@ -258,32 +267,40 @@ class KMTalk:
         Raises:
             InputError: An input cannot be used.
         """
+        spoken = None
         if text is not None:
-            text, _, others = split_text_cues(text, language or "en")
-            check_spoken_text(text, "the text")
-            if others:
-                self._warn(f"the text: {', '.join(others)} left out: not spoken, and none of {', '.join(EMOTIONS)}")
+            check_spoken_text(text)
+            spoken = parse_spoken_text(text)
+            said, _, others = split_text_cues(spoken.text, language or "en")
+            check_spoken_text(said)
+            if others or spoken.left_out:
+                listed = ", ".join([*spoken.left_out[:8], *others])
+                self._warn(f"the text: {listed} left out: not spoken, and none of {', '.join(EMOTIONS)}")
+            segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
         with self._progress.stage("read"):
             audio = speech if isinstance(speech, Audio) else load_audio(speech)
             if isinstance(textgrid, Alignment):
                 return audio, textgrid
             if textgrid is not None:
-                return audio, read_textgrid(textgrid, audio.duration)
+                return audio, read_textgrid(textgrid, audio.duration, tier, self._warn)
         if audio.is_silent:
             return audio, Alignment(status="silent")
         if self._aligners.name == "uniform":
             return audio, empty_alignment("asked for")
-        if text is not None:
-            transcript = Transcript(text, language or "en")
-        else:
-            with self._progress.stage("transcribe"):
-                transcript = self._transcriber.transcribe(audio, language)
-        with self._progress.stage("align"):
-            if not transcript.text:
-                self._warn("no words recognised: key frames are uniform (stride 3), the mouth follows the sound alone")
-                return audio, empty_alignment("no words recognised")
-            aligners = self._aligners.for_language(transcript.language)
-            return audio, align_with_fallback(aligners, audio, transcript, self._warn)
+        recognizer = SpeechRecognizer(self._aligners, self._load_transcriber, self._warn, self._progress)
+        if spoken is not None:
+            return audio, recognizer.align_text(audio, Transcript(said, language or "en", segments), language is None)
+        return audio, recognizer.align(audio, language)
+
+    def _load_transcriber(self, wanted: bool) -> Transcriber | None:
+        """The transcriber; where it is not `wanted` for itself, None unless its weights are at hand."""
+        if not wanted and "_transcriber" not in self.__dict__:
+            name = self._recognition.whisper
+            if name not in whisper.available_models():
+                return self._transcriber if Path(name).is_file() else None
+            if find_whisper_weights(name) is None:
+                return None
+        return self._transcriber
 
     def fit(
         self,

@@ -8,9 +8,10 @@ from kmtalk import Alignment
 from kmtalk.articulation.mouth_solver import MouthTarget
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
-from kmtalk.articulation.targets import PHONE_TARGETS, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS
 from kmtalk.errors import InputError
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
+from kmtalk.speech.phones import canonical_phone
 
 WORD = phones(
     *[("HH", 0.50, 0.58), ("AE", 0.58, 0.72), ("P", 0.72, 0.80), ("IY", 0.80, 0.95), ("F", 0.95, 1.05)],

@@ -18,6 +18,7 @@ from kmtalk.articulation import targets
 from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.articulation.targets import Contact, PhoneTarget
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.phones import canonical_phone
 from kmtalk.speech.prosody import Prosody
 
 TIME_STEP = 0.005  # seconds between the samples of the internal curves
@@ -273,7 +274,7 @@ def tongue_curves(alignment: Alignment, times: np.ndarray) -> dict[str, np.ndarr
 
 def _phone_gestures(alignment: Alignment, times: np.ndarray) -> tuple[list[Gesture], np.ndarray]:
     """Return one gesture per phone, with its target as it is, and the clock of the internal curves up to `times`."""
-    labelled = [(targets.PHONE_TARGETS[targets.canonical_phone(p.label)], p) for p in alignment.phones]
+    labelled = [(targets.PHONE_TARGETS[canonical_phone(p.label)], p) for p in alignment.phones]
     clock = np.arange(int(times[-1] / TIME_STEP) + 2) * TIME_STEP
     return [Gesture(target, p.start, p.end) for target, p in labelled], clock
 
@@ -292,7 +293,7 @@ def gestural_score(alignment: Alignment, prosody: Prosody, duration: float, styl
     for phone in alignment.phones:
         if phone.start - previous_end > MIN_PAUSE_SECONDS:
             gestures.append(Gesture(targets.REST_TARGET, previous_end, phone.start, is_pause=True))
-        label = targets.canonical_phone(phone.label)
+        label = canonical_phone(phone.label)
         middle = np.linspace(phone.start, phone.end, 7)[1:-1]
         level = float(prosody.interpolate(middle, prosody.level_db).mean())
         pitch = float(prosody.interpolate(middle, prosody.pitch_semitones).mean())

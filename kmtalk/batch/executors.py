@@ -86,6 +86,7 @@ class Worker:
             landmarks=job.landmarks or shared.landmarks,
             text=text,
             textgrid=job.textgrid,
+            tier=job.tier,
             settings=AnimationSettings.create(shared.animation, **job.overrides),
         )
         written = animation.save(job.output_dir, shared.export)

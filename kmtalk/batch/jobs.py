@@ -54,6 +54,7 @@ class Job(Settings):
     text: str | None = Field(default=None, description="The spoken words, or the name of a .txt file with them.")
     text_file: Path | None = Field(default=None, description="Text file with the spoken words.")
     textgrid: Path | None = Field(default=None, description="TextGrid with a tier of phones.")
+    tier: str | None = Field(default=None, description="Part of the names of the TextGrid's tiers to read.")
     template: Path | None = Field(default=None, description="Face mesh or .kmrig.")
     landmarks: Path | None = Field(default=None, description="Landmarks of the mesh.")
     overrides: dict[str, Any] = Field(default={}, description="Fields of AnimationSettings that the clip overrides.")

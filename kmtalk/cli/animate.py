@@ -9,7 +9,7 @@ import typer
 
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
-from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, read_text_option
+from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, Tier, read_text_option
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings
 from kmtalk.timecode import parse_timecode
@@ -25,6 +25,7 @@ def animate(
     output: Output = None,
     text: Text = None,
     textgrid: TextGrid = None,
+    tier: Tier = None,
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -77,6 +78,7 @@ def animate(
         character=character,
         text=read_text_option(text),
         textgrid=textgrid,
+        tier=tier,
         settings=settings,
     )
     written = animation.save(output, export, progress=console)

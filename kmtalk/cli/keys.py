@@ -17,6 +17,7 @@ from kmtalk.cli.options import (
     Template,
     Text,
     TextGrid,
+    Tier,
     read_frame_rate,
     read_text_option,
 )
@@ -42,6 +43,7 @@ def keys(
     ] = None,
     text: Text = None,
     textgrid: TextGrid = None,
+    tier: Tier = None,
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -78,6 +80,7 @@ def keys(
             landmarks=landmarks,
             text=read_text_option(text),
             textgrid=textgrid,
+            tier=tier,
             settings=settings,
         )
     if import_motion is not None:

@@ -27,6 +27,13 @@ Text = Annotated[
     ),
 ]
 TextGrid = Annotated[Path | None, typer.Option(help="Praat TextGrid with a tier of phones; skips alignment.")]
+Tier = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of the names of the TextGrid's tiers to read, such as a speaker's name (default: all speakers).",
+        show_default=False,
+    ),
+]
 Landmarks = Annotated[
     Path | None,
     typer.Option(help="Landmarks of the mesh (JSON or MeshLab .pp; seven are enough), where no face is detected."),

@@ -18,16 +18,17 @@ import soundfile
 
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
-from kmtalk.articulation.targets import canonical_phone
 from kmtalk.corpora.folder import MANIFEST_NAME
 from kmtalk.corpora.mesh_corpus import TEXTGRID_DIR
-from kmtalk.corpora.voices import Voice, install_command, ipa_words
+from kmtalk.corpora.voices import Voice, install_command
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import write_textgrid
 from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
+from kmtalk.speech.espeak import espeak
+from kmtalk.speech.phones import canonical_phone
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 from kmtalk.speech.transcribe import Transcriber
 
@@ -87,7 +88,7 @@ def map_curves(curves: dict[str, np.ndarray], rig: Rig) -> np.ndarray:
 def mandarin_phones(text: str) -> list[list[str]]:
     """Return the ARPAbet phones of each word of a Mandarin text, by espeak-ng's rules."""
     out = []
-    for word in ipa_words("cmn", text):
+    for word in espeak().ipa_words("cmn", text):
         plain = re.sub(r"[\dɜˈˌ-]", "", word)  # espeak writes the second tone as ɜ
         for written, ipa in (("ts.", "tʂ"), ("s.", "ʂ"), ("nɡ", "ŋ"), ("i.", "ɨ"), ("i\u032a", "ɨ")):
             plain = plain.replace(written, ipa)

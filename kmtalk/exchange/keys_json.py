@@ -64,6 +64,9 @@ class KeyFile(_Strict):
     alignment_status: str = Field(default="given", description="aligned, given, uniform or silent.")
     phones: list[Span] = Field(default=[], description="Phones: label, start, end in seconds.")
     words: list[Span] = Field(default=[], description="Words: text, start, end in seconds.")
+    word_scores: list[Annotated[float, Field(ge=0, le=1)] | None] = Field(
+        default=[], description="The aligner's confidence of each word in [0, 1], null where it is unknown."
+    )
     unaligned: list[tuple[float, float]] = Field(
         default=[], description="Spans (start, end) in seconds whose phones are unknown."
     )
@@ -74,7 +77,10 @@ class KeyFile(_Strict):
         """The alignment whose phone boundaries the keys stand at."""
         return Alignment(
             tuple(Phone(*span) for span in self.phones),
-            tuple(Word(*span) for span in self.words),
+            tuple(
+                Word(*span, score)
+                for span, score in zip(self.words, self.word_scores or [None] * len(self.words), strict=True)
+            ),
             self.alignment_status,
             aligner="keys.json",
             unaligned=tuple(self.unaligned),
@@ -116,6 +122,7 @@ def write_keys(
         "alignment_status": alignment.status,
         "phones": [(p.label, p.start, p.end) for p in alignment.phones],
         "words": [(w.text, w.start, w.end) for w in alignment.words],
+        "word_scores": [None if w.score is None else round(w.score, 4) for w in alignment.words],
         "unaligned": alignment.unaligned,
         "keys": entries,
     }
@@ -165,6 +172,8 @@ def _check_spans(path: Path, file: KeyFile) -> None:
                     f"{path}: {kind}: {label} from {start:g} to {end:g} s runs backwards, overlaps or ends late"
                 )
             last = end
+    if file.word_scores and len(file.word_scores) != len(file.words):
+        raise InputError(f"{path}: word_scores: {len(file.word_scores)} scores for {len(file.words)} words")
     if any(not 0 <= frame < file.frames for frame in file.original_frames):
         raise InputError(f"{path}: original_frames: the clip has frames 0 to {file.frames - 1}")
 

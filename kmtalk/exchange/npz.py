@@ -19,7 +19,7 @@ from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio, audio_from_samples
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def write_npz(
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
         "words": np.array([w.text for w in alignment.words], np.str_),
         "word_times": np.array([(w.start, w.end) for w in alignment.words], np.float64).reshape(-1, 2),
+        "word_scores": np.array([np.nan if w.score is None else w.score for w in alignment.words], np.float32),
         "unaligned": np.array(alignment.unaligned, np.float64).reshape(-1, 2),
         "landmark_names": np.array(list(template.landmarks), np.str_),
         "landmark_vertices": np.array(list(template.landmarks.values()), np.int64),
@@ -122,7 +123,12 @@ def read_npz(path: Path) -> AnimationArchive:
         motion = Motion(rig, weights, float(arrays["fps"]))
         alignment = Alignment(
             tuple(Phone(*span) for span in _spans(arrays["phones"], arrays["phone_times"])),
-            tuple(Word(*span) for span in _spans(arrays["words"], arrays["word_times"])),
+            tuple(
+                Word(*span, None if np.isnan(score) else float(score))
+                for span, score in zip(
+                    _spans(arrays["words"], arrays["word_times"]), arrays["word_scores"].astype(np.float64), strict=True
+                )
+            ),
             metadata["alignment_status"],
             metadata["alignment_score"],
             metadata["aligner"],

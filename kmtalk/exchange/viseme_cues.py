@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kmtalk.articulation.targets import canonical_phone
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.phones import canonical_phone
 
 _OVR = {
     "PP": "P B M",

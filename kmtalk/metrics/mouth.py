@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import welch
 
-from kmtalk.articulation.targets import PHONE_TARGETS, Contact, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS, Contact
 from kmtalk.errors import InputError
 from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.metrics.result import MetricResult
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import rms_level
+from kmtalk.speech.phones import canonical_phone
 
 CLOSED_MM = 1.0  # mm of aperture below which lips count as closed
 LABIODENTAL_MM = 4.0  # mm of aperture: mean plus two standard deviations of f in real lips (shared phonetics, GRID s1)

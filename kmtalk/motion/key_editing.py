@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kmtalk.articulation.targets import PHONE_TARGETS, Contact, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS, Contact
 from kmtalk.face.motion import Motion, frame_count, frame_times, resample_motion
 from kmtalk.face.rig import Rig
 from kmtalk.keys import POSE_TOLERANCE, KeyMotions
@@ -18,6 +18,7 @@ from kmtalk.motion.model import KMTalkNetwork
 from kmtalk.motion.postprocessing import seal_bilabials
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import SpeechFeatures
+from kmtalk.speech.phones import canonical_phone
 
 FADE_SECONDS = 0.4
 """Seconds beyond an edit's neighbouring keys over which its effect fades out."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmtalk.articulation.targets import PHONES, canonical_phone
+from kmtalk.articulation.targets import PHONES
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.phones import canonical_phone
 
 PHONE_INPUT_DIM = 2 * len(PHONES)
 """Numbers per frame of `phone_activity`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES, Aligner
 from kmtalk.speech.mfa_aligner import MfaAligner
 from kmtalk.speech.mfa_command import MfaCommandAligner, mfa_language
 from kmtalk.speech.mfa_model import mfa_models_dir
-from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
+from kmtalk.speech.pocketsphinx_aligner import ForeignAligner, PocketSphinxAligner, pronounced_by_espeak
 
 
 class AlignerRegistry:
@@ -36,29 +38,43 @@ class AlignerRegistry:
             )
         self.name, self._acoustic, self._dictionary = name, acoustic_model, dictionary
         self._loaded: dict[str, Aligner] = {}
+        self._lock = threading.Lock()
 
     def for_language(self, language: str) -> list[Aligner]:
         """Return the aligners for a language (ISO 639-1) in the order in which to try them."""
+        return [self._get(name) for name in self._names(language)]
+
+    def has_model(self, language: str) -> bool:
+        """Return whether there is an aligner for a language (ISO 639-1). Loads none."""
+        return self.name != "uniform" and bool(self._names(language))
+
+    def _names(self, language: str) -> list[str]:
+        if self.name == "mfa-cli":
+            return [f"mfa-cli:{language}"]
         if self.name != "auto":
-            return [self._get(self.name)]
+            return [self.name]
         names = ["mfa"] if self._acoustic and self._dictionary else []
         names += ["pocketsphinx"] if language == "en" else []
         published = _find_published_model(language)
         if published and language != "en":
             names.append(f"mfa:{published}")
-        return [self._get(n) for n in names]
+        if language != "en" and pronounced_by_espeak(language):
+            names.append(f"espeak:{language}")
+        return names
 
     def _get(self, name: str) -> Aligner:
-        if name not in self._loaded:
-            kind, _, model = name.partition(":")
-            if kind == "pocketsphinx":
-                self._loaded[name] = PocketSphinxAligner()
-            elif kind == "mfa":
-                acoustic, dictionary = (model, model) if model else (self._acoustic or "", self._dictionary or "")
-                self._loaded[name] = MfaAligner(acoustic, dictionary)
-            else:
-                self._loaded[name] = MfaCommandAligner(self._acoustic, self._dictionary)
-        return self._loaded[name]
+        with self._lock:
+            if name not in self._loaded:
+                kind, _, detail = name.partition(":")
+                if kind == "pocketsphinx":
+                    self._loaded[name] = PocketSphinxAligner()
+                elif kind == "espeak":
+                    self._loaded[name] = ForeignAligner(detail)
+                elif kind == "mfa":
+                    self._loaded[name] = MfaAligner(detail or self._acoustic or "", detail or self._dictionary or "")
+                else:
+                    self._loaded[name] = MfaCommandAligner(detail, self._acoustic, self._dictionary)
+            return self._loaded[name]
 
 
 def _find_published_model(language: str) -> str | None:

@@ -14,8 +14,9 @@ from whisper.tokenizer import LANGUAGES
 
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, read_textgrid
-from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
+from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE, Audio
+from kmtalk.speech.text import tokenize_words
 
 
 def mfa_language(language: str) -> str:
@@ -39,8 +40,8 @@ class MfaCommandAligner:
     One call takes 5–17 s to start; use `align_batch` for many clips.
 
     Args:
-        acoustic_model: Name or path of an acoustic model; by default MFA's published model for the language
-            of the transcript.
+        language: ISO 639-1 code.
+        acoustic_model: Name or path of an acoustic model; by default MFA's published model for the language.
         dictionary: Name or path of a dictionary; by default the one with the name of the acoustic model.
 
     Raises:
@@ -49,7 +50,7 @@ class MfaCommandAligner:
 
     name = "mfa-cli"
 
-    def __init__(self, acoustic_model: str | None = None, dictionary: str | None = None) -> None:
+    def __init__(self, language: str, acoustic_model: str | None = None, dictionary: str | None = None) -> None:
         command = shutil.which("mfa")
         if command is None:
             raise InputError(
@@ -62,26 +63,30 @@ class MfaCommandAligner:
         if match is None or match[1] != "3":
             installed = f"version {match[0]}" if match else "an unknown version"
             raise InputError(f"{command}: is {installed}; install Montreal Forced Aligner >=3,<4")
-        self._acoustic, self._dictionary = acoustic_model, dictionary
+        self._language, self._acoustic, self._dictionary = language, acoustic_model, dictionary
 
-    def align(self, audio: Audio, transcript: Transcript) -> Alignment:
+    def words(self, text: str, language: str) -> list[str]:
+        """Return the words of a text; `mfa` itself finds them in the dictionary."""
+        return tokenize_words(text, language)
+
+    def align(self, audio: Audio, words: Sequence[str], wide_beam: bool = False) -> Alignment:
         """Return the alignment, in seconds of `audio`. Raises AlignmentError if `mfa align` gives no result."""
-        (result,) = self.align_batch([(audio, transcript)])
+        (result,) = self.align_batch([(audio, words)])
         if isinstance(result, AlignmentError):
             raise result
         return result
 
-    def align_batch(self, clips: Sequence[tuple[Audio, Transcript]]) -> list[Alignment | AlignmentError]:
-        """Align clips of one language in one call. Returns one alignment or error per clip, in order."""
+    def align_batch(self, clips: Sequence[tuple[Audio, Sequence[str]]]) -> list[Alignment | AlignmentError]:
+        """Align clips in one call. Returns one alignment or error per clip, in order."""
         if not clips:
             return []
-        acoustic = self._acoustic or published_model_name(clips[0][1].language)
+        acoustic = self._acoustic or published_model_name(self._language)
         with tempfile.TemporaryDirectory(prefix="kmtalk-mfa-") as folder:
             corpus, out = Path(folder) / "corpus", Path(folder) / "out"
             corpus.mkdir()
-            for n, (audio, transcript) in enumerate(clips):
+            for n, (audio, words) in enumerate(clips):
                 soundfile.write(corpus / f"{n:06d}.wav", audio.samples, SAMPLE_RATE, subtype="PCM_16")
-                (corpus / f"{n:06d}.lab").write_text(transcript.text, encoding="utf-8")
+                (corpus / f"{n:06d}.lab").write_text(" ".join(words), encoding="utf-8")
             command = [self._command, "align", str(corpus), self._dictionary or acoustic, acoustic, str(out)]
             command += ["--clean", "--single_speaker", "--output_format", "long_textgrid"]
             completed = subprocess.run(command, capture_output=True, text=True, check=False)

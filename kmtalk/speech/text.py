@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import partial
-
-from num2words import num2words
 
 from kmtalk.errors import InputError
+from kmtalk.speech.english_text import expand_english
+from kmtalk.speech.spoken_numbers import MAX_SPOKEN_DIGITS, spoken_digits, spoken_number
 
-# fmt: off
-_ABBREVIATIONS = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor",
-    "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "eg": "for example",
-    "ie": "that is", "approx": "approximately", "dept": "department", "capt": "captain", "sgt": "sergeant",
-    "ltd": "limited", "blvd": "boulevard",
-}
-_DOTTED = {  # expanded only before a dot, because they are also words or syllables
-    "gov": "governor", "lt": "lieutenant", "inc": "incorporated", "corp": "corporation", "ave": "avenue",
-    "rd": "road", "mt": "mount",
-}
-_UNITS = {
-    "ft": "feet", "kg": "kilograms", "km": "kilometers", "cm": "centimeters", "mm": "millimeters", "sec": "seconds",
-    "hr": "hours", "hrs": "hours", "min": "minutes",
-}
-# fmt: on
 _DECIMAL_COMMA = re.compile("cs|da|de|el|es|fi|fr|hr|hu|id|it|lt|lv|nb|nl|no|pl|pt|ro|ru|sk|sl|sr|sv|tr|uk|vi")
-_SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number "}
-_CURRENCY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
+# signs after a number in other languages: euro, dollar, per cent
+_SIGNS: dict[str, tuple[str, str, str]] = {
+    "de": ("Euro", "Dollar", "Prozent"),
+    "es": ("euros", "dólares", "por ciento"),
+    "fr": ("euros", "dollars", "pour cent"),
+    "it": ("euro", "dollari", "per cento"),
+    "nl": ("euro", "dollar", "procent"),
+    "pt": ("euros", "dólares", "por cento"),
+    "ru": ("евро", "долларов", "процентов"),
+}
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
+
+
+MAX_TEXT_CHARACTERS = 1_000_000
+"""Longest text that is taken: some fifteen hours of speech."""
 
 
 def check_spoken_text(text: str, source: str = "the text") -> None:
@@ -40,8 +35,10 @@ def check_spoken_text(text: str, source: str = "the text") -> None:
         source: Where the text comes from, for the message.
 
     Raises:
-        InputError: The text is empty, or contains no letter or digit of any script.
+        InputError: The text is empty, longer than `MAX_TEXT_CHARACTERS`, or contains no letter or digit of any script.
     """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise InputError(f"{source}: is longer than {MAX_TEXT_CHARACTERS:,} characters; pass the words of this sound")
     if not text.strip():
         raise InputError(f"{source}: is empty; pass the spoken words, or omit --text")
     if not any(unicodedata.category(c)[0] in "LN" for c in text):
@@ -54,7 +51,8 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
     Args:
         text: The text.
         language: ISO 639-1 code. Numbers, years, ordinals and decimals are spelled out if num2words supports
-            the language; money, times, abbreviations and signs only in English.
+            the language; money and per cent in the larger European ones; times, addresses and abbreviations in
+            English.
 
     Returns:
         Words in lower case. Acronyms of 2 to 5 capital letters keep their case, unless the whole text is in
@@ -63,12 +61,11 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
     if _DECIMAL_COMMA.fullmatch(language):
         text = re.sub(r"(?<=\d)[.,](?=\d)", lambda m: "," if m[0] == "." else ".", text)
-    if language == "en":
-        text = _expand_english(text)
-    text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: _spoken_number(m[0].replace(",", ""), language, "cardinal"), text)
-    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: _spoken_number(m[1], language, "ordinal"), text)
-    text = re.sub(r"\d+\.\d+", lambda m: _spoken_number(m[0], language, "cardinal"), text)
-    text = re.sub(r"\d+", lambda m: f" {_spoken_digits(m[0], language)} ", text)
+    text = expand_english(text) if language == "en" else _expand_signs(text, language)
+    text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: spoken_number(m[0].replace(",", ""), language, "cardinal"), text)
+    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: spoken_number(m[1], language, "ordinal"), text)
+    text = re.sub(r"\d+\.\d+", lambda m: spoken_number(m[0], language, "cardinal"), text)
+    text = re.sub(r"\d+", lambda m: f" {spoken_digits(m[0][:MAX_SPOKEN_DIGITS], language)} ", text)
     words: list[str] = []
     all_caps = text.isupper()
     for match in _TOKEN.finditer(text):
@@ -80,61 +77,9 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
     return words
 
 
-def _expand_english(text: str) -> str:
-    """Spell out money, times, signs, units and abbreviations."""
-    for sign, (unit, subunit) in _CURRENCY.items():
-        money = re.compile(rf"\{sign}\s?(\d[\d,]*)(?:\.(\d+))?(?:\s(thousand|million|billion|trillion)\b)?")
-        text = money.sub(partial(_spoken_money, unit=unit, subunit=subunit), text)
-    text = re.sub(
-        r"\b(\d{1,2}):(\d\d)\b", lambda m: f"{m[1]} " + ("o'clock" if m[2] == "00" else _spoken_minutes(m[2])), text
-    )
-    for sign, word in _SIGNS.items():
-        text = text.replace(sign, word)
-    text = re.sub(r"\b([A-Za-z])\.([A-Za-z])\.(?:([A-Za-z])\.)?", lambda m: "".join(g for g in m.groups() if g), text)
-    text = re.sub(r"\bNo\.\s?(?=\d)", "number ", text)
-    text = re.sub(r"(?<![A-Za-z])(\d(?:st|nd|rd|th))\s+St\.", r"\1 street", text)
-    text = re.sub(r"\bSt\.(?=\s+[A-Z])", "saint", text)
-    text = re.sub(r"\bSt\.", "street", text)
-    text = re.sub(rf"(?<=\d)\s?({'|'.join(_UNITS)})\b\.?", lambda m: f" {_UNITS[m[1]]}", text)
-    text = re.sub(r"\b([A-Z][a-z]{1,3})\.", lambda m: _DOTTED.get(m[1].lower(), m[0]), text)
-    return re.sub(r"\b([A-Za-z]{2,6})\b\.?", lambda m: _ABBREVIATIONS.get(m[1].lower(), m[0]), text)
-
-
-def _spoken_minutes(minutes: str) -> str:
-    return f"oh {minutes[1]}" if minutes[0] == "0" else minutes
-
-
-def _spoken_money(match: re.Match[str], unit: str, subunit: str) -> str:
-    whole, part, scale = match.groups()
-    whole = whole.replace(",", "")
-    if scale or (part and len(part) != 2):
-        amount = _spoken_number(f"{whole}.{part}" if part else whole, "en", "cardinal")
-        return f"{amount}{scale or ''} {unit}s"
-    words = f"{_spoken_number(whole, 'en', 'cardinal')}{unit}{'' if int(whole) == 1 else 's'}"
-    if part and int(part):
-        plural = subunit if int(part) == 1 else ("pence" if subunit == "penny" else subunit + "s")
-        words += f" and {num2words(int(part))} {plural}"
-    return words
-
-
-def _spoken_number(digits: str, language: str, form: str) -> str:
-    """Spell out a number ("cardinal", "ordinal" or "year"), or separate its digits if num2words cannot."""
-    try:
-        if len(digits) > 15 or (
-            language == "am" and len(digits) > 3
-        ):  # num2words does not terminate for Amharic thousands
-            raise OverflowError
-        value = float(digits) if "." in digits else int(digits)
-        return f" {num2words(value, lang=language, to=form)} "
-    except (NotImplementedError, OverflowError, ValueError, TypeError):
-        return f" {' '.join(digits.replace('.', ' '))} "
-
-
-def _spoken_digits(digits: str, language: str) -> str:
-    """Spell out an integer: as a year, digit by digit (leading zero, more than six digits) or as a cardinal."""
-    if (len(digits) > 1 and digits[0] == "0") or len(digits) > 6:
-        return " ".join(_spoken_number(d, language, "cardinal") for d in digits)
-    value = int(digits)
-    if len(digits) == 4 and language == "en" and (1100 <= value < 2000 or 2010 <= value < 2100):
-        return _spoken_number(digits, language, "year")
-    return _spoken_number(digits, language, "cardinal")
+def _expand_signs(text: str, language: str) -> str:
+    """Spell out euro, dollar and per cent beside a number."""
+    for sign, word in zip("€$%", _SIGNS.get(language, ()), strict=False):
+        text = re.sub(rf"\{sign}\s?(\d[\d.,]*)", rf"\1 {word} ", text)
+        text = re.sub(rf"(?<=\d)\s?\{sign}", f" {word} ", text)
+    return text

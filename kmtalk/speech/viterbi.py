@@ -106,12 +106,18 @@ class ViterbiPath:
 
     Attributes:
         phones: (label, first frame, last frame + 1, word index or None for silence) of each phone.
-        mismatch: Measure of a wrong text, from 0 (good) to 1.5: the share of spoken phones with the minimum duration
-            (one frame per state) plus half the share whose log likelihood is far below that of the best mixture.
+        phone_mismatches: Measure of a wrong text for each phone, from 0 (good) to 1.5: one if it has the minimum
+            duration (one frame per state), and a half if its log likelihood is far below that of the best mixture.
     """
 
     phones: list[tuple[str, int, int, int | None]]
-    mismatch: float
+    phone_mismatches: list[float]
+
+    @property
+    def mismatch(self) -> float:
+        """Mean of `phone_mismatches` over the spoken phones."""
+        spoken = [m for m, phone in zip(self.phone_mismatches, self.phones, strict=True) if phone[3] is not None]
+        return float(np.mean(spoken)) if spoken else np.inf
 
 
 @dataclass
@@ -129,13 +135,16 @@ Context = tuple[int, Edge, Edge | None]
 """A phone in context: left phone id, edge of the phone, edge of the next phone (None at the end)."""
 
 
-def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> ViterbiPath | None:
+def find_best_path(
+    model: MfaModel, graph: PhoneGraph, features: np.ndarray, beam_width: float = BEAM_WIDTH
+) -> ViterbiPath | None:
     """Find the best path through a graph.
 
     Args:
         model: Acoustic model.
         graph: Graph of the transcript's phones.
         features: (T, D) features of the clip.
+        beam_width: Log probability below the best state at which states are pruned.
 
     Returns:
         The path, or None if no path through the graph has T frames.
@@ -147,7 +156,7 @@ def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> 
     used, column = np.unique(states.pdf, return_inverse=True)
     emission = ACOUSTIC_SCALE * np.stack([model.acoustic.mixtures[p].log_likelihood(features) for p in used], axis=1)
     ends = [(h, w) for i, (_, _, right) in enumerate(contexts) if right is None for h, w in states.exits[i]]
-    path = _viterbi(states, emission, column, [(states.first[i], cost) for i, cost in starts], ends)
+    path = _viterbi(states, emission, column, [(states.first[i], cost) for i, cost in starts], ends, beam_width)
     if path is None:
         return None
     phones: list[tuple[str, int, int, int | None]] = []
@@ -162,26 +171,23 @@ def find_best_path(model: MfaModel, graph: PhoneGraph, features: np.ndarray) -> 
             label, first, _, word = phones[-1]
             phones[-1] = (label, first, t + 1, word)
         previous = context
-    return ViterbiPath(phones, _misfit(model, features, emission[np.arange(len(path)), column[path]], phones))
+    return ViterbiPath(phones, _mismatches(model, features, emission[np.arange(len(path)), column[path]], phones))
 
 
-def _misfit(
+def _mismatches(
     model: MfaModel,
     features: np.ndarray,
     path_scores: np.ndarray,
     phones: list[tuple[str, int, int, int | None]],
-) -> float:
-    """Return `ViterbiPath.mismatch` from the scaled log likelihoods (T,) along the path."""
+) -> list[float]:
+    """Return `ViterbiPath.phone_mismatches` from the scaled log likelihoods (T,) along the path."""
     best = np.full(len(features), -np.inf)
     for mixture in model.acoustic.mixtures:
         np.maximum(best, mixture.log_likelihood(features), out=best)
     difference = path_scores - ACOUSTIC_SCALE * best
-    spoken = [(first, last) for _, first, last, word in phones if word is not None]
-    if not spoken:
-        return np.inf
-    shortest = np.mean([last - first <= 3 for first, last in spoken])
-    unlikely = np.mean([difference[first:last].mean() < -2.0 for first, last in spoken])
-    return float(shortest + 0.5 * unlikely)
+    return [
+        float(last - first <= 3) + 0.5 * float(difference[first:last].mean() < -2.0) for _, first, last, _ in phones
+    ]
 
 
 def _phones_in_context(
@@ -255,10 +261,11 @@ def _viterbi(
     column: np.ndarray,
     starts: list[tuple[int, float]],
     ends: list[tuple[int, float]],
+    beam_width: float,
 ) -> np.ndarray | None:
     """Return the states (T,) of the best path, or None.
 
-    At each frame only the range of states around those within `BEAM_WIDTH` of the best is evaluated.
+    At each frame only the range of states around those within `beam_width` of the best is evaluated.
     """
     frames, count = len(emission), len(states.pdf)
     arcs = sorted(states.arcs, key=lambda a: a[1])
@@ -274,7 +281,7 @@ def _viterbi(
         scores[state] = max(scores[state], cost + emission[0, column[state]])
     backpointers: list[tuple[int, np.ndarray]] = [(0, np.zeros(0, np.int32))]
     for t in range(1, frames):
-        active = np.flatnonzero(scores > scores.max() - BEAM_WIDTH)
+        active = np.flatnonzero(scores > scores.max() - beam_width)
         low, high = int(active[0]), int(farthest[active[-1]]) + 1
         begin, end = first_arc[low], first_arc[high]
         src, dst = source[begin:end], target[begin:end]

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from kmtalk.articulation.targets import PHONE_TARGETS, PHONES, Contact, canonical_phone
+from kmtalk.articulation.targets import PHONE_TARGETS, PHONES, Contact
 from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.motion.inference import select_key_frames
 from kmtalk.motion.key_editing import interpolate_key_edits
@@ -20,6 +20,7 @@ from kmtalk.motion.model import Batch
 from kmtalk.motion.phone_input import phone_activity
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.encoders import SpeechFeatures
+from kmtalk.speech.phones import canonical_phone
 
 TRAINING_FRAME_RATES = (25.0, 30.0)
 """Frame rates, in frames per second, at which crops of rig corpora are trained."""
