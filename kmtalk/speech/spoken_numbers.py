@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from num2words import num2words
 
-MAX_SPOKEN_DIGITS = 400
-"""Longer runs of digits are data, not speech: the rest is left out."""
-
 
 def spoken_number(digits: str, language: str, form: str) -> str:
     """Spell out a number ("cardinal", "ordinal" or "year"), or separate its digits if num2words cannot."""

@@ -7,7 +7,7 @@ import unicodedata
 
 from kmtalk.errors import InputError
 from kmtalk.speech.english_text import expand_english
-from kmtalk.speech.spoken_numbers import MAX_SPOKEN_DIGITS, spoken_digits, spoken_number
+from kmtalk.speech.spoken_numbers import spoken_digits, spoken_number
 
 _DECIMAL_COMMA = re.compile("cs|da|de|el|es|fi|fr|hr|hu|id|it|lt|lv|nb|nl|no|pl|pt|ro|ru|sk|sl|sr|sv|tr|uk|vi")
 # signs after a number in other languages: euro, dollar, per cent
@@ -22,6 +22,11 @@ _SIGNS: dict[str, tuple[str, str, str]] = {
 }
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
 
+
+MAX_RUN_CHARACTERS = 200
+"""Longer runs of characters without a space are data, not speech: the rest of them is left out."""
+
+_DATA = re.compile(rf"[!-~]{{{MAX_RUN_CHARACTERS + 1},}}")  # of ASCII: other scripts may write without spaces
 
 MAX_TEXT_CHARACTERS = 1_000_000
 """Longest text that is taken: some fifteen hours of speech."""
@@ -59,13 +64,14 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
         capitals.
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    text = _DATA.sub(lambda m: m[0][:MAX_RUN_CHARACTERS], text)
     if _DECIMAL_COMMA.fullmatch(language):
         text = re.sub(r"(?<=\d)[.,](?=\d)", lambda m: "," if m[0] == "." else ".", text)
     text = expand_english(text) if language == "en" else _expand_signs(text, language)
     text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: spoken_number(m[0].replace(",", ""), language, "cardinal"), text)
     text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: spoken_number(m[1], language, "ordinal"), text)
     text = re.sub(r"\d+\.\d+", lambda m: spoken_number(m[0], language, "cardinal"), text)
-    text = re.sub(r"\d+", lambda m: f" {spoken_digits(m[0][:MAX_SPOKEN_DIGITS], language)} ", text)
+    text = re.sub(r"\d+", lambda m: f" {spoken_digits(m[0], language)} ", text)
     words: list[str] = []
     all_caps = text.isupper()
     for match in _TOKEN.finditer(text):

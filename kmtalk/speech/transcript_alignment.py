@@ -132,7 +132,7 @@ class _ClipAligner:
             if not segments:
                 raise self.error
         found = self._align_segments(segments)
-        if whole is not None and (not found.phones or (found.score or 1.0) < (whole.score or 0.0)):
+        if whole is not None and _worth(found) < _worth(whole):
             found = whole
         if not found.phones:
             raise self.error
@@ -301,6 +301,7 @@ class _ClipAligner:
         """Add the phones of speech that no words cover, or its spans to `unaligned` where none are found."""
         unaligned: list[tuple[float, float]] = []
         extra: list[Alignment] = []
+        taken: list[str] = []
         for start, end in uncovered_spans(self.level, found):
             part = cut(self.audio, max(0.0, start - 0.2), min(self.audio.duration, end + 0.2))
             heard = self.listen(part) if self.listen else None
@@ -316,8 +317,10 @@ class _ClipAligner:
             except AlignmentError:
                 unaligned.append((start, end))
                 continue
-            self.notes.append(f'speech at {start:.1f}–{end:.1f} s is not in the text: "{text[:60]}" is taken')
+            taken.append(f'"{text[:60]}" at {start:.1f}–{end:.1f} s')
             extra.append(more.shifted(max(0.0, start - 0.2)))
+        if taken:
+            self.notes.append(f"speech that is not in the text is taken as it is heard: {', '.join(taken)}")
         if not unaligned and not extra:
             return found
         parts = [replace(found, unaligned=()), *extra]
@@ -345,6 +348,11 @@ class _ClipAligner:
     def _is_loud(self, start: float, end: float) -> bool:
         span = self.level[int(start / HOP_SECONDS) : int(np.ceil(end / HOP_SECONDS))]
         return bool((span > speech_threshold(self.level)).sum() >= 3)
+
+
+def _worth(found: Alignment) -> float:
+    """Seconds of phones times the confidence in them."""
+    return sum(p.end - p.start for p in found.phones) * (1.0 if found.score is None else found.score)
 
 
 def _joined(spans: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
