@@ -15,6 +15,7 @@ RANK = {
     "user_files": 1,
     "assets": 2,
     "pickles": 2,
+    "array_files": 2,
     "text_files": 2,
     "timecode": 2,
     "output": 2,
