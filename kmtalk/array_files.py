@@ -85,15 +85,15 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
         if min(shape, default=0) < 0 or file.tell() + size != info.file_size:
             raise ValueError(f"{name} is not as long as its header says")
     with archive.open(info) as file:
-        values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+        values: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         file.read()  # at the end, zipfile compares the checksum
     return values
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"{name} has a header of version {version[0]}")
-    shape, _, dtype = readers[version](file)  # type: ignore[no-untyped-call]
+    shape, _, dtype = readers[version](file)
     return shape, dtype

@@ -145,7 +145,7 @@ def _check_operations(file: BinaryIO) -> None:
     """Raise UnpicklingError for operations by which a small pickle asks for much memory; none is run."""
     count = tuples = 0
     for count, (operation, argument, _) in enumerate(pickletools.genops(file), 1):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:  # a place in the memo
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:  # a place in the memo
             raise pickle.UnpicklingError(f"stores its value number {argument}, but has fewer")
         tuples += operation.name.startswith("TUPLE")
         if count > MAX_OPERATIONS or tuples > MAX_TUPLES:
