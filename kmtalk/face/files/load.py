@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, describe_problem
 from kmtalk.face.files.fbx import glb_of_fbx
 from kmtalk.face.files.gltf import read_gltf
 from kmtalk.face.files.mesh_merge import MAX_TRIANGLES, MAX_VERTICES, check_shape_size
@@ -94,7 +94,8 @@ def check_mesh(path: Path, template: Template) -> None:
         raise InputError(f"{path}: vertex {first + 1} has a coordinate that is not finite; repair the mesh")
     if not np.ptp(vertices, axis=0).any():
         raise InputError(f"{path}: all vertices are at the same point; repair the mesh")
-    size, distance = float(np.linalg.norm(np.ptp(vertices, axis=0))), float(np.abs(vertices).max())
+    size = float(np.linalg.norm(vertices.max(0).astype(np.float64) - vertices.min(0)))
+    distance = float(np.abs(vertices).max())
     if not MIN_SIZE < size < MAX_SIZE:
         raise InputError(f"{path}: the mesh is {size:.2g} units in size; export it in metres, centimetres or the like")
     if size < MIN_SIZE_AT_DISTANCE * distance:
@@ -148,8 +149,7 @@ def _read_with_trimesh(path: Path) -> Template:
         if getattr(mesh, "visual", None) is not None and mesh.visual.kind == "vertex":
             colors = np.asarray(mesh.visual.vertex_colors)[:, :3].astype(np.uint8)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a readable mesh ({reason[:120]}); export it again") from None
+        raise InputError(f"{path}: not a readable mesh ({describe_problem(error)}); export it again") from None
     vertices = np.asarray(mesh.vertices, np.float32).reshape(-1, 3)
     faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
     return Template(vertices, faces, colors=colors)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, describe_problem
 from kmtalk.face.files.mesh_merge import MAX_TRIANGLES, MAX_VERTICES
 from kmtalk.face.template import Template
 from kmtalk.text_files import read_text_file
@@ -70,7 +70,7 @@ def read_obj(path: Path) -> Template:
     except InputError:
         raise
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not a readable OBJ file (line {number}: {str(error)[:100]})") from None
+        raise InputError(f"{path}: not a readable OBJ file (line {number}: {describe_problem(error)})") from None
     spans[name].append((start, len(faces)))
     try:
         triangles = np.array(faces, np.int32).reshape(-1, 3)
