@@ -19,6 +19,7 @@ RANK = {
     "text_files": 2,
     "timecode": 2,
     "output": 2,
+    "tensor_checks": 1,
     "weights": 2,
     "blender_process": 2,
     "speech": 3,
