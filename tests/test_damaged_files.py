@@ -165,6 +165,34 @@ def test_meshes(case, tmp_path, talk):
     refused(talk.fit, path, said)
 
 
+USD_MESH = """def Mesh "M" {
+    point3f[] points = [(0, 0, 0), (1, 0, 0), (0, 1, 0)]
+    int[] faceVertexCounts = [3]
+    int[] faceVertexIndices = [0, 1, 2]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("(subLayers = [@a.usda@])", "below itself"),
+        ("(subLayers = [@b.usda@])", "below itself"),
+        ('def Xform "A" (references = @http://localhost:9/x.usda@</A>) {}', "not on this machine"),
+        (USD_MESH.replace("[3]", "[-3, 6]"), "no vertices"),
+        (USD_MESH.replace("(1, 0, 0)", "(1e38, 0, 0)"), "units in size"),
+        (USD_MESH.replace("(1, 0, 0)", "(nan, 0, 0)"), "finite"),
+    ],
+)
+def test_usd(content, said, tmp_path, capfd):
+    pytest.importorskip("pxr")
+    path = tmp_path / "a.usda"
+    path.write_text(f"#usda 1.0\n{content}")
+    (tmp_path / "b.usda").write_text("#usda 1.0\n(subLayers = [@a.usda@])")
+    refused(load_template, path, said)
+    assert not capfd.readouterr().err
+
+
 def test_meshes_are_regular_files(tmp_path):
     for suffix in (".obj", ".stl", ".glb", ".usda"):
         path = tmp_path / f"pipe{suffix}"
