@@ -172,7 +172,9 @@ class MfaModel:
                 members = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
                 for name in set(members) & set(MEMBERS):
                     if members[name].file_size > MEMBERS[name]:
-                        raise InputError(f"{path}: {name} in it holds {members[name].file_size / 1e6:,.0f} MB")
+                        raise InputError(
+                            f"{path}: {name} in it holds {members[name].file_size / 1e6:,.0f} MB; download it again"
+                        )
                 # zipfile gives no more of a member than its directory says
                 files = {name: archive.read(members[name]) for name in members if name in MEMBERS}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
