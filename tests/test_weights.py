@@ -83,6 +83,7 @@ def test_checkpoints_by_path(tmp_path):
     import whisper
 
     model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    torch.nn.init.normal_(model.decoder.positional_embedding)  # Whisper leaves it as the memory was
     path = tmp_path / "mine.pt"
     torch.save({"dims": dims, "model_state_dict": model.state_dict()}, path)
     loaded = weights.load_whisper(str(path))
@@ -93,3 +94,29 @@ def test_checkpoints_by_path(tmp_path):
         weights.load_whisper(str(path))
     with pytest.raises(InputError, match="no such Whisper"):
         weights.load_whisper("enormous")
+    for spoil, said in (("nan", "not finite"), ("zeros", "nothing but zeros"), ("layers", "dimensions")):
+        state, given = {k: v.clone() for k, v in model.state_dict().items()}, dict(dims)
+        if spoil == "layers":
+            given["n_audio_layer"] = 1_000_000
+        else:
+            state["encoder.conv1.weight"][...] = float("nan") if spoil == "nan" else 0
+        torch.save({"dims": given, "model_state_dict": state}, path)
+        with pytest.raises(InputError, match=f"mine.pt: .*{said}"):
+            weights.load_whisper(str(path))
+
+
+@has_package
+def test_a_cache_with_zeros_inside_is_made_again(empty_cache, capsys):
+    """The file opens, and its words would be wrong."""
+    first = weights.load_whisper("base")
+    kept = empty_cache / "whisper-base.safetensors"
+    with kept.open("r+b") as file:
+        file.seek(60_000_000)
+        file.write(bytes(1_000_000))
+    again = weights.load_whisper("base")
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and str(kept) in said[0] and "made again" in said[0]
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    weights.load_whisper("base")
+    assert not capsys.readouterr().err

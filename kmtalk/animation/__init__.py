@@ -3,6 +3,7 @@
 from kmtalk.animation.animation import (
     DEFAULT_FOLDER_FORMATS,
     Animation,
+    check_formats_of_vertices,
     check_output_path,
     load_animation,
     write_glb_page,
@@ -14,6 +15,7 @@ __all__ = [
     "FORMATS",
     "Animation",
     "Format",
+    "check_formats_of_vertices",
     "check_output_path",
     "format_from_path",
     "load_animation",

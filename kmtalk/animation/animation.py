@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from kmtalk.animation.formats import (
+    FORMATS,
     Format,
     all_suffixes,
     format_from_path,
@@ -141,9 +142,11 @@ class Animation:
         if file_format is not None:
             if settings.formats is not None:
                 raise InputError(f"{path}: formats are for a folder; the suffix of a file decides its format")
+            self._check_has_shapes(path, file_format)
             return self._save_file(path, file_format, settings, progress)
         formats = parse_formats(settings.formats or DEFAULT_FOLDER_FORMATS)
         formats = [f for f in formats if settings.video or f.name != "mp4"]
+        self._check_has_shapes(path, *formats)
         if settings.formats is None and settings.video:
             formats += parse_formats("mp4")
         names = {f.name for f in formats}
@@ -163,6 +166,11 @@ class Animation:
             self._write_companions(folder, models, settings.reduce > 0)
             written = sorted(path / item.name for item in folder.iterdir())
         return written
+
+    def _check_has_shapes(self, path: Path, *formats: Format) -> None:
+        """Raise InputError for formats of curves and cues where the animation has one shape per frame and no phones."""
+        if "jawOpen" not in self.motion.rig.index:
+            check_formats_of_vertices(path, formats)
 
     def _save_file(self, path: Path, file_format: Format, settings: ExportSettings, progress: Progress) -> list[Path]:
         if file_format.name == "obj":
@@ -274,6 +282,16 @@ def write_glb_page(model: Path, sound: Path | None, path: Path) -> list[str]:
     content, notes = page_model(model)
     write_web_page(path, content, info.fps, info.frames, {**info.extras, "title": title}, audio)
     return notes
+
+
+def check_formats_of_vertices(path: Path, formats: Sequence[Format]) -> None:
+    """Raise InputError for formats that imported vertices are not written to, as they have no shapes and no phones."""
+    for one in formats:
+        if not one.has_mesh:
+            held = ", ".join(f.name for f in FORMATS if f.has_mesh and f.name != "vrm")
+            raise InputError(
+                f"{path}: {one.name} takes curves or cues, and imported vertices have none; write one of {held}"
+            )
 
 
 def check_output_path(path: Path) -> None:

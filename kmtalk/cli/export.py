@@ -60,15 +60,17 @@ def render(
     settings: ExportSettings = ExportSettings(),
 ) -> None:
     """Render vertices by frame as a video, or write them in any format of kmtalk export."""
-    from kmtalk.animation import check_output_path, parse_formats
+    from kmtalk.animation import check_formats_of_vertices, check_output_path, format_from_path, parse_formats
     from kmtalk.output import check_writable
-    from kmtalk.pipeline import KMTalk
 
     rate = read_frame_rate("--fps", fps)
     check_output_path(output)
-    parse_formats(settings.formats or "mp4")
+    file_format = format_from_path(output)
+    check_formats_of_vertices(output, [file_format] if file_format else parse_formats(settings.formats or "mp4"))
     check_output_is_not_input(output, motion, template, speech)
     check_writable(output)
+    with console.stage("load"):
+        from kmtalk.pipeline import KMTalk
     animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, rate, landmarks)
     console.report_written(animation.save(output, settings, progress=console))
 

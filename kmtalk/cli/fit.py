@@ -49,12 +49,12 @@ def fit(
     for path in (output, preview_path, report_path):
         check_output_is_not_input(path, template, landmarks, character.map, reference_rig)
         check_writable(path)
+    mesh = load_template(template, character.node, character.head_bone, character.map)  # before the models
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
         from kmtalk.render.fit_preview import write_fit_preview, write_mesh_preview
 
     talk = KMTalk(warn=console.log, progress=console)
-    mesh = load_template(template, character.node, character.head_bone, character.map)
     try:
         fitted = talk.fit(mesh, landmarks, refine=refine, reference=reference_rig)
     except FaceNotFoundError as error:

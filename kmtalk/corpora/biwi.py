@@ -32,9 +32,11 @@ from kmtalk.corpora.mesh_corpus import (
 from kmtalk.errors import InputError
 from kmtalk.face.files.load import load_template
 from kmtalk.pickles import load_restricted_pickle
+from kmtalk.user_files import read_user_file
 
 FPS = 25.0
 UNIT = "units"
+MAX_VL_BYTES = 64 << 20  # of one frame
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,7 @@ class VlFrames:
 
 def read_vl_file(path: Path) -> np.ndarray:
     """Read the vertices (V, 3) float32 of a .vl file; raises InputError where it is not one."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    data = read_user_file(path, MAX_VL_BYTES)
     for head, kind in ((4, "<u4"), (8, "<u8")):
         if len(data) >= head and len(data) == head + 12 * int(np.frombuffer(data, kind, 1)[0]):
             return np.frombuffer(data, "<f4", offset=head).reshape(-1, 3).astype(np.float32)

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import soundfile
 
+from kmtalk.array_files import load_arrays
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.corpora.folder import MANIFEST_NAME
@@ -131,11 +131,15 @@ def build_facegood_corpus(
     if missing:
         raise InputError(f"phones of Mandarin need espeak-ng; {missing}")
     try:
-        with np.load(source / "curves.npz", allow_pickle=False) as file:
-            names, starts = [str(n) for n in file["names"]], file["start"].tolist()
-            values, takes, fps = file["values"].astype(np.float32), [str(t) for t in file["clip"]], float(file["fps"])
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"{source}: not FACEGOOD's curves ({error})") from None
+        arrays = load_arrays(source / "curves.npz")
+        names, starts = [str(n) for n in arrays["names"]], arrays["start"].tolist()
+        values, takes, fps = arrays["values"].astype(np.float32), [str(t) for t in arrays["clip"]], float(arrays["fps"])
+        if values.shape[1:] != (len(names),) or len(starts) != len(takes) + 1 or not 0 < fps < 10_000:
+            raise ValueError("its arrays contradict one another")
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{source / 'curves.npz'}: not FACEGOOD's curves ({error}); unpack them again") from None
     speaker, aligner, progress = SimulatedSpeaker(rig), PocketSphinxAligner(), progress or Progress()
     for subfolder in ("audio", "motion", TEXTGRID_DIR):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)

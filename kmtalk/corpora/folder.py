@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kmtalk.array_files import open_array
 from kmtalk.corpora.clip import Clip
 from kmtalk.corpora.mesh_corpus import TEXTGRID_DIR, MeshClip, MeshCorpus, NpyFrames, load_json, source_label
 from kmtalk.errors import InputError, describe_validation_error
@@ -144,9 +145,13 @@ def load_rig_folder(path: Path, rig: Rig) -> list[Clip]:
     source = source_label(folder, manifest.name)
     for item in manifest.clips:
         try:
-            array = np.load(folder / item.motion, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{folder / item.motion}: not a .npy of weights ({str(error)[:80]})") from None
+            array = open_array(folder / item.motion)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(
+                f"{folder / item.motion}: not a .npy of weights ({str(error)[:80]}); export it again"
+            ) from None
         if array.ndim != 2 or array.shape[1] != len(columns) or array.dtype.kind != "f" or not np.isfinite(array).all():
             raise InputError(
                 f"{folder / item.motion}: has shape {array.shape}; expected finite numbers (T, {len(columns)})"

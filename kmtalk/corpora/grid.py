@@ -6,15 +6,14 @@ protrusion. The chin is tracked too, but follows a third of what the jaw does, s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from kmtalk.array_files import load_arrays
 from kmtalk.articulation.gestures import bilabial_closure
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.assets import asset_path
@@ -22,6 +21,7 @@ from kmtalk.corpora.clip import Clip
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, Word, is_silence
 from kmtalk.speech.audio import load_audio
+from kmtalk.text_files import read_json_file
 
 FPS = 25.0
 OUTER_EYE_CORNER_DISTANCE_MM = 90.0  # distance of the outer eye corners, which sets the scale
@@ -85,11 +85,10 @@ def load_tracked_grid(folder: Path, speaker: str = "s1") -> Iterator[TrackedClip
     if speaker not in SPEAKERS:
         raise InputError(f"{speaker}: no such speaker of GRID; one of {', '.join(SPEAKERS)}")
     try:
-        aligned = json.loads((folder / "alignment.json").read_text())
-        with np.load(folder / "landmarks.npz") as file:
-            names, points, xyz = file["clip"], file["point"].tolist(), file["xyz"]
+        aligned, arrays = read_json_file(folder / "alignment.json"), load_arrays(folder / "landmarks.npz")
+        names, points, xyz = arrays["clip"], arrays["point"].tolist(), arrays["xyz"]
         phones, words = aligned["phones"], aligned["words"]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile) as error:
+    except (LookupError, ValueError, TypeError) as error:
         raise InputError(f"{folder}: not the GRID corpus with tracked lips ({error})") from None
     column = {p: i for i, p in enumerate(points)}
     measured: list[tuple[str, Alignment, np.ndarray]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
+from kmtalk.array_files import open_array
 from kmtalk.errors import InputError
 from kmtalk.face.files.load import load_template
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file
 
 SIMULATED_MARKER = "kmtalk-simulated.json"
 """File that marks a corpus as made by the simulated speaker; every figure on such a corpus is labelled simulated."""
@@ -36,9 +36,11 @@ class VertexFrames(Protocol):
 def open_npy(path: Path) -> np.ndarray:
     """Memory-map a .npy of floats (T, V, 3) or (T, 3V); raises InputError for anything else."""
     try:
-        vertices: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a complete .npy of vertices ({str(error)[:80]})") from None
+        vertices = open_array(path)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path}: not a complete .npy of vertices ({str(error)[:80]}); export it again") from None
     if vertices.dtype.kind != "f" or vertices.ndim not in (2, 3) or (vertices.size // max(len(vertices), 1)) % 3:
         raise InputError(f"{path}: has {vertices.dtype} {vertices.shape}; expected floats (T, V, 3) or (T, 3V)")
     return vertices
@@ -151,10 +153,11 @@ def find_frame_gaps(numbers: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
     earlier."""
     first, out = min((min(present) for present in numbers.values() if present), default=0), []
     for name, present in numbers.items():
-        span = max(present, default=first) - first + 1
-        missing = sorted(set(range(first, first + span)) - set(present))
-        if present and missing:
-            out.append(f"{name}: {len(missing)} of {span} frames are missing, the first is {missing[0]}")
+        known = sorted(set(present))
+        if known and known[-1] - first + 1 > len(known):
+            span = known[-1] - first + 1
+            missing = next(first + k for k, number in enumerate(known) if number != first + k)
+            out.append(f"{name}: {span - len(known)} of {span} frames are missing, the first is {missing}")
     return tuple(out)
 
 
@@ -177,12 +180,7 @@ def source_label(path: Path, name: str) -> str:
 
 def load_json(path: Path) -> dict[str, object]:
     """Read a JSON object; raises InputError for anything else."""
-    try:
-        value = json.loads(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({str(error)[:80]})") from None
+    value = read_json_file(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value

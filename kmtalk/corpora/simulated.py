@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from kmtalk.array_files import load_arrays
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
 from kmtalk.assets import asset_path
@@ -306,8 +307,7 @@ def _read_clip(folder: Path, row: dict[str, Any], shapes: int) -> Clip:
         raise InputError(
             f"{folder}: the {'audio' if motion.is_file() else 'motion'} of clip {name} is missing; build it again"
         )
-    with np.load(motion) as file:
-        weights = file["weights"].astype(np.float32) / 65535
+    weights = load_arrays(motion)["weights"].astype(np.float32) / 65535
     if weights.ndim != 2 or weights.shape[1] != shapes:
         raise InputError(f"{folder}: clip {name} has motion of another rig; build it again")
     alignment = Alignment(tuple(Phone(*p) for p in row["phones"]), status="given", aligner=row["voice"])

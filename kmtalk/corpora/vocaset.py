@@ -7,6 +7,7 @@ paper's 30 fps are every second frame, as in other published evaluations. These 
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def _load_raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[Mesh
                 if sound is None or not len(rows):
                     missing.append(f"{name}: no {'frames' if sound is not None else 'audio'}")
                     continue
-                numbers[name] = list(map(int, rows))
-                order = np.array([rows[k] for k in sorted(rows)], np.int64)[::step]
+                numbers[name] = list(map(operator.index, rows))
+                order = np.array([operator.index(rows[k]) for k in sorted(rows)], np.int64)[::step]
                 try:
                     audio = audio_from_samples(_to_float(np.asarray(sound["audio"])), int(sound["sample_rate"]), name)
                 except InputError as error:
@@ -125,7 +126,7 @@ def _load_raw(path: Path, step: int, fps: float, grids: Path) -> tuple[list[Mesh
                     continue
                 frames: VertexFrames = _RawFrames(path / RAW_FILES[0], order)
                 clips.append(_make_clip(name, subject, audio.samples, frames, fps, grids))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: its pickles do not have VOCASET's structure ({str(error)[:80]})") from None
     return clips, missing, find_frame_gaps(numbers)
 
@@ -167,6 +168,8 @@ def _sentence_number(name: str) -> int:
 
 def _to_float(samples: np.ndarray) -> np.ndarray:
     """Convert integer samples to float32 in -1 to 1."""
+    if samples.dtype.kind not in "iuf":
+        raise ValueError(f"its samples are {samples.dtype}")
     if samples.dtype.kind in "iu":
         return samples.astype(np.float32) / float(np.iinfo(samples.dtype).max)
     return samples.astype(np.float32)

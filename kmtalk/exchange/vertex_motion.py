@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.array_files import open_array
+from kmtalk.errors import InputError, describe_problem
 from kmtalk.face.template import Template
 
 COMMON_FRAME_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
@@ -51,20 +52,20 @@ def read_vertex_motion(path: Path, template: Template, duration: float, fps: flo
         InputError: The file is missing or no .npy of numbers, belongs to another mesh, holds numbers that are not
             finite, or its length differs from `duration` by more than 2 % and one frame.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        array = open_array(path)
+        if array.dtype.kind != "f":
             raise ValueError("not an array of floating-point numbers")
-    except Exception as error:
-        raise InputError(f"{path}: not a .npy of vertices per frame ({str(error)[:80]})") from None
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path}: not a .npy of vertices per frame ({describe_problem(error)})") from None
     count = len(template.vertices)
     if array.ndim not in (2, 3) or not len(array) or array[0].size != 3 * count:
         raise InputError(
             f"{path}: has shape {array.shape}; {template.display_name} needs (N, {count}, 3), in its vertex order"
         )
-    values = array.reshape(len(array), count, 3)
+    values = np.array(array).reshape(len(array), count, 3)
     if not np.isfinite(values).all():
         raise InputError(f"{path}: contains numbers that are not finite")
     mean = values.mean(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
+
+_PICTURE = re.compile(r"\w[^/\\\x00]*")  # a name that leads to no other folder
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,23 @@ class Appearance:
             and bool(np.isfinite(self.uv).all())
             and _in_range(self.face_materials, len(self.materials))
             and _in_range(self.uv_faces, len(self.uv))
+            and all(_PICTURE.fullmatch(name) for name in self.images)
+            and all(_is_valid(material) for material in self.materials)
         )
         if not consistent:
             raise ValueError("its materials do not fit its faces")
+
+
+def _is_valid(material: Material) -> bool:
+    m = material
+    numbers = (*m.base_color, m.roughness, m.subsurface, m.alpha_cutoff)
+    return (
+        isinstance(m.name, str)
+        and len(m.base_color) == 4
+        and all(isinstance(n, int | float) and np.isfinite(n) for n in numbers)
+        and m.alpha_mode in ("OPAQUE", "MASK", "BLEND")
+        and all(isinstance(name, str) and bool(_PICTURE.fullmatch(name)) for name in m.textures)
+    )
 
 
 def _in_range(index: np.ndarray, count: int) -> bool:

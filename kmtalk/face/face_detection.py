@@ -212,6 +212,7 @@ def find_face(vertices: np.ndarray, faces: np.ndarray) -> DetectedFace | None:
 
     Raises:
         InputError: If the detector or the ray caster is not installed.
+        TimeoutError: So many triangles lie over one another that the search takes too long.
     """
     views = MeshViews(vertices, faces)
     with FaceDetector() as detect:

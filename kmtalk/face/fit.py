@@ -258,7 +258,10 @@ def _detect_landmarks(template: Template, mesh: WorkMesh, source_head: SourceHea
     by_topology = _mediapipe_topology_landmarks(template, source_head)
     if by_topology is not None:
         return by_topology
-    face: DetectedFace | None = find_face(mesh.vertices, mesh.faces)
+    try:
+        face: DetectedFace | None = find_face(mesh.vertices, mesh.faces)
+    except TimeoutError as error:
+        raise InputError(f"{template.display_name}: {error}") from None
     if face is None:
         raise FaceNotFoundError(
             f"{template.display_name}: no face found on this mesh; pass --landmarks FILE if it has one"

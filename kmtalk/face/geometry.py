@@ -12,6 +12,7 @@ from kmtalk.face.template import edge_counts, unique_edges, vertex_normals
 
 TRIANGLE_SOUP_RATIO = 2.5  # vertices per triangle from which a mesh counts as a soup of separate triangles
 SOUP_NORMAL_COSINE = -0.7  # the same as below, for triangle soups, where creases have diverging normals as well
+MAX_COINCIDENT = 256  # vertices at one position: each is compared with as many of the next ones
 SEAM_NORMAL_COSINE = 0.3  # least cosine between normals of coincident vertices that belong to one surface
 
 
@@ -57,16 +58,15 @@ def weld_seams(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     min_cosine = SEAM_NORMAL_COSINE if len(vertices) < TRIANGLE_SOUP_RATIO * len(faces) else SOUP_NORMAL_COSINE
     order = np.argsort(position.ravel(), kind="stable")
     index, position, normals = index[order], position.ravel()[order], normals[order]
-    pairs = []
-    for step in range(1, int(np.bincount(position).max())):
+    group = np.arange(len(index))  # of the vertices that are found to be one so far
+    for step in range(1, min(int(np.bincount(position).max()), MAX_COINCIDENT)):
         first = np.flatnonzero(position[step:] == position[:-step])
+        first = first[group[first] != group[first + step]]
         agree = np.einsum("ij,ij->i", normals[first], normals[first + step]) > min_cosine
-        pairs.append(np.stack([first[agree], first[agree] + step]))
-    if not pairs:
-        return representative
-    rows, columns = np.concatenate(pairs, axis=1)
-    graph = sp.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (len(index), len(index)))
-    group = connected_components(graph, directed=False)[1]
+        rows, columns = group[first[agree]], group[first[agree] + step]
+        if len(rows):
+            graph = sp.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (len(index), len(index)))
+            group = connected_components(graph, directed=False)[1][group]
     first_in_group = np.full(int(group.max()) + 1, len(vertices))
     np.minimum.at(first_in_group, group, index)
     representative[index] = first_in_group[group]

@@ -11,6 +11,8 @@ from kmtalk.face.geometry import SurfacePoints, nondegenerate_faces
 
 VERTICES_PER_CHUNK = 200_000  # dense vertices bound to the proxy at once, to limit memory
 
+MAX_TRIANGLES_AROUND = 16  # of a vertex, among which a dense vertex is bound to one
+
 
 @dataclass(frozen=True)
 class ProxySurface:
@@ -61,13 +63,14 @@ def simplify_surface(vertices: np.ndarray, faces: np.ndarray, count: int) -> Pro
 
 
 def _triangles_around(faces: np.ndarray, count: int) -> np.ndarray:
-    """Return the triangles around every vertex, (V, K) with K up to 16, padded with -1."""
+    """Return the triangles around every vertex, (V, K) with K up to `MAX_TRIANGLES_AROUND`, padded with -1."""
     order = np.argsort(faces.ravel(), kind="stable")
     owner = faces.ravel()[order]
     rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    out = np.full((count, int(rank.max(initial=0)) + 1), -1)
-    out[owner, rank] = order // 3
-    return out[:, :16]
+    kept = rank < MAX_TRIANGLES_AROUND
+    out = np.full((count, MAX_TRIANGLES_AROUND), -1)
+    out[owner[kept], rank[kept]] = order[kept] // 3
+    return out[:, : int(rank.max(initial=0)) + 1]
 
 
 def project_onto_triangles(triangles: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

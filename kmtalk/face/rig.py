@@ -289,12 +289,21 @@ def transfer_rig(template: Template, reference: Rig, source: str) -> Rig:
 
 
 def has_same_topology(template: Template, reference: Rig) -> bool:
-    """Return whether the template has the vertex count and (at least 90 % of) the edges of the reference rig."""
-    base = reference.template
-    if len(template.vertices) != len(base.vertices):
+    """Return whether the template has the vertex count of the reference rig and shares its edges: at least 90 % of its
+    own are the rig's, and it has at least half of the rig's."""
+    if len(template.vertices) != len(reference.template.vertices):
         return False
-    edges, base_edges = ({(a, b) for a, b in unique_edges(f).tolist()} for f in (template.faces, base.faces))
-    return len(edges & base_edges) >= 0.9 * len(edges)
+    own, kept = shared_edges(template, reference)
+    return own >= 0.9 and kept >= 0.5
+
+
+def shared_edges(template: Template, reference: Rig) -> tuple[float, float]:
+    """Return the share of the template's edges that the reference rig has, and the share of the rig's that it has."""
+    edges, base_edges = (
+        {(a, b) for a, b in unique_edges(f).tolist()} for f in (template.faces, reference.template.faces)
+    )
+    common = len(edges & base_edges)
+    return common / max(len(edges), 1), common / max(len(base_edges), 1)
 
 
 def fit_scale_and_rotation(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,6 +14,9 @@ from kmtalk.face.joints import PARTS, Joint
 from kmtalk.face.rig import NativeShapes, Rig
 from kmtalk.face.template import Template
 
+FREE_SHAPE_BYTES, MAX_EXPANSION = 512 << 20, 64
+"""What the offsets of all vertices may take: this many bytes, and this many times those that are not zero."""
+
 _MARKS = {"lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale"}
 _MARKS |= {"eye_outer_left", "eye_outer_right"}
 _REGIONS = {"lips", "mouth", "upper_face", "chin", "lip_pairs"}
@@ -99,6 +102,10 @@ def rig_from_arrays(arrays: Mapping[str, np.ndarray]) -> Rig:
     native = None
     if "mixing_matrix" in arrays:
         native = NativeShapes(tuple(arrays["native_shape_names"].tolist()), full, arrays["mixing_matrix"])
+        mixing, names = native.mixing_matrix, arrays["shape_names"]
+        if mixing.shape != (len(names), len(full)) or mixing.dtype.kind != "f" or not np.isfinite(mixing).all():
+            raise ValueError("its arrays are inconsistent")
+        _check_size(len(names), full.shape[1], full.nbytes)
         full = np.einsum("rk,kvx->rvx", native.mixing_matrix, full).astype(np.float32)
     rig = Rig(
         template,
@@ -151,13 +158,22 @@ def _dense_offsets(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         and starts[-1] == len(vertices)
         and bool((np.diff(starts) >= 0).all())
         and offsets.shape == (len(vertices), 3)
+        and offsets.dtype.kind == "f"
         and (not len(vertices) or (int(vertices.min()) >= 0 and int(vertices.max()) < count))
     )
     if not consistent:
         raise ValueError("its arrays are inconsistent")
+    _check_size(len(starts) - 1, count, offsets.nbytes)
     out = np.zeros((len(starts) - 1, count, 3), np.float32)
     out[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), vertices] = offsets
     return out
+
+
+def _check_size(shapes: int, vertices: int, given: int) -> None:
+    """Raise ValueError if offsets of all vertices would take far more memory than the `given` bytes, before they do."""
+    size = 12 * shapes * vertices
+    if size > FREE_SHAPE_BYTES + MAX_EXPANSION * given:
+        raise ValueError(f"its shapes would take {size / 1e6:,.0f} MB")
 
 
 def _check(rig: Rig) -> None:
@@ -168,7 +184,7 @@ def _check(rig: Rig) -> None:
     per_vertex = [v for v in (t.colors, t.preview_colors, rig.upright_vertices) if v is not None]
     index_arrays = [t.faces, *t.regions.values(), np.array(list(t.landmarks.values()))]
     consistent = (
-        all(v.shape == (count, 3) for v in (t.vertices, *per_vertex))
+        all(v.shape == (count, 3) and v.dtype.kind in "fiu" for v in (t.vertices, *per_vertex))
         and t.faces.ndim == 2
         and t.faces.shape[1] == 3
         and all(i.dtype.kind in "iu" and (not i.size or (i.min() >= 0 and i.max() < count)) for i in index_arrays)
@@ -183,6 +199,7 @@ def _check(rig: Rig) -> None:
         and (rig.native_shapes is None or len(rig.native_shapes.names) == len(shapes))
         and set(t.landmarks) >= _MARKS
         and set(t.regions) >= _REGIONS
+        and all(i.shape[1:] == ((2,) if name == "lip_pairs" else ()) for name, i in t.regions.items())
         and t.mm_per_unit > 0
         and (t.appearance is None or len(t.appearance.face_materials) == len(t.faces))
     )

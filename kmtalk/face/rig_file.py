@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
+from kmtalk.array_files import load_arrays
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.fit import FittedRig
@@ -46,19 +47,21 @@ def load_rig_file(path: str | Path) -> FittedRig:
     if not path.is_file():
         raise InputError(f"{path}: file not found; create it with kmtalk fit face.obj -o {path.name}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            metadata = json.loads(str(file["metadata"]))
-            if metadata["version"] != FORMAT_VERSION:
-                raise InputError(f"{path}: written by another version of kmtalk; fit the mesh again with kmtalk fit")
-            arrays = {name: file[name] for name in file.files}
+        arrays = load_arrays(path)
+        metadata = json.loads(str(arrays["metadata"]))
+        if metadata["version"] != FORMAT_VERSION:
+            raise InputError(f"{path}: written by another version of kmtalk; fit the mesh again with kmtalk fit")
         rig = rig_from_arrays(arrays)
         rig = replace(rig, template=find_source(rig.template, path))
-        if not np.isfinite(arrays["fit_landmarks"]).all() or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(
-            rig.shape_names
+        marks = arrays["fit_landmarks"]
+        if (
+            marks.ndim != 2
+            or not np.isfinite(marks).all()
+            or not {*ARKIT_NAMES, *SPEECH_NAMES, *HEAD_NAMES} <= set(rig.shape_names)
         ):
             raise ValueError("its arrays are inconsistent")
         report = metadata["report"] | {k: tuple(metadata["report"][k]) for k in ("warnings", "notes")}
-        return FittedRig(rig, arrays["fit_landmarks"], FitReport(**report))
+        return FittedRig(rig, marks, FitReport(**report))
     except InputError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from kmtalk.face.fit import FittedRig, fit_rig
 from kmtalk.face.fit_report import FitReport
 from kmtalk.face.joints import HEAD_NAMES, choose_joints, joint_matrices, joint_rotations, skin_vertices
 from kmtalk.face.native_shapes import MIN_VISEMES, has_arkit_shapes, rig_from_arkit_shapes, rig_from_visemes
-from kmtalk.face.rig import Rig, has_same_topology, transfer_rig
+from kmtalk.face.rig import Rig, has_same_topology, shared_edges, transfer_rig
 from kmtalk.face.shape_matching import shapes_by_effect, shapes_by_name, still_shapes
 from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
@@ -59,7 +59,9 @@ def rig_template(
                 f"({count} vertices, in the rig's order); fit the mesh without --reference-rig"
             )
         transferred = _transfer_by_topology(template, reference.rig)
-        report = replace(transferred.report, confidence=reference.report.confidence, warnings=reference.report.warnings)
+        own, given = transferred.report, reference.report
+        confidence = own.confidence if own.warnings else given.confidence
+        report = replace(own, confidence=confidence, warnings=(*own.warnings, *given.warnings))
         return replace(transferred, report=report)
     if landmarks is None and not template.shapes and has_same_topology(template, source_head.rig):
         return _transfer_by_topology(template, source_head.rig)
@@ -145,5 +147,8 @@ def _transfer_by_topology(template: Template, base: Rig) -> FittedRig:
         "triangles": len(template.faces),
         "mouth_gain": round(rig.mouth_gain, 3),
     }
-    fitted = FittedRig(rig, np.array(list(marks.values())), FitReport("same topology", "high", measurements=facts))
+    kept = shared_edges(template, base)[1]
+    warnings = () if kept >= 0.9 else (f"{1 - kept:.0%} of the triangles of this topology are missing",)
+    report = FitReport("same topology", "low" if warnings else "high", warnings, measurements=facts)
+    fitted = FittedRig(rig, np.array(list(marks.values())), report)
     return _turn_on_joints(fitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from kmtalk.face.template import vertex_normals
 FIELD_OF_VIEW = np.radians(28.0)
 KEY_LIGHT = np.array([0.40, 0.50, 0.77]) / np.linalg.norm([0.40, 0.50, 0.77])
 FILL_LIGHT = np.array([-0.60, 0.10, 0.60]) / np.linalg.norm([-0.60, 0.10, 0.60])
+RAYS_AT_ONCE, MAX_SECONDS = 2048, 2.0
+"""Rays cast by one call, and the time that the rays of one view may take; those of a usual mesh take 0.1 s."""
 CLAY_COLOR = np.array([0.82, 0.80, 0.78])
 
 
@@ -55,12 +58,13 @@ class MeshViews:
             raise InputError(
                 "face detection on a mesh needs embreex: pip install 'kmtalk[fit]', or pass --landmarks FILE"
             ) from None
-        self.vertices, self.faces = np.asarray(vertices, np.float64), faces
+        self.vertices = np.asarray(vertices, np.float64)
         # scaled into the unit ball, because the ray caster computes in float32
         self._middle = (self.vertices.min(0) + self.vertices.max(0)) / 2
         self._size = float(np.linalg.norm(self.vertices - self._middle, axis=1).max())
         unit = (self.vertices - self._middle) / self._size
         self._normals = vertex_normals(unit, faces)
+        self.faces = faces = _without_repeats(faces)
         self._scene: Any = rtcore_scene.EmbreeScene()
         self._mesh = TriangleMesh(self._scene, unit[faces].astype(np.float32))
 
@@ -76,14 +80,27 @@ class MeshViews:
             points: (P, 2) image points in [0, 1], y down.
 
         Returns:
-            The first triangle hit (P,), -1 for none, and the barycentric coordinates (P, 3) of the hit.
+            The first triangle of `faces` that is hit (P,), -1 for none, and the barycentric coordinates (P, 3) of the
+            hit.
+
+        Raises:
+            TimeoutError: So many triangles lie over one another that the rays take too long.
         """
         directions = camera.ray_directions(points).astype(np.float32)
         origin = np.tile((camera.eye - self._middle) / self._size, (len(points), 1)).astype(np.float32)
-        hits = self._scene.run(origin, directions, output=True)
-        triangle = np.asarray(hits["primID"]).astype(np.int64)
+        triangle = np.full(len(points), -1)
+        u, v = np.zeros((2, len(points)))
+        end = time.monotonic() + MAX_SECONDS
+        for start in range(0, len(points), RAYS_AT_ONCE):  # between two calls, Python heeds signals
+            part = slice(start, start + RAYS_AT_ONCE)
+            hits = self._scene.run(origin[part], directions[part], output=True)
+            triangle[part], u[part], v[part] = hits["primID"], hits["u"], hits["v"]
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    "so many of its triangles lie over one another that the search for a face takes too long; repair "
+                    "the mesh, or pass --landmarks FILE"
+                )
         triangle[triangle >= len(self.faces)] = -1
-        u, v = np.asarray(hits["u"], np.float64), np.asarray(hits["v"], np.float64)
         return triangle, np.stack([1 - u - v, u, v], axis=1)
 
     def render(self, camera: Camera, size: int) -> np.ndarray:
@@ -105,3 +122,13 @@ class MeshViews:
         out = np.ones((size * size, 3))
         out[hit] = np.clip(light[:, None] * CLAY_COLOR, 0, 1)
         return (out.reshape(size, size, 3) ** (1 / 1.3) * 255).astype(np.uint8)
+
+
+def _without_repeats(faces: np.ndarray) -> np.ndarray:
+    """The triangles (F, 3), each set of three vertices once: a ray meets its repeats at the same point."""
+    ordered = np.sort(faces, axis=1)
+    order = np.lexsort(ordered.T)
+    repeats = (ordered[order[1:]] == ordered[order[:-1]]).all(1)
+    if not repeats.any():
+        return faces
+    return np.delete(faces, order[1:][repeats], axis=0)

@@ -15,6 +15,7 @@ from kmtalk.face.template import Template
 
 PROXY_THRESHOLD, PROXY_VERTICES = 40_000, 25_000  # skin vertices above which a proxy is fitted, and its size
 MAX_SKIN_DISTANCE = 1.1  # of the face's size: skin further than this from the face's centre does not move
+MAX_AREA = 500  # of all faces, as a multiple of the square of the mesh's size; cards of hair reach 20
 
 Measurements = dict[str, float | int | str | bool]
 
@@ -67,7 +68,7 @@ def prepare_mesh(template: Template, weld: bool = True) -> WorkMesh:
         weld: Join the coincident vertices of seams.
 
     Raises:
-        InputError: No face has an area.
+        InputError: No face has an area, or thousands lie over one another.
     """
     vertices, faces = template.vertices.astype(np.float64), np.asarray(template.faces, np.int64)
     notes: list[str] = []
@@ -80,6 +81,7 @@ def prepare_mesh(template: Template, weld: bool = True) -> WorkMesh:
     valid = nondegenerate_faces(vertices, faces)
     if not valid.any():
         raise InputError(f"{template.display_name}: no face has an area; repair the mesh")
+    _check_overlap(template.display_name, vertices, faces[valid])
     if not valid.all():
         facts["degenerate_faces"] = int((~valid).sum())
         notes.append(f"{(~valid).sum()} faces without an area are ignored (first: {np.flatnonzero(~valid)[0] + 1})")
@@ -99,6 +101,14 @@ def prepare_mesh(template: Template, weld: bool = True) -> WorkMesh:
     component = component_labels(len(used), faces)
     facts["pieces"] = int(component.max()) + 1
     return WorkMesh(vertices[used], faces, vertex_map, component, facts, tuple(notes))
+
+
+def _check_overlap(name: str, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """Raise InputError where triangles cover one another so often that no picture of them is drawn in time."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    area = 0.5 * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
+    if area > MAX_AREA * float((np.ptp(vertices[faces].reshape(-1, 3), axis=0) ** 2).sum()):
+        raise InputError(f"{name}: its faces lie over one another thousands of times; remove the repeated ones")
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
+from kmtalk.array_files import open_array
 from kmtalk.errors import InputError
 from kmtalk.face.template import Template
 from kmtalk.metrics.result import Mask
 from kmtalk.pickles import load_restricted_pickle
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file, read_text_file
 
 REGION_BY_MASK = {"lips": "lips", "upper": "upper_face"}
 """Region of a template for each mask: "lips" for LVE, "upper" for FDD."""
@@ -42,11 +42,11 @@ def load_mask(path: str | Path, part: str | None = None) -> Mask:
     try:
         content: object
         if suffix == ".npy":
-            content = np.load(path, allow_pickle=False)
+            content = open_array(path)
         elif suffix == ".pkl":
             content = load_restricted_pickle(path)
         elif suffix == ".json":
-            content = json.loads(read_text_file(path))
+            content = read_json_file(path)
         else:
             content = [int(word) for word in re.split(r"[\s,;]+", read_text_file(path).strip()) if word]
     except InputError:

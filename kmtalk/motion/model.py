@@ -29,6 +29,7 @@ Frame n is at (n + 0.5) / fps seconds.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kmtalk.errors import InputError
+from kmtalk.motion.attention import DECODER_HEADS
 from kmtalk.motion.completion import AdditiveFusion, AudioGate, MotionDecoder, interpolate_keys
 from kmtalk.motion.finetuned_encoder import FineTunedEncoder
 from kmtalk.motion.flow_encoder import MotionFlowEncoder
 from kmtalk.motion.heads import OutputHead, PcaHead, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
 from kmtalk.motion.phone_input import PHONE_INPUT_DIM
+from kmtalk.tensor_checks import check_shapes, check_tensors
+from kmtalk.user_files import check_user_file
 
 STYLE_DIM = 16
 """Size of a style's embedding."""
@@ -270,16 +274,23 @@ def load_network(path: Path) -> KMTalkNetwork:
     """Load a network written by `KMTalkNetwork.save`, in evaluation mode.
 
     Raises:
-        InputError: The file is missing or is not such a network.
+        InputError: The file is missing, is not such a network, or is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such network weights")
+    check_user_file(path)
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["kmtalk"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-        network = KMTalkNetwork(NetworkConfig(**fields))
+        config = NetworkConfig(**fields)
+        _check_config(config, tensors)
+        check_tensors(tensors, may_be_zero=r"\.head\.linear\.")
+        if not (tensors["feature_std"] > 0).all():
+            raise ValueError("feature_std holds values that are not above zero")
+        network = KMTalkNetwork(config)
+        check_shapes(tensors, network.state_dict())
         network.load_state_dict(tensors)
         network.metadata = dict(header.get("metadata", {}))
     except InputError as error:
@@ -288,3 +299,42 @@ def load_network(path: Path) -> KMTalkNetwork:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not network weights ({reason[:120]}); pass a file written by kmtalk train") from None
     return network.eval()
+
+
+def _check_config(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a network cannot be built of a config from a file, or would be larger than its tensors."""
+    limits = {
+        "audio_dim": (1, 16_384),
+        "d_model": (DECODER_HEADS, 16_384),
+        "num_heads": (1, 256),
+        "num_layers": (1, len(tensors)),
+        "ffn_multiplier": (1, 16),
+        "vertex_count": (0, 10_000_000),
+        "components": (0, 100_000),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"{name} is {str(value)[:40]}, not a whole number from {low:,} to {high:,}")
+    if config.d_model % config.num_heads or config.d_model % DECODER_HEADS:
+        raise ValueError(f"d_model is {config.d_model}, no multiple of {config.num_heads} and {DECODER_HEADS} heads")
+    for name in ("audio_gate", "use_key_motion", "residual_over_keys", "phone_input"):
+        if type(getattr(config, name)) is not bool:
+            raise ValueError(f"{name} is neither true nor false")
+    for name in ("shape_names", "styles"):
+        names = getattr(config, name)
+        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
+            raise ValueError(f"{name} is no list of names")
+    if config.head not in ("rig", "vertices", "pca") or not config.output_dim or not config.styles:
+        raise ValueError("it has no output or no styles")
+    if tuple(tensors["flow_encoder.motion_projection.weight"].shape) != (config.d_model, config.output_dim):
+        raise ValueError("d_model or the outputs are not those of its tensors")
+    if tuple(tensors["feature_mean"].shape) != (config.audio_dim,):
+        raise ValueError("audio_dim is not that of its tensors")
+    if config.finetuned_encoder:
+        for name, value in json.loads(config.finetuned_encoder).items():
+            limit = len(tensors) if name == "num_hidden_layers" else 16_384
+            if isinstance(value, int) and not 0 <= value <= limit:
+                raise ValueError(f"{name} of its encoder is {str(value)[:40]}")
+    if not isinstance(config.dropout, int | float) or not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout is {str(config.dropout)[:40]}, not a share")

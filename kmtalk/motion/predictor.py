@@ -108,6 +108,8 @@ class MotionPredictor:
             network_fps,
             shares,
         )
+        if not np.isfinite(motion).all():
+            raise InputError("the network gives values that are not finite; pass weights that kmtalk train wrote")
         if network_fps != fps:
             motion = resample_motion(motion, network_fps, frame_times(count, fps))
         out[:, [rig.index[n] for n in config.shape_names]] = motion[:count]

@@ -101,6 +101,14 @@ class DiagonalGmm:
     means_invvars: np.ndarray
     inv_vars: np.ndarray
 
+    def check(self, width: int) -> None:
+        """Raise KaldiError unless this is a mixture over features of so many dimensions."""
+        count = len(self.constants)
+        shapes_fit = self.means_invvars.shape == self.inv_vars.shape == (count, width)
+        values_fit = count > 0 and bool(np.isfinite(self.means_invvars).all() and np.isfinite(self.inv_vars).all())
+        if not shapes_fit or not values_fit or np.isnan(self.constants).any() or not np.isfinite(self.constants).any():
+            raise KaldiError(f"a mixture is damaged, or is none over {width} features")
+
     def log_likelihood(self, features: np.ndarray) -> np.ndarray:
         """Return the log likelihoods (T,) of features (T, D)."""
         components = self.constants + features @ self.means_invvars.T - 0.5 * (features**2) @ self.inv_vars.T
@@ -185,9 +193,12 @@ def _read_mixture(reader: KaldiReader) -> DiagonalGmm:
     inv_vars = reader.read_matrix()
     reader.expect_token("</DiagGMM>")
     dimension = inv_vars.shape[1]
-    constants = np.log(weights) - 0.5 * (
-        dimension * np.log(2 * np.pi) - np.log(inv_vars).sum(1) + (means_invvars**2 / inv_vars).sum(1)
-    )
+    if len(weights) != len(inv_vars) or means_invvars.shape != inv_vars.shape or not (inv_vars > 0).all():
+        raise KaldiError("a mixture is damaged")
+    with np.errstate(divide="ignore"):  # of weights that are zero
+        constants = np.log(weights) - 0.5 * (
+            dimension * np.log(2 * np.pi) - np.log(inv_vars).sum(1) + (means_invvars**2 / inv_vars).sum(1)
+        )
     return DiagonalGmm(constants, means_invvars, inv_vars)
 
 
@@ -202,6 +213,8 @@ class DecisionTree:
         reader = KaldiReader(data)
         reader.expect_token("ContextDependency")
         self.width, self.center = reader.read_int(), reader.read_int()
+        if (self.width, self.center) not in ((1, 0), (3, 1)):
+            raise KaldiError(f"its tree is for {self.width} phones around number {self.center}; pass another model")
         reader.expect_token("ToPdf")
         self._root = self._event_map(reader)
         self._pdf_cache: dict[tuple[int, ...], int] = {}
@@ -225,6 +238,18 @@ class DecisionTree:
         branches = (self._event_map(reader), self._event_map(reader))
         reader.expect_token("}")
         return ("split", key, yes, branches)
+
+    def check(self, count: int) -> None:
+        """Raise KaldiError where a node asks for what no context has, or a leaf is none of `count` pdfs."""
+        left = [self._root]
+        while left:
+            node = left.pop()
+            if isinstance(node, int) and not 0 <= node < count:
+                raise KaldiError(f"the tree refers to mixture {node} of {count}")
+            if isinstance(node, tuple):
+                if not -1 <= node[1] < self.width:
+                    raise KaldiError(f"the tree asks for phone {node[1]} of {self.width}")
+                left += node[2] if node[0] == "table" else node[3]
 
     def pdf_id(self, context: tuple[int, ...], pdf_class: int) -> int:
         """Return the pdf of a phone; `context` are the phone ids around and including it, 0 beyond the ends."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,11 +20,12 @@ from typing import Any
 import kaldi_native_fbank as knf
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, describe_problem
 from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.speech.kaldi import DecisionTree, KaldiReader, read_acoustic_model
 from kmtalk.text_files import read_text_file
+from kmtalk.user_files import check_user_file
 
 
 def mfa_models_dir() -> Path:
@@ -51,6 +51,32 @@ def find_mfa_model(kind: str, name: str) -> Path:
     if downloaded.is_file():
         return downloaded
     raise InputError(f"{name}: no such MFA {kind} file, and no model of that name in {mfa_models_dir() / kind}")
+
+
+MEMBERS = {
+    "meta.json": 16 << 20,
+    "phones.txt": 16 << 20,
+    "tree": 64 << 20,
+    "final.mdl": 256 << 20,
+    "final.alimdl": 256 << 20,
+    "lda.mat": 16 << 20,
+}
+"""Files of a model that are read, and the most bytes that each may hold."""
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "frame_shift": (1.0, 100.0),
+    "frame_length": (5.0, 200.0),
+    "preemphasis_coefficient": (0.0, 1.0),
+    "num_mel_bins": (3, 128),
+    "low_frequency": (0.0, SAMPLE_RATE / 2),
+    "high_frequency": (-SAMPLE_RATE / 2, SAMPLE_RATE / 2),
+    "num_coefficients": (1, 128),
+    "energy_floor": (0.0, 1e9),
+    "cepstral_lifter": (0.0, 1000.0),
+    "splice_left_context": (0, 20),
+    "splice_right_context": (0, 20),
+}
+"""Settings of features, and the least and greatest value of each; whole numbers where both are."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,24 @@ class _MfccExtractor:
         return self.settings.get("frame_shift", 10) / 1000.0
 
 
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings with which no features can be computed."""
+    for name, (low, high) in _RANGES.items():
+        value = settings.get(name, low)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{name} is {str(value)[:40]}, not a number from {low:g} to {high:g}")
+        if isinstance(low, int) and isinstance(high, int) and value != int(value):
+            raise ValueError(f"{name} is {value:g}, not a whole number")
+    for name in ("snip_edges", "use_energy", "raw_energy"):
+        if not isinstance(settings.get(name, True), bool):
+            raise ValueError(f"{name} is neither true nor false")
+    low, high = settings.get("low_frequency", 20), settings.get("high_frequency", 7800)
+    if low >= (high if high > 0 else SAMPLE_RATE / 2 + high):
+        raise ValueError(f"low_frequency {low:g} is not below high_frequency {high:g}")
+    if settings.get("num_coefficients", 13) > settings.get("num_mel_bins", 23):
+        raise ValueError("it has more coefficients than mel bins")
+
+
 def _deltas(mfcc: np.ndarray) -> np.ndarray:
     """Append first and second derivatives: (T, D) → (T, 3D)."""
     slope = np.array([-2, -1, 0, 1, 2]) / 10
@@ -123,9 +167,17 @@ class MfaModel:
 
     def __init__(self, path: Path) -> None:
         try:
+            check_user_file(path)
             with zipfile.ZipFile(path) as archive:
-                files = {Path(name).name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:
+                members = {Path(info.filename).name: info for info in archive.infolist() if not info.is_dir()}
+                for name in set(members) & set(MEMBERS):
+                    if members[name].file_size > MEMBERS[name]:
+                        raise InputError(
+                            f"{path}: {name} in it holds {members[name].file_size / 1e6:,.0f} MB; download it again"
+                        )
+                # zipfile gives no more of a member than its directory says
+                files = {name: archive.read(members[name]) for name in members if name in MEMBERS}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             raise InputError(f"{path}: not an MFA acoustic model zip ({error})") from None
         missing = [n for n in ("meta.json", "tree", "final.mdl") if n not in files]
         if missing:
@@ -134,8 +186,9 @@ class MfaModel:
             self._read(path, files)
         except InputError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
-            raise InputError(f"{path}: damaged acoustic model ({error})") from None
+        except Exception as error:
+            reason = describe_problem(error)
+            raise InputError(f"{path}: damaged acoustic model ({reason}); download it again with mfa") from None
 
     def _read(self, path: Path, files: Mapping[str, bytes]) -> None:
         meta = json.loads(files["meta.json"])
@@ -146,6 +199,7 @@ class MfaModel:
         self.acoustic = read_acoustic_model(files.get("final.alimdl", files["final.mdl"]))
         self.tree = DecisionTree(files["tree"])
         lda = KaldiReader(files["lda.mat"]).read_matrix() if "lda.mat" in files else None
+        _check_settings(settings)
         self.features = _MfccExtractor(settings, lda)
         if "phones.txt" in files:
             pairs = (line.split() for line in files["phones.txt"].decode("utf-8").splitlines() if line.strip())
@@ -154,10 +208,27 @@ class MfaModel:
             self.phone_id = dict(meta["phone_mapping"])
         positions = meta.get("dictionaries", {}).get("position_dependent_phones", False)
         self.position_dependent = bool(positions or meta.get("position_dependent_phones", False))
-        self.silence_phone = meta.get("optional_silence_phone", "sil")
-        self.oov_phone = meta.get("oov_phone", "spn")
+        self.silence_phone = str(meta.get("optional_silence_phone", "sil"))
+        self.oov_phone = str(meta.get("oov_phone", "spn"))
         self.silence_probability = float(meta.get("silence_probability", 0.5))
         self.initial_silence_probability = float(meta.get("initial_silence_probability", 0.5))
+        self._check_consistent()
+
+    def _check_consistent(self) -> None:
+        """Raise ValueError where the parts of the model contradict one another."""
+        for name in ("silence_probability", "initial_silence_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name):g}, not a probability")
+        if self.silence_phone not in self.phone_id:
+            raise ValueError(f"its silence phone {self.silence_phone[:40]} is none of its phones")
+        unknown = [label for label, number in self.phone_id.items() if number not in self.acoustic.topology]
+        unknown = [label for label in unknown if label != "<eps>" and not label.startswith("#")]
+        if unknown:
+            raise ValueError(f"its phone {unknown[0][:40]} has no states")
+        self.tree.check(len(self.acoustic.mixtures))
+        width = self.features(np.zeros(SAMPLE_RATE // 2, np.float32)).shape[1]
+        for mixture in self.acoustic.mixtures:
+            mixture.check(width)
 
     @staticmethod
     def _check_supported(path: Path, settings: Mapping[str, Any]) -> None:

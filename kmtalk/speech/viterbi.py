@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kmtalk.speech.alignment_pipeline import AlignmentError
+from kmtalk.speech.kaldi import KaldiError
 from kmtalk.speech.mfa_model import MfaModel
 
 ACOUSTIC_SCALE = 0.1
@@ -237,10 +239,13 @@ def _build_hmm(model: MfaModel, contexts: list[Context]) -> _HmmStates:
         base, size = len(states.phone), len(classes)
         states.first[number], states.exits[number] = base, []
         for state, pdf_class in enumerate(classes):
-            pdf = model.tree.pdf_id(context, pdf_class)
+            try:
+                pdf = model.tree.pdf_id(context, pdf_class)
+                nexts = model.acoustic.transitions[phone, state, pdf]
+            except (KeyError, KaldiError):
+                raise AlignmentError(f"the acoustic model is damaged: it has no states for {edge.phone}") from None
             states.phone.append(number)
             states.pdf.append(pdf)
-            nexts = model.acoustic.transitions[phone, state, pdf]
             stay = next((lp for to, lp in nexts if to == state), -99.0)
             leave = float(np.log(max(1 - np.exp(stay), 1e-10)))
             for to, lp in nexts:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,15 @@ from kmtalk.errors import InputError
 from kmtalk.face.files.gltf_bones import find_bones, suggest_names
 from kmtalk.face.files.gltf_characters import check_one_character
 from kmtalk.face.files.gltf_document import GltfDocument
-from kmtalk.face.files.mesh_merge import MeshMerger
+from kmtalk.face.files.mesh_merge import MAX_SHAPES, MAX_VERTICES, MeshMerger
 from kmtalk.face.joints import PARTS, Joint
 from kmtalk.face.shape_names import match_shape_names
 from kmtalk.face.template import Template
 
 Read = TypeVar("Read")
+
+MAX_NODE_REPEATS = 10
+"""How many times as many nodes a scene may have as the file, where nodes stand below several others."""
 
 
 def read_gltf(path: Path, node: str | None = None, head_bone: str | None = None) -> Template:
@@ -104,6 +108,8 @@ def place_primitives(file: GltfDocument, among: set[int] | None = None) -> list[
         for place, primitive in enumerate(primitives):
             if primitive.get("mode", 4) != 4 or "POSITION" not in primitive["attributes"]:
                 continue
+            if start + file.items("accessors")[primitive["attributes"]["POSITION"]]["count"] > MAX_VERTICES:
+                raise InputError(f"has more than {MAX_VERTICES:,} vertices; decimate its meshes")
             points = file.read_attribute(primitive, "POSITION").astype(np.float64)
             matrices = np.broadcast_to(matrix, (len(points), 4, 4))
             joints, shares = np.full((len(points), 1), number), np.ones((len(points), 1))
@@ -145,6 +151,8 @@ def target_names(document: Mapping[str, Any], mesh_number: int) -> list[str]:
         if isinstance(names, list) and names:
             given = names
             break
+    if len(targets) > MAX_SHAPES:
+        raise InputError(f"mesh {mesh.get('name', mesh_number)} has more than {MAX_SHAPES:,} morph targets")
     label = str(mesh.get("name") or f"mesh_{mesh_number}")
     out: list[str] = []
     for k, target in enumerate(targets):
@@ -167,8 +175,10 @@ def nodes_below(file: GltfDocument, name: str | None) -> set[int] | None:
         raise InputError(f"no node is named {name}; {suggest_names(name, holders)}")
     out: set[int] = set()
     while roots:
-        out.add(roots[0])
-        roots = [*roots[1:], *(nodes[roots[0]].get("children") or [])]
+        node = roots.pop()
+        if node not in out:
+            out.add(node)
+            roots += nodes[node].get("children") or []
     return out
 
 
@@ -218,9 +228,13 @@ def _joints(
 
     def nearest(node: int | None) -> int:
         """Place of the chosen bone that a node stands on, -1 without."""
+        passed = []
         while node is not None and node not in places:
+            passed.append(node)
             node = parents.get(node)
-        return -1 if node is None else places[node]
+        found = -1 if node is None else places[node]
+        places.update(dict.fromkeys(passed, found))  # so that each node is passed once
+        return found
 
     weights = np.zeros((len(chosen) + 1, count), np.float32)  # the last row is that of all other bones
     place_of = np.array([nearest(k) for k in range(len(nodes))], np.int64)
@@ -250,9 +264,11 @@ def _expressions(file: GltfDocument) -> dict[str, dict[str, float]]:
     extensions = file.json.get("extensions") or {}
     out: dict[str, dict[str, float]] = {}
 
+    names_of = lru_cache(partial(target_names, file.json))
+
     def bind(name: str, mesh: Any, target: Any, weight: Any) -> None:
         meshes = file.items("meshes")
-        names = target_names(file.json, mesh) if isinstance(mesh, int) and 0 <= mesh < len(meshes) else []
+        names = names_of(mesh) if isinstance(mesh, int) and 0 <= mesh < len(meshes) else []
         usable = isinstance(target, int) and 0 <= target < len(names) and isinstance(weight, int | float)
         if usable and weight:
             out.setdefault(name, {})[names[target]] = float(weight)
@@ -282,8 +298,13 @@ def world_matrices(file: GltfDocument) -> dict[int, np.ndarray]:
         children = {child for node in nodes for child in node.get("children") or []}
         roots = [index for index in range(len(nodes)) if index not in children]
 
-    def walk(index: int, parent: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        node = nodes[index]
+    out: dict[int, np.ndarray] = {}
+    left, visits = [(root, np.eye(4)) for root in reversed(roots)], 0
+    while left:
+        index, parent = left.pop()
+        node, visits = nodes[index], visits + 1
+        if visits > MAX_NODE_REPEATS * len(nodes) + 1000:
+            raise ValueError("its nodes stand below several others, over and over")
         local = np.eye(4)
         if "matrix" in node:
             local = np.array(node["matrix"], np.float64).reshape(4, 4).T
@@ -291,11 +312,9 @@ def world_matrices(file: GltfDocument) -> dict[int, np.ndarray]:
             local[:3, :3] = Rotation.from_quat(node.get("rotation") or [0, 0, 0, 1]).as_matrix()
             local[:3, :3] *= node.get("scale") or [1, 1, 1]
             local[:3, 3] = node.get("translation") or [0, 0, 0]
-        yield index, parent @ local
-        for child in node.get("children") or []:
-            yield from walk(child, parent @ local)
-
-    return {index: matrix for root in roots for index, matrix in walk(root, np.eye(4))}
+        out[index] = parent @ local
+        left += [(child, out[index]) for child in reversed(node.get("children") or [])]
+    return out
 
 
 def _skinning(

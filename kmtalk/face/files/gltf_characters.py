@@ -11,6 +11,7 @@ from kmtalk.face.files.gltf_bones import find_bones
 from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.face.shape_names import match_shape_names
 
+MAX_FACES = 1000
 _MOUTHS = {"jawOpen", "viseme_aa", "vrm_aa"}
 
 
@@ -27,6 +28,8 @@ def check_one_character(
     nodes = file.items("nodes")
     parents = {child: k for k, node in enumerate(nodes) for child in node.get("children") or []}
     faces = [box for box in boxes if _MOUTHS & set(match_shape_names(targets[box[0]]).values())]
+    if len(faces) > MAX_FACES:
+        raise InputError(f"has {len(faces):,} meshes with mouths; choose one with --node")
     members = [[_skeleton(file, box[0]) for box in group] for group in _apart(faces)]
     if not faces:  # meshes without shapes that are skinned to skeletons with heads
         heads = {}

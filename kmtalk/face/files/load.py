@@ -9,13 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, describe_problem
 from kmtalk.face.files.fbx import glb_of_fbx
 from kmtalk.face.files.gltf import read_gltf
+from kmtalk.face.files.mesh_merge import MAX_TRIANGLES, MAX_VERTICES, check_shape_size
 from kmtalk.face.files.obj import read_obj
 from kmtalk.face.files.usd import read_usd
 from kmtalk.face.shape_matching import read_shape_map
 from kmtalk.face.template import Template
+from kmtalk.user_files import check_user_file
+
+MAX_FILE_BYTES = 2**32
+MIN_SIZE, MAX_SIZE = 1e-9, 1e9
+"""Bounds of a mesh's size, in any unit, within which squares and products stay exact enough."""
+MIN_SIZE_AT_DISTANCE = 1e-5
+"""Least size of a mesh as a share of its distance from the origin; single precision then holds 0.6 % of it."""
 
 CHARACTER_SUFFIXES = (".glb", ".gltf", ".vrm", ".fbx")
 """Suffixes of files that come back as they were, with an animation more."""
@@ -56,11 +64,12 @@ def character_glb(path: Path) -> Path:
 
 
 def _read_file(path: Path, node: str | None, head_bone: str | None) -> Template:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: template not found; pass a mesh file ({', '.join(READERS)})")
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise InputError(f"{path}: unsupported mesh format; export it as GLB or one of {', '.join(READERS)}")
+    check_user_file(path, MAX_FILE_BYTES)
     is_character = suffix in CHARACTER_SUFFIXES
     read = read_gltf(character_glb(path), node, head_bone) if is_character else READERS[suffix](path)
     template = replace(read, name=path.stem, source=str(path))
@@ -69,17 +78,31 @@ def _read_file(path: Path, node: str | None, head_bone: str | None) -> Template:
 
 
 def check_mesh(path: Path, template: Template) -> None:
-    """Raise InputError if a mesh is empty, has non-finite values or faces with invalid vertices."""
+    """Raise InputError if a mesh is empty or too large, or has values or faces that cannot be used."""
     vertices, faces = template.vertices, template.faces
     if len(vertices) == 0:
         raise InputError(f"{path}: the mesh has no vertices")
     if len(faces) == 0:
         raise InputError(f"{path}: the mesh has no faces (a point cloud?); export it with its polygons")
+    if len(vertices) > MAX_VERTICES or len(faces) > MAX_TRIANGLES:
+        raise InputError(
+            f"{path}: {len(vertices):,} vertices and {len(faces):,} triangles; decimate the mesh to at most "
+            f"{MAX_VERTICES:,} and {MAX_TRIANGLES:,}"
+        )
     if not np.isfinite(vertices).all():
         first = int(np.flatnonzero(~np.isfinite(vertices).all(1))[0])
         raise InputError(f"{path}: vertex {first + 1} has a coordinate that is not finite; repair the mesh")
     if not np.ptp(vertices, axis=0).any():
         raise InputError(f"{path}: all vertices are at the same point; repair the mesh")
+    size = float(np.linalg.norm(vertices.max(0).astype(np.float64) - vertices.min(0)))
+    distance = float(np.abs(vertices).max())
+    if not MIN_SIZE < size < MAX_SIZE:
+        raise InputError(f"{path}: the mesh is {size:.2g} units in size; export it in metres, centimetres or the like")
+    if size < MIN_SIZE_AT_DISTANCE * distance:
+        raise InputError(
+            f"{path}: the mesh, {size:.2g} units in size, is {distance:.2g} from the origin, where coordinates are too "
+            "coarse for its form; move it to the origin"
+        )
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise InputError(f"{path}: a face refers to a vertex that does not exist; repair the mesh")
     for name, offsets in template.shapes.items():
@@ -100,6 +123,7 @@ def _read_folder(folder: Path) -> Template:
         raise InputError(f"{folder}: {match_count} is named as the neutral face; name one neutral.obj")
     neutral = load_template(neutral_files[0])
     shapes = {}
+    check_shape_size(len(files) - 1, len(neutral.vertices))
     for path in files:
         if path == neutral_files[0]:
             continue
@@ -125,7 +149,7 @@ def _read_with_trimesh(path: Path) -> Template:
         if getattr(mesh, "visual", None) is not None and mesh.visual.kind == "vertex":
             colors = np.asarray(mesh.visual.vertex_colors)[:, :3].astype(np.uint8)
     except Exception as error:
-        raise InputError(f"{path}: not a readable mesh ({error}); export it again") from None
+        raise InputError(f"{path}: not a readable mesh ({describe_problem(error)}); export it again") from None
     vertices = np.asarray(mesh.vertices, np.float32).reshape(-1, 3)
     faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
     return Template(vertices, faces, colors=colors)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from kmtalk.errors import InputError
 from kmtalk.face.template import Template
+
+MAX_VERTICES, MAX_TRIANGLES = 10_000_000, 20_000_000
+"""What a mesh may have; one of six million vertices takes minutes."""
+MAX_SHAPES, MAX_SHAPE_BYTES = 4096, 512 << 20
+"""Blendshapes of a mesh, and what their offsets may take; 300 shapes of 149,000 vertices do."""
 
 
 class MeshMerger:
@@ -35,10 +41,12 @@ class MeshMerger:
 
     def add_shape(self, name: str, offsets: np.ndarray) -> None:
         """Append a blendshape (V, 3) of the mesh that was added last."""
-        self._shapes.append((self.vertex_count - len(self._vertices[-1]), name, offsets))
+        self._shapes.append((self.vertex_count - len(self._vertices[-1]), name, offsets.astype(np.float32)))
 
     def build_template(self) -> Template:
-        """The merged mesh; vertex colours only if all meshes have them."""
+        """The merged mesh; vertex colours only if all meshes have them. Raises InputError for too many shapes."""
+        count = len({name for _, name, _ in self._shapes})
+        check_shape_size(count, self.vertex_count)
         merged: dict[str, np.ndarray] = {}
         for start, name, offsets in self._shapes:
             shape = merged.setdefault(name, np.zeros((self.vertex_count, 3), np.float32))
@@ -52,4 +60,13 @@ class MeshMerger:
             else None,
             shapes=merged,
             parts={label: np.concatenate(index) for label, index in self._parts.items()},
+        )
+
+
+def check_shape_size(count: int, vertices: int) -> None:
+    """Raise InputError where `count` blendshapes of so many vertices would take too much memory."""
+    if count > MAX_SHAPES or 12 * count * vertices > MAX_SHAPE_BYTES:
+        raise InputError(
+            f"has {count:,} blendshapes of {vertices:,} vertices, which take {12e-6 * count * vertices:,.0f} MB; "
+            "export only those of the face, or a mesh with fewer vertices"
         )

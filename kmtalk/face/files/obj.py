@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kmtalk.errors import InputError
+from kmtalk.errors import InputError, describe_problem
+from kmtalk.face.files.mesh_merge import MAX_TRIANGLES, MAX_VERTICES
 from kmtalk.face.template import Template
 from kmtalk.text_files import read_text_file
 
+MAX_FILE_BYTES = 2**31  # of text
 _COMMENT = re.compile(r"(?:^|\s)#")  # a name may contain the character, as head#1
 
 
@@ -42,7 +44,7 @@ def read_obj(path: Path) -> Template:
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     name, start, number = "", 0, 0
     try:
-        lines = io.StringIO(read_text_file(path, "replace"), newline=None)
+        lines = io.StringIO(read_text_file(path, "replace", MAX_FILE_BYTES), newline=None)
         for number, line in enumerate(_joined(lines), 1):  # noqa: B007 (for the error message)
             word, *rest = line.split() or [""]
             if word in ("v", "f") and "#" in line:
@@ -61,8 +63,14 @@ def read_obj(path: Path) -> Template:
             elif word in ("o", "g"):
                 spans[name].append((start, len(faces)))
                 name, start = " ".join(rest), len(faces)
-    except (ValueError, OverflowError, OSError) as error:
-        raise InputError(f"{path}: not a readable OBJ file (line {number}: {error})") from None
+            if len(vertices) > MAX_VERTICES or len(faces) > MAX_TRIANGLES:
+                raise InputError(
+                    f"{path}: more than {MAX_VERTICES:,} vertices or {MAX_TRIANGLES:,} triangles; decimate the mesh"
+                )
+    except InputError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not a readable OBJ file (line {number}: {describe_problem(error)})") from None
     spans[name].append((start, len(faces)))
     try:
         triangles = np.array(faces, np.int32).reshape(-1, 3)

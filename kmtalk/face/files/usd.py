@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.face.files.mesh_merge import MeshMerger
+from kmtalk.face.files.mesh_merge import MAX_VERTICES, MeshMerger
 from kmtalk.face.template import Template
+
+MAX_LAYERS = 10_000
 
 UNITS = {1.0: "m", 0.1: "dm", 0.01: "cm", 0.001: "mm", 0.0254: "in", 0.3048: "ft"}
 """Name of the unit by its metersPerUnit."""
@@ -56,10 +59,41 @@ def read_usd(path: Path) -> Template:
     except ImportError:
         raise InputError(f"{path}: reading USD needs usd-core; pip install 'kmtalk[usd]'") from None
     try:
+        _check_layers(path)
         return _read(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:
         # the library's own messages cite its source lines, so they are left out
         raise InputError(f"{path}: not a readable USD file ({type(error).__name__}); export it again") from None
+
+
+def _check_layers(path: Path) -> None:
+    """Raise InputError where a file, or one that it refers to, refers to the network or to itself as a sublayer.
+
+    Layers in other folders are read, as they are usual in a production's tree of files.
+    """
+    from pxr import Sdf
+
+    left: list[tuple[str, tuple[str, ...]]] = [(str(path), (str(path.resolve()),))]
+    seen: set[str] = set()
+    layers = []
+    while left and len(seen) < MAX_LAYERS:
+        name, above = left.pop()
+        layer = Sdf.Layer.FindOrOpen(name)
+        if layer is None or name in seen:
+            continue  # the stage does without it
+        seen.add(name)
+        layers.append(layer)  # a layer lives as long as something holds it
+        for given in layer.GetCompositionAssetDependencies():
+            if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+://", given):
+                raise InputError(
+                    f"refers to {given[:200]}, which is not on this machine; export it with its references"
+                )
+            place = layer.ComputeAbsolutePath(given)
+            if place in above and given in layer.subLayerPaths:
+                raise InputError(f"its layer {given[:200]} stands below itself; export it again")
+            left.append((place, (*above, place)))
 
 
 def open_stage(source: Any) -> Any:
@@ -88,6 +122,8 @@ def place_meshes(stage: Any) -> list[PlacedMesh]:
     start = 0
     for prim in _shown_meshes(stage, time):
         points = np.array(UsdGeom.Mesh(prim).GetPointsAttr().Get(time), np.float64).reshape(-1, 3)
+        if start + len(points) > MAX_VERTICES:
+            raise InputError(f"has more than {MAX_VERTICES:,} vertices; decimate its meshes")
         matrices = np.broadcast_to(_columns(transforms.GetLocalToWorldTransform(prim)), (len(points), 4, 4))
         skeleton, skinning = bindings.get(prim.GetPath(), (None, None))
         joints = np.zeros(0, np.int64)
@@ -153,7 +189,10 @@ def _shown_meshes(stage: Any, time: Any) -> list[Any]:
             mesh = UsdGeom.Mesh(prim)
             attributes = (mesh.GetPointsAttr(), mesh.GetFaceVertexCountsAttr(), mesh.GetFaceVertexIndicesAttr())
             points, sides, corners = (attribute.Get(time) for attribute in attributes)
-            if points and sides and corners and np.array(sides).sum() == len(corners):
+            if not (points and sides and corners):
+                continue
+            counts = np.array(sides, np.int64)
+            if counts.min() >= 0 and counts.sum() == len(corners):
                 meshes.append(prim)
     rendered = (UsdGeom.Tokens.default_, UsdGeom.Tokens.render)
     meshes = [p for p in meshes if UsdGeom.Imageable(p).ComputePurpose() in rendered] or meshes
