@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from kmtalk.array_files import load_arrays
 from kmtalk.errors import InputError
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig_arrays import find_source, rig_from_arrays, rig_to_arrays
@@ -18,6 +19,7 @@ from kmtalk.keys import KeyFrames, KeyMotions
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio, audio_from_samples
+from kmtalk.user_files import check_user_file
 
 FORMAT_VERSION = 4
 
@@ -104,13 +106,11 @@ def read_npz(path: Path) -> AnimationArchive:
     """Read what ``write_npz`` wrote; raises InputError where the file is not that."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the animation.npz in it")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_user_file(path)
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not an animation.npz; kmtalk animate writes one")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name not in ("vertices", "vertex_offsets")}
+        arrays = load_arrays(path, skip=("vertices", "vertex_offsets"))
         if "key_poses" not in arrays:
             raise ValueError("no key frames")
         metadata = json.loads(str(arrays["metadata"]))

@@ -10,6 +10,7 @@ import numpy as np
 from praatio import textgrid
 
 from kmtalk.errors import InputError
+from kmtalk.user_files import check_user_file
 
 SILENCE_LABELS = frozenset({"", "sil", "sp", "<eps>", "<p:>", "pau", "#"})
 """Lower-case labels that TextGrids and aligners use for pauses. "spn" (speech of unknown phones) is no pause."""
@@ -137,10 +138,7 @@ def read_textgrid(
             reversed intervals, or has an interval that ends more than 50 ms after `duration`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such TextGrid file")
-    if path.stat().st_size > MAX_TEXTGRID_BYTES:
-        raise InputError(f"{path}: is larger than {MAX_TEXTGRID_BYTES >> 20} MB; give the TextGrid of one clip")
+    check_user_file(path, MAX_TEXTGRID_BYTES)
     try:
         grid = textgrid.openTextgrid(
             str(path), includeEmptyIntervals=False, reportingMode="error", duplicateNamesMode="rename"
