@@ -47,10 +47,12 @@ class Reconciliation:
     Attributes:
         segments: What is spoken, in order, with times.
         unspoken: Sentences of the text that are not heard.
+        unwritten: Those of `segments` that are heard and not in the text.
     """
 
     segments: tuple[Segment, ...]
     unspoken: tuple[str, ...]
+    unwritten: tuple[Segment, ...]
 
 
 def reconcile(text: str, heard: Sequence[Word], language: str) -> Reconciliation:
@@ -112,6 +114,7 @@ def _place(
     """Make segments of sentences whose `spans` of heard tokens are known, and of what lies between them."""
     segments: list[Segment] = []
     unspoken: list[str] = []
+    unwritten: list[Segment] = []
     waiting: list[int] = []  # sentences that are not heard, since the last that is
     at, time = 0, 0.0  # the next heard token, and the end of the last word
 
@@ -130,7 +133,9 @@ def _place(
             plausible = bool(texts) and 0.4 < sum(lengths[k] for k in waiting) / len(words) < 2.5
             options = (given, said) if plausible else (said,)
             segments.append(Segment(options[0], words[0].start, words[-1].end, options[1:]))
-            unspoken.extend([] if plausible else texts)
+            if not plausible:
+                unspoken.extend(texts)
+                unwritten.append(segments[-1])
         elif texts and sum(lengths[k] for k in waiting) * SECONDS_PER_WORD < room:
             segments.append(Segment(" ".join(texts), time, until))  # quiet or unclear speech: the aligner decides
         else:
@@ -153,4 +158,4 @@ def _place(
         segments.append(Segment(sentences[k], words[0].start, words[-1].end, (said,)))
         at, time = end, words[-1].end
     fill(len(source), np.inf)
-    return Reconciliation(tuple(segments), tuple(unspoken))
+    return Reconciliation(tuple(segments), tuple(unspoken), tuple(unwritten))

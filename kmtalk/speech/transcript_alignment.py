@@ -187,7 +187,14 @@ class _ClipAligner:
             first = found.unspoken[0] if len(found.unspoken[0]) < 60 else found.unspoken[0][:57] + "…"
             more = f" and {len(found.unspoken) - 1} more" if len(found.unspoken) > 1 else ""
             self.notes.append(f'the text: "{first}"{more} is not heard in the sound and is left out')
+        self._note_unwritten([(s.text, s.start, s.end) for s in found.unwritten])
         return found.segments
+
+    def _note_unwritten(self, taken: Sequence[tuple[str, float, float]]) -> None:
+        if taken:
+            listed = ", ".join(f'"{text[:60]}" at {start:.1f}–{end:.1f} s' for text, start, end in taken[:5])
+            more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+            self.notes.append(f"speech that is not in the text is taken as it is heard: {listed}{more}")
 
     def _align_segments(self, segments: Sequence[Segment]) -> Alignment:
         """Align segments in groups, and those of groups that fail one by one."""
@@ -301,7 +308,7 @@ class _ClipAligner:
         """Add the phones of speech that no words cover, or its spans to `unaligned` where none are found."""
         unaligned: list[tuple[float, float]] = []
         extra: list[Alignment] = []
-        taken: list[str] = []
+        taken: list[tuple[str, float, float]] = []
         for start, end in uncovered_spans(self.level, found):
             part = cut(self.audio, max(0.0, start - 0.2), min(self.audio.duration, end + 0.2))
             heard = self.listen(part) if self.listen else None
@@ -317,10 +324,9 @@ class _ClipAligner:
             except AlignmentError:
                 unaligned.append((start, end))
                 continue
-            taken.append(f'"{text[:60]}" at {start:.1f}–{end:.1f} s')
+            taken.append((text, start, end))
             extra.append(more.shifted(max(0.0, start - 0.2)))
-        if taken:
-            self.notes.append(f"speech that is not in the text is taken as it is heard: {', '.join(taken)}")
+        self._note_unwritten(taken)
         if not unaligned and not extra:
             return found
         parts = [replace(found, unaligned=()), *extra]
