@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from kmtalk.errors import InputError
+
+WHISPER_LOCK = threading.RLock()
+"""Held while a Whisper model runs: decoding installs hooks on the model, and timing words with it changes how every
+model of the process attends."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,8 @@ def _load_safetensors(path: Path, device: str) -> whisper.Whisper | None:
 
 
 def _build_model(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
-    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, are random
+        model = whisper.Whisper(whisper.ModelDimensions(**dims))
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model.to(device).eval()
 

@@ -21,7 +21,7 @@ from kmtalk.cli.options import (
     read_text_option,
 )
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, SoundSettings
 
 
 @command
@@ -42,6 +42,7 @@ def keys(
     ] = None,
     text: Text = None,
     textgrid: TextGrid = None,
+    sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -78,6 +79,7 @@ def keys(
             landmarks=landmarks,
             text=read_text_option(text),
             textgrid=textgrid,
+            sound=sound,
             settings=settings,
         )
     if import_motion is not None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -115,8 +116,11 @@ class _Event(ctypes.Structure):
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
+_espeak_lock = threading.RLock()  # libespeak-ng has one state per process
+
+
 class _Espeak:
-    """Interface to libespeak-ng, which synthesizes speech and reports its phonemes in IPA."""
+    """Interface to libespeak-ng, which synthesizes speech and reports its phonemes in IPA; one thread at a time."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -186,14 +190,16 @@ def _espeak_library() -> _Espeak:
 
 def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     """Synthesize with espeak-ng; returns samples, sample rate and phones, as do the functions of the other engines."""
-    library = _espeak_library()
-    samples, phones = library.synthesize(voice, text)
+    with _espeak_lock:
+        library = _espeak_library()
+        samples, phones = library.synthesize(voice, text)
     return samples, library.rate, phones
 
 
 def ipa_words(language: str, text: str) -> list[str]:
     """Return the words of `text` in IPA by espeak-ng's rules for the language."""
-    return _espeak_library().phonemes(language, text).split()
+    with _espeak_lock:
+        return _espeak_library().phonemes(language, text).split()
 
 
 @lru_cache(maxsize=1)
@@ -220,8 +226,9 @@ _PIPER_HOP_SAMPLES = 256  # samples per unit of duration
 
 
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
-    session, table, rate = _piper_session()
-    ipa = _espeak_library().phonemes("en-us", text)
+    with _espeak_lock:
+        session, table, rate = _piper_session()
+        ipa = _espeak_library().phonemes("en-us", text)
     symbols = ["^"]
     for c in ipa:
         if c in table:

@@ -279,7 +279,8 @@ def load_network(path: Path) -> KMTalkNetwork:
             header = json.loads(file.metadata()["kmtalk"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-        network = KMTalkNetwork(NetworkConfig(**fields))
+        with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, are random
+            network = KMTalkNetwork(NetworkConfig(**fields))
         network.load_state_dict(tensors)
         network.metadata = dict(header.get("metadata", {}))
     except InputError as error:
