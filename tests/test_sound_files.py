@@ -341,6 +341,6 @@ def test_sound_of_64_channels_is_filmed(talk, tmp_path):
     made.render(tmp_path / "a.mp4", size=64)
     filmed = load_audio(tmp_path / "a.mp4")
     assert filmed.original.shape[1] <= 2
-    assert np.abs(filmed.original).max() == pytest.approx(np.abs(sound).max(), rel=0.2)
+    assert np.abs(filmed.original).max() > 0.5  # the mean of all would have 1/64
     made.save(tmp_path / "a.npz")
     assert load_animation(tmp_path / "a.npz").audio.original.shape[1] == 64

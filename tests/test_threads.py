@@ -20,7 +20,7 @@ from kmtalk import KMTalk
 from kmtalk.shared_property import shared_property
 from kmtalk.speech.audio import load_audio
 
-TEXTS = ("Thank you for calling", None, "company Waldo's premier", None)
+TEXTS = ("Thank you for calling super awesome", None, "company Waldo's premier", None)
 THREADS = 8
 
 
@@ -49,7 +49,7 @@ def clips(tmp_path_factory):
     paths = []
     for n, text in enumerate(TEXTS):
         path = folder / f"{n}.{'mp3' if n % 2 else 'wav'}"
-        soundfile.write(path, sound[int(1.4 * n * rate) : int((1.4 * n + 1.6) * rate)], rate)
+        soundfile.write(path, sound[int(1.143 * n * rate) : int((1.143 * n + 2.2) * rate)], rate)
         paths.append((path, text))
     return paths
 
