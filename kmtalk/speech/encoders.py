@@ -112,6 +112,30 @@ def _encode_in_windows(encode: Callable[[int, int], np.ndarray], count: int, rat
     return out / total
 
 
+_MEL_BLOCK = 60_000  # frames of 10 ms
+
+
+def _log_mel(samples: np.ndarray, bands: int) -> torch.Tensor:
+    """Return Whisper's log-mel spectrogram (bands, T) of mono samples (S,), T = S / 160.
+
+    Of more than ten minutes in blocks, since the spectra of an hour would take a gigabyte.
+    """
+    audio = torch.from_numpy(samples)
+    count, hop, width = len(samples) // whisper.audio.HOP_LENGTH, whisper.audio.HOP_LENGTH, whisper.audio.N_FFT
+    if count <= _MEL_BLOCK:
+        return whisper.log_mel_spectrogram(audio, bands)
+    padded = torch.nn.functional.pad(audio[None], (width // 2, width // 2), mode="reflect")[0]
+    filters, window = whisper.audio.mel_filters("cpu", bands), torch.hann_window(width)
+    parts = []
+    for start in range(0, count, _MEL_BLOCK):
+        stop = min(start + _MEL_BLOCK, count)
+        part = padded[start * hop : (stop - 1) * hop + width]
+        spectrum = torch.stft(part, width, hop, window=window, center=False, return_complex=True)
+        parts.append((filters @ spectrum.abs() ** 2).clamp(min=1e-10).log10())
+    mel = torch.cat(parts, dim=1)
+    return torch.maximum(mel, mel.max() - 8.0).add_(4.0).div_(4.0)
+
+
 class LogMelEncoder:
     """80 log-mel bands at 50 Hz, without a pretrained model; for tests and very small networks."""
 
@@ -120,7 +144,7 @@ class LogMelEncoder:
     rate = 50.0
 
     def encode(self, samples: np.ndarray) -> SpeechFeatures:
-        mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), 80).numpy()
+        mel = _log_mel(normalize_level(samples), 80).numpy()
         return SpeechFeatures(np.ascontiguousarray(mel.T[::2], np.float32), self.rate)
 
 
@@ -158,7 +182,7 @@ class WhisperEncoder:
 
     def encode(self, samples: np.ndarray) -> SpeechFeatures:
         encoder, device = self._model.encoder, self._model.device
-        mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), self._model.dims.n_mels)
+        mel = _log_mel(normalize_level(samples), self._model.dims.n_mels)
         mel = mel[:, : mel.shape[1] // 2 * 2].to(device)
 
         @torch.inference_mode()
