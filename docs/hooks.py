@@ -35,7 +35,7 @@ from kmtalk.cli import app
 from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES
 from kmtalk.motion.styles import DEFAULT_STYLE
-from kmtalk.settings import AnimationSettings, ExportSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, SoundSettings
 
 ROOT = Path(__file__).parent.parent
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (\S+))? -->")
@@ -153,7 +153,7 @@ def bounds_of(field: dict[str, Any]) -> str:
 
 def manifest_columns() -> str:
     """Table of the columns of a batch's manifest."""
-    fields = Job.model_fields | AnimationSettings.model_fields
+    fields = Job.model_fields | SoundSettings.model_fields | AnimationSettings.model_fields
     return table(("Column", "Description"), [(f"`{n}`", fields[n].description or "") for n in ALLOWED_COLUMNS])
 
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from kmtalk.face.template import Template
     from kmtalk.keys import KeyMotions
     from kmtalk.pipeline import KMTalk
-    from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, Intensity, RecognitionSettings
+    from kmtalk.settings import (
+        AnimationSettings,
+        CharacterSettings,
+        ExportSettings,
+        Intensity,
+        RecognitionSettings,
+        SoundSettings,
+    )
     from kmtalk.speech.alignment import Alignment
     from kmtalk.speech.audio import Audio
 
@@ -40,6 +47,7 @@ __all__ = [
     "Motion",
     "RecognitionSettings",
     "Rig",
+    "SoundSettings",
     "Template",
     "__version__",
     "load_animation",
@@ -60,6 +68,7 @@ _MODULES = {
     "Motion": "kmtalk.face.motion",
     "Rig": "kmtalk.face.rig",
     "RecognitionSettings": "kmtalk.settings",
+    "SoundSettings": "kmtalk.settings",
     "Template": "kmtalk.face.template",
     "load_animation": "kmtalk.animation",
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,12 @@ from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, sca
 from kmtalk.motion.styles import resolve_style
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.progress import Progress
-from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings
+from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings, SoundSettings
+from kmtalk.shared_property import shared_property
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
-from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.audio import SILENCE_DB, Audio, audio_from_samples, load_audio, rms_level
 from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.speech.recognition import SpeechRecognizer
 from kmtalk.speech.spoken_text import parse_spoken_text
@@ -67,13 +68,53 @@ def _log_to_stderr(message: str) -> None:
     print(f"kmtalk: {message}", file=sys.stderr)
 
 
+def _read_speech(speech: Speech, sound: SoundSettings | None) -> Audio:
+    """The sound of a file, or sound in memory, of which `sound` says what is analysed (None: of sound in memory, what
+    it says itself)."""
+    chosen = sound or SoundSettings()
+    if not isinstance(speech, Audio):
+        return load_audio(speech, channel=chosen.channel, track=chosen.track, voice_only=chosen.voice_only)
+    if sound is None:
+        return speech
+    if sound.track is not None:
+        raise InputError(f"{speech.source}: track {sound.track}: give it to load_audio, which reads the file")
+    return audio_from_samples(
+        speech.original,
+        speech.original_rate,
+        speech.source,
+        channel=chosen.channel,
+        track=speech.track,
+        voice_only=chosen.voice_only,
+    )
+
+
+def _sound_settings(audio: Audio) -> SoundSettings:
+    return SoundSettings(channel=audio.channel, track=audio.track, voice_only=audio.voice_only)
+
+
+def _describe_silence(audio: Audio) -> str:
+    """Why a silent clip leaves the face still."""
+    if audio.voice_only and np.abs(audio.original).max() > 0:
+        return (
+            f"{audio.source}: no speech found in the sound: the face stays still; without --voice-only all of it counts"
+        )
+    loudest = float(rms_level(audio.samples).max())
+    return (
+        f"{audio.source}: no part of the sound is louder than {SILENCE_DB:g} dBFS (the loudest has {loudest:.0f}), "
+        "which counts as silence: the face stays still; raise its level if it is speech"
+    )
+
+
 def is_light_head(template: object) -> bool:
     """Return whether a template is the name of the default head's light version, and no file."""
     return isinstance(template, str | Path) and Path(template).name == LIGHT_TEMPLATE and not Path(template).exists()
 
 
 class KMTalk:
-    """Speech to talking face. Each model is loaded once, at first use, and serves every later call."""
+    """Speech to talking face. Each model is loaded once, at first use, and serves every later call.
+
+    One object may be used from several threads at once; each call gives what it gives alone.
+    """
 
     def __init__(
         self,
@@ -101,50 +142,51 @@ class KMTalk:
         self._aligners = AlignerRegistry(
             self._recognition.aligner, self._recognition.acoustic_model, self._recognition.dictionary
         )
+        self._loading = threading.RLock()
         self._network_path = None if network is None else Path(network)
         self._warn, self._inform, self._progress = warn, inform, progress or Progress()
 
-    @cached_property
+    @shared_property
     def rig(self) -> Rig:
         """The rig of the default head's light version, whose weights the network predicts."""
         return load_light_head()
 
-    @cached_property
+    @shared_property
     def full_rig(self) -> Rig:
         """The rig of the default head, which has the same shapes."""
         return load_full_head()
 
-    @cached_property
+    @shared_property
     def source_head(self) -> SourceHead:
         """The default head with the landmarks and gradients that fitting a rig needs."""
         return load_source_head(self.rig)
 
-    @cached_property
+    @shared_property
     def _transcriber(self) -> Transcriber:
         return Transcriber(self._recognition.whisper)
 
-    @cached_property
+    @shared_property
     def network(self) -> KMTalkNetwork:
         """The trained network."""
         return load_network(self._network_path or asset_path(NETWORK_FILE))
 
-    @cached_property
+    @shared_property
     def _network_digest(self) -> str:
         """Beginning of the SHA-256 of the given weights; empty for those shipped."""
         if self._network_path is None:
             return ""
         return hashlib.sha256(self._network_path.read_bytes()).hexdigest()[:16]
 
-    @cached_property
+    @shared_property
     def predictor(self) -> MotionPredictor:
         """The trained network with its speech encoder, which shares the transcriber's Whisper where both use the same
         model."""
         wanted = self.network.config.encoder
-        shared = "_transcriber" in self.__dict__ and wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}"
+        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}"
         encoder = load_network_encoder(self.network, self._transcriber.model if shared else None)
         return MotionPredictor(self.network, encoder)
 
-    @cached_property
+    @shared_property
     def completion_predictor(self) -> MotionPredictor:
         """The network that completes edited keys: the one shipped for it (`NetworkConfig.residual_over_keys`), or the
         given network itself."""
@@ -162,6 +204,7 @@ class KMTalk:
         text: str | None = None,
         textgrid: str | Path | Alignment | None = None,
         tier: str | None = None,
+        sound: SoundSettings | None = None,
         settings: AnimationSettings | None = None,
         **options: Any,
     ) -> Animation:
@@ -177,6 +220,7 @@ class KMTalk:
                 replace each other and end with [neutral].
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
             tier: Part of the names of the TextGrid's tiers to read, such as a speaker's name.
+            sound: Which channel and track of the sound is analysed, and whether only the speech in it is.
             settings: Settings of the animation.
             options: Fields of `AnimationSettings` by keyword, which replace those of `settings`: `motion`, `style`,
                 `intensity`, `gain`, `expression`, `seed`, `fps`, `language`.
@@ -193,7 +237,9 @@ class KMTalk:
         self.check(settings)
         rig = self._rig_for(template, landmarks, character)
         check_gain(settings.gain, rig)
-        audio, alignment = self.align(speech, text=text, textgrid=textgrid, tier=tier, language=settings.language)
+        audio, alignment = self.align(
+            speech, text=text, textgrid=textgrid, tier=tier, language=settings.language, sound=sound
+        )
         if text is not None:
             cues = split_text_cues(parse_spoken_text(text).text, settings.language or "en")[1]
             timed = time_text_cues(cues, alignment)
@@ -228,7 +274,7 @@ class KMTalk:
             motion = apply_gain(Motion(rig, retargeted, fps), settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, count, fps, settings.keys == "apex"), motion)
         digest = self._network_digest if settings.motion == "network" else ""
-        provenance = Provenance(settings=settings, network_digest=digest)
+        provenance = Provenance(settings=settings, sound=_sound_settings(audio), network_digest=digest)
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
@@ -253,6 +299,7 @@ class KMTalk:
         textgrid: str | Path | Alignment | None = None,
         tier: str | None = None,
         language: str | None = None,
+        sound: SoundSettings | None = None,
     ) -> tuple[Audio, Alignment]:
         """Find the words and phones of a clip.
 
@@ -262,6 +309,7 @@ class KMTalk:
             textgrid: A TextGrid file with a tier of phones, or an `Alignment`; skips transcription and alignment.
             tier: Part of the names of the TextGrid's tiers to read, such as a speaker's name.
             language: Spoken language as an ISO 639-1 code; None detects it.
+            sound: Which channel and track of the sound is analysed, and whether only the speech in it is.
 
         Returns:
             The sound and its alignment.
@@ -280,7 +328,11 @@ class KMTalk:
                 self._warn(f"the text: {listed} left out: not spoken, and none of {', '.join(EMOTIONS)}")
             segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
         with self._progress.stage("read"):
-            audio = speech if isinstance(speech, Audio) else load_audio(speech)
+            audio = _read_speech(speech, sound)
+            for line in audio.notes:
+                self._warn(line)
+            if audio.is_silent:
+                self._warn(_describe_silence(audio))
             if isinstance(textgrid, Alignment):
                 return audio, textgrid
             if textgrid is not None:
@@ -403,7 +455,10 @@ class KMTalk:
             raise InputError(f"{path}: belongs to imported vertices, which have no keys to edit")
         if settings.motion == "network" and file.provenance.network_digest != self._network_digest:
             raise InputError(f"{path}: was made with other weights; give the same --network, or none")
-        base = self.animate(speech, template, landmarks=landmarks, textgrid=file.alignment, settings=settings)
+        sound = None if isinstance(speech, Audio) else file.provenance.sound
+        base = self.animate(
+            speech, template, landmarks=landmarks, textgrid=file.alignment, sound=sound, settings=settings
+        )
         return apply_key_file(file, path, base)
 
     def from_vertices(

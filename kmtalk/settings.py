@@ -16,6 +16,7 @@ from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.expression.emotion import EmotionCue, parse_emotion
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES
+from kmtalk.speech.audio import CHANNEL_NAMES, MIX
 from kmtalk.timecode import FIRST_TIMECODE, parse_frame_rate, parse_timecode
 
 
@@ -69,6 +70,34 @@ class RecognitionSettings(Settings):
     )
     dictionary: str | None = Field(
         default=None, description="MFA pronunciation dictionary: a file, or a dictionary's name in MFA's folder."
+    )
+
+
+def _check_channel(value: object) -> object:
+    name = str(value).strip().lower()
+    if name in (MIX, *CHANNEL_NAMES) or (name.isdecimal() and int(name[:9]) > 0):
+        return name
+    raise ValueError(f"channel {value}: give a number from 1, {', '.join(CHANNEL_NAMES)} or {MIX}")
+
+
+def _check_track(value: object) -> object:
+    if value is None or (isinstance(value, int | str) and str(value).strip().isdecimal() and int(str(value)[:9]) > 0):
+        return value
+    raise ValueError(f"track {value}: give the number of a sound track, from 1")
+
+
+class SoundSettings(Settings):
+    """Which part of the sound is analysed. The animation plays all of it."""
+
+    channel: Annotated[str, BeforeValidator(_check_channel)] = Field(
+        default=MIX, description="Channel that is analysed: its number from 1, left, right, or mix (the mean of all)."
+    )
+    track: Annotated[int | None, BeforeValidator(_check_track)] = Field(
+        default=None, description="Sound track of a video, by its number from 1; the file's default one by default."
+    )
+    voice_only: bool = Field(
+        default=False,
+        description="Analyse only speech: music and noise beside it do not move the mouth. Needs the extra vad.",
     )
 
 
@@ -329,8 +358,10 @@ class Provenance(Settings):
 
     Attributes:
         settings: What `KMTalk.animate` was given; None for imported vertices, which have no keys to edit.
+        sound: Which part of the sound was analysed.
         network_digest: Beginning of the SHA-256 of the network's weights; empty for those shipped.
     """
 
     settings: AnimationSettings | None = AnimationSettings()
+    sound: SoundSettings = SoundSettings()
     network_digest: str = ""

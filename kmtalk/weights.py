@@ -10,6 +10,7 @@ import re
 import struct
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +27,10 @@ from safetensors.torch import save_file
 from kmtalk.errors import InputError
 from kmtalk.tensor_checks import check_shapes, check_tensors
 from kmtalk.user_files import check_user_file
+
+WHISPER_LOCK = threading.RLock()
+"""Held while a Whisper model runs: decoding installs hooks on the model, and timing words with it changes how every
+model of the process attends."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,8 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
 def _build_model(dims: dict[str, int], state: dict[str, torch.Tensor], device: str) -> whisper.Whisper:
     _check_dimensions(dims, state)
     check_tensors(state)
-    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, are random
+        model = whisper.Whisper(whisper.ModelDimensions(**dims))
     check_shapes(state, model.state_dict())
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model.to(device).eval()

@@ -12,6 +12,7 @@ from conftest import ROOT
 RANK = {
     "errors": 0,
     "progress": 0,
+    "shared_property": 0,
     "user_files": 1,
     "assets": 2,
     "pickles": 2,

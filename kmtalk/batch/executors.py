@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from kmtalk.batch.jobs import Job, JobSettings
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings
+from kmtalk.settings import AnimationSettings, SoundSettings
 from kmtalk.text_files import read_text_file
 
 SHUTDOWN_TIMEOUT_SECONDS = 5.0  # seconds that workers have to finish
@@ -87,6 +87,7 @@ class Worker:
             text=text,
             textgrid=job.textgrid,
             tier=job.tier,
+            sound=SoundSettings.create(shared.sound, **job.sound_overrides),
             settings=AnimationSettings.create(shared.animation, **job.overrides),
         )
         written = animation.save(job.output_dir, shared.export)

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,42 @@ from kmtalk import __version__
 from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_formats
 from kmtalk.errors import InputError
 from kmtalk.pipeline import KMTalk, is_light_head
-from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings, SoundSettings
 from kmtalk.text_files import read_text_file
 from kmtalk.timecode import parse_timecode
 
 MEDIA_SUFFIXES = frozenset(
-    {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff"}
-    | {".mp4", ".mov", ".mkv", ".webm", ".avi"}
+    {
+        ".wav",
+        ".wave",
+        ".bwf",
+        ".rf64",
+        ".w64",
+        ".flac",
+        ".mp1",
+        ".mp2",
+        ".mp3",
+        ".mpga",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".spx",
+    }
+    | {".m4a", ".m4b", ".m4r", ".aac", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".amr", ".awb", ".gsm", ".wma"}
+    | {".ac3", ".eac3", ".dts", ".mka", ".weba", ".wv", ".ape", ".tta", ".tak", ".mpc", ".voc", ".ra", ".qcp", ".dss"}
+    | {".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".ts"}
+    | {".mts", ".m2ts", ".m2t", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".rm", ".rmvb"}
 )
 """Files of a folder that become clips of a batch."""
+
+_COMPANION_SUFFIXES = frozenset({".txt", ".textgrid", ".json", ".jsonl", ".csv", ".npz", ".srt", ".vtt", ".lab"})
+"""Files that may lie beside clips, of which nothing is said."""
 
 
 class JobSettings(Settings):
     """Settings that all clips of a batch share."""
 
+    sound: SoundSettings = SoundSettings()
     recognition: RecognitionSettings = RecognitionSettings()
     animation: AnimationSettings = AnimationSettings()
     export: ExportSettings = ExportSettings(formats=DEFAULT_FOLDER_FORMATS)
@@ -58,6 +80,7 @@ class Job(Settings):
     template: Path | None = Field(default=None, description="Face mesh or .kmrig.")
     landmarks: Path | None = Field(default=None, description="Landmarks of the mesh.")
     overrides: dict[str, Any] = Field(default={}, description="Fields of AnimationSettings that the clip overrides.")
+    sound_overrides: dict[str, Any] = Field(default={}, description="Fields of SoundSettings that the clip overrides.")
 
     def fingerprint(self, settings_fingerprint: str) -> str:
         """Digest of everything that the outputs depend on: files' contents, settings, and kmtalk's version.
@@ -72,7 +95,11 @@ class Job(Settings):
         return digest.hexdigest()
 
 
-ALLOWED_COLUMNS = (*(name for name in Job.model_fields if name != "overrides"), *AnimationSettings.model_fields)
+ALLOWED_COLUMNS = (
+    *(name for name in Job.model_fields if name not in ("overrides", "sound_overrides")),
+    *SoundSettings.model_fields,
+    *AnimationSettings.model_fields,
+)
 """Columns that a manifest may have."""
 
 
@@ -91,11 +118,16 @@ def _content_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def collect_jobs(source: Path, output: Path) -> list[Job]:
+def collect_jobs(source: Path, output: Path, warn: Callable[[str], None] = lambda line: None) -> list[Job]:
     """Collect the clips of a folder, at any depth, or of a manifest (.csv, .json, .jsonl).
 
     In a folder, `clip.txt` beside `clip.wav` holds its words and `clip.TextGrid` its phones. A manifest has one row per
     clip with `speech` and any of the other `ALLOWED_COLUMNS`; its paths are relative to the manifest.
+
+    Args:
+        source: The folder or the manifest.
+        output: Folder of the outputs.
+        warn: Called with one line where files of a folder are left out, since their kind is not known as sound.
 
     Returns:
         One job per clip, each with its own folder under `output`.
@@ -104,7 +136,7 @@ def collect_jobs(source: Path, output: Path) -> list[Job]:
         InputError: The source cannot be read, contains no clips, or has unknown columns or values.
     """
     if source.is_dir():
-        jobs = _jobs_from_folder(source, output)
+        jobs = _jobs_from_folder(source, output, warn)
     elif source.suffix.lower() in (".csv", ".json", ".jsonl"):
         jobs = _jobs_from_manifest(source, output)
     elif source.exists():
@@ -112,23 +144,30 @@ def collect_jobs(source: Path, output: Path) -> list[Job]:
     else:
         raise InputError(f"{source}: no such folder or manifest")
     if not jobs:
-        raise InputError(f"{source}: contains no sound files ({', '.join(sorted(MEDIA_SUFFIXES))})")
+        raise InputError(f"{source}: contains no sound or video files, such as .wav, .mp3 or .mp4")
     _check_unique_outputs(jobs, source)
     return jobs
 
 
-def _jobs_from_folder(source: Path, output: Path) -> list[Job]:
+def _jobs_from_folder(source: Path, output: Path, warn: Callable[[str], None]) -> list[Job]:
     within = output.resolve()
     if source.resolve().is_relative_to(within):
         raise InputError(f"{output}: contains the sound files themselves; write to another folder")
-    found = [
+    files = [
         p
         for p in sorted(source.rglob("*"))
-        if p.suffix.lower() in MEDIA_SUFFIXES
-        and p.is_file()
+        if p.is_file()
+        and not p.name.startswith(".")
         and not p.resolve().is_relative_to(within)
         and not any(part.endswith("-kmtalk") for part in p.relative_to(source).parts[:-1])  # outputs of kmtalk animate
     ]
+    found = [p for p in files if p.suffix.lower() in MEDIA_SUFFIXES]
+    others = [p for p in files if p.suffix.lower() not in MEDIA_SUFFIXES | _COMPANION_SUFFIXES]
+    if found and others:
+        kinds = ", ".join(sorted({p.suffix.lower() or "no suffix" for p in others})[:8])
+        warn(
+            f"{source}: {len(others)} files left out, which are not known as sound ({kinds}); a manifest can name them"
+        )
     places = _output_folders([p.relative_to(source) for p in found])
     jobs = []
     for path, place in zip(found, places, strict=True):
@@ -197,9 +236,11 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
             known = ", ".join(ALLOWED_COLUMNS)
             raise InputError(f"{source}: row {number}: {unknown[0]}: no such column; there are {known}")
         overrides = {name: values.pop(name) for name in AnimationSettings.model_fields if name in values}
+        sound = {name: values.pop(name) for name in SoundSettings.model_fields if name in values}
         try:
             AnimationSettings.create(**overrides)
-            jobs.append(Job(**(values | {"output_dir": folder, "overrides": overrides})))
+            SoundSettings.create(**sound)
+            jobs.append(Job(**(values | {"output_dir": folder, "overrides": overrides, "sound_overrides": sound})))
         except InputError as error:
             raise InputError(f"{source}: row {number}: {error}") from None
         except ValidationError as error:

@@ -11,7 +11,7 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput, check_output_is_not_input
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, Tier, read_text_option
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings
+from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
 from kmtalk.timecode import parse_timecode
 
 
@@ -26,6 +26,7 @@ def animate(
     text: Text = None,
     textgrid: TextGrid = None,
     tier: Tier = None,
+    sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -79,6 +80,7 @@ def animate(
         text=read_text_option(text),
         textgrid=textgrid,
         tier=tier,
+        sound=sound,
         settings=settings,
     )
     written = animation.save(output, export, progress=console)
@@ -101,6 +103,7 @@ def align(
     speech: Speech,
     output: Annotated[Path, typer.Option("-o", "--output", help="TextGrid to write.", show_default=False)],
     text: Text = None,
+    sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     language: Annotated[
         str | None, typer.Option(help=AnimationSettings.model_fields["language"].description, show_default=False)
@@ -119,7 +122,7 @@ def align(
 
     warnings: list[str] = []
     talk = KMTalk(recognition, warn=warnings.append, progress=console)
-    audio, alignment = talk.align(speech, text=read_text_option(text), language=language)
+    audio, alignment = talk.align(speech, text=read_text_option(text), language=language, sound=sound)
     if alignment.status == "uniform":
         raise InputError(f"{speech}: no phones to write ({alignment.aligner})")
     for line in warnings:

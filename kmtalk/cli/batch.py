@@ -10,7 +10,7 @@ import typer
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks, Network, Template
-from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, SoundSettings
 
 
 @command
@@ -30,6 +30,7 @@ def batch(
     ] = None,
     template: Template = None,
     landmarks: Landmarks = None,
+    sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -42,6 +43,7 @@ def batch(
     from kmtalk.batch.runner import LOG_NAME, run_batch
 
     shared = JobSettings(
+        sound=sound,
         recognition=recognition,
         animation=settings,
         export=ExportSettings.create(export, formats=export.formats or DEFAULT_FOLDER_FORMATS),
@@ -49,7 +51,7 @@ def batch(
         template=template,
         landmarks=landmarks,
     )
-    summary = run_batch(collect_jobs(source, output), shared, output, jobs, ray, console, console.log)
+    summary = run_batch(collect_jobs(source, output, console.log), shared, output, jobs, ray, console, console.log)
     counts = {"completed": summary.completed, "skipped": summary.skipped, "failed": summary.failed}
     console.summary |= counts
     console.report_written([output / LOG_NAME])

@@ -22,7 +22,7 @@ from kmtalk.cli.options import (
     read_text_option,
 )
 from kmtalk.errors import InputError
-from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings
+from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, SoundSettings
 
 
 @command
@@ -44,6 +44,7 @@ def keys(
     text: Text = None,
     textgrid: TextGrid = None,
     tier: Tier = None,
+    sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
@@ -81,6 +82,7 @@ def keys(
             text=read_text_option(text),
             textgrid=textgrid,
             tier=tier,
+            sound=sound,
             settings=settings,
         )
     if import_motion is not None:

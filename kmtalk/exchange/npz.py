@@ -143,8 +143,17 @@ def read_npz(path: Path) -> AnimationArchive:
             keys.insert_key(frame, label, pose, bool(pinned))
         samples = arrays["audio"]
         samples = samples / np.float32(32768) if samples.dtype == np.int16 else samples
-        audio = audio_from_samples(samples, int(arrays["audio_rate"]), str(metadata["audio_source"]))
-        return AnimationArchive(motion, alignment, keys, audio, Provenance(**metadata["provenance"]))
+        provenance = Provenance(**metadata["provenance"])
+        heard = provenance.sound
+        audio = audio_from_samples(
+            samples,
+            int(arrays["audio_rate"]),
+            str(metadata["audio_source"]),
+            channel=heard.channel,
+            track=heard.track,
+            voice_only=heard.voice_only,
+        )
+        return AnimationArchive(motion, alignment, keys, audio, provenance)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

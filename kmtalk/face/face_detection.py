@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import os
 import sys
-import warnings
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,18 +52,23 @@ class DetectedFace:
     residual_angle: float
 
 
+_stderr_lock = threading.RLock()  # two threads that save and restore stderr by turns would leave it discarded
+
+
 @contextmanager
 def _suppress_stderr() -> Iterator[None]:
     """Discard what MediaPipe writes to the process's stderr; it has no setting for this."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+    with _stderr_lock:
+        if sys.stderr is not None:  # as in programs with windows
+            sys.stderr.flush()
+        saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)
 
 
 def _start_error(error: Exception) -> InputError:
@@ -254,10 +259,11 @@ def _locate_landmarks(views: MeshViews, camera: Camera, detect: FaceDetector) ->
     if len(views_points) < MIN_AGREEING_VIEWS:
         return None
     points_by_view = np.array(views_points)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # for landmarks that no view's ray hits
-        points = np.nanmedian(points_by_view, axis=0)
-        spread = np.linalg.norm(np.nanstd(points_by_view, axis=0), axis=1)
+    hit = np.isfinite(points_by_view).any(axis=0)  # landmarks that no view's ray hits stay NaN
+    points, deviation = np.full(hit.shape, np.nan), np.full(hit.shape, np.nan)
+    points[hit] = np.nanmedian(points_by_view[:, hit], axis=0)
+    deviation[hit] = np.nanstd(points_by_view[:, hit], axis=0)
+    spread = np.linalg.norm(deviation, axis=1)
     return DetectedFace(points, spread, camera, angle)
 
 

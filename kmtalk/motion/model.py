@@ -289,7 +289,8 @@ def load_network(path: Path) -> KMTalkNetwork:
         check_tensors(tensors, may_be_zero=r"\.head\.linear\.")
         if not (tensors["feature_std"] > 0).all():
             raise ValueError("feature_std holds values that are not above zero")
-        network = KMTalkNetwork(config)
+        with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, are random
+            network = KMTalkNetwork(config)
         check_shapes(tensors, network.state_dict())
         network.load_state_dict(tensors)
         network.metadata = dict(header.get("metadata", {}))

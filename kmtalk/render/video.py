@@ -73,7 +73,7 @@ def render_video(
 def video_job(folder: Path, motion: Motion, audio: Audio, path: Path, settings: VideoSettings) -> dict[str, Any]:
     """Write the sound into the folder of a job; return the job's description of the video and of its look."""
     sound = folder / "sound.wav"
-    soundfile.write(sound, audio.original, audio.original_rate, subtype="PCM_16")
+    soundfile.write(sound, audio.playback(), audio.original_rate, subtype="PCM_16")
     width, height = settings.size
     return {
         "width": width,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,9 @@ import torch
 import whisper
 
 from kmtalk.errors import InputError
+from kmtalk.shared_property import shared_property
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
-from kmtalk.weights import load_wav2vec2, load_whisper
+from kmtalk.weights import WHISPER_LOCK, load_wav2vec2, load_whisper
 
 WINDOW_SECONDS = 10.0
 """Longest input in seconds that is encoded at once. Longer audio is encoded in overlapping windows."""
@@ -111,6 +112,30 @@ def _encode_in_windows(encode: Callable[[int, int], np.ndarray], count: int, rat
     return out / total
 
 
+_MEL_BLOCK = 60_000  # frames of 10 ms
+
+
+def _log_mel(samples: np.ndarray, bands: int) -> torch.Tensor:
+    """Return Whisper's log-mel spectrogram (bands, T) of mono samples (S,), T = S / 160.
+
+    Of more than ten minutes in blocks, since the spectra of an hour would take a gigabyte.
+    """
+    audio = torch.from_numpy(samples)
+    count, hop, width = len(samples) // whisper.audio.HOP_LENGTH, whisper.audio.HOP_LENGTH, whisper.audio.N_FFT
+    if count <= _MEL_BLOCK:
+        return whisper.log_mel_spectrogram(audio, bands)
+    padded = torch.nn.functional.pad(audio[None], (width // 2, width // 2), mode="reflect")[0]
+    filters, window = whisper.audio.mel_filters("cpu", bands), torch.hann_window(width)
+    parts = []
+    for start in range(0, count, _MEL_BLOCK):
+        stop = min(start + _MEL_BLOCK, count)
+        part = padded[start * hop : (stop - 1) * hop + width]
+        spectrum = torch.stft(part, width, hop, window=window, center=False, return_complex=True)
+        parts.append((filters @ spectrum.abs() ** 2).clamp(min=1e-10).log10())
+    mel = torch.cat(parts, dim=1)
+    return torch.maximum(mel, mel.max() - 8.0).add_(4.0).div_(4.0)
+
+
 class LogMelEncoder:
     """80 log-mel bands at 50 Hz, without a pretrained model; for tests and very small networks."""
 
@@ -119,7 +144,7 @@ class LogMelEncoder:
     rate = 50.0
 
     def encode(self, samples: np.ndarray) -> SpeechFeatures:
-        mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), 80).numpy()
+        mel = _log_mel(normalize_level(samples), 80).numpy()
         return SpeechFeatures(np.ascontiguousarray(mel.T[::2], np.float32), self.rate)
 
 
@@ -141,10 +166,11 @@ class WhisperEncoder:
     def __init__(self, size: str = "base", layer: int = 4, model: whisper.Whisper | None = None) -> None:
         self.name = f"whisper-{size}-{layer}"
         self._size, self._layer, self._given = size, layer, model
+        self._loading = threading.RLock()
         self.rate = 50.0
         self.dimension = {"tiny": 384, "base": 512, "small": 768, "medium": 1024}.get(size.split(".")[0], 1280)
 
-    @cached_property
+    @shared_property
     def _model(self) -> whisper.Whisper:
         model = self._given if self._given is not None else load_whisper(self._size)
         if not 1 <= self._layer <= len(model.encoder.blocks):
@@ -156,7 +182,7 @@ class WhisperEncoder:
 
     def encode(self, samples: np.ndarray) -> SpeechFeatures:
         encoder, device = self._model.encoder, self._model.device
-        mel = whisper.log_mel_spectrogram(torch.from_numpy(normalize_level(samples)), self._model.dims.n_mels)
+        mel = _log_mel(normalize_level(samples), self._model.dims.n_mels)
         mel = mel[:, : mel.shape[1] // 2 * 2].to(device)
 
         @torch.inference_mode()
@@ -169,7 +195,8 @@ class WhisperEncoder:
             return x[0].float().cpu().numpy()
 
         # the second convolution has a stride of two mel frames and is centred on the first: value i is at i / 50 s
-        return SpeechFeatures(_encode_in_windows(states, mel.shape[1] // 2, self.rate), self.rate)
+        with WHISPER_LOCK:
+            return SpeechFeatures(_encode_in_windows(states, mel.shape[1] // 2, self.rate), self.rate)
 
 
 class Wav2Vec2Encoder:
@@ -188,15 +215,16 @@ class Wav2Vec2Encoder:
     def __init__(self, source: str = PAPER_ENCODER, feature_extractor_only: bool = False) -> None:
         self.name = f"{'wav2vec2-conv' if feature_extractor_only else 'wav2vec2'}:{source}"
         self._source, self._feature_extractor_only = source, feature_extractor_only
+        self._loading = threading.RLock()
         config = self.model.config
         self.dimension = int(config.conv_dim[-1] if feature_extractor_only else config.hidden_size)
 
-    @cached_property
+    @shared_property
     def model(self) -> Any:
         """The `Wav2Vec2Model` of transformers, loaded on first use."""
         return load_wav2vec2(self._source)
 
-    @cached_property
+    @shared_property
     def feature_extractor_digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the feature extractor's weights."""
         digest = hashlib.sha256()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Word
 from kmtalk.speech.alignment_pipeline import Segment, Transcript
 from kmtalk.speech.audio import SAMPLE_RATE, Audio, rms_level
-from kmtalk.weights import load_whisper
+from kmtalk.weights import WHISPER_LOCK, load_whisper
 
 MAX_BLOCK_SECONDS = 300.0
 """Longer clips are transcribed in blocks of this length, cut in pauses, so that memory does not grow with the clip."""
@@ -28,7 +27,6 @@ class Transcriber:
 
     def __init__(self, name: str = "base") -> None:
         self.model = load_whisper(name)
-        self._lock = threading.Lock()
 
     def transcribe(
         self,
@@ -77,13 +75,13 @@ class Transcriber:
             return {"en": 1.0}
         samples = whisper.pad_or_trim(audio.samples[: 30 * SAMPLE_RATE])
         mel = whisper.log_mel_spectrogram(samples, self.model.dims.n_mels)
-        with self._lock, torch.inference_mode():
+        with WHISPER_LOCK, torch.inference_mode():
             _, probabilities = self.model.detect_language(mel.to(self.model.device))
         assert isinstance(probabilities, dict)
         return dict(sorted(((k, float(p)) for k, p in probabilities.items()), key=lambda item: -item[1]))
 
     def _transcribe_block(self, samples: np.ndarray, language: str | None, with_words: bool) -> Transcript:
-        with self._lock, torch.inference_mode():
+        with WHISPER_LOCK, torch.inference_mode():
             result = self.model.transcribe(
                 samples,
                 language=language,
