@@ -81,7 +81,7 @@ def read_yaml_file(path: str | Path) -> Any:
     """
     text = read_text_file(path, limit=YAML_LIMIT)
     try:
-        value = yaml.load(text, _PlainLoader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, _PlainLoader)
     except RecursionError:
         raise InputError(f"{path}: not valid YAML (nested too deep)") from None
     except yaml.MarkedYAMLError as error:
