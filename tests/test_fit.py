@@ -141,7 +141,7 @@ def test_meshlab_points_and_their_order(tmp_path):
         ('{"chin": [0, 0], "nose": 1, "mouth": 2}', "chin"),
         ('{"elbow": [0, 0, 0]}', "elbow"),
         ('{"chin": 99}', "vertex 99 does not exist"),
-        ("not json", "not a landmark file"),
+        ("not json", "not valid JSON"),
         ("<a><b></a>", "not a landmark file"),
     ],
 )

@@ -52,8 +52,6 @@ def read_text_option(text: str | None) -> str | None:
             raise InputError(f"{text}: no such file")
     except OSError:  # too long for a file name, so it is the text
         pass
-    except UnicodeDecodeError:
-        raise InputError(f"{text}: is not a UTF-8 text file") from None
     return text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.files.load import load_template
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file
 
 SIMULATED_MARKER = "kmtalk-simulated.json"
 """File that marks a corpus as made by the simulated speaker; every figure on such a corpus is labelled simulated."""
@@ -177,12 +176,7 @@ def source_label(path: Path, name: str) -> str:
 
 def load_json(path: Path) -> dict[str, object]:
     """Read a JSON object; raises InputError for anything else."""
-    try:
-        value = json.loads(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({str(error)[:80]})") from None
+    value = read_json_file(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value

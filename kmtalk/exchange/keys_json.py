@@ -18,7 +18,7 @@ from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames, unknown_s
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -127,15 +127,12 @@ def write_keys(
 
 def read_keys(path: Path) -> KeyFile:
     """Read and check a keys.json; raises InputError that names the key and its fault."""
+    document = read_json_file(path)
     try:
-        file = KeyFile.model_validate_json(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file; kmtalk keys writes such a file") from None
+        file = KeyFile.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = _describe_location(path, first["loc"])
+        place = _describe_location(document, first["loc"])
         raise InputError(f"{path}: {place}{_ERROR_TEXT.get(first['type'], first['msg'])[:120]}") from None
     _check_spans(path, file)
     several = [frame for frame, count in Counter(entry.frame for entry in file.keys).items() if count > 1]
@@ -169,13 +166,13 @@ def _check_spans(path: Path, file: KeyFile) -> None:
         raise InputError(f"{path}: original_frames: the clip has frames 0 to {file.frames - 1}")
 
 
-def _describe_location(path: Path, where: Sequence[int | str]) -> str:
+def _describe_location(document: Any, where: Sequence[int | str]) -> str:
     """Where in the file, in words: a key by its frame, not by its number in the list."""
     words = [str(w) for w in where]
     if len(where) >= 2 and where[0] == "keys" and isinstance(where[1], int):
         try:
-            words[:2] = [f"key at frame {json.loads(read_text_file(path))['keys'][where[1]]['frame']}"]
-        except (KeyError, TypeError, ValueError):
+            words[:2] = [f"key at frame {document['keys'][where[1]]['frame']}"]
+        except (KeyError, TypeError):
             words[:2] = [f"key number {where[1] + 1}"]
     return ": ".join(words) + ": " if words else ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.template import Template
 from kmtalk.metrics.result import Mask
 from kmtalk.pickles import load_restricted_pickle
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file, read_text_file
 
 REGION_BY_MASK = {"lips": "lips", "upper": "upper_face"}
 """Region of a template for each mask: "lips" for LVE, "upper" for FDD."""
@@ -46,7 +45,7 @@ def load_mask(path: str | Path, part: str | None = None) -> Mask:
         elif suffix == ".pkl":
             content = load_restricted_pickle(path)
         elif suffix == ".json":
-            content = json.loads(read_text_file(path))
+            content = read_json_file(path)
         else:
             content = [int(word) for word in re.split(r"[\s,;]+", read_text_file(path).strip()) if word]
     except InputError:

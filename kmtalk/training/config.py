@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kmtalk.corpora.registry import MESH_CORPUS_KINDS
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.motion.attention import DECODER_HEADS
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_yaml_file
 
 RIG_CORPUS_KINDS = ("simulated", "grid", "rig")
 """Kinds of corpora that hold weights of a rig; those of vertices are `MESH_CORPUS_KINDS`."""
@@ -239,12 +238,7 @@ class TrainingConfig(_Strict):
 
 def load_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file that holds a mapping; raises InputError for any other file."""
-    try:
-        given = yaml.safe_load(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    given = read_yaml_file(path)
     if not isinstance(given, dict):
         raise InputError(f"{path}: not a mapping of keys; see the examples in data/configs and data/paper")
     return given
