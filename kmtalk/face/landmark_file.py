@@ -94,4 +94,7 @@ def _parse_point(path: Path, name: str, point: Any, vertices: np.ndarray) -> np.
         position = np.zeros(0)
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"{path}: {name}: not a point; give [x, y, z] or a vertex index")
+    low, high = vertices.min(0), vertices.max(0)
+    if np.maximum(low - position, position - high).max() > np.linalg.norm(high - low):
+        raise InputError(f"{path}: {name}: lies far from the mesh; give points in its units and axes")
     return position

@@ -104,8 +104,6 @@ def _wording(case: Case, code: int, stderr: str, folder: Path) -> str:
             return "control characters"
         if ".kmtalk-" in line or str(folder / "tmp") in line:
             return "names a hidden temporary file"
-        if len(line) > 1500:
-            return f"a line of {len(line)} characters"
     if code != 2:
         return ""
     if len(lines) != 1:
