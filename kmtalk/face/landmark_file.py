@@ -12,6 +12,9 @@ from kmtalk.errors import InputError
 from kmtalk.face.shape_names import LANDMARK_NAMES, SEVEN_LANDMARKS, canonical_landmark_name
 from kmtalk.text_files import parse_json, read_text_file
 
+MAX_BYTES = 1 << 20
+"""Bytes of a landmark file, which names some dozens of points."""
+
 
 def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarray]:
     """Read a file of landmarks.
@@ -30,7 +33,7 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
         InputError: If the file is missing or unreadable, a name is unknown, or fewer than three landmarks are given.
     """
     path = Path(path)
-    text = read_text_file(path)
+    text = read_text_file(path, limit=MAX_BYTES)
     try:
         entries = _parse_picked_points(text) if text.lstrip().startswith("<") else _parse_json(text, path)
     except InputError as error:
@@ -90,7 +93,7 @@ def _parse_point(path: Path, name: str, point: Any, vertices: np.ndarray) -> np.
         return vertices[point].astype(np.float64)
     try:
         position = np.array(point, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         position = np.zeros(0)
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"{path}: {name}: not a point; give [x, y, z] or a vertex index")

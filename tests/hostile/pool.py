@@ -10,11 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
+import psutil
 from case import Case
 from judge import Verdict, judge, snapshot
 from seeds import ROOT
@@ -73,6 +75,9 @@ class _Server:
             return judge(case, answer, folder, before)
 
     def close(self) -> None:
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def _child(argv: list[str], folder: Path) -> None:
     code = 70
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # where this program is killed, its fork ends all the same
         _redirect(folder)
         os.chdir(folder / "work")
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
