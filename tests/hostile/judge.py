@@ -20,8 +20,8 @@ CLEAN = ("refused", "right", "warned")
 FAULTS = ("traceback", "crash", "hang", "memory", "silent", "left", "wordy", "refused a valid file")
 VERDICTS = (*CLEAN, *FAULTS)
 MAX_WEIGHT = 1.0 + 1e-3
-MAX_COORDINATE = 1e5
-"""No mesh that is read is larger, in its own units: 100 m in millimetres."""
+MAX_COORDINATE = 1e7
+"""No mesh is larger in its own units: a body in micrometres."""
 
 
 @dataclass(frozen=True)
