@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
 
-.PHONY: demo test docs gl detector chromium voices blender blender-extension viewer lint clean
+.PHONY: demo test hostile docs gl detector chromium voices blender blender-extension viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav -o speech-kmtalk --contact-sheet speech-kmtalk.png
@@ -17,6 +17,11 @@ demo: $(VENV)/.demo gl
 test: $(VENV)/.test
 	$(MAKE) --no-print-directory -j 3 voices blender lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# every damaged input of tests/hostile, half an hour on two cores; `make test` runs a part. The table goes into the
+# documentation
+hostile: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/run.py --write docs/explanation/robustness.md
 
 # the documentation, into site/
 docs: $(VENV)/.test

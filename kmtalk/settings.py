@@ -17,7 +17,7 @@ from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.expression.emotion import EmotionCue, parse_emotion
 from kmtalk.speech.alignment_pipeline import ALIGNER_NAMES
 from kmtalk.speech.audio import CHANNEL_NAMES, MIX
-from kmtalk.timecode import FIRST_TIMECODE, parse_frame_rate, parse_timecode
+from kmtalk.timecode import FIRST_TIMECODE, MAX_FPS, MIN_FPS, parse_frame_rate, parse_timecode
 
 
 class Settings(BaseModel):
@@ -48,12 +48,14 @@ def _explain(model: type[Settings], error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
         return f"{name}: no such setting; one of {', '.join(model.model_fields)}"
+    given = f"{name} {str(first['input'])[:80]}"
     if first["type"] == "literal_error":
-        return f"{name} {first['input']}: no such choice; one of {first['ctx']['expected'].replace(chr(39), '')}"
+        return f"{given}: no such choice; one of {first['ctx']['expected'].replace(chr(39), '')}"
     if first["type"] == "value_error" or not name:
         return describe_validation_error(error).removeprefix(f"{name}: ")
-    bound = {"greater_than": "must be more than 0", "greater_than_equal": "must be 0 or more"}.get(first["type"])
-    return f"{name} {first['input']}: {bound or describe_validation_error(error).partition(': ')[2]}"
+    bounds = {"greater_than": "must be more than {gt:g}", "greater_than_equal": "must be {ge:g} or more"}
+    bound = bounds.get(first["type"], "").format_map(first.get("ctx", {}))
+    return f"{given}: {bound or describe_validation_error(error).partition(': ')[2]}"
 
 
 FrameRate = Annotated[float, BeforeValidator(parse_frame_rate)]
@@ -178,9 +180,15 @@ def _check_gain(gain: dict[str, float]) -> dict[str, float]:
     return gain
 
 
+MAX_STYLE_DIGITS = 18
+"""Digits of the number of a random speaker's style."""
+
+
 def _check_style(value: object) -> object:
-    if isinstance(value, bool) or (isinstance(value, int) and value < 0):
-        raise ValueError(f"style {value}: give a name, or a number of 0 or more")
+    number = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+    too_long = value >= 10**MAX_STYLE_DIGITS if isinstance(value, int) else len(str(value)) > MAX_STYLE_DIGITS
+    if isinstance(value, bool) or (isinstance(value, int) and value < 0) or (number and too_long):
+        raise ValueError(f"style: give a name, or a number of 0 or more with at most {MAX_STYLE_DIGITS} digits")
     return value
 
 
@@ -237,8 +245,8 @@ class AnimationSettings(Settings):
     seed: int = Field(default=0, ge=0, description="Seed of blinks and of other small random variation.")
     fps: FrameRate = Field(
         default=30.0,
-        gt=0,
-        lt=10_000,
+        ge=MIN_FPS,
+        lt=MAX_FPS,
         description="Frames per second: a number or a fraction. 23.976, 29.97 and 59.94 mean the NTSC rates "
         "24000/1001, 30000/1001 and 60000/1001.",
     )
@@ -255,14 +263,29 @@ def _parse_size(value: object) -> object:
         try:
             value = int(width), int(height or width)
         except ValueError:
-            raise ValueError(f"size {value}: give pixels, as 512 or 1280x720") from None
+            raise ValueError(f"size {str(value)[:80]}: give pixels, as 512 or 1280x720") from None
     return value
+
+
+MAX_SIDE = 8192
+"""Pixels of the longer side of a video."""
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
-    if min(size) < 32 or max(size) > 8192 or width % 2 or height % 2:
-        raise ValueError(f"size {width}x{height}: width and height must be even, from 32 to 8192")
+    if min(size) < 32 or max(size) > MAX_SIDE or width % 2 or height % 2:
+        raise ValueError(f"size {width}x{height}: width and height must be even, from 32 to {MAX_SIDE}")
+    return size
+
+
+MAX_COMPARED_PIXELS = 4096 * 4096
+"""Pixels of a frame of three pictures, which takes 1.7 GB to render."""
+
+
+def _check_three_sizes(size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
+    if 3 * width > MAX_SIDE or 3 * width * height > MAX_COMPARED_PIXELS:
+        raise ValueError(f"size {width}x{height}: three pictures stand side by side; give at most 2048x2048")
     return size
 
 
@@ -317,7 +340,9 @@ class VideoSettings(Settings):
 class ComparisonSettings(VideoSettings):
     """How the video of a comparison looks."""
 
-    size: _Size = Field(default=(400, 400), description="Width and height of each of the three pictures in pixels.")
+    size: Annotated[_Size, AfterValidator(_check_three_sizes)] = Field(
+        default=(400, 400), description="Width and height of each of the three pictures in pixels."
+    )
 
 
 class ExportSettings(VideoSettings):

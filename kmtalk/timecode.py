@@ -7,6 +7,9 @@ from fractions import Fraction
 
 from kmtalk.errors import InputError
 
+MIN_FPS, MAX_FPS = 1.0, 10_000.0
+"""Frames per second that a clip may have: at least the one, less than the other."""
+
 FIRST_TIMECODE = "00:00:00:00"
 """The time code of frame 0, which every frame rate has."""
 
@@ -30,7 +33,7 @@ def parse_frame_rate(value: object) -> object:
     try:
         rate = float(Fraction(value.strip()) if isinstance(value, str) else value)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"fps {value}: give frames per second, as 25, 23.976 or 30000/1001") from None
+        raise ValueError(f"fps {str(value)[:80]}: give frames per second, as 25, 23.976 or 30000/1001") from None
     base = _SHORT_NAMES.get(rate)
     nearest = [n for n in _NTSC_BASES if n == base or abs(rate - n / 1.001) < _NTSC_TOLERANCE]
     return nearest[0] * 1000 / 1001 if nearest else rate

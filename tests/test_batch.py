@@ -159,7 +159,7 @@ def test_text_files_of_a_manifest_are_found_from_any_folder(tmp_path, monkeypatc
         ("m.csv", "speech,output_dir\na.wav,x\nb.wav,x\n", "both be written"),
         ("m.csv", "speech,output_dir\na.wav,../../etc\n", "outside"),
         ("m.json", '{"speech": 1}', "list of clips"),
-        ("m.json", "[", "not a manifest"),
+        ("m.json", "[", "not valid JSON"),
         ("m.json", "[]", "no clips"),
         ("m.csv", "speech;text\na.wav;b\n", "commas"),
         ("m.txt", "a.wav", "manifest"),

@@ -124,14 +124,18 @@ def test_seven_points_do_without_a_detector(tmp_path, talk, kmtalk):
     assert json.loads((tmp_path / "face-fit.json").read_text())["method"] == "fitted"
 
 
+BOX = np.array([[0.0, 0.0, 0.0], [6.0, 3.0, 3.0]])
+"""Vertices of a mesh that is as large as the points of the next tests."""
+
+
 def test_meshlab_points_and_their_order(tmp_path):
     lines = [f'<point x="{k}" y="0" z="1" name="{k}" active="1"/>' for k in range(7)]
     (tmp_path / "a.pp").write_text(f"<!DOCTYPE PickedPoints><PickedPoints>{''.join(lines)}</PickedPoints>")
-    points = load_landmarks(tmp_path / "a.pp", np.zeros((3, 3)))
+    points = load_landmarks(tmp_path / "a.pp", BOX)
     assert points["eye_outer_right"].tolist() == [0, 0, 1] and points["chin"].tolist() == [6, 0, 1]
     named = '<PickedPoints><point x="1" y="2" z="3" name="Left eye"/><point x="1" y="0" z="0" name="nose"/>'
     (tmp_path / "b.pp").write_text(named + '<point x="0" y="0" z="0" name="chin"/></PickedPoints>')
-    assert load_landmarks(tmp_path / "b.pp", np.zeros((3, 3)))["eye_outer_left"].tolist() == [1, 2, 3]
+    assert load_landmarks(tmp_path / "b.pp", BOX)["eye_outer_left"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +145,16 @@ def test_meshlab_points_and_their_order(tmp_path):
         ('{"chin": [0, 0], "nose": 1, "mouth": 2}', "chin"),
         ('{"elbow": [0, 0, 0]}', "elbow"),
         ('{"chin": 99}', "vertex 99 does not exist"),
-        ("not json", "not a landmark file"),
+        ('{"chin": [0, 0, 1000]}', "chin: lies far from the mesh"),
+        ('{"chin": [0, 0, 0], "Chin": [0, 1, 0]}', "chin is given twice"),
+        ("not json", "not valid JSON"),
         ("<a><b></a>", "not a landmark file"),
     ],
 )
 def test_landmark_files_that_cannot_be_used(tmp_path, text, message):
     (tmp_path / "marks.json").write_text(text)
     with pytest.raises(InputError, match=message):
-        load_landmarks(tmp_path / "marks.json", np.zeros((3, 3)))
+        load_landmarks(tmp_path / "marks.json", BOX)
 
 
 def test_a_teapot_has_no_face(kmtalk, tmp_path):

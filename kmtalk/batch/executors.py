@@ -76,10 +76,7 @@ class Worker:
     def _animate(self, job: Job) -> list[Path]:
         shared, text = self._settings, job.text
         if job.text_file is not None:
-            try:
-                text = read_text_file(job.text_file)
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{job.text_file}: not a text file that can be read ({error})") from None
+            text = read_text_file(job.text_file)
         animation = self._talk.animate(
             job.speech,
             job.template or shared.template,

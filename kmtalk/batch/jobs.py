@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_for
 from kmtalk.errors import InputError
 from kmtalk.pipeline import KMTalk, is_light_head
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings, SoundSettings
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import parse_json, read_text_file
 from kmtalk.timecode import parse_timecode
 
 MEDIA_SUFFIXES = frozenset(
@@ -250,20 +251,21 @@ def _jobs_from_manifest(source: Path, output: Path) -> list[Job]:
 
 
 def _read_manifest(source: Path) -> Iterable[dict[str, Any]]:
-    try:
-        text = read_text_file(source)
-        if source.suffix.lower() == ".csv":
-            rows: Any = list(csv.DictReader(text.splitlines(), strict=True))
-        elif source.suffix.lower() == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            rows = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: is not UTF-8; save it as CSV UTF-8") from None
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{source}: not a manifest ({str(error)[:80]})") from None
+    text = read_text_file(source)
+    if source.suffix.lower() == ".csv":
+        try:
+            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            rows: Any = list(reader)
+        except csv.Error as error:
+            raise InputError(f"{source}: not a manifest ({str(error)[:80]})") from None
+        twice = [name for name, count in Counter(reader.fieldnames or ()).items() if count > 1]
+        if twice:
+            raise InputError(f"{source}: two columns are named {twice[0]!r}; leave one out")
+    elif source.suffix.lower() == ".jsonl":
+        lines = enumerate(text.split("\n"), 1)
+        rows = [parse_json(line, f"{source}: row {number}") for number, line in lines if line.strip()]
+    else:
+        rows = parse_json(text, source)
     if rows == []:
         raise InputError(f"{source}: names no clips")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -9,7 +9,7 @@ import typer
 
 from kmtalk.errors import InputError
 from kmtalk.text_files import read_text_file
-from kmtalk.timecode import parse_frame_rate
+from kmtalk.timecode import MAX_FPS, MIN_FPS, parse_frame_rate
 
 Speech = Annotated[Path, typer.Argument(help="Sound or video file.", show_default=False)]
 SpeechOrAnimation = Annotated[
@@ -59,8 +59,6 @@ def read_text_option(text: str | None) -> str | None:
             raise InputError(f"{text}: no such file")
     except OSError:  # too long for a file name, so it is the text
         pass
-    except UnicodeDecodeError:
-        raise InputError(f"{text}: is not a UTF-8 text file") from None
     return text
 
 
@@ -77,8 +75,8 @@ def read_frame_rate(option: str, text: str | None) -> float | None:
         rate = float(str(parse_frame_rate(text)))
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
-    if not 0 < rate < 10_000:
-        raise InputError(f"{option} {text}: must be more than 0, and less than 10000")
+    if not MIN_FPS <= rate < MAX_FPS:
+        raise InputError(f"{option} {text[:80]}: must be {MIN_FPS:g} or more, and less than {MAX_FPS:g}")
     return rate
 
 

@@ -16,6 +16,7 @@ from kmtalk.face.files.load import load_template
 from kmtalk.face.rig import Rig
 from kmtalk.speech.alignment import read_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
+from kmtalk.timecode import MAX_FPS, MIN_FPS
 
 MANIFEST_NAME = "manifest.json"
 
@@ -40,7 +41,7 @@ class ManifestClip(_Strict):
     name: str = Field(pattern=r"^[^/\\\x00]+$")
     audio: str
     motion: str
-    fps: float = Field(gt=0, lt=10_000)
+    fps: float = Field(ge=MIN_FPS, lt=MAX_FPS)
     identity: str = "someone"
     sentence: int = Field(default=0, ge=0)
     textgrid: str | None = None

@@ -18,7 +18,8 @@ from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames, unknown_s
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file
+from kmtalk.timecode import MAX_FPS, MIN_FPS
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -45,7 +46,7 @@ _ERROR_TEXT = {
     "extra_forbidden": "is not known there",
     "missing": "is missing",
     "less_than_equal": "weights lie from 0 to 1",
-    "greater_than_equal": "must be 0 or more",
+    "greater_than_equal": "must be {ge:g} or more",
     "too_short": "holds nothing",
 }
 
@@ -54,7 +55,7 @@ class KeyFile(_Strict):
     """Contents of a keys.json."""
 
     kmtalk: Literal["keys"] = Field(default="keys", description="Marks the kind of the file.")
-    fps: float = Field(gt=0, lt=10_000, description="Frames per second of the clip.")
+    fps: float = Field(ge=MIN_FPS, lt=MAX_FPS, description="Frames per second of the clip.")
     frames: int = Field(ge=1, description="Number of frames of the clip, N.")
     provenance: Provenance = Field(default=Provenance(), description="How the animation was made.")
     template: str = Field(default="", description="Name of the mesh.")
@@ -134,16 +135,14 @@ def write_keys(
 
 def read_keys(path: Path) -> KeyFile:
     """Read and check a keys.json; raises InputError that names the key and its fault."""
+    document = read_json_file(path)
     try:
-        file = KeyFile.model_validate_json(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file; kmtalk keys writes such a file") from None
+        file = KeyFile.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = _describe_location(path, first["loc"])
-        raise InputError(f"{path}: {place}{_ERROR_TEXT.get(first['type'], first['msg'])[:120]}") from None
+        place, known = _describe_location(document, first["loc"]), _ERROR_TEXT.get(first["type"])
+        fault = first["msg"] if known is None else known.format_map(first.get("ctx", {}))
+        raise InputError(f"{path}: {place}{fault[:120]}") from None
     _check_spans(path, file)
     several = [frame for frame, count in Counter(entry.frame for entry in file.keys).items() if count > 1]
     if several:  # before the times, which a key that was moved onto another keeps
@@ -178,13 +177,13 @@ def _check_spans(path: Path, file: KeyFile) -> None:
         raise InputError(f"{path}: original_frames: the clip has frames 0 to {file.frames - 1}")
 
 
-def _describe_location(path: Path, where: Sequence[int | str]) -> str:
+def _describe_location(document: Any, where: Sequence[int | str]) -> str:
     """Where in the file, in words: a key by its frame, not by its number in the list."""
     words = [str(w) for w in where]
     if len(where) >= 2 and where[0] == "keys" and isinstance(where[1], int):
         try:
-            words[:2] = [f"key at frame {json.loads(read_text_file(path))['keys'][where[1]]['frame']}"]
-        except (KeyError, TypeError, ValueError):
+            words[:2] = [f"key at frame {document['keys'][where[1]]['frame']}"]
+        except (KeyError, TypeError):
             words[:2] = [f"key number {where[1] + 1}"]
     return ": ".join(words) + ": " if words else ""
 

@@ -7,7 +7,6 @@ shapes. Shapes that part the lips or move the jaw are left out, so that speech k
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from kmtalk.errors import InputError
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_json_file
 
 ACTION_UNITS: dict[str, Mapping[str, float]] = {
     "AU1": {"browInnerUp": 1.0},
@@ -91,12 +90,10 @@ def _cue(where: str, time: object, name: object, amount: object) -> EmotionCue:
 
 
 def _read_cues(path: Path) -> tuple[EmotionCue, ...]:
+    rows = read_json_file(path)
     try:
-        rows = json.loads(read_text_file(path))
         cues = [_cue(str(path), row["time"], row["name"], row["amount"]) for row in rows]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise InputError(f"{path}: not a list of objects with time, name and amount") from None
     return tuple(sorted(cues, key=lambda cue: cue.time))
 

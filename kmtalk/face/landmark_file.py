@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import numpy as np
 
 from kmtalk.errors import InputError
 from kmtalk.face.shape_names import LANDMARK_NAMES, SEVEN_LANDMARKS, canonical_landmark_name
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import parse_json, read_text_file
+
+MAX_BYTES = 1 << 20
+"""Bytes of a landmark file, which names some dozens of points."""
 
 
 def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarray]:
@@ -31,12 +33,11 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
         InputError: If the file is missing or unreadable, a name is unknown, or fewer than three landmarks are given.
     """
     path = Path(path)
+    text = read_text_file(path, limit=MAX_BYTES)
     try:
-        text = read_text_file(path)
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path}: landmark file not found or not text; pass JSON or MeshLab's .pp") from None
-    try:
-        entries = _parse_picked_points(text) if text.lstrip().startswith("<") else _parse_json(text)
+        entries = _parse_picked_points(text) if text.lstrip().startswith("<") else _parse_json(text, path)
+    except InputError as error:
+        raise InputError(f'{error}; write {{"chin": [x, y, z], …}}, or use a .pp file') from None
     except (ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as error:
         reason = (str(error).splitlines() or ["empty"])[0]
         raise InputError(
@@ -53,6 +54,8 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
         standard = canonical_landmark_name(name)
         if standard is None:
             raise InputError(f"{path}: unknown landmark {name}; known are {', '.join(LANDMARK_NAMES)}")
+        if standard in landmarks:
+            raise InputError(f"{path}: landmark {standard} is given twice; leave one out")
         landmarks[standard] = _parse_point(path, name, point, vertices)
     if len(landmarks) < 3:
         raise InputError(
@@ -61,9 +64,9 @@ def load_landmarks(path: str | Path, vertices: np.ndarray) -> dict[str, np.ndarr
     return landmarks
 
 
-def _parse_json(text: str) -> list[tuple[str, Any]]:
+def _parse_json(text: str, path: Path) -> list[tuple[str, Any]]:
     """Name and value of each landmark in JSON text."""
-    document = json.loads(text)
+    document = parse_json(text, path)
     if isinstance(document, dict) and isinstance(document.get("landmarks"), dict):
         document = document["landmarks"]  # the report of `kmtalk fit`, edited by the user
     if isinstance(document, list):
@@ -90,8 +93,11 @@ def _parse_point(path: Path, name: str, point: Any, vertices: np.ndarray) -> np.
         return vertices[point].astype(np.float64)
     try:
         position = np.array(point, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         position = np.zeros(0)
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"{path}: {name}: not a point; give [x, y, z] or a vertex index")
+    low, high = vertices.min(0), vertices.max(0)
+    if np.maximum(low - position, position - high).max() > np.linalg.norm(high - low):
+        raise InputError(f"{path}: {name}: lies far from the mesh; give points in its units and axes")
     return position

@@ -15,7 +15,7 @@ from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES, Rig
 from kmtalk.face.shape_names import OVR_VISEMES, VRM_MOUTHS, is_part_of_shape, match_shape_names
 from kmtalk.face.template import Template
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_yaml_file
 
 MIN_LIKENESS = 0.6  # cosine of a file's shape and a fitted one, over all vertices, to take them for the same
 MEANINGS = (
@@ -166,14 +166,7 @@ def read_shape_map(path: Path, template: Template) -> dict[str, str]:
     Raises:
         InputError: The file cannot be read, or names a shape that the file or kmtalk does not have.
     """
-    import yaml
-
-    try:
-        document = yaml.safe_load(read_text_file(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0][:80]})") from None
+    document = read_yaml_file(path)
     if not isinstance(document, dict) or not document:
         raise InputError(f"{path}: give lines such as  morph_0: jawOpen")
     known = {meaning.lower(): meaning for meaning in MEANINGS}

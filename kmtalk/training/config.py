@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kmtalk.corpora.registry import MESH_CORPUS_KINDS
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.motion.attention import DECODER_HEADS
-from kmtalk.text_files import read_text_file
+from kmtalk.text_files import read_yaml_file
 
 RIG_CORPUS_KINDS = ("simulated", "grid", "rig")
 """Kinds of corpora that hold weights of a rig; those of vertices are `MESH_CORPUS_KINDS`."""
@@ -65,28 +65,35 @@ class CorpusConfig(_Strict):
         return self.kind in MESH_CORPUS_KINDS
 
 
+MAX_PARAMETERS = 400_000_000
+"""Parameters of the flow encoder; the paper's on BIWI has 264 million."""
+
+
 class ArchitectureConfig(_Strict):
     """Architecture of the network; see `kmtalk.motion.model.NetworkConfig`."""
 
     d_model: int = Field(
         default=256,
         ge=8,
+        le=8192,
         description="Width f of the decoders and the flow encoder; a multiple of num_heads and of 4.",
     )
-    num_heads: int = Field(default=8, ge=1, description="Number of attention heads of the flow encoder.")
+    num_heads: int = Field(default=8, ge=1, le=256, description="Number of attention heads of the flow encoder.")
     num_layers: int = Field(
-        default=6, ge=1, description="Number of transformer blocks in each of the flow encoder's three stacks."
+        default=6, ge=1, le=256, description="Number of transformer blocks in each of the flow encoder's three stacks."
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout probability.")
     ffn_multiplier: int = Field(
-        default=2, ge=1, description="Width of the flow encoder's feed-forward layers as a multiple of d_model."
+        default=2, ge=1, le=64, description="Width of the flow encoder's feed-forward layers as a multiple of d_model."
     )
     head: Literal["rig", "vertices", "pca"] = Field(
         default="rig",
         description="Output layer: weights of a rig's shapes, the paper's vertex offsets, or principal components of "
         "vertex offsets. Only a network with head rig can animate other faces.",
     )
-    components: int = Field(default=0, ge=0, description="Number of principal components; required by head pca only.")
+    components: int = Field(
+        default=0, ge=0, le=10_000, description="Number of principal components; required by head pca only."
+    )
     audio_gate: bool = Field(
         default=True, description="Mix audio and motion flow by the audio gate; false adds them (the paper's ablation)."
     )
@@ -109,6 +116,12 @@ class ArchitectureConfig(_Strict):
         if self.d_model % self.num_heads or self.d_model % DECODER_HEADS:
             raise ValueError(
                 f"d_model {self.d_model} must be a multiple of num_heads {self.num_heads} and of {DECODER_HEADS}"
+            )
+        parameters = 3 * self.num_layers * self.d_model**2 * (6 + 2 * self.ffn_multiplier)
+        if parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"d_model, num_layers and ffn_multiplier make {parameters / 1e6:,.0f} million parameters; "
+                f"at most {MAX_PARAMETERS / 1e6:,.0f} million are sensible"
             )
         if (self.head == "pca") != (self.components > 0):
             raise ValueError("set components for head: pca, and only for it")
@@ -226,6 +239,10 @@ class TrainingConfig(_Strict):
 
     @model_validator(mode="after")
     def _check_finetuning(self) -> Self:
+        if not re.fullmatch(r"log-mel|whisper-.+-\d+|wav2vec2(-conv)?(:.*)?", self.encoder):
+            raise ValueError(
+                f"encoder {self.encoder[:80]}: give log-mel, whisper-SIZE-LAYER or wav2vec2:FOLDER-OR-NAME"
+            )
         if self.finetune_encoder and not self.encoder.startswith("wav2vec2:"):
             raise ValueError(
                 f"finetune_encoder: only encoder wav2vec2:FOLDER-OR-NAME can be fine-tuned, not {self.encoder}"
@@ -239,12 +256,7 @@ class TrainingConfig(_Strict):
 
 def load_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file that holds a mapping; raises InputError for any other file."""
-    try:
-        given = yaml.safe_load(read_text_file(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    given = read_yaml_file(path)
     if not isinstance(given, dict):
         raise InputError(f"{path}: not a mapping of keys; see the examples in data/configs and data/paper")
     return given
