@@ -12,6 +12,7 @@ from conftest import ROOT
 RANK = {
     "errors": 0,
     "progress": 0,
+    "working_folders": 0,
     "assets": 1,
     "pickles": 1,
     "text_files": 1,
