@@ -112,7 +112,7 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, subject: Path | None = None) -> Iterator[Path]:
     """Context manager that yields a temporary path and moves it to `path` on success.
 
     If `path` is an existing folder, the new files are moved into it, all of them even if the process is killed
@@ -121,6 +121,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file or folder to write.
+        subject: What error messages are about; None for `path`.
 
     Yields:
         A temporary path near `path`; of a file with the same name.
@@ -141,16 +142,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 elif temporary.exists():
                     temporary.replace(path)
             except OSError as error:
-                raise unwritable(path, error) from None
+                raise unwritable(subject or path, error) from None
             except InputError:
                 raise
             except Exception as error:
                 if full_disk(path) is not None:  # libraries have errors of their own for it
-                    raise unwritable(path, OSError(errno.ENOSPC, str(error))) from None
+                    raise unwritable(subject or path, OSError(errno.ENOSPC, str(error))) from None
                 raise
     except OSError as error:
         _remove_empty(new_parents)
-        raise unwritable(path, error) from None
+        raise unwritable(subject or path, error) from None
     except BaseException:
         _remove_empty(new_parents)
         raise

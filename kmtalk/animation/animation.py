@@ -149,7 +149,7 @@ class Animation:
             with atomic_write(path) as temporary:
                 self._write(file_format, temporary, settings, progress)
             return [path]
-        with atomic_write(path.parent) as folder:  # several files, all or none
+        with atomic_write(path.parent, path) as folder:  # several files, all or none
             folder.mkdir()
             self._write(file_format, folder / path.name, settings, progress)
             written = sorted(path.parent / item.name for item in folder.iterdir())
