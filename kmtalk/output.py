@@ -145,6 +145,10 @@ def atomic_write(path: Path, subject: Path | None = None) -> Iterator[Path]:
                 raise unwritable(subject or path, error) from None
             except InputError:
                 raise
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{subject or path}: its name or its folder's is not UTF-8; give another one"
+                ) from None
             except Exception as error:
                 if full_disk(path) is not None:  # libraries have errors of their own for it
                     raise unwritable(subject or path, OSError(errno.ENOSPC, str(error))) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -174,7 +175,8 @@ class Animation:
         With `reduced`, the script takes the keys of a model with shapes from animation.curves.json.
         """
         write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
-        soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
+        sound = os.fsencode(folder / "speech.wav")  # whose name may be no UTF-8
+        soundfile.write(sound, self.audio.original, self.audio.original_rate, subtype="PCM_16")
         model = next((m for suffix in IMPORTABLE_SUFFIXES for m in models if m.endswith(suffix)), None)
         if model and model.endswith(".glb") and is_meshopt_compressed(folder / model):
             # Blender's importer does not decode it
