@@ -1,7 +1,7 @@
 """Interrupt `kmtalk animate` at random moments, and count what is left.
 
-Run `python benchmarks/interruptions.py [COUNT]`; 100 runs take about fifteen minutes on two cores. Every run writes into
-one folder, with another sound than the run before, and gets SIGKILL, SIGTERM or SIGINT at a random moment.
+Run `python benchmarks/interruptions.py [COUNT]`; 100 runs take about fifteen minutes on two cores. Every run writes
+into one folder, with another sound than the run before, and gets SIGKILL, SIGTERM or SIGINT at a random moment.
 """
 
 from __future__ import annotations

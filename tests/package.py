@@ -1,8 +1,8 @@
 """Build the wheel and the sdist, check what they contain, and try them with every Python that is here.
 
-Run `python tests/package.py`, or `make package-test`; `--here` tries only the running Python. The fresh environments see the
-packages of the running one where the version of Python is the same; for other versions only what needs no packages is
-tried: installation, metadata, and the syntax of all modules.
+Run `python tests/package.py`, or `make package-test`; `--here` tries only the running Python. The fresh environments see
+the packages of the running one where the version of Python is the same; for other versions only what needs no packages
+is tried: installation, metadata, and the syntax of all modules.
 """
 
 from __future__ import annotations
@@ -17,6 +17,17 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+CONTENTS = {
+    "kmtalk",
+    "assets",
+    "data",
+    "README.md",
+    "LICENSE",
+    "SECURITY.md",
+    "pyproject.toml",
+    "PKG-INFO",
+    ".gitignore",
+}
 NEEDED = ("face.obj", "network.safetensors", "completion.safetensors", "speech.wav")  # among the assets
 OLDEST, NEWEST = (3, 11), (3, 14)
 
@@ -54,17 +65,7 @@ def check_contents(sdist: Path, wheel: Path) -> None:
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "kmtalk").rglob("*.py")}
     assert modules <= source & installed, modules - (source & installed)
     tops = {name.partition("/")[0] for name in source}
-    assert tops <= {
-        "kmtalk",
-        "assets",
-        "data",
-        "README.md",
-        "LICENSE",
-        "SECURITY.md",
-        "pyproject.toml",
-        "PKG-INFO",
-        ".gitignore",
-    }, tops
+    assert tops <= CONTENTS, tops - CONTENTS
     assert {name.partition("/")[0] for name in installed} == {"kmtalk", f"{wheel.name.split('-py3')[0]}.dist-info"}
     for name in source | installed:
         assert not any(part in ("tests", "shared", "__pycache__", ".venv") for part in Path(name).parts), name
@@ -107,9 +108,8 @@ def main() -> None:
         print(f"{sdist.name}, {wheel.name}: {wheel.stat().st_size / 1e6:.0f} MB")
         tried: set[str] = set()
         for python in found:
-            done = subprocess.run(
-                [python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True, check=False
-            )
+            about = [python, "-c", "import sys; print(sys.version_info[:2])"]
+            done = subprocess.run(about, capture_output=True, text=True, check=False)
             if done.returncode == 0 and done.stdout not in tried:  # a shim may stand for a Python that is not there
                 tried.add(done.stdout)
                 print(try_python(python, wheel, folder))
