@@ -1,8 +1,8 @@
 """Build the wheel and the sdist, check what they contain, and try them with every Python that is here.
 
-Run `python tests/package.py`, or `make package-test`; `--here` tries only the running Python. The fresh environments see
-the packages of the running one where the version of Python is the same; for other versions only what needs no packages
-is tried: installation, metadata, and the syntax of all modules.
+Run `python tests/package.py`, or `make package-test`; `--here` tries only the running Python. The fresh environments
+see the packages of the running one where the version of Python is the same; for other versions only what needs no
+packages is tried: installation, metadata, and the syntax of all modules.
 """
 
 from __future__ import annotations
