@@ -91,7 +91,7 @@ def try_python(python: Path, wheel: Path, folder: Path) -> str:
     (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     command = place / "bin" / "kmtalk"
     assert "animate" in run(command, "--help", cwd=folder)
-    assert str(packages) in run(command, "doctor", cwd=folder).replace("\n", "")
+    assert str(packages) in run(command, "doctor", "--json", cwd=folder)
     tone = ROOT / "assets" / "speech.wav"
     run(command, "animate", tone, "--aligner", "uniform", "--text", "la", "-o", "a.npz", cwd=folder)
     shutil.rmtree(place)

@@ -260,8 +260,9 @@ def test_files_of_users_are_not_replaced(kmtalk, tmp_path, spoken, arguments):
     for name in ("face-neutral.obj", "face.0003.obj", "face.0003.1.obj", "face-fit.json.obj"):
         (tmp_path / name).write_text(FACE.read_text())
     (tmp_path / "link.obj").symlink_to("face.0003.obj")
-    for name in ("a.wav", "cues.json", "n.npz", "own/speech.wav", "m.npy", "face-fit.json", "x.mp4"):
+    for name in ("a.wav", "n.npz", "own/speech.wav", "m.npy", "face-fit.json", "x.mp4"):
         (tmp_path / name).write_bytes(SPEECH.read_bytes())
+    (tmp_path / "cues.json").write_text('[{"time": 0, "name": "happy"}]')
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     done = kmtalk(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr

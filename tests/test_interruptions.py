@@ -16,6 +16,7 @@ import soundfile
 from conftest import FACE
 
 from kmtalk import load_animation
+from kmtalk.face.rig_file import load_cached_rig, store_cached_rig
 from kmtalk.output import check_writable
 
 KMTALK = [str(Path(sys.executable).parent / "kmtalk")]
@@ -225,15 +226,17 @@ def test_a_batch_on_a_full_disk_is_no_traceback(kmtalk, tmp_path, tone, small_di
 
 def test_a_damaged_cache_is_made_anew(talk, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    face = tmp_path / "face.obj"
-    face.write_text("".join(f"{line}\n" for line in FACE.read_text().splitlines()).replace("v 0.0", "v 0.00", 1))
-    whole = talk.fit(face).rig.offsets
+    fitted = talk.fit(FACE)
+    store_cached_rig("a-mesh", fitted)
     (cached,) = tmp_path.rglob("*.kmrig")
     content = cached.read_bytes()
-    for damaged in (b"", content[: len(content) // 2], bytes(len(content)), content[:-2000] + bytes(2000)):
+    middle = len(content) // 2
+    for damaged in (b"", content[:middle], bytes(len(content)), content[:middle] + bytes(99) + content[middle + 99 :]):
         cached.write_bytes(damaged)
-        assert np.array_equal(talk.fit(face).rig.offsets, whole)
-        assert cached.read_bytes() == content
+        assert load_cached_rig("a-mesh") is None
+        store_cached_rig("a-mesh", fitted)
+        assert load_cached_rig("a-mesh") is not None
+    assert list(cached.parent.iterdir()) == [cached]
 
 
 @pytest.mark.slow
