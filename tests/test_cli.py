@@ -262,7 +262,7 @@ def test_files_of_users_are_not_replaced(kmtalk, tmp_path, spoken, arguments):
     (tmp_path / "link.obj").symlink_to("face.0003.obj")
     for name in ("a.wav", "n.npz", "own/speech.wav", "m.npy", "face-fit.json", "x.mp4"):
         (tmp_path / name).write_bytes(SPEECH.read_bytes())
-    (tmp_path / "cues.json").write_text('[{"time": 0, "name": "happy"}]')
+    (tmp_path / "cues.json").write_text('[{"time": 0, "name": "happy", "amount": 0.5}]')
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     done = kmtalk(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
