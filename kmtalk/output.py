@@ -135,6 +135,7 @@ def atomic_write(path: Path, subject: Path | None = None) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(path if path.is_dir() else path.parent) as folder:
             temporary = folder / FILES_NAME / (path.resolve().name or "root")
+            _final[temporary] = path
             try:  # what is full is seen before the working folder is removed
                 yield temporary
                 if temporary.is_dir():
@@ -153,12 +154,26 @@ def atomic_write(path: Path, subject: Path | None = None) -> Iterator[Path]:
                 if full_disk(path) is not None:  # libraries have errors of their own for it
                     raise unwritable(subject or path, OSError(errno.ENOSPC, str(error))) from None
                 raise
+            finally:
+                del _final[temporary]
     except OSError as error:
         _remove_empty(new_parents)
         raise unwritable(subject or path, error) from None
     except BaseException:
         _remove_empty(new_parents)
         raise
+
+
+_final: dict[Path, Path] = {}
+"""The places of the temporary paths that are being written."""
+
+
+def final_path(temporary: Path) -> Path:
+    """Return where a temporary path of `atomic_write`, or one in it, will lie; any other path as it is."""
+    for above in (temporary, *temporary.parents):
+        if above in _final:
+            return _final[above] / temporary.relative_to(above)
+    return temporary
 
 
 def _place_folder(made: Path, path: Path) -> None:
