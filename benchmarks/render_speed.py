@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ NAME = opengl.select_backend()  # must precede the import of pyrender; imports n
 import pyrender  # noqa: E402
 
 from kmtalk.assets import asset_path  # noqa: E402
-from kmtalk.render import camera, scene, worker  # noqa: E402
+from kmtalk.render import camera, scene  # noqa: E402
+from kmtalk.render.encoder import VideoEncoder  # noqa: E402
 from kmtalk.render.posed_mesh import PosedMesh, VertexNormals  # noqa: E402
 
 SIZES, HEADS = (512, 1024), ("head_light", "head")
@@ -70,13 +72,11 @@ def frames_per_second(render: Callable[[np.ndarray], np.ndarray], frames: np.nda
         picture = render(vertices)
     size = picture.shape[1], picture.shape[0]
     start = time.perf_counter()
-    writer = None if path is None else worker.open_video(str(path), size, 30.0, None)
-    for vertices in frames:
-        picture = render(vertices)
-        if writer is not None:
-            writer.send(picture)
-    if writer is not None:
-        writer.close()
+    with nullcontext() if path is None else VideoEncoder(str(path), size, 30.0, None) as video:
+        for vertices in frames:
+            picture = render(vertices)
+            if video is not None:
+                video.add(picture)
     return len(frames) / (time.perf_counter() - start)
 
 

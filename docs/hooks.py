@@ -31,7 +31,7 @@ from typer.cli import get_docs_for_click
 
 from kmtalk.animation import DEFAULT_FOLDER_FORMATS, FORMATS
 from kmtalk.batch.jobs import ALLOWED_COLUMNS, Job
-from kmtalk.cli import app
+from kmtalk.cli.commands import typer_app
 from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.rig import ARKIT_NAMES, SPEECH_NAMES
 from kmtalk.motion.styles import DEFAULT_STYLE
@@ -67,7 +67,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def command_line() -> str:
     """Arguments and options of all commands."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(typer_app)
     text = get_docs_for_click(obj=group, ctx=typer.Context(group), indent=1, name="kmtalk")
     return "".join(link_commands(section, group) for section in re.split(r"(?m)^(?=#+ `)", text))
 

@@ -56,6 +56,7 @@ def run_checks() -> Iterator[CheckResult]:
     yield _check_network()
     yield _check_aligner()
     yield _check_mfa()
+    yield _check_languages()
     yield _check_module(
         "video (OpenGL)", "kmtalk.render.opengl", "apt install libegl1 libgl1, or pip install lavavu-osmesa", True
     )
@@ -116,10 +117,24 @@ def _check_mfa() -> CheckResult:
     models = sorted(p.stem for p in (mfa_models_dir() / "acoustic").glob("*.zip"))
     command = shutil.which("mfa")
     found = ", ".join([*models, *([f"command {command}"] if command else [])]) or None
-    remedy = (
-        "other languages need an MFA acoustic model and dictionary (--acoustic-model, --dictionary), not MFA itself"
-    )
+    remedy = "optional: an MFA acoustic model and dictionary are exacter in other languages than espeak-ng is"
     return CheckResult("MFA models", found, remedy)
+
+
+def _check_languages() -> CheckResult:
+    """The languages whose phones are found, by Whisper's names."""
+    import whisper
+
+    from kmtalk.speech.aligner_registry import AlignerRegistry
+
+    def check() -> str | None:
+        registry = AlignerRegistry("auto")
+        names = {code: name.title() for code, name in whisper.tokenizer.LANGUAGES.items() if registry.has_model(code)}
+        first = [names.pop(code) for code in ("en", "de", "fr", "es", "it", "ru", "pt", "zh") if code in names]
+        return ", ".join(first) + (f" and {len(names)} more" if names else "") if len(first) > 1 else None
+
+    remedy = "English only; pip install 'kmtalk[voices]' for some eighty more by espeak-ng's phones"
+    return CheckResult("languages with phones", _result_or_none(check), remedy)
 
 
 def _check_module(part: str, module: str, remedy: str, required: bool = False) -> CheckResult:

@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from conftest import FACE, FIXTURES, SAID, SPEECH
 
+from kmtalk import InputError
+
 OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 
 
@@ -224,3 +226,105 @@ def test_ended_from_outside_it_leaves_nothing(tmp_path):
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said) == (130, "kmtalk: stopped\n")
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["animate", "a.wav", "--template", "face-neutral.obj", "-o", "face.pc2"],
+        ["animate", "a.wav", "--template", "face-neutral.obj", "-o", "face.mdd"],
+        ["animate", "a.wav", "--template", "face.0003.obj", "-o", "face.####.obj"],
+        ["animate", "a.wav", "--textgrid", "out/speech.TextGrid", "-o", "out"],
+        ["animate", "a.wav", "--template", "out/animation.glb", "-o", "out", "--formats", "glb"],
+        ["animate", "a.wav", "--template", "out/animation.glb", "--contact-sheet", "sheet.png", "-o", "./out/../out"],
+        ["animate", "a.wav", "--emotion", "cues.json", "-o", "cues.json"],
+        ["animate", "a.wav", "--network", "n.npz", "-o", "n.npz"],
+        ["animate", "a.wav", "--template", "link.obj", "-o", "face.0003.####.obj", "--textgrid", "face.0003.1.obj"],
+        ["animate", "a.wav", "-o", "own"],  # with a speech.wav that kmtalk did not write
+        ["animate", "a.wav", "-o", "face.pc2"],  # with a face-neutral.obj of another program
+        ["complete", "out/keys.json", "a.wav", "-o", "out"],
+        ["export", "out/animation.npz", "-o", "out"],
+        ["export", "out/animation.npz", "-o", "out", "--formats", "glb"],  # its keys.json was edited
+        ["keys", "out/animation.npz", "-o", "out/keys.json"],
+        ["keys", "out/animation.npz", "-o", "out/keys.json", "--template", "face-neutral.obj"],
+        ["render", "m.npy", "--template", "face-neutral.obj", "--speech", "a.wav", "-o", "face.pc2"],
+        ["fit", "face-fit.json.obj", "--landmarks", "face-fit.json", "-o", "face.kmrig"],
+        ["compare", "out/animation.npz", "x.mp4", "-o", "x.mp4"],
+    ],
+)
+def test_files_of_users_are_not_replaced(kmtalk, tmp_path, spoken, arguments):
+    spoken.save(tmp_path / "out", formats="npz,glb")
+    keys = tmp_path / "out" / "keys.json"
+    keys.write_text(keys.read_text().replace('"pinned": false', '"pinned": true', 1))
+    (tmp_path / "own").mkdir()
+    for name in ("face-neutral.obj", "face.0003.obj", "face.0003.1.obj", "face-fit.json.obj"):
+        (tmp_path / name).write_text(FACE.read_text())
+    (tmp_path / "link.obj").symlink_to("face.0003.obj")
+    for name in ("a.wav", "n.npz", "own/speech.wav", "m.npy", "face-fit.json", "x.mp4"):
+        (tmp_path / name).write_bytes(SPEECH.read_bytes())
+    (tmp_path / "cues.json").write_text('[{"time": 0, "name": "happy", "amount": 0.5}]')
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    done = kmtalk(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "replaced" in done.stderr or "is an input" in done.stderr
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_what_kmtalk_wrote_is_replaced(spoken, tmp_path):
+    for _ in range(2):
+        spoken.save(tmp_path / "out", formats="csv")
+        spoken.save(tmp_path / "face.pc2")
+    (tmp_path / "out" / "keys.json").write_text("{}")
+    with pytest.raises(InputError, match="keys.json: was edited"):
+        spoken.save(tmp_path / "out", formats="csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["animate", "--colour"], "no such option: --colour"),
+        (["animate"], "missing argument"),
+        (["animate", "a.wav", "--seed", "many"], "--seed"),
+        (["sing"], "no such command 'sing'"),
+        (["animate", "a.wav", "-o", ""], "-o: is empty"),
+        (["animate", "a.wav", "-o", "x" * 300], "the name is too long"),
+        (["animate", "a.wav", "-o", "x" * 250 + ".pc2"], "the name is too long"),
+        (["animate", "x\x1b[31m\n.wav"], "x\\x1b[31m\\n.wav: no such file"),
+        (["animate", b"\xff\xfe.wav"], "\\xff\\xfe.wav: no such file"),
+    ],
+)
+def test_faults_of_the_command_line_are_one_line(tmp_path, arguments, said):
+    (tmp_path / "a.wav").write_bytes(SPEECH.read_bytes())
+    command = [Path(sys.executable).parent / "kmtalk", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("kmtalk: ")
+    assert said in done.stderr
+    assert "\x1b" not in done.stderr
+    assert listing(tmp_path) == ["a.wav"]
+
+
+def test_any_console_will_do(tmp_path):
+    """ASCII, closed, or full."""
+    (tmp_path / "Grüße.wav").write_bytes(SPEECH.read_bytes())
+    command = f"{Path(sys.executable).parent / 'kmtalk'} animate Grüße.wav --aligner uniform --text la --no-video"
+    for redirection, code in (("", 0), (">&- 2>&- <&-", 0), ("> /dev/full", 2), ("2> /dev/full", 0)):
+        env = os.environ | {"PYTHONIOENCODING": "ascii"}
+        line = f"{command} -o Grüße.npz {redirection}"
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)
+        assert done.returncode == code, (redirection, done.stderr)
+        assert "Traceback" not in done.stderr
+        if not redirection:
+            assert done.stdout == "Gr\\xfc\\xdfe.npz\n"
+        (tmp_path / "Grüße.npz").unlink()
+    assert listing(tmp_path) == ["Grüße.wav"]
+
+
+def test_missing_opengl_is_said_before_the_work(tmp_path):
+    env = os.environ | {"KMTALK_GL": "nothing"}
+    (tmp_path / "a.wav").write_text("no sound: it is not read before")
+    command = [Path(sys.executable).parent / "kmtalk", "animate", "a.wav", "-o", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "no OpenGL" in done.stderr
+    assert "--no-video" in done.stderr

@@ -18,6 +18,7 @@ from conftest import FACE, FIXTURES, ROOT, SHARED, SPEECH, needs_detector
 from kmtalk import Template
 from kmtalk.animation import FORMATS
 from kmtalk.cli import app
+from kmtalk.cli.commands import typer_app
 from kmtalk.corpora.registry import load_mesh_corpus
 from kmtalk.face.files.load import load_template
 from kmtalk.face.rig_file import save_rig_file
@@ -140,7 +141,7 @@ def test_the_commands_of_a_page_run_as_written(page, desk, monkeypatch, capfd):
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_commands_stand_in_blocks_that_are_checked(page):
     """In sh blocks nothing but kmtalk commands, which are run; in console blocks commands whose options exist."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(typer_app)
     fenced = re.findall(r"^```([^\n]*)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
     for tag, text in fenced:
         for line in text.splitlines():

@@ -13,6 +13,7 @@ RANK = {
     "errors": 0,
     "progress": 0,
     "shared_property": 0,
+    "working_folders": 0,
     "user_files": 1,
     "assets": 2,
     "pickles": 2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from kmtalk.animation.formats import (
-    FORMATS,
-    Format,
-    all_suffixes,
-    format_from_path,
-    missing_source,
-    parse_formats,
-    with_appearance,
-)
+from kmtalk.animation.formats import FORMATS, Format, format_from_path, missing_source, with_appearance
+from kmtalk.animation.planned import COMPANION_NAMES, KEYS_NAME, check_save, folder_formats, folder_path
 from kmtalk.errors import InputError
-from kmtalk.exchange import point_cache
 from kmtalk.exchange.blender import IMPORTABLE_SUFFIXES, write_blender_script
 from kmtalk.exchange.gltf import read_glb_info
 from kmtalk.exchange.keys_json import write_keys
@@ -39,11 +31,9 @@ from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
 from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.working_folders import sweep
 
 MAX_CONTACT_SHEET_CELLS = 40
-DEFAULT_FOLDER_FORMATS = "npz,glb"
-"""Formats of an output folder where none are given."""
-SHAPE_FORMATS = {"glb", "usd"}  # formats whose blend shapes the Blender script gives the keys of the reduced curves
 
 
 @dataclass(frozen=True)
@@ -133,33 +123,23 @@ class Animation:
             The files that were written.
 
         Raises:
-            InputError: The path cannot be written, or a setting cannot be used.
+            InputError: The path cannot be written, a setting cannot be used, or a file would be replaced that was
+                edited or that kmtalk did not write.
         """
         path, progress = Path(path), progress or Progress()
         settings = ExportSettings.create(settings, **options)
-        check_output_path(path)
+        check_save(path, settings, (self.template.source, self.audio.source))
         file_format = format_from_path(path)
         if file_format is not None:
-            if settings.formats is not None:
-                raise InputError(f"{path}: formats are for a folder; the suffix of a file decides its format")
             self._check_has_shapes(path, file_format)
             return self._save_file(path, file_format, settings, progress)
-        formats = parse_formats(settings.formats or DEFAULT_FOLDER_FORMATS)
-        formats = [f for f in formats if settings.video or f.name != "mp4"]
-        self._check_has_shapes(path, *formats)
-        if settings.formats is None and settings.video:
-            formats += parse_formats("mp4")
-        names = {f.name for f in formats}
-        if settings.reduce and names & SHAPE_FORMATS and "curves" not in names:
-            formats += parse_formats("curves")
+        self._check_has_shapes(path, *folder_formats(settings))
         with atomic_write(path) as folder:
             folder.mkdir()
             models: list[str] = []
-            for file_format in formats:
-                target = folder / f"animation{file_format.suffixes[0]}"
-                if file_format.name == "obj":
-                    target = folder / "frames" / "animation.####.obj"
-                    target.parent.mkdir()
+            for file_format in folder_formats(settings):
+                target = folder_path(file_format, folder)
+                target.parent.mkdir(exist_ok=True)
                 self._write(file_format, target, settings, progress)
                 if file_format.suffixes[0] in IMPORTABLE_SUFFIXES:
                     models.append(target.name)
@@ -173,20 +153,15 @@ class Animation:
             check_formats_of_vertices(path, formats)
 
     def _save_file(self, path: Path, file_format: Format, settings: ExportSettings, progress: Progress) -> list[Path]:
-        if file_format.name == "obj":
-            point_cache.sequence_path(path, 0)
         if not file_format.is_multi_file:
             with atomic_write(path) as temporary:
                 self._write(file_format, temporary, settings, progress)
             return [path]
-        with atomic_write(path.parent / f".{path.stem}-kmtalk") as folder:  # several files, all or none
+        with atomic_write(path.parent, path) as folder:  # several files, all or none
             folder.mkdir()
             self._write(file_format, folder / path.name, settings, progress)
-            written = sorted(folder.iterdir())
-            for item in written:
-                item.replace(path.parent / item.name)
-            folder.rmdir()
-        return [path.parent / item.name for item in written]
+            written = sorted(path.parent / item.name for item in folder.iterdir())
+        return written
 
     def _write(self, file_format: Format, path: Path, settings: ExportSettings, progress: Progress) -> None:
         """Write one format; point caches write their neutral mesh next to `path`."""
@@ -207,8 +182,8 @@ class Animation:
         With `reduced`, the script takes the keys of a model with shapes from animation.curves.json.
         """
         write_textgrid(self.alignment, folder / "speech.TextGrid", self.audio.duration)
-        write_keys(folder / "keys.json", self.motion, self.keys, self.alignment, self.provenance, self.audio)
-        soundfile.write(folder / "speech.wav", self.audio.original, self.audio.original_rate, subtype="PCM_16")
+        sound = os.fsencode(folder / "speech.wav")  # whose name may be no UTF-8
+        soundfile.write(sound, self.audio.original, self.audio.original_rate, subtype="PCM_16")
         model = next((m for suffix in IMPORTABLE_SUFFIXES for m in models if m.endswith(suffix)), None)
         if model and model.endswith(".glb") and is_meshopt_compressed(folder / model):
             # Blender's importer does not decode it
@@ -218,6 +193,9 @@ class Animation:
             neutral = "animation-neutral.obj" if model.endswith((".pc2", ".mdd")) else ""
             keyed = "animation.curves.json" if reduced and model.endswith((".glb", ".usd")) else ""
             write_blender_script(folder / "import_blender.py", self.motion, model, neutral, "speech.wav", keyed)
+        beside = [folder / name for name in COMPANION_NAMES if (folder / name).is_file()]
+        made = (self.motion, self.keys, self.alignment, self.provenance, self.audio)
+        write_keys(folder / KEYS_NAME, *made, beside)
 
     def render(self, path: str | Path, **options: Any) -> None:
         """Render an mp4 with sound.
@@ -256,6 +234,7 @@ def load_animation(path: str | Path) -> Animation:
     Raises:
         InputError: The file is not an animation.npz.
     """
+    sweep(Path(path).parent)  # a folder into which a process was writing when it was killed
     archive = read_npz(Path(path))
     return Animation(archive.motion, archive.alignment, archive.keys, archive.audio, archive.provenance)
 
@@ -292,16 +271,3 @@ def check_formats_of_vertices(path: Path, formats: Sequence[Format]) -> None:
             raise InputError(
                 f"{path}: {one.name} takes curves or cues, and imported vertices have none; write one of {held}"
             )
-
-
-def check_output_path(path: Path) -> None:
-    """Raise InputError for a path that looks like a file of a format that is not written, or cannot be written here."""
-    # "face.avi" is a file of another format; "take.2" and "take.v2" are names of folders
-    looks_like_file = re.fullmatch(r"\.([a-z]{2,5}\d?|m4[av])", path.suffix.lower())
-    if looks_like_file and format_from_path(path) is None and not path.is_dir():
-        raise InputError(f"{path}: -o takes a folder, or a file ending in {all_suffixes()}")
-    file_format = format_from_path(path)
-    if file_format is not None:
-        file_format.check()
-        if file_format.name == "obj":
-            point_cache.sequence_path(path, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from kmtalk.render.camera import VIEW_ANGLES
 from kmtalk.render.video import render_video
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings
+from kmtalk.working_folders import temporary_folder
 
 if TYPE_CHECKING:
     from kmtalk.animation.animation import Animation
@@ -155,8 +155,8 @@ def _write_usd(animation: Animation, path: Path, settings: ExportSettings, advan
 
 
 def _write_fbx(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        model = Path(folder) / "animation.glb"
+    with temporary_folder() as folder:
+        model = folder / "animation.glb"
         _write_glb(animation, model, settings, advance)
         motion = animation.motion
         arguments = [str(model), str(path.resolve()), repr(float(motion.fps)), str(len(motion))]
@@ -171,14 +171,13 @@ def _write_abc(animation: Animation, path: Path, settings: ExportSettings, advan
 
 def _write_point_cache(write: Callable[[Path, Motion], None], animation: Animation, path: Path) -> None:
     write(path, animation.motion)
-    # named so that it does not replace the user's own face.obj
-    point_cache.write_neutral_obj(path.with_name(f"{path.stem}-neutral.obj"), animation.motion)
+    point_cache.write_neutral_obj(point_cache.neutral_path(path), animation.motion)
 
 
 def _write_html(animation: Animation, path: Path, settings: ExportSettings, advance: Advance) -> None:
     a = animation
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        model = Path(folder) / "animation.glb"
+    with temporary_folder() as folder:
+        model = folder / "animation.glb"
         timeline, source = timeline_data(a.motion, a.alignment, a.keys, a.audio), _character_source(a)
         if source is not None and source.is_file():
             write_character(model, source, a.motion)
@@ -196,6 +195,10 @@ def _with_preview_colors(motion: Motion) -> Motion:
     colored = replace(template, colors=template.preview_colors)
     return replace(motion, rig=replace(motion.rig, template=colored))
 
+
+DEFAULT_FOLDER_FORMATS = "npz,glb"
+"""Formats of an output folder where none are given."""
+SHAPE_FORMATS = {"glb", "usd"}  # formats whose blend shapes the Blender script gives the keys of the reduced curves
 
 # fmt: off
 FORMATS: tuple[Format, ...] = (

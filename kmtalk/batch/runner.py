@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from kmtalk.batch.jobs import Job, JobSettings, check_job_settings
 from kmtalk.errors import InputError
 from kmtalk.output import check_writable
 from kmtalk.progress import Progress
+from kmtalk.working_folders import sweep
 
 LOG_NAME = "batch.jsonl"
 USER_EDITABLE_FILES = ("keys.json", "speech.TextGrid")
@@ -64,9 +64,8 @@ def run_batch(
     except Timeout:
         raise InputError(f"{output}: another batch is writing there") from None
     try:
-        for folder in {job.output_dir.parent for job in jobs}:  # left by a batch that was killed
-            for leftover in folder.glob(".kmtalk-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        for folder in {f for job in jobs for f in (job.output_dir, job.output_dir.parent)}:
+            sweep(folder)  # what a batch left that was killed
         with (progress or Progress()).stage("batch", len(jobs)) as advance:
             return _run_pending(jobs, settings, output, workers, ray, advance, log)
     finally:

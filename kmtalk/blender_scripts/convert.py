@@ -1,8 +1,12 @@
-"""Converts between FBX and GLB; runs in Blender's Python: convert.py -- IN OUT [FPS FRAMES]."""
+"""Converts between FBX and GLB; runs in Blender's Python: convert.py -- IN OUT [FPS FRAMES].
+
+It ends when its standard input does, which kmtalk holds open.
+"""
 
 import math
 import os
 import sys
+import threading
 import traceback
 from typing import Any
 
@@ -101,6 +105,13 @@ def main(source: str, target: str, fps: str = "30", frames: str = "1") -> None:
     print("KMTALK DONE", flush=True)
 
 
+def exit_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+threading.Thread(target=exit_with_parent, daemon=True).start()
 try:
     main(*sys.argv[sys.argv.index("--") + 1 :])
 except Exception:

@@ -1,5 +1,5 @@
 """python -m kmtalk.cli, for accelerate launch."""
 
-from kmtalk.cli import app
+from kmtalk.cli.entry import app
 
 app()

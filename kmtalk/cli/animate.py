@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_output_is_not_input
+from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, Tier, read_text_option
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
@@ -36,15 +36,13 @@ def animate(
     ] = None,
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
-    from kmtalk.animation import check_output_path, parse_formats
+    from kmtalk.animation import check_save, has_video
     from kmtalk.face.files.load import CHARACTER_SUFFIXES
     from kmtalk.face.rig_file import RIG_SUFFIX
-    from kmtalk.output import check_writable
+    from kmtalk.render.video import start_opengl_check
 
     output = output or speech.parent / f"{speech.stem}-kmtalk"
-    check_output_path(output)
-    if export.formats is not None:
-        parse_formats(export.formats)
+    check_save(output, export, console.inputs)
     kind = template.suffix.lower() if template is not None else ""
     if export.animation_only and kind not in (*CHARACTER_SUFFIXES, RIG_SUFFIX):
         raise InputError(f"--animation-only: is for characters of {', '.join(CHARACTER_SUFFIXES)} files")
@@ -53,24 +51,12 @@ def animate(
     parse_timecode(export.timecode, settings.fps)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
-    for path in (output, contact_sheet):
-        if path is not None:
-            check_output_is_not_input(
-                path,
-                speech,
-                template,
-                landmarks,
-                character.map,
-                textgrid,
-                text,
-                recognition.acoustic_model,
-                recognition.dictionary,
-            )
-            check_writable(path)
-    check_output_is_not_input(output / "speech.wav", speech)
+    console.check_outputs(contact_sheet)
+    check_opengl = start_opengl_check(has_video(output, export) or contact_sheet is not None)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
+        check_opengl()
     talk = KMTalk(recognition, network=network, warn=console.log, inform=console.announce, progress=console)
     animation = talk.animate(
         speech,
@@ -110,12 +96,11 @@ def align(
     ] = None,
 ) -> None:
     """Find words and phones: writes a TextGrid that Praat and MFA read."""
-    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.output import atomic_write
 
     if output.suffix.lower() != ".textgrid":
         raise InputError(f"{output}: -o takes a file ending in .TextGrid")
-    check_output_is_not_input(output, speech, text, recognition.acoustic_model, recognition.dictionary)
-    check_writable(output)
+    console.check_outputs(output)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
         from kmtalk.speech.alignment import write_textgrid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
@@ -18,6 +19,9 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bars and no names of files; warnings and errors stay.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print events as JSON lines on stderr and a summary on stdout.")]
+
+OUTPUT_PARAMETERS = ("output", "contact_sheet", "cache")
+"""Parameters of commands that name what is written. All others may name inputs."""
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -39,6 +43,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         with run_command(values.pop("quiet"), values.pop("as_json")) as output:
+            output.inputs = [file for name, value in values.items() for file in _files(name, value)]
             for name, model in settings.items():
                 given = {field: values.pop(field) for field in model.model_fields}
                 values[name] = model.create(**{k: v for k, v in given.items() if v is not None})
@@ -48,6 +53,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def _files(name: str, value: Any) -> list[str | Path]:
+    """The files that the value of an argument may name, unless they are outputs; also NAME=FILE, and lists of them."""
+    if name in OUTPUT_PARAMETERS or not isinstance(value, str | Path | list | tuple):
+        return []
+    several = value if isinstance(value, list | tuple) else [value]
+    return [file for item in several for file in (item, str(item).partition("=")[2]) if file]
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

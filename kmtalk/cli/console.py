@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import sys
+import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import typer
@@ -24,8 +29,11 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from kmtalk.cli.entry import INTERRUPTED
 from kmtalk.errors import InputError
+from kmtalk.output import PlannedFiles, check_planned, check_writable, full_disk
 from kmtalk.progress import Progress
+from kmtalk.working_folders import sweep
 
 MAX_LISTED_FILES = 40  # more files than this are summarised in one line
 EVENT_INTERVAL_SECONDS = 0.1  # seconds between two progress events of a stage
@@ -39,6 +47,7 @@ class CommandOutput(Progress):
         as_json: Write events and a summary as JSON.
         summary: Results for the JSON summary.
         exit_code: Exit code of the command unless an error ends it.
+        inputs: All files that the command was given, which it must not replace.
     """
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
@@ -46,6 +55,7 @@ class CommandOutput(Progress):
         self._console = Console(stderr=True)
         self.summary: dict[str, Any] = {"written": []}
         self.exit_code = 0
+        self.inputs: list[str | Path] = []
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -81,14 +91,14 @@ class CommandOutput(Progress):
     def emit_event(self, kind: str, **fields: object) -> None:
         """Write one JSON line to stderr with --json, else nothing."""
         if self.as_json:
-            print(json.dumps({"event": kind, **fields}), file=sys.stderr, flush=True)
+            _write_to_stderr(json.dumps({"event": kind, **fields}))
 
     def log(self, message: str) -> None:
         """Write a warning or note to stderr."""
         if self.as_json:
             self.emit_event("message", message=message)
         else:
-            print(f"kmtalk: {message}", file=sys.stderr)
+            _write_to_stderr(f"kmtalk: {printable(message)}")
 
     def announce(self, message: str) -> None:
         if not self.quiet:
@@ -97,7 +107,14 @@ class CommandOutput(Progress):
     def print(self, line: str) -> None:
         """Write a line of results to stdout, unless --json asks for the summary."""
         if not self.as_json:
-            print(line, flush=True)
+            print(printable(line), flush=True)
+
+    def check_outputs(self, *paths: Path | None) -> None:
+        """Raise InputError, before the work, where a file cannot be written or would replace an input."""
+        files = tuple(path for path in paths if path is not None)
+        check_planned(PlannedFiles(files), self.inputs)
+        for path in files:
+            check_writable(path)
 
     def report_written(self, paths: Sequence[Path]) -> None:
         """List the files that were written."""
@@ -113,36 +130,87 @@ class CommandOutput(Progress):
 
 @contextmanager
 def run_command(quiet: bool = False, as_json: bool = False) -> Iterator[CommandOutput]:
-    """Run a command; an InputError ends it with one line on stderr and exit code 2."""
+    """Run a command; an InputError ends it with one line on stderr and exit code 2.
+
+    Ctrl-C and SIGTERM end it after cleaning up, a second one at once.
+    """
     warnings.filterwarnings("ignore")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
-    output = CommandOutput(quiet, as_json)
+    output, stop = CommandOutput(quiet, as_json), _Stop()
     try:
-        yield output
+        with stop:
+            sweep(Path(tempfile.gettempdir()))
+            yield output
     except InputError as error:
-        _exit_with(output, " ".join(str(error).split()), 2)
+        _exit_with(output, str(error).strip(), 2)
     except KeyboardInterrupt:
-        _exit_with(output, "stopped", 130)
+        _exit_with(output, "stopped", INTERRUPTED)
+    except Exception as error:
+        if stop.is_stopped:  # an import that was interrupted has errors of its own
+            _exit_with(output, "stopped", INTERRUPTED)
+        full = full_disk(Path.cwd())
+        if full is None or isinstance(error, typer.Exit):
+            raise
+        _exit_with(output, f"{full}: the disk is full; free some space", 2)
     if as_json:
-        print(json.dumps({"ok": output.exit_code == 0, **output.summary}))
+        print(json.dumps({"ok": output.exit_code == 0, **output.summary}), flush=True)
     if output.exit_code:
         raise typer.Exit(output.exit_code)
+
+
+class _Stop:
+    """Context manager in which SIGINT and SIGTERM raise KeyboardInterrupt, in the main thread.
+
+    Attributes:
+        is_stopped: Whether one has come.
+    """
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.is_stopped:
+            _write_to_stderr("kmtalk: stopped")
+            os._exit(INTERRUPTED)
+        self.is_stopped = True
+        raise KeyboardInterrupt
 
 
 def _exit_with(console: CommandOutput, message: str, code: int) -> None:
     if console.as_json:
         console.emit_event("error", message=message)
-        print(json.dumps({"ok": False, "error": message, **console.summary}))
+        print(json.dumps({"ok": False, "error": message, **console.summary}), flush=True)
     else:
         console.log(message)
     raise typer.Exit(code) from None
 
 
-def check_output_is_not_input(output: Path, *inputs: Path | str | None) -> None:
-    """Raise InputError where the output would replace an input."""
-    for given in inputs:
-        try:
-            if given and output.is_file() and output.samefile(given):
-                raise InputError(f"{output}: is an input; write to another file")
-        except OSError:  # not a path: a text, or a model's name
-            continue
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text without characters that a terminal obeys and bytes that are not UTF-8, as file names may contain them.
+
+    They are replaced by their escape sequences in Python.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else match[0].encode("unicode_escape").decode()
+
+    return _UNPRINTABLE.sub(escape, text)
+
+
+def _write_to_stderr(line: str) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody can be told
+            print(line, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_output_is_not_input
+from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import AnimationFile, RequiredOutput, read_frame_rate
 from kmtalk.errors import InputError
 from kmtalk.progress import announce_duration
@@ -26,20 +26,16 @@ def export(
     """Write an animation in another format: .glb, .vrm, .vrma, .fbx, .usd, .abc, .pc2, .mdd, face.####.obj, .csv, .json
     and .a2f.json (ARKit), .anim and .curves.json (all shapes), .ovr.json, .rhubarb.json, .tsv, .f16.npz, .html, .mp4. A
     folder also gets sound, phones, keys and a Blender script, and no video unless --formats names it."""
-    from kmtalk.animation import DEFAULT_FOLDER_FORMATS, check_output_path, load_animation, parse_formats
-    from kmtalk.output import check_writable
+    from kmtalk.animation import check_save, has_video, load_animation
+    from kmtalk.render.video import start_opengl_check
 
-    check_output_path(output)
-    formats = settings.formats or DEFAULT_FOLDER_FORMATS
-    written = {f.name for f in parse_formats(formats)}
-    check_output_is_not_input(output, animation)
-    if "npz" in written:
-        check_output_is_not_input(output / "animation.npz", animation)
-    check_writable(output)
-    with console.stage("read"):
-        loaded = load_animation(animation)
     if settings.formats is None:
         settings = ExportSettings.create(settings, video=False)
+    check_save(output, settings, console.inputs)
+    check_opengl = start_opengl_check(has_video(output, settings))
+    with console.stage("read"):
+        loaded = load_animation(animation)
+        check_opengl()
     console.report_written(loaded.save(output, settings, progress=console))
 
 
@@ -60,17 +56,18 @@ def render(
     settings: ExportSettings = ExportSettings(),
 ) -> None:
     """Render vertices by frame as a video, or write them in any format of kmtalk export."""
-    from kmtalk.animation import check_formats_of_vertices, check_output_path, format_from_path, parse_formats
-    from kmtalk.output import check_writable
+    from kmtalk.animation import check_formats_of_vertices, check_save, folder_formats, format_from_path, has_video
+    from kmtalk.render.video import start_opengl_check
 
     rate = read_frame_rate("--fps", fps)
-    check_output_path(output)
+    check_save(output, settings, console.inputs)
     file_format = format_from_path(output)
-    check_formats_of_vertices(output, [file_format] if file_format else parse_formats(settings.formats or "mp4"))
-    check_output_is_not_input(output, motion, template, speech)
-    check_writable(output)
+    check_formats_of_vertices(output, [file_format] if file_format else folder_formats(settings))
+    check_opengl = start_opengl_check(has_video(output, settings))
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
+
+        check_opengl()
     animation = KMTalk(warn=console.log, progress=console).from_vertices(motion, template, speech, rate, landmarks)
     console.report_written(animation.save(output, settings, progress=console))
 
@@ -91,13 +88,12 @@ def view(
 ) -> None:
     """Write a self-contained web page that plays the face with its sound: timeline, camera, sliders."""
     from kmtalk.animation import load_animation, write_glb_page
-    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.output import atomic_write
 
     output = output or animation.with_suffix(".html")
     if output.suffix.lower() != ".html":
         raise InputError(f"{output}: -o takes a file ending in .html")
-    check_output_is_not_input(output, animation, audio)
-    check_writable(output)
+    console.check_outputs(output)
     if animation.suffix.lower() == ".npz":
         if audio is not None:
             raise InputError(f"{animation}: contains its sound; --audio is for a .glb")
@@ -124,17 +120,19 @@ def compare(
 ) -> None:
     """Render two animations side by side with a heat map of their distance, and print the distances in mm."""
     from kmtalk.animation import load_animation
-    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.output import atomic_write
     from kmtalk.render.comparison import compare_motions, render_comparison
+    from kmtalk.render.video import start_opengl_check
 
     if output.suffix.lower() != ".mp4":
         raise InputError(f"{output}: -o takes a file ending in .mp4")
     if not 0 < max_distance < 1000:
         raise InputError(f"--max-distance {max_distance:g}: give millimetres, more than 0")
-    check_output_is_not_input(output, first, second)
-    check_writable(output)
+    console.check_outputs(output)
+    check_opengl = start_opengl_check(True)
     with console.stage("read"):
         a, b = load_animation(first), load_animation(second)
+        check_opengl()
     difference = compare_motions(a.motion, b.motion, (str(first), str(second)))
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     with atomic_write(output) as temporary, console.stage("render", len(a.motion)) as advance:

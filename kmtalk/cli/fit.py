@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_output_is_not_input
+from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks
 from kmtalk.errors import InputError
 from kmtalk.settings import CharacterSettings
@@ -36,7 +36,7 @@ def fit(
     from kmtalk.face.fit import FaceNotFoundError
     from kmtalk.face.rig_file import RIG_SUFFIX, save_rig_file
     from kmtalk.face.shape_names import LANDMARK_NAMES
-    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.output import atomic_write
 
     if output is None and not template.name:
         raise InputError(f"{template}: give -o with the rig's name")
@@ -46,9 +46,7 @@ def fit(
     if output.suffix.lower() != RIG_SUFFIX:
         raise InputError(f"{output}: -o takes a file ending in {RIG_SUFFIX}")
     preview_path, report_path = (output.with_name(f"{output.stem}-fit{suffix}") for suffix in (".png", ".json"))
-    for path in (output, preview_path, report_path):
-        check_output_is_not_input(path, template, landmarks, character.map, reference_rig)
-        check_writable(path)
+    console.check_outputs(output, preview_path, report_path)
     mesh = load_template(template, character.node, character.head_bone, character.map)  # before the models
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kmtalk.cli.command import command
-from kmtalk.cli.console import CommandOutput, check_output_is_not_input
+from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import (
     Landmarks,
     Network,
@@ -50,24 +50,17 @@ def keys(
     settings: AnimationSettings = AnimationSettings(),
 ) -> None:
     """Write the key frames with their poses by shape name, to be edited and given to kmtalk complete."""
-    from kmtalk.exchange.keys_json import write_keys
-    from kmtalk.output import atomic_write, check_writable
+    from kmtalk.exchange.keys_json import edited_files, write_keys
+    from kmtalk.output import atomic_write
 
     rate = read_frame_rate("--import-fps", import_fps)
     if output.suffix.lower() != ".json":
         raise InputError(f"{output}: -o takes a file ending in .json")
-    check_output_is_not_input(
-        output,
-        speech,
-        template,
-        landmarks,
-        textgrid,
-        text,
-        recognition.acoustic_model,
-        recognition.dictionary,
-        import_motion,
-    )
-    check_writable(output)
+    console.check_outputs(output)
+    if output.is_file() and edited_files(output):
+        raise InputError(
+            f"{output}: was edited or is not kmtalk's; it would be replaced: move it away, or give another -o"
+        )
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
@@ -110,20 +103,16 @@ def complete(
     export: ExportSettings = ExportSettings(),
 ) -> None:
     """Animate from edited keys: edited keys are met exactly, CMC completes the frames around them, others stay."""
-    from kmtalk.animation import check_output_path, parse_formats
-    from kmtalk.output import check_writable
+    from kmtalk.animation import check_save, has_video
+    from kmtalk.render.video import start_opengl_check
 
     output = output or speech.parent / f"{speech.stem}-kmtalk"
-    check_output_path(output)
-    if export.formats is not None:
-        parse_formats(export.formats)
-    check_output_is_not_input(output, keys, speech, template, landmarks)
-    for name in ("keys.json", "speech.wav", "animation.npz"):
-        check_output_is_not_input(output / name, keys, speech)
-    check_writable(output)
+    check_save(output, export, console.inputs)
+    check_opengl = start_opengl_check(has_video(output, export))
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
+        check_opengl()
     talk = KMTalk(network=network, warn=console.log, progress=console)
     edited = talk.load_key_edits(keys, speech, template, landmarks)
     animation = talk.complete(edited)

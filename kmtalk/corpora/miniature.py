@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from kmtalk.face.template import Template, write_obj
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import write_textgrid
 from kmtalk.speech.audio import SAMPLE_RATE
+from kmtalk.working_folders import temporary_folder
 
 LAYOUTS = ("vocaset", "vocaset-raw", "biwi", "biwi-raw")
 SIMULATED_CLIPS = 48  # number of simulated clips from which those that are short enough are taken
@@ -130,9 +130,9 @@ def build_from_voices(
     Returns:
         The number of sentences written.
     """
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as temporary:
-        build_simulated(Path(temporary), rig, SIMULATED_CLIPS, seed, progress, warn)
-        clips = load_simulated_corpus(Path(temporary), rig)
+    with temporary_folder() as temporary:
+        build_simulated(temporary, rig, SIMULATED_CLIPS, seed, progress, warn)
+        clips = load_simulated_corpus(temporary, rig)
         return build_miniature(folder, layout, clips, rig)
 
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, is_silence
 from kmtalk.speech.audio import Audio, audio_from_samples
 from kmtalk.speech.espeak import IGNORED_IPA_MARKS, espeak, espeak_is_installed
+from kmtalk.working_folders import temporary_folder
 
 SYNTHESIS_TIMEOUT_SECONDS = 60  # seconds for one sentence
 
@@ -167,8 +167,8 @@ def _with_diphthongs(phones: list[Phone]) -> list[Phone]:
 
 
 def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
-    with tempfile.TemporaryDirectory() as folder:
-        wave = Path(folder) / "said.wav"
+    with temporary_folder() as folder:
+        wave = folder / "said.wav"
         stretch = f"duration_stretch={1 / voice.rate_factor:.3f}"
         command = ["flite", "-voice", voice.name, "--setf", stretch, "-psdur", "-t", text, "-o", str(wave)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SYNTHESIS_TIMEOUT_SECONDS)
@@ -179,8 +179,8 @@ def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
 
 def _festival(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     quoted = text.replace("\\", " ").replace('"', " ")
-    with tempfile.TemporaryDirectory() as folder:
-        script, segments, wave = (Path(folder) / name for name in ("say.scm", "said.segs", "said.wav"))
+    with temporary_folder() as folder:
+        script, segments, wave = (folder / name for name in ("say.scm", "said.segs", "said.wav"))
         script.write_text(
             f"(voice_{voice.name})\n"
             f"(Parameter.set 'Duration_Stretch {1 / voice.rate_factor:.3f})\n"

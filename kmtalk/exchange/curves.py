@@ -45,7 +45,9 @@ def write_curves_json(path: Path, motion: Motion, tolerance: float) -> None:
         for name, curve in keyed_curves(motion, tolerance)
     }
     document = {"fps": motion.fps, "frames": len(motion), "curves": curves}
-    path.write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8", errors="replace"
+    )
 
 
 def write_maya_anim(path: Path, motion: Motion, tolerance: float) -> None:

@@ -87,7 +87,7 @@ class GlbFile:
             buffers.append({})
         buffers[0].pop("uri", None)
         buffers[0]["byteLength"] = len(self.data)
-        text = json.dumps(self.document, separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps(self.document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
         text += b" " * (-len(text) % 4)
         if len(text) + len(self.data) > MAX_GLB_BYTES:
             raise InputError("more than 4 GB do not fit into a .glb; write .usd, or animate a smaller file")

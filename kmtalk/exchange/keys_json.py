@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +18,9 @@ from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames, unknown_s
 from kmtalk.settings import Provenance
 from kmtalk.speech.alignment import Alignment, Phone, Word
 from kmtalk.speech.audio import Audio
-from kmtalk.text_files import read_json_file
+from kmtalk.text_files import read_json_file, read_text_file
 from kmtalk.timecode import MAX_FPS, MIN_FPS
+from kmtalk.working_folders import sweep
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,6 +72,9 @@ class KeyFile(_Strict):
     unaligned: list[tuple[float, float]] = Field(
         default=[], description="Spans (start, end) in seconds whose phones are unknown."
     )
+    written: dict[str, str] = Field(
+        default={}, description="Digests of this file's contents and of files beside it as kmtalk wrote them."
+    )
     keys: list[KeyEntry] = Field(min_length=1, description="The key frames.")
 
     @property
@@ -95,10 +99,19 @@ def content_digest(values: np.ndarray) -> str:
 
 
 def write_keys(
-    path: Path, motion: Motion, keys: KeyMotions, alignment: Alignment, provenance: Provenance, audio: Audio
+    path: Path,
+    motion: Motion,
+    keys: KeyMotions,
+    alignment: Alignment,
+    provenance: Provenance,
+    audio: Audio,
+    beside: Sequence[Path] = (),
 ) -> None:
     """Write every key frame with its time in seconds, phone and non-zero weights, and the fields by which
-    `kmtalk complete` recognises the clip."""
+    `kmtalk complete` recognises the clip.
+
+    The digests of the contents and of the files `beside` are written, too, so that `edited_files` sees edits.
+    """
     entries = [
         KeyEntry(
             frame=frame,
@@ -116,7 +129,7 @@ def write_keys(
         "fps": motion.fps,
         "frames": len(motion),
         "provenance": provenance.model_dump(mode="json"),
-        "template": motion.rig.template.name,
+        "template": motion.rig.template.name.encode(errors="replace").decode(),  # a file's name may be no UTF-8
         "mesh_digest": content_digest(motion.rig.template.vertices),
         "audio_digest": content_digest(audio.original),
         "original_frames": keys.original_frames.tolist(),
@@ -127,14 +140,44 @@ def write_keys(
         "unaligned": alignment.unaligned,
         "keys": entries,
     }
+    document["written"] = {"keys": _contents_digest(document | {"keys": entries})}
+    document["written"] |= {file.name: _file_digest(file) for file in beside}
     # one line per key, which people edit
     lines = ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in document.pop("keys"))
     head = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in document.items())
     path.write_text(f'{{\n{head},\n "keys": [\n{lines}\n ]\n}}\n', encoding="utf-8")
 
 
+def edited_files(path: Path, beside: Iterable[str] = ()) -> list[Path]:
+    """Return the files that are not as kmtalk wrote them: a keys.json, and files beside it.
+
+    Args:
+        path: The keys.json, which contains the digests. One that cannot be read, or contains none, counts as edited.
+        beside: Names of the other files. Those that are not there are left out.
+    """
+    try:
+        document = json.loads(read_text_file(path))
+        written = dict(document.pop("written"))
+        is_edited = written.pop("keys") != _contents_digest(document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [path]
+    others = [path.with_name(name) for name in beside]
+    return [path] * is_edited + [p for p in others if p.is_file() and written.get(p.name) != _file_digest(p)]
+
+
+def _contents_digest(document: dict[str, Any]) -> str:
+    """Digest of a keys.json without its own digests, whatever its layout."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
 def read_keys(path: Path) -> KeyFile:
     """Read and check a keys.json; raises InputError that names the key and its fault."""
+    sweep(path.parent)  # a folder into which a process was writing when it was killed
     document = read_json_file(path)
     try:
         file = KeyFile.model_validate(document)

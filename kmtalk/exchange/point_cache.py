@@ -34,9 +34,23 @@ def write_mdd(path: Path, motion: Motion) -> None:
             file.write(np.ascontiguousarray(chunk, ">f4").tobytes())
 
 
+NEUTRAL_COMMENT = "neutral; kmtalk"
+
+
 def write_neutral_obj(path: Path, motion: Motion) -> None:
     """Write the neutral mesh that a point cache deforms, as OBJ."""
-    write_obj(path, motion.rig.template, comment="neutral; kmtalk")
+    write_obj(path, motion.rig.template, comment=NEUTRAL_COMMENT)
+
+
+def neutral_path(path: Path) -> Path:
+    """Return where the neutral mesh of a point cache is written: face-neutral.obj beside face.pc2."""
+    return path.with_name(f"{path.stem}-neutral.obj")
+
+
+def is_neutral_obj(path: Path) -> bool:
+    """Return whether a file is a neutral mesh that `write_neutral_obj` wrote."""
+    with path.open("rb") as file:
+        return file.readline(80).rstrip() == f"# {NEUTRAL_COMMENT}".encode()
 
 
 def sequence_path(path: Path, frame: int) -> Path:

@@ -7,6 +7,7 @@ one, because an animation may drive other skeletons too; what the former one doe
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from kmtalk.face.files.usd import PlacedMesh, blend_shape_targets, open_stage, p
 from kmtalk.face.geometry import invert_maps
 from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.motion import Motion
+from kmtalk.output import final_path
 
 USD_SUFFIXES = (".usd", ".usda", ".usdc", ".usdz")
 """Suffixes of characters over whose stage a layer is written."""
@@ -60,30 +62,21 @@ def write_usd_character(path: Path, source: Path, motion: Motion) -> None:
         motion: The motion; its frame rate sets timeCodesPerSecond and framesPerSecond.
 
     Raises:
-        InputError: The stage is unreadable, has changed since, or is the file to write; or usd-core is not installed.
+        InputError: The stage is unreadable or has changed since, or usd-core is not installed.
+        OSError: The file cannot be written.
     """
     try:
         from pxr import Sdf
     except ImportError:
         raise InputError(f"{path.name}: USD needs usd-core; pip install 'kmtalk[usd]'") from None
-    source, folder = source.resolve(), _final_folder(path)
-    if folder / path.name == source:
-        raise InputError(f"{source}: is the character's own file; give the animation another name")
+    source, folder = source.resolve(), final_path(path).parent.resolve()
     layer = Sdf.Layer.CreateAnonymous("kmtalk.usda")
     layer.subLayerPaths.append(source.as_posix())
     _write_layer(layer, source, motion)
     # no stage is open any more, which would look for the relative path beside the temporary file
     layer.subLayerPaths[0] = _asset_path(source, folder)
-    layer.Export(str(path))
-
-
-def _final_folder(path: Path) -> Path:
-    """The folder that a file will lie in: `Animation.save` writes it in hidden folders beside that."""
-    inner = path.parent.resolve()
-    if not inner.parent.name.startswith(".kmtalk-"):
-        return inner
-    final = inner.parent.parent
-    return final if inner.name == f".{path.stem}-kmtalk" else final / inner.name
+    if not layer.Export(str(path)):
+        raise OSError(errno.EIO, "USD cannot write the file")
 
 
 def _asset_path(source: Path, folder: Path) -> str:

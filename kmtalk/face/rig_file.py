@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +21,7 @@ from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.rig import ARKIT_NAMES, LIGHT_HEAD, SPEECH_NAMES
 from kmtalk.face.rig_arrays import find_source, rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
+from kmtalk.output import atomic_write
 
 FORMAT_VERSION = 5  # of the file format and of the fitting method; a new version invalidates cached rigs
 RIG_SUFFIX = ".kmrig"
@@ -103,15 +102,6 @@ def load_cached_rig(key: str) -> FittedRig | None:
 
 
 def store_cached_rig(key: str, fitted: FittedRig) -> None:
-    """Store a rig in the cache. File system errors are ignored."""
-    folder = rig_cache_dir()
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            save_rig_file(temporary, fitted)
-            temporary.replace(folder / f"{key}{RIG_SUFFIX}")
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Store a rig in the cache, or nothing where it cannot be written."""
+    with suppress(InputError), atomic_write(rig_cache_dir() / f"{key}{RIG_SUFFIX}") as temporary:
+        save_rig_file(temporary, fitted)

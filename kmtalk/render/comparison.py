@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from kmtalk.face.motion import Motion
 from kmtalk.render.video import run_render_process, video_job, write_render_input
 from kmtalk.settings import VideoSettings
 from kmtalk.speech.audio import Audio
+from kmtalk.working_folders import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def render_comparison(
     Raises:
         InputError: No OpenGL works on this machine.
     """
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        write_render_input(Path(folder) / "face.npz", first)
-        write_render_input(Path(folder) / "other.npz", second)
+    with temporary_folder() as folder:
+        write_render_input(folder / "face.npz", first)
+        write_render_input(folder / "other.npz", second)
         job = {
             "kind": "compare",
             "frames": len(first),
@@ -145,5 +145,5 @@ def render_comparison(
             "max_distance": max_distance,
             "mm_per_unit": first.rig.template.mm_per_unit,
         }
-        job |= video_job(Path(folder), first, audio, path, settings)
-        run_render_process(Path(folder), job, advance)
+        job |= video_job(folder, first, audio, path, settings)
+        run_render_process(folder, job, advance)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from kmtalk.face.motion import Motion
 from kmtalk.face.template import Template
 from kmtalk.settings import VideoSettings, parse_background
 from kmtalk.speech.audio import Audio
+from kmtalk.working_folders import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,28 @@ class Cell:
     label: str
     view: str = "portrait"
     framing: str = "mouth"
+
+
+def start_opengl_check(needed: bool) -> Callable[[], None]:
+    """Begin to look for an OpenGL that works, in a process of its own, while other things are prepared.
+
+    Args:
+        needed: Whether anything will be drawn; if not, nothing is looked for.
+
+    Returns:
+        A function that waits for the result, and raises InputError where there is none.
+    """
+    if not needed:
+        return lambda: None
+    command = [sys.executable, "-m", "kmtalk.render.opengl"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+
+    def check() -> None:
+        lines = child.communicate()[1].strip().splitlines()
+        if child.returncode:
+            raise InputError(f"a video cannot be rendered: {lines[-1] if lines else _exit_reason(child.returncode)}")
+
+    return check
 
 
 def render_video(
@@ -64,10 +87,10 @@ def render_video(
     Raises:
         InputError: No OpenGL works, or the file cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        write_render_input(Path(folder) / "face.npz", motion)
-        job = {"kind": "video"} | video_job(Path(folder), motion, audio, path, settings)
-        return run_render_process(Path(folder), job, advance)
+    with temporary_folder() as folder:
+        write_render_input(folder / "face.npz", motion)
+        job = {"kind": "video"} | video_job(folder, motion, audio, path, settings)
+        return run_render_process(folder, job, advance)
 
 
 def video_job(folder: Path, motion: Motion, audio: Audio, path: Path, settings: VideoSettings) -> dict[str, Any]:
@@ -108,9 +131,9 @@ def render_contact_sheet(motion: Motion, cells: Sequence[Cell], path: Path, widt
         "cells": [asdict(cell) for cell in cells],
         "output": str(path),
     }
-    with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-        write_render_input(Path(folder) / "face.npz", motion)
-        run_render_process(Path(folder), job, lambda frame: None)
+    with temporary_folder() as folder:
+        write_render_input(folder / "face.npz", motion)
+        run_render_process(folder, job, lambda frame: None)
 
 
 def write_render_input(path: Path, motion: Motion) -> None:
@@ -175,16 +198,18 @@ def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int
 
     Raises:
         InputError: The child process failed.
+        OSError: The disk is full.
     """
     (folder / "job.json").write_text(json.dumps(job))
-    with (folder / "errors").open("w+") as errors:
+    with (folder / "errors").open("w+", errors="replace") as errors:
         child = subprocess.Popen(
             [sys.executable, "-m", "kmtalk.render.worker", str(folder)],
+            stdin=subprocess.PIPE,  # the child ends with it
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
         )
-        assert child.stdout is not None
+        assert child.stdout is not None and child.stdin is not None
         backend = ""
         try:
             for line in child.stdout:
@@ -198,8 +223,18 @@ def run_render_process(folder: Path, job: dict[str, Any], advance: Callable[[int
             if child.poll() is None:
                 child.kill()
                 child.wait()
+            child.stdin.close()
+            child.stdout.close()
         if child.returncode:
             errors.seek(0)
             lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
-            raise InputError(f"rendering failed: {lines[-1] if lines else f'exit code {child.returncode}'}")
+            if any("No space left" in line for line in lines):
+                raise OSError(errno.ENOSPC, "no space left")
+            raise InputError(f"rendering failed: {lines[-1] if lines else _exit_reason(child.returncode)}")
     return backend
+
+
+def _exit_reason(code: int) -> str:
+    if code < 0:
+        return f"its process was ended by signal {-code}; too little memory is the usual reason"
+    return f"exit code {code}"

@@ -67,7 +67,7 @@ def write_web_page(
     }
     page = (_PARTS / "page.html").read_text(encoding="utf-8")
     # in one pass: inserted text is not searched for placeholders
-    path.write_text(re.sub(r"@([A-Z]+)@", lambda m: parts[m[1]], page), encoding="utf-8")
+    path.write_text(re.sub(r"@([A-Z]+)@", lambda m: parts[m[1]], page), encoding="utf-8", errors="replace")
 
 
 def _encode_flac(audio: Audio) -> str:

@@ -1,14 +1,18 @@
 """The rendering process, `python -m kmtalk.render.worker FOLDER`; it never imports torch.
 
 FOLDER contains `job.json` and `face.npz`, and for comparisons `other.npz` (see `video.run_render_process`). The process
-prints "gl NAME" at the start and "done N" after each frame; an error is one line on stderr and exit code 1.
+prints "gl NAME" at the start and "done N" after each frame; an error is one line on stderr and exit code 1. It ends
+when its standard input does, which its parent holds open: it must not outlive a parent that is killed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import numpy as np
 
 from kmtalk.render import opengl
 from kmtalk.render.camera import Camera, place_camera
+from kmtalk.render.encoder import VideoEncoder
 from kmtalk.render.posed_mesh import PosedMesh
 
 CAPTION, SHEET_CAPTION = 30, 26  # heights in pixels of the captions below pictures
@@ -37,11 +42,10 @@ def main(folder: Path) -> None:
         return
     size = (job["width"], job["height"])
     stage = SceneRenderer(face, _camera([face], job), size, job["quality"], job["background"])
-    writer = open_video(job["output"], size, job["fps"], job["audio"])
-    for n, vertices in enumerate(face.frames(), 1):
-        writer.send(stage.render(vertices))
-        print(f"done {n}", flush=True)
-    writer.close()
+    with VideoEncoder(job["output"], size, job["fps"], job["audio"]) as video:
+        for n, vertices in enumerate(face.frames(), 1):
+            video.add(stage.render(vertices))
+            print(f"done {n}", flush=True)
     stage.close()
 
 
@@ -51,32 +55,6 @@ def _camera(meshes: Sequence[PosedMesh], job: dict[str, Any]) -> Camera:
     marks = [mesh.landmark_positions() for mesh in meshes]
     landmarks = {name: np.concatenate([m[name] for m in marks]) for name in marks[0]}
     return place_camera(points, landmarks, job["frame"], job["view"], job["width"] / job["height"])
-
-
-def open_video(path: str, size: tuple[int, int], fps: float, audio: str | None) -> Generator[None, np.ndarray, None]:
-    """Start writing an mp4; send pictures (H, W, 3) uint8 to the returned generator, then close it."""
-    import imageio_ffmpeg
-
-    writer = imageio_ffmpeg.write_frames(
-        path,
-        size,
-        fps=fps,
-        codec="libx264",
-        pix_fmt_in="rgb24",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=2,
-        audio_path=audio,
-        audio_codec="aac" if audio else None,
-        ffmpeg_log_level="error",
-        output_params=[
-            *("-preset", "veryfast", "-crf", "18", "-movflags", "+faststart", "-ac", "2", "-b:a", "160k"),
-            *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
-            *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-        ],
-    )
-    writer.send(None)
-    return writer
 
 
 def _draw_contact_sheet(face: PosedMesh, job: dict[str, Any]) -> None:
@@ -132,16 +110,15 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
     bar = _heat_colors(np.linspace(0, 1, 120))
     color_bar = Image.fromarray((np.repeat(bar[None], 12, 0) * 255).astype(np.uint8))
     canvas.paste(color_bar, (3 * width - 130, height + 9))
-    writer = open_video(job["output"], canvas.size, job["fps"], job["audio"])
     vertex_pairs = zip(first.frames(np.arange(count)), second.frames(np.arange(count)), strict=True)
-    for n, (a, b) in enumerate(vertex_pairs, 1):
-        distances = np.linalg.norm(a - b, axis=1) * job["mm_per_unit"]
-        heat_stage.paint(_heat_colors(distances / job["max_distance"]))
-        for column, picture in enumerate((stage.render(a), stage.render(b), heat_stage.render(a))):
-            canvas.paste(Image.fromarray(picture), (column * width, 0))
-        writer.send(np.asarray(canvas))
-        print(f"done {n}", flush=True)
-    writer.close()
+    with VideoEncoder(job["output"], canvas.size, job["fps"], job["audio"]) as video:
+        for n, (a, b) in enumerate(vertex_pairs, 1):
+            distances = np.linalg.norm(a - b, axis=1) * job["mm_per_unit"]
+            heat_stage.paint(_heat_colors(distances / job["max_distance"]))
+            for column, picture in enumerate((stage.render(a), stage.render(b), heat_stage.render(a))):
+                canvas.paste(Image.fromarray(picture), (column * width, 0))
+            video.add(np.asarray(canvas))
+            print(f"done {n}", flush=True)
     heat_stage.close()
     stage.close()
 
@@ -155,7 +132,15 @@ def _heat_colors(fraction: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, k]) for k in range(3)], axis=1)
 
 
+def _exit_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     try:
         main(Path(sys.argv[1]))
     except (opengl.OpenGLNotFoundError, OSError) as error:

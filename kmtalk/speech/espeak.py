@@ -10,12 +10,15 @@ import ctypes
 import importlib.util
 import threading
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Phone
+
+_DICTIONARIES = {"nb": "no"}  # of voices whose dictionary has another name
 
 IGNORED_IPA_MARKS = "ˈˌ-"
 
@@ -54,9 +57,10 @@ class Espeak:
         import espeakng_loader
 
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
+        self._data = Path(espeakng_loader.get_data_path())
         synchronous, with_phonemes_in_ipa, never_exit = 2, 3, 0x8000
-        self.rate = self._library.espeak_Initialize(synchronous, 0, data, with_phonemes_in_ipa | never_exit)
+        options = with_phonemes_in_ipa | never_exit
+        self.rate = self._library.espeak_Initialize(synchronous, 0, str(self._data).encode(), options)
         if self.rate <= 0:
             raise InputError("espeak-ng cannot be initialized; reinstall espeakng-loader")
         self._lock = threading.Lock()
@@ -78,7 +82,9 @@ class Espeak:
         return 0
 
     def has_voice(self, name: str) -> bool:
-        """Return whether there is a voice of this name or language code."""
+        """Return whether there is a voice of this name or language code, and its dictionary."""
+        if not (self._data / f"{_DICTIONARIES.get(name, name)}_dict").is_file():  # espeak-ng would complain on stderr
+            return False
         with self._lock:
             return bool(self._library.espeak_SetVoiceByName(name.encode()) == 0)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import soundfile
 from whisper.tokenizer import LANGUAGES
@@ -17,6 +15,7 @@ from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import SAMPLE_RATE, Audio
 from kmtalk.speech.text import tokenize_words
+from kmtalk.working_folders import temporary_folder
 
 
 def mfa_language(language: str) -> str:
@@ -81,8 +80,8 @@ class MfaCommandAligner:
         if not clips:
             return []
         acoustic = self._acoustic or published_model_name(self._language)
-        with tempfile.TemporaryDirectory(prefix="kmtalk-mfa-") as folder:
-            corpus, out = Path(folder) / "corpus", Path(folder) / "out"
+        with temporary_folder() as folder:
+            corpus, out = folder / "corpus", folder / "out"
             corpus.mkdir()
             for n, (audio, words) in enumerate(clips):
                 soundfile.write(corpus / f"{n:06d}.wav", audio.samples, SAMPLE_RATE, subtype="PCM_16")

@@ -46,6 +46,9 @@ MIN_WORD_PROBABILITY = 0.3
 EXTENSION_SECONDS = 1.5
 """Sound that is added on both sides of a sentence in the last attempt."""
 
+MAX_LISTED = 5
+"""Most items that a warning lists."""
+
 MAX_WORDS_PER_SECOND = 8.0
 """More words than this are not all spoken."""
 
@@ -86,8 +89,9 @@ def align_with_fallback(
         for line in work.notes:
             warn(line)
         if found.unaligned:
-            where = ", ".join(f"{begin:.1f}–{end:.1f} s" for begin, end in found.unaligned)
-            warn(f"no phones found at {where} ({aligner.name}): in these spans the mouth follows loudness only")
+            where = ", ".join(f"{begin:.1f}–{end:.1f}" for begin, end in found.unaligned[:MAX_LISTED])
+            more = f" and {len(found.unaligned) - MAX_LISTED} more" if len(found.unaligned) > MAX_LISTED else ""
+            warn(f"no phones found at {where} s{more} ({aligner.name}): in these spans the mouth follows loudness only")
         return found
     why = (
         "; ".join(reasons)
@@ -100,13 +104,15 @@ def align_with_fallback(
 
 @dataclass
 class _ClipAligner:
-    """One clip being aligned by one aligner. `notes` says what is not as given."""
+    """One clip being aligned by one aligner. `notes` says what is not as given, `replaced` has the texts of segments
+    with what is taken instead, and their start and end in seconds."""
 
     aligner: Aligner
     audio: Audio
     language: str
     listen: Listener | None = None
     notes: list[str] = field(default_factory=list)
+    replaced: list[tuple[str, str, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.level = rms_level(self.audio.samples)
@@ -132,6 +138,7 @@ class _ClipAligner:
             if not segments:
                 raise self.error
         found = self._align_segments(segments)
+        self._note_replaced()
         if whole is not None and _worth(found) < _worth(whole):
             found = whole
         if not found.phones:
@@ -190,10 +197,19 @@ class _ClipAligner:
         self._note_unwritten([(s.text, s.start, s.end) for s in found.unwritten])
         return found.segments
 
+    def _note_replaced(self) -> None:
+        if self.replaced:
+            given, text, start, end = self.replaced[0]
+            more = f", and so at {len(self.replaced) - 1} other places" if len(self.replaced) > 1 else ""
+            self.notes.append(
+                f'the text at {start:.1f}–{end:.1f} s ("{given[:40]}") is not what is heard there: "{text[:60]}" is '
+                f"taken{more}"
+            )
+
     def _note_unwritten(self, taken: Sequence[tuple[str, float, float]]) -> None:
         if taken:
-            listed = ", ".join(f'"{text[:60]}" at {start:.1f}–{end:.1f} s' for text, start, end in taken[:5])
-            more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
+            listed = ", ".join(f'"{text[:60]}" at {start:.1f}–{end:.1f} s' for text, start, end in taken[:MAX_LISTED])
+            more = f" and {len(taken) - MAX_LISTED} more" if len(taken) > MAX_LISTED else ""
             self.notes.append(f"speech that is not in the text is taken as it is heard: {listed}{more}")
 
     def _align_segments(self, segments: Sequence[Segment]) -> Alignment:
@@ -286,10 +302,7 @@ class _ClipAligner:
                 self.error = error
                 continue
             if text != given:
-                self.notes.append(
-                    f'the text at {narrow[0]:.1f}–{narrow[1]:.1f} s ("{given[:40]}") is not what is heard there: '
-                    f'"{text[:60]}" is taken'
-                )
+                self.replaced.append((given, text, *narrow))
             return found.shifted(start)
         return None
 

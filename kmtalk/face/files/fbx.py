@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -13,6 +12,7 @@ from platformdirs import user_cache_path
 from kmtalk.blender_process import SCRIPTS, find_blender, run_in_blender
 from kmtalk.errors import InputError
 from kmtalk.output import atomic_write
+from kmtalk.working_folders import temporary_folder
 
 _uncached: dict[str, Path] = {}
 
@@ -30,16 +30,16 @@ def glb_of_fbx(path: Path) -> Path:
         return _uncached[digest.hexdigest()]
     target = user_cache_path("kmtalk", appauthor=False) / "fbx" / f"{digest.hexdigest()}.glb"
     if not target.is_file():
-        with tempfile.TemporaryDirectory(prefix="kmtalk-") as folder:
-            made = Path(folder) / "character.glb"
+        with temporary_folder() as folder:
+            made = folder / "character.glb"
             run_in_blender("convert.py", [str(path.resolve()), str(made)], str(path))
             try:
                 with atomic_write(target) as temporary:
                     temporary.write_bytes(made.read_bytes())
             except InputError:  # no cache can be written: the file lives as long as this process
-                kept = Path(tempfile.mkdtemp(prefix="kmtalk-"))
-                atexit.register(shutil.rmtree, kept, ignore_errors=True)
-                target = kept / target.name
+                stack = ExitStack()
+                atexit.register(stack.close)
+                target = stack.enter_context(temporary_folder()) / target.name
                 target.write_bytes(made.read_bytes())
                 _uncached[digest.hexdigest()] = target
     return target
