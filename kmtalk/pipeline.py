@@ -329,8 +329,10 @@ class KMTalk:
             segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
         with self._progress.stage("read"):
             audio = _read_speech(speech, sound)
-            alignment = textgrid if isinstance(textgrid, Alignment) else None
-            if textgrid is not None and alignment is None:
+            alignment = None
+            if isinstance(textgrid, Alignment):
+                alignment = textgrid
+            elif textgrid is not None:
                 try:
                     alignment = read_textgrid(textgrid, audio.duration, tier, self._warn)
                 except InputError as error:  # what is wrong with the sound may be why the TextGrid does not fit it
