@@ -1,4 +1,5 @@
 import { bytesOfBase64, intervalAt } from './data.js';
+import { doubtAt, isDoubtful } from './doubts.js';
 
 const PADDING = 8;
 const MIN_SPAN = 0.1; // seconds
@@ -7,7 +8,10 @@ const HEIGHTS = { ruler: 22, waveform: 34, words: 24, phones: 24, keys: 24, aper
 const NAMES = {
   ruler: '', waveform: 'Sound', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', shapes: 'Shapes',
 };
-const COLOURS = ['text', 'muted', 'line', 'block', 'accent', 'accent-soft', ...[0, 1, 2, 3, 4, 5].map((n) => `curve-${n}`)];
+const COLOURS = [
+  ...['text', 'muted', 'line', 'block', 'accent', 'accent-soft', 'doubt', 'doubt-soft'],
+  ...[0, 1, 2, 3, 4, 5].map((n) => `curve-${n}`),
+];
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -49,7 +53,10 @@ export class Timeline {
   /** Chooses the rows that have something to show. */
   layOut() {
     const { facts, curves } = this;
-    const filled = (row) => (row === 'ruler' ? true : row === 'shapes' ? curves.size : facts[row]?.length);
+    const filled = (row) => {
+      if (row === 'phones') return facts.phones.length || facts.unaligned.length;
+      return row === 'ruler' ? true : row === 'shapes' ? curves.size : facts[row]?.length;
+    };
     this.rows = Object.keys(HEIGHTS).filter(filled);
     this.canvas.style.height = `${this.rows.reduce((sum, row) => sum + HEIGHTS[row], PADDING)}px`;
     this.#resize();
@@ -135,7 +142,10 @@ export class Timeline {
       else if (row === 'waveform') this.#waveform(top);
       else if (row === 'aperture') this.#aperture(top);
       else if (row === 'shapes') this.#shapes(top);
-      else this.#intervals(facts[row], top);
+      else {
+        if (row === 'phones') this.#unaligned(top);
+        this.#intervals(facts[row], top);
+      }
       context.restore();
       top += HEIGHTS[row];
     }
@@ -172,13 +182,50 @@ export class Timeline {
       const [text, start, end] = interval;
       if (!text || end < this.start || start > this.end) continue;
       const left = this.#x(start), right = this.#x(end);
-      const now = this.#current.includes(interval);
-      context.fillStyle = now ? colours['accent-soft'] : colours.block;
+      const now = this.#current.includes(interval), doubtful = isDoubtful(interval);
+      context.fillStyle = colours[now ? 'accent-soft' : doubtful ? 'doubt-soft' : 'block'];
       context.fillRect(left + 0.5, top + 2, Math.max(right - left - 1, 0.5), 20);
+      if (doubtful) this.#wave(left + 1.5, right - 1.5, top + 19);
       // Center the label in the visible part of the block.
       const from = Math.max(left, this.gutter), to = Math.min(right, this.width - PADDING);
       if (!this.#fits(text, to - from - 5)) continue;
       this.#text(text, (from + to) / 2, top + 12.5, now ? colours.accent : colours.text, 'center');
+    }
+  }
+
+  /** The wavy line under a doubtful word. */
+  #wave(left, right, y) {
+    const { context, colours } = this;
+    context.beginPath();
+    for (let x = left; x <= right; x++) context.lineTo(x, y + 1.5 * Math.sin((x - left) * 0.9));
+    context.strokeStyle = colours.doubt;
+    context.lineWidth = 1.5;
+    context.stroke();
+  }
+
+  /** Hatches the spans without phones. */
+  #unaligned(top) {
+    const { context, colours, facts } = this;
+    context.strokeStyle = colours.doubt;
+    context.lineWidth = 1;
+    for (const [start, end] of facts.unaligned) {
+      const left = Math.max(this.#x(start), this.gutter - 2), right = Math.min(this.#x(end), this.width);
+      if (right <= left) continue;
+      const block = new Path2D();
+      block.rect(left + 0.5, top + 2.5, Math.max(right - left - 1, 0.5), 19);
+      context.fillStyle = colours['doubt-soft'];
+      context.fill(block);
+      context.stroke(block);
+      context.save();
+      context.clip(block);
+      context.beginPath();
+      // Lines that do not move against the sound when the view scrolls.
+      for (let x = left - 20 - ((left - this.#x(start)) % 6); x < right; x += 6) {
+        context.moveTo(x, top + 22);
+        context.lineTo(x + 20, top + 2);
+      }
+      context.stroke();
+      context.restore();
     }
   }
 
@@ -335,7 +382,8 @@ export class Timeline {
     const frame = Math.min(Math.floor(time * facts.fps), facts.frames - 1);
     const word = intervalAt(facts.words, time)?.[0];
     const aperture = facts.aperture?.[frame];
-    const parts = [word && `“${word}”`, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
+    const text = doubtAt(facts, time) || (word && `“${word}”`);
+    const parts = [text, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
     for (const [name, { values }] of this.curves) parts.push(`${name} ${values[frame].toFixed(2)}`);
     tip.querySelector('b').textContent = intervalAt(facts.phones, time)?.[0] ?? '–';
     tip.querySelector('span').textContent = parts.filter(Boolean).join('  ·  ');
