@@ -27,8 +27,8 @@ export class Doubts {
     const plural = (count, one) => `${count} ${one}${count === 1 ? '' : 's'}`;
     const hint = `Words with a score below ${DOUBTFUL_SCORE}, which the sound hardly supports: go to the next`;
     this.#entry(list.children[0], words, plural(words.length, 'doubtful word'), hint);
-    const text = `${plural(spans.length, 'span')} with ${NO_PHONES}`;
-    this.#entry(list.children[1], spans, text, 'Speech without phones: go to the next span');
+    const text = `${plural(spans.length, 'span')} without phones`;
+    this.#entry(list.children[1], spans, text, `Speech with ${NO_PHONES}; go to the next`);
     list.hidden = !words.length && !spans.length;
   }
 

@@ -3,6 +3,7 @@ import { doubtAt, isDoubtful } from './doubts.js';
 
 const PADDING = 8;
 const MIN_SPAN = 0.1; // seconds
+const MIN_WAVE = 8, MIN_HATCH = 6; // pixels
 const FIRST_SCALE = 100; // initial pixels per second: long sounds start zoomed in, so that labels fit
 const HEIGHTS = { ruler: 22, waveform: 34, words: 24, phones: 24, keys: 24, aperture: 58, shapes: 58 };
 const NAMES = {
@@ -19,6 +20,13 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 function roundUp(value, steps) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [...steps, 10].find((step) => step * power >= value * 0.999) * power;
+}
+
+/** Adds a wavy line to a path: the mark of a doubtful word, which does not depend on its colour. */
+function wave(path, middle, width, y) {
+  const left = middle - width / 2;
+  path.moveTo(left, y);
+  for (let x = 1; x <= width; x++) path.lineTo(left + x, y + 1.5 * Math.sin(x * 0.9));
 }
 
 /** A canvas timeline of sound, words, phones, key frames, lip aperture and shapes, with scrubbing and zoom. */
@@ -178,6 +186,7 @@ export class Timeline {
 
   #intervals(intervals, top) {
     const { context, colours } = this;
+    const waves = new Path2D();
     for (const interval of intervals) {
       const [text, start, end] = interval;
       if (!text || end < this.start || start > this.end) continue;
@@ -185,34 +194,29 @@ export class Timeline {
       const now = this.#current.includes(interval), doubtful = isDoubtful(interval);
       context.fillStyle = colours[now ? 'accent-soft' : doubtful ? 'doubt-soft' : 'block'];
       context.fillRect(left + 0.5, top + 2, Math.max(right - left - 1, 0.5), 20);
-      if (doubtful) this.#wave(left + 1.5, right - 1.5, top + 19);
+      if (doubtful) wave(waves, (left + right) / 2, Math.max(right - left - 3, MIN_WAVE), top + 19);
       // Center the label in the visible part of the block.
       const from = Math.max(left, this.gutter), to = Math.min(right, this.width - PADDING);
       if (!this.#fits(text, to - from - 5)) continue;
       this.#text(text, (from + to) / 2, top + 12.5, now ? colours.accent : colours.text, 'center');
     }
-  }
-
-  /** The wavy line under a doubtful word. */
-  #wave(left, right, y) {
-    const { context, colours } = this;
-    context.beginPath();
-    for (let x = left; x <= right; x++) context.lineTo(x, y + 1.5 * Math.sin((x - left) * 0.9));
+    // Last, since that of a short word reaches below its neighbours.
     context.strokeStyle = colours.doubt;
     context.lineWidth = 1.5;
-    context.stroke();
+    context.stroke(waves);
   }
 
   /** Hatches the spans without phones. */
   #unaligned(top) {
     const { context, colours, facts } = this;
     context.strokeStyle = colours.doubt;
-    context.lineWidth = 1;
+    context.lineWidth = 1.5;
     for (const [start, end] of facts.unaligned) {
-      const left = Math.max(this.#x(start), this.gutter - 2), right = Math.min(this.#x(end), this.width);
+      const left = Math.max(this.#x(start), this.gutter - 2);
+      const right = Math.min(Math.max(this.#x(end), this.#x(start) + MIN_HATCH), this.width);
       if (right <= left) continue;
       const block = new Path2D();
-      block.rect(left + 0.5, top + 2.5, Math.max(right - left - 1, 0.5), 19);
+      block.rect(left + 0.5, top + 2.5, right - left - 1, 19);
       context.fillStyle = colours['doubt-soft'];
       context.fill(block);
       context.stroke(block);
