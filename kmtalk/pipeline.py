@@ -293,14 +293,20 @@ class KMTalk:
             segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
         with self._progress.stage("read"):
             audio = read_speech(speech, sound)
+            alignment = None
+            if isinstance(textgrid, Alignment):
+                alignment = textgrid
+            elif textgrid is not None:
+                try:
+                    alignment = read_textgrid(textgrid, audio.duration, tier, self._warn)
+                except InputError as error:  # what is wrong with the sound may be why the TextGrid does not fit it
+                    raise InputError("; ".join([str(error), *audio.notes])) from None
             for line in audio.notes:
                 self._warn(line)
             if audio.is_silent:
                 self._warn(describe_silence(audio))
-            if isinstance(textgrid, Alignment):
-                return audio, textgrid
-            if textgrid is not None:
-                return audio, read_textgrid(textgrid, audio.duration, tier, self._warn)
+            if alignment is not None:
+                return audio, alignment
         if audio.is_silent:
             return audio, Alignment(status="silent")
         if self._aligners.name == "uniform":

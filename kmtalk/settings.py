@@ -267,24 +267,22 @@ def _parse_size(value: object) -> object:
     return value
 
 
-MAX_SIDE = 8192
-"""Pixels of the longer side of a video."""
+MAX_SIDE, MAX_PIXELS = 8192, 4096 * 4096
+"""Pixels of the longer side of a video, and of a frame, which then takes 1.7 GB to render."""
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
     if min(size) < 32 or max(size) > MAX_SIDE or width % 2 or height % 2:
         raise ValueError(f"size {width}x{height}: width and height must be even, from 32 to {MAX_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"size {width}x{height}: give at most 4096x4096, or as many pixels in another shape")
     return size
-
-
-MAX_COMPARED_PIXELS = 4096 * 4096
-"""Pixels of a frame of three pictures, which takes 1.7 GB to render."""
 
 
 def _check_three_sizes(size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
-    if 3 * width > MAX_SIDE or 3 * width * height > MAX_COMPARED_PIXELS:
+    if 3 * width > MAX_SIDE or 3 * width * height > MAX_PIXELS:
         raise ValueError(f"size {width}x{height}: three pictures stand side by side; give at most 2048x2048")
     return size
 

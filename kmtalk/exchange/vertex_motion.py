@@ -12,6 +12,9 @@ from kmtalk.errors import InputError, describe_problem
 from kmtalk.face.template import Template
 
 COMMON_FRAME_RATES = (24.0, 25.0, 30.0, 50.0, 60.0, 100.0, 120.0)
+MAX_TRAVEL = 10.0
+"""How far a vertex may be from its place in the neutral, in sizes of the mesh; that of a motion in millimetres on a
+mesh in metres is farther."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def read_vertex_motion(path: Path, template: Template, duration: float, fps: flo
 
     Raises:
         InputError: The file is missing or no .npy of numbers, belongs to another mesh, holds numbers that are not
-            finite, or its length differs from `duration` by more than 2 % and one frame.
+            finite or positions far from the mesh, or its length differs from `duration` by more than 2 % and one frame.
     """
     try:
         array = open_array(path)
@@ -71,6 +74,13 @@ def read_vertex_motion(path: Path, template: Template, duration: float, fps: flo
     mean = values.mean(0)
     if np.linalg.norm(mean - template.vertices) < np.linalg.norm(mean):
         values = values - template.vertices
+    size = float(np.linalg.norm(np.ptp(template.vertices, axis=0)))
+    farthest = max(-float(values.min()), float(values.max()))
+    if farthest > MAX_TRAVEL * size:
+        raise InputError(
+            f"{path}: moves a vertex by {farthest:.2g} units, and {template.display_name} is {size:.2g} in size: scale "
+            "the motion to the mesh's unit, or export it again"
+        )
     if fps is not None and not 0 < fps < 10_000:
         raise InputError(f"frame rate {fps:g}: must be above 0 and below 10000")
     rate = min(COMMON_FRAME_RATES, key=lambda r: abs(len(array) / r - duration)) if fps is None else fps

@@ -53,7 +53,10 @@ def load_network_encoder(network: KMTalkNetwork, model: whisper.Whisper | None =
     Raises:
         InputError: The encoder cannot be loaded, or is not the one the network was trained with.
     """
-    encoder = load_encoder(network.config.encoder, model)
+    try:
+        encoder = load_encoder(network.config.encoder, model)
+    except InputError as error:
+        raise InputError(f"{network.source}: its speech encoder: {error}") from None
     check_encoder(network, encoder)
     return encoder
 
@@ -62,13 +65,16 @@ def check_encoder(network: KMTalkNetwork, encoder: SpeechEncoder) -> None:
     """Raise InputError where a network was trained with another encoder."""
     config, digest = network.config, getattr(encoder, "feature_extractor_digest", None)
     if encoder.name != config.encoder:
-        raise InputError(f"these weights were trained with the encoder {config.encoder}, not {encoder.name}")
+        raise InputError(
+            f"{network.source}: these weights were trained with the encoder {config.encoder}, not {encoder.name}"
+        )
     dimension = config.audio_dim if network.finetuned_encoder is None else network.finetuned_encoder.feature_dim
     if encoder.dimension != dimension or (
         network.finetuned_encoder is not None and digest != network.metadata.get(FEATURE_EXTRACTOR_DIGEST)
     ):
         raise InputError(
-            f"{encoder.name} is not the encoder these weights were trained with: its dimension or weights differ"
+            f"{network.source}: {encoder.name} is not the encoder these weights were trained with: its dimension or "
+            "weights differ"
         )
 
 

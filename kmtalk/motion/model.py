@@ -29,6 +29,7 @@ Frame n is at (n + 0.5) / fps seconds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,6 +53,9 @@ from kmtalk.user_files import check_user_file
 
 STYLE_DIM = 16
 """Size of a style's embedding."""
+
+KEY_PLACEMENTS = r"^(phones|apex|mixed|uniform(:(0\.\d+|1))?)$"
+"""Regular expression of `NetworkConfig.key_placement`."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class KMTalkNetwork(nn.Module):
     Attributes:
         config: Architecture.
         metadata: Facts saved with the weights, such as the seed and the training data.
+        source: File that it was loaded from, for messages.
         feature_mean: Mean of the audio features, shape (d,).
         feature_std: Standard deviation of the audio features, shape (d,).
     """
@@ -171,6 +176,7 @@ class KMTalkNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.metadata: dict[str, Any] = {}
+        self.source = "the network"
         d, f = config.audio_dim, config.d_model
         self.finetuned_encoder = FineTunedEncoder(config.finetuned_encoder) if config.finetuned_encoder else None
         self.register_buffer("feature_mean", torch.zeros(d))
@@ -293,7 +299,7 @@ def load_network(path: Path) -> KMTalkNetwork:
             network = KMTalkNetwork(config)
         check_shapes(tensors, network.state_dict())
         network.load_state_dict(tensors)
-        network.metadata = dict(header.get("metadata", {}))
+        network.metadata, network.source = dict(header.get("metadata", {})), str(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:
@@ -322,6 +328,11 @@ def _check_config(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> None:
     for name in ("audio_gate", "use_key_motion", "residual_over_keys", "phone_input"):
         if type(getattr(config, name)) is not bool:
             raise ValueError(f"{name} is neither true nor false")
+    for name in ("encoder", "key_placement", "finetuned_encoder"):
+        if not isinstance(getattr(config, name), str):
+            raise ValueError(f"{name} is no text")
+    if not re.match(KEY_PLACEMENTS, config.key_placement):
+        raise ValueError(f"key_placement is {config.key_placement[:40]!r}, which is none")
     for name in ("shape_names", "styles"):
         names = getattr(config, name)
         if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):

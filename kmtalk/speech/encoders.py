@@ -271,7 +271,7 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncod
     parts = name.split("-")
     if parts[0] == "whisper" and len(parts) >= 3 and parts[-1].isdecimal():
         return WhisperEncoder("-".join(parts[1:-1]), int(parts[-1]), model)
-    raise InputError(f"{name}: no such speech encoder; choose log-mel, whisper-base-4 or wav2vec2:FOLDER")
+    raise InputError(f"{name or repr(name)}: no such speech encoder; choose log-mel, whisper-base-4 or wav2vec2:FOLDER")
 
 
 def encode_cached(encoder: SpeechEncoder, samples: np.ndarray, cache: Path | None) -> SpeechFeatures:

@@ -63,6 +63,9 @@ MEMBERS = {
 }
 """Files of a model that are read, and the most bytes that each may hold."""
 
+MAX_PRONUNCIATIONS, MAX_PHONES = 64, 100
+"""Pronunciations of one word, and phones of one pronunciation; those of published dictionaries have half as many."""
+
 _RANGES: dict[str, tuple[float, float]] = {
     "frame_shift": (1.0, 100.0),
     "frame_length": (5.0, 200.0),
@@ -258,12 +261,13 @@ def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
     """Read an MFA pronouncing dictionary, with tabs or spaces, with or without probabilities.
 
     Returns:
-        For each word in lower case, its pronunciations as lists of phones.
+        For each word in lower case, its different pronunciations as lists of phones.
 
     Raises:
-        InputError: The file cannot be read or contains no pronunciations.
+        InputError: The file cannot be read, contains no pronunciations, or more of a word than `MAX_PRONUNCIATIONS`, or
+            one of more phones than `MAX_PHONES`.
     """
-    lexicon: dict[str, list[list[str]]] = {}
+    lexicon: dict[str, dict[tuple[str, ...], None]] = {}
     try:
         lines = read_text_file(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -273,8 +277,16 @@ def read_dictionary(path: Path) -> dict[str, list[list[str]]]:
         word, rest = (fields[0], fields[1:]) if fields else ("", [])
         while rest and re.fullmatch(r"[0-9.]+(e-?\d+)?", rest[0]):
             rest = rest[1:]
+        if len(rest) > MAX_PHONES:
+            raise InputError(f"{path}: {word[:40]} has a pronunciation of {len(rest)} phones; leave it out")
         if rest:
-            lexicon.setdefault(word.lower(), []).append(rest)
+            known = lexicon.setdefault(word.lower(), {})
+            known[tuple(rest)] = None
+            if len(known) > MAX_PRONUNCIATIONS:
+                raise InputError(
+                    f"{path}: has more than {MAX_PRONUNCIATIONS} pronunciations of {word[:40]}; leave out those that "
+                    "nobody uses"
+                )
     if not lexicon:
         raise InputError(f"{path}: contains no pronunciations")
-    return lexicon
+    return {word: [list(phones) for phones in known] for word, known in lexicon.items()}

@@ -142,7 +142,9 @@ def _read_with_libsndfile(path: Path, head: bytes) -> Sound | None:
                 return None
             _check_length(path, frames, channels, rate, _free_memory())
             return Sound(file.read(dtype="float32", always_2d=True), rate)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, AttributeError):
+    except InputError:
+        raise
+    except (soundfile.SoundFileError, RuntimeError, TypeError, AttributeError, ValueError):
         return None
 
 

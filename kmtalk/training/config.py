@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kmtalk.corpora.registry import MESH_CORPUS_KINDS
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.motion.attention import DECODER_HEADS
+from kmtalk.motion.model import KEY_PLACEMENTS
 from kmtalk.text_files import read_yaml_file
 
 RIG_CORPUS_KINDS = ("simulated", "grid", "rig")
@@ -193,7 +194,7 @@ class TrainingConfig(_Strict):
     losses: LossConfig = Field(default=LossConfig(), description="Weights of the losses.")
     key_placement: str = Field(
         default="phones",
-        pattern=r"^(phones|apex|mixed|uniform(:(0\.\d+|1))?)$",
+        pattern=KEY_PLACEMENTS,
         description="Placement of the key frames: phones (at phone boundaries), apex (in the middle of vowels too), "
         "mixed (either of both, by crop), uniform (the same number, evenly spaced) or, for example, uniform:0.2 (this "
         "share of all frames, evenly spaced); the latter two are the paper's ablations.",

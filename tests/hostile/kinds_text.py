@@ -176,7 +176,9 @@ def dictionary_cases(seeds: Path) -> Iterator[Case]:
     odd = [
         ("no phones", b"thank\nyou\n"),
         ("unknown phones", b"thank Q9 Q8\nyou Q7\nfor X\ncalling Z\n"),
-        ("a million pronunciations", b"thank TH AE1 NG K\n" * 1_000_000),
+        ("a million times one pronunciation", b"thank TH AE1 NG K\n" * 1_000_000),
+        ("many pronunciations", b"".join(b"thank TH" + b" K" * k + b"\n" for k in range(2_000))),
+        ("60 pronunciations", b"".join(b"thank TH" + b" K" * k + b"\n" for k in range(60))),
         ("a word of 100,000 phones", b"thank" + b" AH0" * 100_000 + b"\nyou Y UW1\n"),
         ("only probabilities", b"thank 1 0.5 0.5\n"),
     ]

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.user_files import read_user_file
+from kmtalk.user_files import check_user_file, read_user_file
 
-MAX_FILE_BYTES, MAX_JSON_BYTES = 2**32, 512 << 20
+MAX_FILE_BYTES, MAX_JSON_BYTES = 1 << 30, 512 << 20
 MAX_DECODED_BYTES = 1 << 30
 """What the accessors that are read from one file may take; 300 shapes of 290,000 vertices do."""
 _SCHEMES = ("file:", "http:", "https:", "ftp:")
@@ -39,7 +39,7 @@ class GltfDocument:
 
     path: Path
     json: dict[str, Any]
-    chunk: bytes | None = None
+    chunk: bytes | memoryview | None = None
     _resources: dict[str, bytes] = field(default_factory=dict, repr=False)
     _views: dict[int, bytes | memoryview] = field(default_factory=dict, repr=False)
     _draco: dict[int, Any] = field(default_factory=dict, repr=False)
@@ -48,6 +48,7 @@ class GltfDocument:
     @classmethod
     def load(cls, path: Path) -> GltfDocument:
         """Read a file; raises ValueError where it is damaged, InputError where it cannot be read."""
+        check_user_file(path, MAX_FILE_BYTES)  # before a gigabyte is read
         raw = read_user_file(path, MAX_FILE_BYTES)
         if raw[:4] != struct.pack("<I", GLB_MAGIC):
             return cls(path, _checked_json(raw))
@@ -60,7 +61,7 @@ class GltfDocument:
         if len(raw) >= 28 + size:
             length, kind = struct.unpack_from("<II", raw, 20 + size)
             if kind == BINARY_CHUNK:
-                chunk = raw[28 + size : 28 + size + length]
+                chunk = memoryview(raw)[28 + size : 28 + size + length]
         return cls(path, _checked_json(raw[20 : 20 + size]), chunk)
 
     def items(self, name: str) -> list[dict[str, Any]]:
@@ -68,7 +69,7 @@ class GltfDocument:
         out: list[dict[str, Any]] = self.json.get(name) or []
         return out
 
-    def buffer(self, index: int) -> bytes:
+    def buffer(self, index: int) -> bytes | memoryview:
         """The bytes of a buffer, from the GLB's chunk, a data URI or a file."""
         uri = self.items("buffers")[index].get("uri")
         return (self.chunk or b"") if uri is None else self._resource(uri)

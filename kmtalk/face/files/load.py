@@ -24,6 +24,8 @@ MIN_SIZE, MAX_SIZE = 1e-9, 1e9
 """Bounds of a mesh's size, in any unit, within which squares and products stay exact enough."""
 MIN_SIZE_AT_DISTANCE = 1e-5
 """Least size of a mesh as a share of its distance from the origin; single precision then holds 0.6 % of it."""
+MAX_SHAPE_SIZE = 1e3
+"""How far a shape may move a vertex, in sizes of the mesh; shapes that hide a part move it by some."""
 
 CHARACTER_SUFFIXES = (".glb", ".gltf", ".vrm", ".fbx")
 """Suffixes of files that come back as they were, with an animation more."""
@@ -108,6 +110,12 @@ def check_mesh(path: Path, template: Template) -> None:
     for name, offsets in template.shapes.items():
         if not np.isfinite(offsets).all():
             raise InputError(f"{path}: shape {name} has a value that is not finite; repair the mesh")
+        farthest = max(-float(offsets.min(initial=0)), float(offsets.max(initial=0)))
+        if farthest > MAX_SHAPE_SIZE * size:
+            raise InputError(
+                f"{path}: shape {name} moves a vertex by {farthest:.2g} units, and the mesh is {size:.2g} in size; "
+                "repair the mesh"
+            )
 
 
 def _read_folder(folder: Path) -> Template:
