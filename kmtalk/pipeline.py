@@ -44,10 +44,11 @@ from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings, SoundSettings
 from kmtalk.shared_property import shared_property
+from kmtalk.sound_input import describe_silence, read_speech, sound_settings_of
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
-from kmtalk.speech.audio import SILENCE_DB, Audio, audio_from_samples, load_audio, rms_level
+from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.speech.recognition import SpeechRecognizer
 from kmtalk.speech.spoken_text import parse_spoken_text
@@ -66,43 +67,6 @@ Landmarks = str | Path | Mapping[str, np.ndarray]
 
 def _log_to_stderr(message: str) -> None:
     print(f"kmtalk: {message}", file=sys.stderr)
-
-
-def _read_speech(speech: Speech, sound: SoundSettings | None) -> Audio:
-    """The sound of a file, or sound in memory, of which `sound` says what is analysed (None: of sound in memory, what
-    it says itself)."""
-    chosen = sound or SoundSettings()
-    if not isinstance(speech, Audio):
-        return load_audio(speech, channel=chosen.channel, track=chosen.track, voice_only=chosen.voice_only)
-    if sound is None:
-        return speech
-    if sound.track is not None:
-        raise InputError(f"{speech.source}: track {sound.track}: give it to load_audio, which reads the file")
-    return audio_from_samples(
-        speech.original,
-        speech.original_rate,
-        speech.source,
-        channel=chosen.channel,
-        track=speech.track,
-        voice_only=chosen.voice_only,
-    )
-
-
-def _sound_settings(audio: Audio) -> SoundSettings:
-    return SoundSettings(channel=audio.channel, track=audio.track, voice_only=audio.voice_only)
-
-
-def _describe_silence(audio: Audio) -> str:
-    """Why a silent clip leaves the face still."""
-    if audio.voice_only and np.abs(audio.original).max() > 0:
-        return (
-            f"{audio.source}: no speech found in the sound: the face stays still; without --voice-only all of it counts"
-        )
-    loudest = float(rms_level(audio.samples).max())
-    return (
-        f"{audio.source}: no part of the sound is louder than {SILENCE_DB:g} dBFS (the loudest has {loudest:.0f}), "
-        "which counts as silence: the face stays still; raise its level if it is speech"
-    )
 
 
 def is_light_head(template: object) -> bool:
@@ -274,7 +238,7 @@ class KMTalk:
             motion = apply_gain(Motion(rig, retargeted, fps), settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, count, fps, settings.keys == "apex"), motion)
         digest = self._network_digest if settings.motion == "network" else ""
-        provenance = Provenance(settings=settings, sound=_sound_settings(audio), network_digest=digest)
+        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
@@ -328,7 +292,7 @@ class KMTalk:
                 self._warn(f"the text: {listed} left out: not spoken, and none of {', '.join(EMOTIONS)}")
             segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
         with self._progress.stage("read"):
-            audio = _read_speech(speech, sound)
+            audio = read_speech(speech, sound)
             alignment = None
             if isinstance(textgrid, Alignment):
                 alignment = textgrid
@@ -340,7 +304,7 @@ class KMTalk:
             for line in audio.notes:
                 self._warn(line)
             if audio.is_silent:
-                self._warn(_describe_silence(audio))
+                self._warn(describe_silence(audio))
             if alignment is not None:
                 return audio, alignment
         if audio.is_silent:

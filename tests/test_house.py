@@ -30,6 +30,7 @@ RANK = {
     "expression": 5,
     "keys": 6,
     "settings": 6,
+    "sound_input": 7,
     "corpora": 7,
     "motion": 7,
     "metrics": 7,

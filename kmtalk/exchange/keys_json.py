@@ -214,10 +214,12 @@ def _check_spans(path: Path, file: KeyFile) -> None:
                     f"{path}: {kind}: {label} from {start:g} to {end:g} s runs backwards, overlaps or ends late"
                 )
             last = end
-    if file.word_scores and len(file.word_scores) != len(file.words):
-        raise InputError(f"{path}: word_scores: {len(file.word_scores)} scores for {len(file.words)} words")
     if any(not 0 <= frame < file.frames for frame in file.original_frames):
         raise InputError(f"{path}: original_frames: the clip has frames 0 to {file.frames - 1}")
+    if file.word_scores and len(file.word_scores) != len(file.words):
+        raise InputError(
+            f"{path}: word_scores: {len(file.word_scores)} scores for {len(file.words)} words; remove them"
+        )
 
 
 def _describe_location(document: Any, where: Sequence[int | str]) -> str:

@@ -34,7 +34,8 @@ def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions, audio:
     """Title and timeline of a clip, and where its face is, as JSON-serialisable data.
 
     Returns:
-        A dict with `title`; `words` and `phones` as [label, start, end] in seconds; `keys` as [frame, label, pinned];
+        A dict with `title`; `words` as [text, start, end, score or None] and `phones` as [label, start, end], in
+        seconds; `unaligned`, the spans [start, end] of speech without phones; `keys` as [frame, label, pinned];
         `aperture`, the lip aperture in mm per frame; and `focus`, which has the point between the outer `eyes`
         corners and the `chin` in the template's units and axes, and `upright`, the rows of the rotation that turns
         the template upright.
@@ -44,8 +45,12 @@ def timeline_data(motion: Motion, alignment: Alignment, keys: KeyMotions, audio:
     eyes = (marks["eye_outer_left"] + marks["eye_outer_right"]) / 2
     return {
         "title": clip_title(audio.source, template.name),
-        "words": [[w.text, round(w.start, 4), round(w.end, 4)] for w in alignment.words],
+        "words": [
+            [w.text, round(w.start, 4), round(w.end, 4), None if w.score is None else round(w.score, 4)]
+            for w in alignment.words
+        ],
         "phones": [[p.label, round(p.start, 4), round(p.end, 4)] for p in alignment.phones],
+        "unaligned": [[round(start, 4), round(end, 4)] for start, end in alignment.unaligned],
         "keys": [
             [frame, label, bool(pinned)]
             for frame, label, pinned in zip(keys.frames.tolist(), keys.phone_labels, keys.pinned, strict=True)

@@ -44,15 +44,21 @@ def write_web_page(
         timeline: The data of `exchange.timeline.timeline_data`; all but `title` may be missing.
         audio: The sound, or None.
     """
+    sound = waveform = None
+    if audio is not None:
+        samples = audio.playback()
+        sound = f"data:audio/flac;base64,{_encode_flac(samples, audio.original_rate)}"
+        waveform = _encode_waveform(samples, audio.original_rate)
     facts = {
         "title": timeline["title"],
         "fps": fps,
         "frames": frame_count,
-        "sound": None if audio is None else f"data:audio/flac;base64,{_encode_flac(audio)}",
-        "waveform": None if audio is None else _encode_waveform(audio),
+        "sound": sound,
+        "waveform": waveform,
         "waveform_rate": WAVEFORM_RATE,
         "words": timeline.get("words", []),
         "phones": timeline.get("phones", []),
+        "unaligned": timeline.get("unaligned", []),
         "keys": timeline.get("keys", []),
         "aperture": timeline.get("aperture"),
         "focus": timeline.get("focus"),
@@ -70,11 +76,8 @@ def write_web_page(
     path.write_text(re.sub(r"@([A-Z]+)@", lambda m: parts[m[1]], page), encoding="utf-8", errors="replace")
 
 
-def _encode_flac(audio: Audio) -> str:
-    """Encode as base64 FLAC with at most two channels and 96 kHz, the limits of browsers."""
-    samples, rate = audio.original, audio.original_rate
-    if samples.shape[1] > 2:
-        samples = samples.mean(axis=1, keepdims=True)
+def _encode_flac(samples: np.ndarray, rate: int) -> str:
+    """Encode samples (S, C) of one or two channels as base64 FLAC with at most 96 kHz, the limit of browsers."""
     if rate > MAX_SAMPLE_RATE:
         samples, rate = soxr.resample(samples, rate, TARGET_SAMPLE_RATE), TARGET_SAMPLE_RATE
     buffer = io.BytesIO()
@@ -82,10 +85,13 @@ def _encode_flac(audio: Audio) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _encode_waveform(audio: Audio) -> str:
-    """Encode the least and greatest sample of each interval as base64 int8 pairs; 127 is the clip's peak."""
-    mono = audio.original.mean(axis=1)
-    edges = np.arange(0, len(mono), audio.original_rate / WAVEFORM_RATE).astype(int)
-    envelope = np.stack([np.minimum.reduceat(mono, edges), np.maximum.reduceat(mono, edges)], axis=1)
-    scaled = np.round(envelope * (127 / max(float(np.abs(mono).max()), 1e-9)))
+def _encode_waveform(samples: np.ndarray, rate: int) -> str:
+    """Encode the least and greatest sample of each interval as base64 int8 pairs; 127 is the clip's peak.
+
+    Over both channels, not of their mean: that of channels in opposite phase is nothing.
+    """
+    edges = np.arange(0, len(samples), rate / WAVEFORM_RATE).astype(int)
+    low, high = np.minimum.reduceat(samples.min(axis=1), edges), np.maximum.reduceat(samples.max(axis=1), edges)
+    envelope = np.stack([low, high], axis=1)
+    scaled = np.round(envelope * (127 / max(float(np.abs(envelope).max()), 1e-9)))
     return base64.b64encode(scaled.astype(np.int8).tobytes()).decode("ascii")

@@ -85,7 +85,7 @@ class Audio:
         the loudest of them."""
         if self.original.shape[1] <= 2:
             return self.original
-        mono = self.original.mean(axis=1, keepdims=True)
+        mono = _choose_channel(self.original, MIX, self.source)[:, None]
         peak = np.abs(mono).max()
         return mono * (np.abs(self.original).max() / peak) if peak > 0 else mono
 

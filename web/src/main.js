@@ -1,6 +1,7 @@
 import { Clock } from './clock.js';
 import { Curves } from './curves.js';
 import { blobUrl, readFacts, readModel } from './data.js';
+import { Doubts, doubtAt } from './doubts.js';
 import { Face } from './face.js';
 import { Sliders } from './sliders.js';
 import { Stage } from './stage.js';
@@ -18,6 +19,7 @@ async function start(hook) {
   const curves = new Curves($('legend'), face, facts);
   const timeline = new Timeline($('rows'), facts, curves.shown, clock.duration);
   const sliders = new Sliders($('shapes'), face, curves);
+  const doubts = new Doubts($('doubts'), facts, clock);
   const frameTime = (frame) => (frame + 0.5) / facts.fps;
 
   const showFrame = (again = false) => {
@@ -34,7 +36,8 @@ async function start(hook) {
     $('time').textContent = time;
     $('frame').textContent = face.frame;
     $('timeline').setAttribute('aria-valuenow', time);
-    $('timeline').setAttribute('aria-valuetext', `${time} seconds, frame ${face.frame}`);
+    const said = [`${time} seconds`, `frame ${face.frame}`, doubtAt(facts, clock.time)].filter(Boolean);
+    $('timeline').setAttribute('aria-valuetext', said.join(', '));
   };
   const showState = () => {
     $('play').classList.toggle('playing', clock.playing);
@@ -76,6 +79,10 @@ async function start(hook) {
   $('frames').textContent = facts.frames - 1;
   clock.onchange = showState;
   timeline.onseek = seek;
+  doubts.onnext = (time, doubt) => {
+    seek(time);
+    showStatus(doubt);
+  };
   sliders.onhold = hold;
   sliders.onrelease = release;
   curves.onchange = () => {

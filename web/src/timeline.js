@@ -1,13 +1,18 @@
 import { bytesOfBase64, intervalAt } from './data.js';
+import { doubtAt, isDoubtful } from './doubts.js';
 
 const PADDING = 8;
 const MIN_SPAN = 0.1; // seconds
+const MIN_WAVE = 8, MIN_HATCH = 6; // pixels
 const FIRST_SCALE = 100; // initial pixels per second: long sounds start zoomed in, so that labels fit
 const HEIGHTS = { ruler: 22, waveform: 34, words: 24, phones: 24, keys: 24, aperture: 58, shapes: 58 };
 const NAMES = {
   ruler: '', waveform: 'Sound', words: 'Words', phones: 'Phones', keys: 'Keys', aperture: 'Lips', shapes: 'Shapes',
 };
-const COLOURS = ['text', 'muted', 'line', 'block', 'accent', 'accent-soft', ...[0, 1, 2, 3, 4, 5].map((n) => `curve-${n}`)];
+const COLOURS = [
+  ...['text', 'muted', 'line', 'block', 'accent', 'accent-soft', 'doubt', 'doubt-soft'],
+  ...[0, 1, 2, 3, 4, 5].map((n) => `curve-${n}`),
+];
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -15,6 +20,13 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 function roundUp(value, steps) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [...steps, 10].find((step) => step * power >= value * 0.999) * power;
+}
+
+/** Adds a wavy line to a path: the mark of a doubtful word, which does not depend on its colour. */
+function wave(path, middle, width, y) {
+  const left = middle - width / 2;
+  path.moveTo(left, y);
+  for (let x = 1; x <= width; x++) path.lineTo(left + x, y + 1.5 * Math.sin(x * 0.9));
 }
 
 /** A canvas timeline of sound, words, phones, key frames, lip aperture and shapes, with scrubbing and zoom. */
@@ -49,7 +61,10 @@ export class Timeline {
   /** Chooses the rows that have something to show. */
   layOut() {
     const { facts, curves } = this;
-    const filled = (row) => (row === 'ruler' ? true : row === 'shapes' ? curves.size : facts[row]?.length);
+    const filled = (row) => {
+      if (row === 'phones') return facts.phones.length || facts.unaligned.length;
+      return row === 'ruler' ? true : row === 'shapes' ? curves.size : facts[row]?.length;
+    };
     this.rows = Object.keys(HEIGHTS).filter(filled);
     this.canvas.style.height = `${this.rows.reduce((sum, row) => sum + HEIGHTS[row], PADDING)}px`;
     this.#resize();
@@ -135,7 +150,10 @@ export class Timeline {
       else if (row === 'waveform') this.#waveform(top);
       else if (row === 'aperture') this.#aperture(top);
       else if (row === 'shapes') this.#shapes(top);
-      else this.#intervals(facts[row], top);
+      else {
+        if (row === 'phones') this.#unaligned(top);
+        this.#intervals(facts[row], top);
+      }
       context.restore();
       top += HEIGHTS[row];
     }
@@ -168,17 +186,50 @@ export class Timeline {
 
   #intervals(intervals, top) {
     const { context, colours } = this;
+    const waves = new Path2D();
     for (const interval of intervals) {
       const [text, start, end] = interval;
       if (!text || end < this.start || start > this.end) continue;
       const left = this.#x(start), right = this.#x(end);
-      const now = this.#current.includes(interval);
-      context.fillStyle = now ? colours['accent-soft'] : colours.block;
+      const now = this.#current.includes(interval), doubtful = isDoubtful(interval);
+      context.fillStyle = colours[now ? 'accent-soft' : doubtful ? 'doubt-soft' : 'block'];
       context.fillRect(left + 0.5, top + 2, Math.max(right - left - 1, 0.5), 20);
+      if (doubtful) wave(waves, (left + right) / 2, Math.max(right - left - 3, MIN_WAVE), top + 19);
       // Center the label in the visible part of the block.
       const from = Math.max(left, this.gutter), to = Math.min(right, this.width - PADDING);
       if (!this.#fits(text, to - from - 5)) continue;
       this.#text(text, (from + to) / 2, top + 12.5, now ? colours.accent : colours.text, 'center');
+    }
+    // Last, since that of a short word reaches below its neighbours.
+    context.strokeStyle = colours.doubt;
+    context.lineWidth = 1.5;
+    context.stroke(waves);
+  }
+
+  /** Hatches the spans without phones. */
+  #unaligned(top) {
+    const { context, colours, facts } = this;
+    context.strokeStyle = colours.doubt;
+    context.lineWidth = 1.5;
+    for (const [start, end] of facts.unaligned) {
+      const left = Math.max(this.#x(start), this.gutter - 2);
+      const right = Math.min(Math.max(this.#x(end), this.#x(start) + MIN_HATCH), this.width);
+      if (right <= left) continue;
+      const block = new Path2D();
+      block.rect(left + 0.5, top + 2.5, right - left - 1, 19);
+      context.fillStyle = colours['doubt-soft'];
+      context.fill(block);
+      context.stroke(block);
+      context.save();
+      context.clip(block);
+      context.beginPath();
+      // Lines that do not move against the sound when the view scrolls.
+      for (let x = left - 20 - ((left - this.#x(start)) % 6); x < right; x += 6) {
+        context.moveTo(x, top + 22);
+        context.lineTo(x + 20, top + 2);
+      }
+      context.stroke();
+      context.restore();
     }
   }
 
@@ -335,7 +386,8 @@ export class Timeline {
     const frame = Math.min(Math.floor(time * facts.fps), facts.frames - 1);
     const word = intervalAt(facts.words, time)?.[0];
     const aperture = facts.aperture?.[frame];
-    const parts = [word && `“${word}”`, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
+    const text = doubtAt(facts, time) || (word && `“${word}”`);
+    const parts = [text, `${time.toFixed(2)} s`, `frame ${frame}`, aperture?.toFixed(1).concat(' mm')];
     for (const [name, { values }] of this.curves) parts.push(`${name} ${values[frame].toFixed(2)}`);
     tip.querySelector('b').textContent = intervalAt(facts.phones, time)?.[0] ?? '–';
     tip.querySelector('span').textContent = parts.filter(Boolean).join('  ·  ');
