@@ -21,7 +21,7 @@ import psutil
 
 SECONDS, BYTES = 10.0, 2 << 30
 """What one command may take."""
-GRACE = 2.0
+GRACE = 6.0
 """Where others use the cores too, a command that is not at work is stopped after this many times its seconds."""
 
 

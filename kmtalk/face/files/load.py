@@ -19,7 +19,8 @@ from kmtalk.face.shape_matching import read_shape_map
 from kmtalk.face.template import Template
 from kmtalk.user_files import check_user_file
 
-MAX_FILE_BYTES = 2**32
+MAX_FILE_BYTES = 1 << 30
+"""What a file may hold: as much as an OBJ file of `MAX_VERTICES`."""
 MIN_SIZE, MAX_SIZE = 1e-9, 1e9
 """Bounds of a mesh's size, in any unit, within which squares and products stay exact enough."""
 MIN_SIZE_AT_DISTANCE = 1e-5

@@ -15,7 +15,7 @@ from kmtalk.face.files.mesh_merge import MAX_TRIANGLES, MAX_VERTICES
 from kmtalk.face.template import Template
 from kmtalk.text_files import read_text_file
 
-MAX_FILE_BYTES = 2**31  # of text
+MAX_FILE_BYTES = 1 << 30
 _COMMENT = re.compile(r"(?:^|\s)#")  # a name may contain the character, as head#1
 
 
