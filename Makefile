@@ -92,16 +92,19 @@ chromium: gl
 	    echo "apt-get cannot be used here: the page is not tested"; \
 	fi
 
-# Debian's voices, which tests let speak; after chromium, because apt-get does not run twice at once
+# Debian's voices, which tests let speak, and recorded prompts in other languages; after chromium, because apt-get does not
+# run twice at once
+PROMPTS := $(foreach l,es fr it ru,asterisk-core-sounds-$(l) asterisk-core-sounds-$(l)-wav) ktuberling-data
 voices: chromium
 	@if command -v flite >/dev/null && command -v festival >/dev/null && \
 	    [ -d /usr/share/festival/voices/english/kal_diphone ] && [ -d /usr/share/festival/voices/english/ked_diphone ] && \
-	    [ -d /usr/share/festival/voices/us/cmu_us_slt_arctic_hts ]; then :; else \
-	  echo "no flite or festival yet: trying apt-get install flite festival and its voices"; \
+	    [ -d /usr/share/festival/voices/us/cmu_us_slt_arctic_hts ] && [ -d /usr/share/asterisk/sounds/ru ] && \
+	    [ -d /usr/share/ktuberling/sounds/de ]; then :; else \
+	  echo "no flite, festival or recorded prompts yet: trying apt-get install flite festival, voices and prompts"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends \
-	    flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts; } >/dev/null 2>&1 || \
-	    echo "apt-get cannot be used here: the voices of flite and festival are not tested"; \
+	    flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts $(PROMPTS); } >/dev/null 2>&1 || \
+	    echo "apt-get cannot be used here: the voices of flite and festival, and other languages, are not tested"; \
 	fi
 
 # in an environment of its own: it wants an older numpy

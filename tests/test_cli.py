@@ -78,11 +78,12 @@ def test_uniform_keys_on_demand(kmtalk):
     assert done.stderr == ""
 
 
-def test_a_wrong_text_is_one_warning_and_still_a_face(kmtalk, tmp_path):
+def test_a_wrong_text_is_one_warning_and_the_words_that_are_heard(kmtalk, tmp_path):
     done = kmtalk("animate", SPEECH, "--text", "The number you have dialed is not in service.", "-o", "w.npz")
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "uniform" in done.stderr
+    assert "is not heard" in done.stderr
+    assert "taken as it is heard" in done.stderr
 
 
 def test_silence_gives_a_still_face(kmtalk, tmp_path):

@@ -86,8 +86,8 @@ def align_with_fallback(
         except AlignmentError as reason:
             reasons.append(f"{aligner.name}: {reason}")
             continue
-        for line in work.notes:
-            warn(line)
+        if work.notes:
+            warn("; ".join(work.notes))
         if found.unaligned:
             where = ", ".join(f"{begin:.1f}–{end:.1f}" for begin, end in found.unaligned[:MAX_LISTED])
             more = f" and {len(found.unaligned) - MAX_LISTED} more" if len(found.unaligned) > MAX_LISTED else ""
