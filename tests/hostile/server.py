@@ -1,7 +1,7 @@
 """A process that has imported kmtalk, and runs each command in a fork of its own, under limits of time and memory.
 
-It reads one JSON object per line from stdin, `{"argv": […], "folder": …, "seconds": …}`, and writes one to stdout: the exit
-status, the seconds that the command took, and its memory above that of the process before the command began.
+It reads one JSON object per line from stdin, `{"argv": […], "folder": …, "seconds": …}`, and writes one to stdout: the
+exit status, the seconds that the command took, and its memory above that of the process before the command began.
 """
 
 from __future__ import annotations
