@@ -189,7 +189,7 @@ def read_glb_info(path: Path) -> GlbInfo:
         raise InputError(f"{path}: no such file")
     try:
         document = GltfDocument.load(path)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever the damage leads to
         if path.suffix.lower() in (".glb", ".gltf", ".vrm") and path.read_bytes()[:4] == b"glTF":
             raise InputError(f"{path}: damaged .glb ({(str(error).splitlines() or ['?'])[0][:80]})") from None
         raise InputError(f"{path}: neither a .glb nor an animation.npz; kmtalk animate writes both") from None

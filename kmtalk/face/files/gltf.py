@@ -22,8 +22,9 @@ from kmtalk.face.template import Template
 
 Read = TypeVar("Read")
 
-MAX_NODE_REPEATS = 10
-"""How many times as many nodes a scene may have as the file, where nodes stand below several others."""
+MAX_REPEATS = 10
+"""How many times as many nodes a scene may have as the file, where nodes stand below several others; and primitives a
+mesh, where some are the same."""
 
 
 def read_gltf(path: Path, node: str | None = None, head_bone: str | None = None) -> Template:
@@ -102,6 +103,8 @@ def place_primitives(file: GltfDocument, among: set[int] | None = None) -> list[
         if among is not None and number not in among and not (skin and among & set(skin["joints"])):
             continue
         primitives = meshes[mesh_number]["primitives"]
+        if len(primitives) > MAX_REPEATS * len({str(p) for p in primitives}):
+            raise InputError(f"mesh {mesh_number} has the same faces more than {MAX_REPEATS} times; remove them")
         if mesh_number in seen and any(p.get("targets") for p in primitives):
             continue  # another instance, which moves as the first one does
         seen.add(mesh_number)
@@ -303,7 +306,7 @@ def world_matrices(file: GltfDocument) -> dict[int, np.ndarray]:
     while left:
         index, parent = left.pop()
         node, visits = nodes[index], visits + 1
-        if visits > MAX_NODE_REPEATS * len(nodes) + 1000:
+        if visits > MAX_REPEATS * len(nodes) + 1000:
             raise ValueError("its nodes stand below several others, over and over")
         local = np.eye(4)
         if "matrix" in node:

@@ -223,6 +223,8 @@ def _checked_json(raw: bytes) -> dict[str, Any]:
 
 def _check_nodes(nodes: list[dict[str, Any]]) -> None:
     """Raise ValueError where a node stands below itself."""
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise ValueError("its nodes are no list of objects")
     children = [node.get("children") or [] for node in nodes]
     above = [0] * len(nodes)
     for child in (child for some in children for child in some):

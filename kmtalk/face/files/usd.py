@@ -96,6 +96,21 @@ def _check_layers(path: Path) -> None:
             left.append((place, (*above, place)))
 
 
+def _check_references(stage: Any) -> None:
+    """Raise InputError where a stage has references or layers that cannot be read, and so lacks a part."""
+    from pxr import Pcp
+
+    circles = (Pcp.ErrorType_ArcCycle, Pcp.ErrorType_SublayerCycle)
+    missing = (Pcp.ErrorType_InvalidAssetPath, Pcp.ErrorType_InvalidSublayerPath, Pcp.ErrorType_UnresolvedPrimPath)
+    for error in stage.GetCompositionErrors():
+        if error.errorType in circles:
+            raise InputError("refers to itself; export it again")
+        if error.errorType not in missing:
+            continue  # contradictions, of which one side counts
+        found = re.search(r"@([^@]+)@", str(error))
+        raise InputError(f"refers to {found[1] if found else 'a part'}, which cannot be read; export it in one file")
+
+
 def open_stage(source: Any) -> Any:
     """Open a stage from a path or an Sdf.Layer, with its instances unrolled.
 
@@ -157,9 +172,12 @@ def rest_transforms(skeleton: Any) -> np.ndarray:
 
 def _read(path: Path) -> Template:
     """Merge the meshes of the stage."""
-    from pxr import Usd, UsdGeom
+    from pxr import Usd, UsdGeom, UsdUtils
 
+    quiet = UsdUtils.CoalescingDiagnosticDelegate()  # else the library writes to stderr, in several lines
     stage = open_stage(str(path))
+    del quiet
+    _check_references(stage)
     time = Usd.TimeCode.EarliestTime()
     merger = MeshMerger()
     for placed in place_meshes(stage):
