@@ -30,8 +30,8 @@ from kmtalk.render.video import Cell, render_contact_sheet
 from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
-from kmtalk.speech.phones import canonical_phone
 from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.phones import canonical_phone
 from kmtalk.working_folders import sweep
 
 MAX_CONTACT_SHEET_CELLS = 40
