@@ -17,6 +17,9 @@ from kmtalk.face.template import Template
 FREE_SHAPE_BYTES, MAX_EXPANSION = 512 << 20, 64
 """What the offsets of all vertices may take: this many bytes, and this many times those that are not zero."""
 
+MAX_SIZE = 1e9
+"""Least coordinate and offset, in any unit, that no mesh has."""
+
 _MARKS = {"lip_inner_upper", "lip_inner_lower", "mouth_left", "mouth_right", "chin", "subnasale"}
 _MARKS |= {"eye_outer_left", "eye_outer_right"}
 _REGIONS = {"lips", "mouth", "upper_face", "chin", "lip_pairs"}
@@ -188,7 +191,7 @@ def _check(rig: Rig) -> None:
         and t.faces.ndim == 2
         and t.faces.shape[1] == 3
         and all(i.dtype.kind in "iu" and (not i.size or (i.min() >= 0 and i.max() < count)) for i in index_arrays)
-        and all(np.isfinite(v).all() for v in (t.vertices, shapes))
+        and all(-MAX_SIZE < float(v.min(initial=0)) <= float(v.max(initial=0)) < MAX_SIZE for v in (t.vertices, shapes))
         and isinstance(rig.mouth_gain, float)
         and 0 < rig.mouth_gain < 100
         and len(rig.shape_names) == len(rig.offsets)

@@ -22,6 +22,7 @@ class Case:
         outputs: Files and folders that the command may write.
         must_pass: The input is valid: a refusal is a fault.
         several_lines: The command reports each clip in a line of its own, with exit code 1.
+        seconds: How long it may take, of one core that it has for itself.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Case:
     outputs: tuple[str, ...] = ()
     must_pass: bool = False
     several_lines: bool = False
+    seconds: float = 10.0
 
     def lay_out(self, folder: Path) -> None:
         """Write the files."""
@@ -66,6 +68,7 @@ def damaged(
     special: bool = True,
     named: tuple[str, ...] = (),
     several_lines: bool = False,
+    seconds: float = 10.0,
 ) -> Iterator[Case]:
     """The cases of one seed: itself, what happens to any file, and `mutations` of its own.
 
@@ -82,13 +85,15 @@ def damaged(
         special: Also pipes, devices and folders.
         named: What a refusal may name beside the file.
         several_lines: As for `Case`.
+        seconds: As for `Case`.
     """
     data, name = seed.read_bytes(), name or seed.name
     argv, files = command(name), beside or {}
 
     def case(what: str, content: Content, must_pass: bool = False) -> Case:
         full = f"{kind}: {seed.name}: {what}"
-        return Case(kind, full, argv, files | {name: content}, (name, *named), tuple(outputs), must_pass, several_lines)
+        new, names = files | {name: content}, (name, *named)
+        return Case(kind, full, argv, new, names, tuple(outputs), must_pass, several_lines, seconds)
 
     yield case("as it is", data, must_pass=True)
     for what, content in damaged_bytes(data, dice(kind, seed.name), few):

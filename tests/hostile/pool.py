@@ -71,7 +71,7 @@ class _Server:
             (folder / "tmp").mkdir()
             case.lay_out(work)
             before = snapshot(work)
-            answer = self._ask({"argv": list(case.argv), "folder": name})
+            answer = self._ask({"argv": list(case.argv), "folder": name, "seconds": case.seconds})
             return judge(case, answer, folder, before)
 
     def close(self) -> None:

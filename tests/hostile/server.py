@@ -1,7 +1,7 @@
 """A process that has imported kmtalk, and runs each command in a fork of its own, under limits of time and memory.
 
-It reads one JSON object per line from stdin, `{"argv": […], "folder": …}`, and writes one to stdout: the exit status,
-what the command wrote, the seconds it took, and its memory above that of the process before the command began.
+It reads one JSON object per line from stdin, `{"argv": […], "folder": …, "seconds": …}`, and writes one to stdout: the
+exit status, the seconds that the command took, and its memory above that of the process before the command began.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-SECONDS, BYTES = 10.0, 2 << 30
-"""What one command may take."""
+BYTES = 2 << 30
+"""Memory that one command may take."""
 GRACE = 6.0
 """Where others use the cores too, a command that is not at work is stopped after this many times its seconds."""
 
@@ -81,7 +81,7 @@ def _memory(process: psutil.Process) -> int:
     return total
 
 
-def _watch(pid: int) -> dict[str, object]:
+def _watch(pid: int, limit: float) -> dict[str, object]:
     began, peak, base, stopped = time.monotonic(), 0, None, ""
     child = psutil.Process(pid)
     step = 0
@@ -100,7 +100,7 @@ def _watch(pid: int) -> dict[str, object]:
             base = held if base is None else base
             peak = max(peak, held - base)
             busy = times.user + times.system + times.children_user + times.children_system
-            late = seconds > SECONDS and (busy > SECONDS or seconds > GRACE * SECONDS)
+            late = seconds > limit and (busy > limit or seconds > GRACE * limit)
             stopped = "memory" if peak > BYTES else "time" if late else ""
             if stopped:
                 break
@@ -138,7 +138,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _child(job["argv"], Path(job["folder"]))
-        answers.write(json.dumps(_watch(pid)) + "\n")
+        answers.write(json.dumps(_watch(pid, job["seconds"])) + "\n")
         answers.flush()
 
 
