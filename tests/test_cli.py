@@ -321,6 +321,18 @@ def test_any_console_will_do(tmp_path):
     assert listing(tmp_path) == ["Grüße.wav"]
 
 
+WINDOWED = "import sys; sys.stdout = sys.stderr = None; from kmtalk.cli import app; app()"
+
+
+@pytest.mark.parametrize(("speech", "code"), [(SPEECH, 0), ("gone.wav", 2)])
+def test_a_windowed_program_has_no_standard_streams(tmp_path, speech, code):
+    """Case 17: `sys.stdout` and `sys.stderr` are None, as with pythonw."""
+    command = [sys.executable, "-c", WINDOWED, "animate", speech, "--aligner", "uniform", "--text", "la", "-o", "a.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert listing(tmp_path) == (["a.npz"] if code == 0 else [])
+
+
 def test_missing_opengl_is_said_before_the_work(tmp_path):
     env = os.environ | {"KMTALK_GL": "nothing"}
     (tmp_path / "a.wav").write_text("no sound: it is not read before")

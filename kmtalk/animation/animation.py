@@ -31,6 +31,7 @@ from kmtalk.render.web_page import write_web_page
 from kmtalk.settings import ExportSettings, Provenance
 from kmtalk.speech.alignment import Alignment, write_textgrid
 from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.phones import canonical_phone
 from kmtalk.working_folders import sweep
 
 MAX_CONTACT_SHEET_CELLS = 40
@@ -214,6 +215,8 @@ class Animation:
     def save_contact_sheet(self, path: str | Path) -> None:
         """Write a PNG with close-ups of the mouth at the first 40 phones, with captions.
 
+        Phones in IPA that are not letters of the Latin alphabet are named by their nearest English phone in ARPAbet.
+
         Raises:
             InputError: The path does not end in .png, or no OpenGL is available.
         """
@@ -223,7 +226,9 @@ class Animation:
         if not cells:
             cells = [(int(frame), "") for frame in self.keys.frames]
         cells = cells[:MAX_CONTACT_SHEET_CELLS]
-        sheet = [Cell(frame, f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip()) for frame, label in cells]
+        # the font of the pictures has no IPA
+        named = [(frame, label if label.isascii() else canonical_phone(label)) for frame, label in cells]
+        sheet = [Cell(frame, f"{label}  {(frame + 0.5) / self.fps:.2f} s".strip()) for frame, label in named]
         with atomic_write(Path(path)) as temporary:
             render_contact_sheet(self.with_materials.motion, sheet, temporary)
 
