@@ -58,11 +58,10 @@ def run_in_blender(script: str, arguments: list[str], subject: str) -> None:
     line = [*command, str(SCRIPTS / script), "--", *arguments]
     # Blender's Python must not find this environment's packages
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    read, write = os.pipe()  # the script ends with it: it must not outlive this process
     try:
         done = subprocess.run(
             line,
-            stdin=read,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
@@ -76,9 +75,6 @@ def run_in_blender(script: str, arguments: list[str], subject: str) -> None:
         ) from None
     except OSError as error:
         raise InputError(f"{subject}: Blender cannot be started ({error.strerror})") from None
-    finally:
-        os.close(read)
-        os.close(write)
     if done.returncode or "KMTALK DONE" not in done.stdout:
         lines = [text.strip() for text in (done.stdout + done.stderr).splitlines() if text.strip()]
         reason = next((text for text in reversed(lines) if "Error" in text), lines[-1] if lines else "no output")

@@ -1,12 +1,13 @@
 """Converts between FBX and GLB; runs in Blender's Python: convert.py -- IN OUT [FPS FRAMES].
 
-It ends when its standard input does, which kmtalk holds open.
+On Linux it ends with the process that started it.
 """
 
+import ctypes
 import math
 import os
+import signal
 import sys
-import threading
 import traceback
 from typing import Any
 
@@ -105,13 +106,9 @@ def main(source: str, target: str, fps: str = "30", frames: str = "1") -> None:
     print("KMTALK DONE", flush=True)
 
 
-def exit_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
-
-
-threading.Thread(target=exit_with_parent, daemon=True).start()
+if sys.platform == "linux":  # a thread that waits for the end of a pipe can hang Blender at its own end
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 try:
     main(*sys.argv[sys.argv.index("--") + 1 :])
 except Exception:
