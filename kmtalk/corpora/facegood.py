@@ -130,6 +130,8 @@ def build_facegood_corpus(
     missing = install_command(Voice("espeak", ""))
     if missing:
         raise InputError(f"phones of Mandarin need espeak-ng; {missing}")
+    if not (source / "curves.npz").is_file():
+        raise InputError(f"{source}: not FACEGOOD's data: it has no curves.npz")
     try:
         arrays = load_arrays(source / "curves.npz")
         names, starts = [str(n) for n in arrays["names"]], arrays["start"].tolist()
