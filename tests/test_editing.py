@@ -191,7 +191,10 @@ def test_an_unedited_file_completes_to_the_same(kmtalk, tmp_path):
         (lambda d: d.pop("fps"), "fps"),
         (lambda d: d.update(keys=[]), "keys"),
         (lambda d: d["keys"][3].update(wieghts={}), "wieghts"),
-        (lambda d: d.update(frames=12, keys=d["keys"][:1], original_frames=[], phones=[], words=[]), "12 frames"),
+        (
+            lambda d: d.update(frames=12, keys=d["keys"][:1], original_frames=[], phones=[], words=[], word_scores=[]),
+            "12 frames",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line(talk, spoken, tmp_path, wrong, named):

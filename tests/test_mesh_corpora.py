@@ -91,10 +91,10 @@ def spoil_numbers(path):
 
 
 def spoil_scale_of_sound(path):
-    """Scale the sound as integer samples that were not normalised to -1 to 1."""
+    """Scale the sound beyond -1 to 1, but not as far as integer samples, which are scaled when they are read."""
     file = next((path / "wav").glob("*.wav"))
     samples, rate = soundfile.read(file)
-    soundfile.write(file, 20000 * samples, rate, subtype="FLOAT")
+    soundfile.write(file, 3 * samples / np.abs(samples).max(), rate, subtype="FLOAT")
 
 
 def spoil_sound(path):
