@@ -80,7 +80,7 @@ def write_npz(
         "phone_times": np.array([(p.start, p.end) for p in alignment.phones], np.float64).reshape(-1, 2),
         "words": np.array([w.text for w in alignment.words], np.str_),
         "word_times": np.array([(w.start, w.end) for w in alignment.words], np.float64).reshape(-1, 2),
-        "word_scores": np.array([np.nan if w.score is None else w.score for w in alignment.words], np.float32),
+        "word_scores": np.array([np.nan if w.score is None else w.score for w in alignment.words], np.float64),
         "unaligned": np.array(alignment.unaligned, np.float64).reshape(-1, 2),
         "landmark_names": np.array(list(template.landmarks), np.str_),
         "landmark_vertices": np.array(list(template.landmarks.values()), np.int64),
@@ -126,7 +126,7 @@ def read_npz(path: Path) -> AnimationArchive:
             tuple(
                 Word(*span, None if np.isnan(score) else float(score))
                 for span, score in zip(
-                    _spans(arrays["words"], arrays["word_times"]), arrays["word_scores"].astype(np.float64), strict=True
+                    _spans(arrays["words"], arrays["word_times"]), arrays["word_scores"], strict=True
                 )
             ),
             metadata["alignment_status"],
