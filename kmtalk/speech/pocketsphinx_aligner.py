@@ -262,7 +262,7 @@ class ForeignAligner:
             reversed_score = -np.inf
 
         def confidence(score: float) -> float:
-            return float(1 / (1 + np.exp(-(max(score - max(reversed_score, _WORST), -99) - _MARGIN) / _WIDTH)))
+            return float(1 / (1 + np.exp(-(score - max(reversed_score, _WORST) - _MARGIN) / _WIDTH)))
 
         found = decoded.to_alignment(self.name, confidence, MIN_SCORE)
         labels = [p for phones in ipa for p in phones]
@@ -293,7 +293,7 @@ def pronounced_by_espeak(language: str) -> bool:
 
 
 # where the phone that sounds nearest is not the one that looks nearest (`canonical_phone`): chosen by the scores of 22
-# recorded prompts each in French, Italian, Spanish and Russian
+# recorded prompts each in French, Italian and Spanish
 _NEAREST = {"a": "AE", "e": "EY", "r": "D", "u": "UH", "ɔ": "OW", "ɪ": "IY", "ʊ": "AH", "œ": "AH"}
 
 

@@ -80,7 +80,6 @@ def reconcile(text: str, heard: Sequence[Word], language: str) -> Reconciliation
         tokens = [t.lower() for t in tokenize_words(word.text, language)]
         spoken += tokens
         source += [i] * len(tokens)
-    owner = np.searchsorted(first, np.arange(len(given)), side="right") - 1
     matched = np.zeros(len(given), bool)
     position = np.full(len(given), np.nan)  # index into `spoken`, as far as known
     for code in Levenshtein.opcodes(given, spoken):
@@ -100,8 +99,7 @@ def reconcile(text: str, heard: Sequence[Word], language: str) -> Reconciliation
             continue
         begin = position[known[0]] - (known[0] - a)
         spans.append((max(0, int(begin)), int(position[known[-1]]) + 1 + (b - 1 - int(known[-1]))))
-    assert len(owner) == len(given)
-    return _place(sentences, spans, [b - a for a, b in zip(first[:-1], first[1:], strict=True)], heard, source)
+    return _place(sentences, spans, np.diff(first).tolist(), heard, source)
 
 
 def _place(
