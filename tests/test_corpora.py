@@ -14,11 +14,11 @@ from kmtalk.corpora import augmentation
 from kmtalk.corpora.folder import load_rig_folder
 from kmtalk.corpora.grid import FPS, fit_rig_to_tracking, held_out_clip_names, load_tracked_grid
 from kmtalk.corpora.simulated import build_simulated_corpus, load_simulated_corpus
-from kmtalk.corpora.voices import VOICES, install_command, synthesize
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
 from kmtalk.face.mouth import LIP_CHANNELS
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
+from kmtalk.synthesis.voices import VOICES, install_command, synthesize
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ RANK = {
     "blender_process": 2,
     "speech": 3,
     "face": 4,
+    "synthesis": 4,
     "articulation": 5,
     "expression": 5,
     "keys": 6,

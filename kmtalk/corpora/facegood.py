@@ -20,7 +20,6 @@ from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES
 from kmtalk.corpora.folder import MANIFEST_NAME
 from kmtalk.corpora.mesh_corpus import TEXTGRID_DIR
-from kmtalk.corpora.voices import Voice, install_command
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
@@ -31,6 +30,7 @@ from kmtalk.speech.espeak import espeak
 from kmtalk.speech.phones import canonical_phone
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
 from kmtalk.speech.transcribe import Transcriber
+from kmtalk.synthesis.voices import Voice, install_command
 
 STYLE = "facegood"
 CORPUS_NAME = "FACEGOOD, curves by animators, mapped"

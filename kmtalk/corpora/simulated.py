@@ -24,7 +24,6 @@ from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle
 from kmtalk.assets import asset_path
 from kmtalk.corpora.augmentation import augment, make_silence, pad_with_room_tone
 from kmtalk.corpora.clip import Clip
-from kmtalk.corpora.voices import VOICES, Voice, install_command, synthesize
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.progress import Progress
@@ -34,6 +33,7 @@ from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.espeak import espeak
 from kmtalk.speech.phones import canonical_phone, split_ipa
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
+from kmtalk.synthesis.voices import VOICES, Voice, install_command, synthesize
 
 DATA_SOURCE = "simulated"
 MANIFEST_NAME = "corpus.json"

