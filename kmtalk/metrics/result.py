@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,3 +88,37 @@ def as_mask(given: Mask | np.ndarray | list[int], name: str) -> Mask:
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu" or indices.min() < 0:
         raise InputError(f"mask {name}: needs one or more vertex indices, integers of 0 or more")
     return Mask(name, indices.astype(np.int64))
+
+
+def check_clip_count(name: str, pred: Sequence[object], gt: Sequence[object]) -> None:
+    """Raise InputError where there are no clips for the metric `name`, or the two differ in number."""
+    if len(pred) != len(gt) or not len(pred):
+        raise InputError(f"{name}: {len(pred)} predicted clips, but {len(gt)} true clips")
+
+
+def pair_clips(
+    name: str, pred: Sequence[np.ndarray], gt: Sequence[np.ndarray], dimensions: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return pairs of predicted and true clips in float64.
+
+    Args:
+        name: Name of the metric in messages.
+        pred: Predicted clips, arrays of `dimensions` dimensions, the first of which is time.
+        gt: True clips of the same shapes.
+        dimensions: Number of dimensions.
+
+    Raises:
+        InputError: There are no clips, or the two differ in number or shape, or hold values that are not finite.
+    """
+    check_clip_count(name, pred, gt)
+    pairs = []
+    for number, (p, g) in enumerate(zip(pred, gt, strict=True)):
+        if p.shape != g.shape or p.ndim != dimensions or not p.size:
+            raise InputError(
+                f"{name}: clip {number}: prediction {p.shape} and truth {g.shape} must have the same shape and "
+                f"{dimensions} dimensions"
+            )
+        if not (np.isfinite(p).all() and np.isfinite(g).all()):
+            raise InputError(f"{name}: clip {number}: holds values that are not finite")
+        pairs.append((p.astype(np.float64), g.astype(np.float64)))
+    return pairs

@@ -1,8 +1,8 @@
 """Voice vectors: who speaks, in 256 numbers, by the network of the package resemblyzer.
 
 The network is the speaker encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification. Of the
-package (Apache 2.0) only the weights are read: importing it needs librosa and webrtcvad, and the latter has no wheels and
-cannot be imported beside setuptools 81 or newer.
+package (Apache 2.0) only the weights are read. Importing it needs librosa and webrtcvad; the latter is built by a
+compiler, and needs pkg_resources, which current setuptools no longer have.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib.util
 import pickle
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -46,6 +45,9 @@ MARGIN_CHUNKS = 3  # chunks of 32 ms kept before and after speech
 
 class VoiceEncoder(nn.Module):
     """Network from the mel spectrogram of a voice to its vector: three LSTM layers and a linear one."""
+
+    filters: torch.Tensor
+    window: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class VoiceEncoder(nn.Module):
         spectrum = torch.stft(
             wave, WINDOW, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
         )
-        mel = (cast(torch.Tensor, self.filters) @ spectrum.abs().square()).T
+        mel = (self.filters @ spectrum.abs().square()).T
         partials = self(torch.stack([mel[start : start + PARTIAL_FRAMES] for start in starts]))
         vector: np.ndarray = nn.functional.normalize(partials.mean(0), dim=0).numpy()
         return vector
