@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -40,7 +41,8 @@ def word_error_rate(heard: Sequence[str], said: Sequence[str], language: str = "
         raise InputError(f"the word error rate needs the package jiwer; {_EVALUATE}") from None
     check_clip_count("word error rate", heard, said)
     normalize = _text_normalizer(language)
-    truths, recognized = [normalize(s) for s in said], [normalize(h) for h in heard]
+    # Whisper's normalizer leaves one dot of an ellipsis, which would count as a word
+    truths, recognized = ([normalize(re.sub(r"\.{2,}", " ", text)) for text in texts] for texts in (said, heard))
     for number, truth in enumerate(truths):
         if not truth.strip():
             raise InputError(f"word error rate: sentence {number} has no words: {said[number][:40]!r}")
@@ -86,6 +88,8 @@ def stoi(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> MetricResult:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # pystoi's way to tell that nothing was measured
             try:
+                if not g.any():
+                    raise ValueError
                 scores.append(float(clip_stoi(g, p, SAMPLE_RATE)))
             except (RuntimeWarning, ValueError):
                 raise InputError(f"STOI: clip {number}: needs 384 ms of sound in the true clip") from None
