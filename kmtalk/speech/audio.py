@@ -189,12 +189,13 @@ def _scale_integers(data: np.ndarray, source: str) -> tuple[np.ndarray, list[str
 def _choose_channel(data: np.ndarray, channel: str, source: str) -> np.ndarray:
     """Return one channel of samples (S, C) as (S,), or their mean."""
     count = data.shape[1]
+    if channel == MIX and count == 1:
+        return data[:, 0]  # not a mean, which would be a copy: an hour has 230 MB
     if channel == MIX:
         mono: np.ndarray = data.mean(axis=1)
-        if count > 1:
-            power = _power(data)
-            if _power(mono[:, None])[0] < 1e-3 * power.max():  # channels of opposite phase cancel: the louder one
-                mono = data[:, power.argmax()]
+        power = _power(data)
+        if _power(mono[:, None])[0] < 1e-3 * power.max():  # channels of opposite phase cancel: the louder one
+            mono = data[:, power.argmax()]
         return mono
     number = CHANNEL_NAMES.get(channel) or (int(channel) if channel.isdecimal() else 0)
     if count == 1 and channel != "1":
