@@ -5,22 +5,15 @@ N frames, out numbers per frame of motion.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from kmtalk.errors import InputError
 from kmtalk.motion.inference import predict_motion, select_key_frames
 from kmtalk.motion.losses import LipReader, MotionLosses
 from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig
@@ -28,27 +21,11 @@ from kmtalk.motion.styles import style_mixture
 from kmtalk.progress import Progress
 from kmtalk.training.batches import TrainingExample, sample_batch, sample_key_motions
 from kmtalk.training.config import TrainingConfig
+from kmtalk.training.loop import WARMUP_STEPS, TrainingLoop
 from kmtalk.training.tasks import TrainingTask
 
 STAGES = ("key_motion", "completion", "joint")
 """Stages of training, in order: LKMA, CMC, both."""
-
-EMA_DECAY = 0.998  # per step, of the exponential moving average of the weights
-WARMUP_STEPS = 100  # optimiser steps over which the learning rate rises linearly
-LOG_EVERY = 50  # optimiser steps between values in TensorBoard
-
-
-def _ema_update(mean: Any, now: Any, count: Any) -> None:
-    """Update the exponential moving average of the weights, with a smaller decay in the first steps."""
-    n = float(count)
-    torch._foreach_lerp_(mean, now, 1 - min(EMA_DECAY, (1 + n) / (10 + n)))
-
-
-def _mixed_precision() -> str | None:
-    """Return "bf16" where the GPU supports it, "no" otherwise, and None where `accelerate launch` sets it."""
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        return None
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 class TrainingModule(nn.Module):
@@ -128,8 +105,8 @@ class TrainingModule(nn.Module):
         return Batch(**{**vars(batch), "phones": phones, "features": features})
 
 
-class Trainer:
-    """A training run.
+class Trainer(TrainingLoop):
+    """A training run of the KMTalk network.
 
     Args:
         config: Training configuration.
@@ -141,12 +118,7 @@ class Trainer:
     Attributes:
         config: Training configuration.
         task: What the run learns.
-        output: Output folder.
         network_config: Architecture of the network.
-        module: Network and lip reader, prepared by accelerate.
-        optimizer: AdamW.
-        ema: Exponential moving average of the network's weights.
-        step: Number of optimiser steps done.
     """
 
     def __init__(
@@ -157,8 +129,7 @@ class Trainer:
         progress: Progress | None = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.config, self.task, self.output = config, task, output
-        self.progress, self.log = progress or Progress(), log
+        self.config, self.task = config, task
         samples, encoder = task.sample_features(), task.finetuned_encoder
         self.network_config = NetworkConfig(
             encoder=task.encoder,
@@ -178,20 +149,18 @@ class Trainer:
             network.feature_std.copy_(torch.from_numpy(samples.std(0) + 1e-3))
         else:
             network.finetuned_encoder.load_state_dict(encoder.state_dict())
-        self.accelerator = Accelerator(
-            mixed_precision=_mixed_precision(),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        super().__init__(
+            TrainingModule(network, task.surface_metric, config),
+            "network",
+            config.steps.total,
+            config.eval_every,
+            config.learning_rate,
+            config.weight_decay,
+            config.seed,
+            output,
+            progress,
+            log,
         )
-        self.ema = AveragedModel(network, multi_avg_fn=_ema_update)
-        self.ema.to(self.accelerator.device)
-        module = TrainingModule(network, task.surface_metric, config)
-        optimizer = torch.optim.AdamW(
-            module.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
-        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
-        self.step = 0
-        output.mkdir(parents=True, exist_ok=True)
-        self._writer: Any = None
 
     @property
     def network(self) -> KMTalkNetwork:
@@ -200,38 +169,22 @@ class Trainer:
         assert isinstance(network, KMTalkNetwork)
         return network
 
-    def run(self) -> Path:
-        """Train to the last step, from the checkpoint where there is one; returns the path of the weights."""
-        self.load_checkpoint()
-        clips, size = sum(map(len, self.task.groups)), sum(p.numel() for p in self.network.parameters())
-        start = f"resuming at step {self.step}" if self.step else "starting at step 0"
+    @property
+    def validation_source(self) -> str:
+        """Where the data of the validation comes from."""
+        return self.task.validation_source
+
+    def describe(self) -> list[str]:
+        """Return lines to print at the start."""
+        lines = []
         if self.task.skipped_clips:
-            self.log(f"skipped clips without alignment: {', '.join(self.task.skipped_clips)}")
-        self.log(f"{clips} clips, {size:,} parameters, {start}")
-        total = self.config.steps.total
-        is_main = self.accelerator.is_main_process
-        with self.progress.stage("train", total) as advance:
-            while self.step < total:
-                losses = self.train_step()
-                advance(self.step)
-                if (self.step % LOG_EVERY == 0 or self.step == total) and is_main:
-                    self._log_scalars({f"loss/{k}": float(v.detach()) for k, v in losses.items()})
-                if (self.step % self.config.eval_every == 0 or self.step == total) and is_main:
-                    self.save_checkpoint()
-                    scores = self.validate()
-                    if scores:
-                        self._log_scalars({f"validation/{k}": v for k, v in scores.items()})
-                    loss_text = "  ".join(f"{k} {float(v.detach()):.3f}" for k, v in losses.items())
-                    score_text = "  ".join(f"{k} {v:.4g}" for k, v in scores.items())
-                    validation = f"validation ({self.task.validation_source}): {score_text}" if scores else ""
-                    self.log(f"step {self.step} of {total} ({self.stage})  {loss_text}  {validation}")
-        path = self.output / "network.safetensors"
-        if is_main:
-            self.network.save(path, {"seed": self.config.seed, "steps": total} | self.task.metadata)
-            (self.output / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
-            if self._writer is not None:
-                self._writer.close()
-        return path
+            lines.append(f"skipped clips without alignment: {', '.join(self.task.skipped_clips)}")
+        return [*lines, f"{sum(map(len, self.task.groups))} clips"]
+
+    def save_network(self, path: Path) -> None:
+        """Write the averaged network and config.json beside it."""
+        self.network.save(path, {"seed": self.config.seed, "steps": self.config.steps.total} | self.task.metadata)
+        (self.output / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
 
     @property
     def stage(self) -> str:
@@ -244,12 +197,9 @@ class Trainer:
             return "key_motion"
         return "completion" if step < steps.key_motion + steps.completion else "joint"
 
-    def train_step(self) -> dict[str, Tensor]:
-        """Do one optimiser step and return its losses; random numbers depend on the seed and the step only."""
+    def compute_losses(self, number: int) -> dict[str, Tensor]:
+        """Return the weighted losses of the next step by name."""
         config = self.config
-        number = (config.seed * 1_000_003 + self.step) * 64 + self.accelerator.process_index
-        torch.manual_seed(number)
-        rng = np.random.default_rng(number)
         batch = sample_batch(
             self.task.groups,
             [c.sampling_weight for c in config.corpora],
@@ -257,28 +207,15 @@ class Trainer:
             self.network_config.styles,
             config.max_crop_seconds,
             config.key_placement,
-            rng,
+            np.random.default_rng(number),
             config.key_edit_rate,
         ).to(self.accelerator.device)
-        stage = self._stage(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._learning_rate_factor()
-        self.module.train()
         with self.accelerator.autocast():
-            losses: dict[str, Tensor] = self.module(batch, stage, number)
-        total_loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total_loss):
-            raise InputError(f"the loss is not finite at step {self.step}; lower learning_rate and train again")
-        self.accelerator.backward(total_loss)
-        self.accelerator.clip_grad_norm_(self.module.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.ema.update_parameters(self.accelerator.unwrap_model(self.module).network)
+            losses: dict[str, Tensor] = self.module(batch, self._stage(self.step), number)
         return losses
 
-    def _learning_rate_factor(self) -> float:
-        """Learning rate as a share of the configured one: linear warm-up times cosine decay."""
+    def learning_rate_factor(self) -> float:
+        """Return the learning rate as a share of the peak: linear warm-up times cosine decay."""
         fraction = self.step / max(1, self.config.steps.total)
         return min(1.0, (self.step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
 
@@ -309,55 +246,8 @@ class Trainer:
             other_system_keys=other_system_keys,
         )
 
-    def _log_scalars(self, values: dict[str, float]) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.output / "log"))
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, self.step)
-
-    def _fingerprint(self) -> str:
-        """Digest of configuration, architecture, task and clips; a run resumes only from checkpoints with the same."""
+    def facts(self) -> object:
+        """Return configuration, architecture, task and clips."""
         config = self.config.model_dump(mode="json", exclude={"feature_cache"})
         clips = [[(e.name, len(e.motion)) for e in g] for g in self.task.groups]
-        facts = json.dumps([config, asdict(self.network_config), self.task.fingerprint, clips], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()
-
-    def save_checkpoint(self) -> None:
-        """Write the state of the run, from which it resumes bit for bit."""
-        path = self.output / "checkpoint.pt"
-        state = {
-            "identity": self._fingerprint(),
-            "step": self.step,
-            "teacher": self.accelerator.unwrap_model(self.module).state_dict(),
-            "average": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(state, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-
-    def load_checkpoint(self) -> None:
-        """Resume from the checkpoint in the output folder, if there is one.
-
-        Raises:
-            InputError: The checkpoint is damaged or of another run, or the processes read different checkpoints.
-        """
-        path = self.output / "checkpoint.pt"
-        if path.is_file():
-            try:
-                state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-                fingerprint = state["identity"]
-            except Exception:
-                raise InputError(f"{path}: damaged checkpoint; delete it to train from the start") from None
-            if fingerprint != self._fingerprint():
-                raise InputError(
-                    f"{path}: checkpoint of another config or other corpora; choose another output folder, or delete it"
-                )
-            self.accelerator.unwrap_model(self.module).load_state_dict(state["teacher"])
-            self.ema.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = int(state["step"])
-        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device))
-        if len(set(steps.tolist())) > 1:
-            raise InputError(f"{self.output}: machines read different checkpoints; use a shared folder, or empty it")
+        return [config, asdict(self.network_config), self.task.fingerprint, clips]
