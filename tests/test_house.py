@@ -39,6 +39,8 @@ RANK = {
     "render": 8,
     "training": 8,
     "animation": 9,
+    "joint": 9,
+    "joint_tasks": 10,
     "key_editing": 10,
     "motion_import": 10,
     "pipeline": 11,

@@ -78,12 +78,7 @@ class PiperVoice:
         Returns:
             The sound with its exact phones.
         """
-        symbols = ["^"]
-        for clause, mark in _CLAUSE.findall(text.strip()):
-            for c in espeak().phonemes(self.language, clause).strip() + mark[:1] + " " * bool(mark):
-                if c in self._ids:
-                    symbols += ["_", c]
-        symbols += ["_", "$"]
+        symbols = [s for s in symbols_of_text(text, self.language) if s in self._ids]
         ids = np.array([[i for s in symbols for i in self._ids[s]]], np.int64)
         scales = np.array([0.667, 1 / rate_factor, 0.8], np.float32)
         feed = {"input": ids, "input_lengths": np.array([ids.shape[1]]), "scales": scales}
@@ -91,6 +86,16 @@ class PiperVoice:
         frames = tuple(durations.reshape(-1).astype(int).tolist())
         phones = _phones(symbols, frames, HOP_SAMPLES / self.rate)
         return PiperSpeech(sound.reshape(-1), self.rate, tuple(symbols), frames, tuple(phones))
+
+
+def symbols_of_text(text: str, language: str) -> list[str]:
+    """Return the symbols of a text as Piper's voices were trained on: IPA and punctuation between "^" and "$", with "_"
+    between any two."""
+    symbols = ["^"]
+    for clause, mark in _CLAUSE.findall(text.strip()):
+        for c in espeak().phonemes(language, clause).strip() + mark[:1] + " " * bool(mark):
+            symbols += ["_", c]
+    return [*symbols, "_", "$"]
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,272 @@
+"""JointFlow: samples sound and face in one call, from whatever is known of them.
+
+N mel frames, M = N / 3 motion frames, R shapes of the rig.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kmtalk.assets import asset_path
+from kmtalk.errors import InputError
+from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
+from kmtalk.joint.clock import MEL_RATE
+from kmtalk.joint.flow import sample
+from kmtalk.joint.mel import BANDS, SILENCE
+from kmtalk.joint.model import Conditions, JointNetwork
+from kmtalk.joint.motion_stream import to_channels, to_weights
+from kmtalk.joint.network_file import load_joint_network
+from kmtalk.joint.tokens import TOKEN, Span, frame_tokens
+from kmtalk.synthesis.voice_vector import VECTOR_SIZE
+
+NETWORK_FILE = "joint.safetensors"
+WINDOW_FRAMES, OVERLAP_FRAMES = 1536, 192
+"""Mel frames that are sampled at once (18 s), and by which a window repeats the end of the one before as known."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a clip of N mel frames.
+
+    Attributes:
+        spans: Phones and pauses; empty where the text is unknown.
+        mel: (N, 80) log mel spectrogram; None where no sound is known.
+        mel_known: (N,) True where `mel` is known; None for everywhere.
+        weights: (M, R) weights of the rig; None where no motion is known.
+        motion_known: (M, C) True where a channel is known; None for everywhere.
+    """
+
+    spans: Sequence[Span] = ()
+    mel: np.ndarray | None = None
+    mel_known: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    motion_known: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class JointSample:
+    """Sound and face of one clip.
+
+    Attributes:
+        mel: (N, 80) float32, log mel spectrogram.
+        weights: (M, R) float32 in [0, 1], at `kmtalk.joint.clock.MOTION_RATE`.
+        spans: Phones and pauses, as they were given.
+    """
+
+    mel: np.ndarray
+    weights: np.ndarray
+    spans: tuple[Span, ...]
+
+
+class JointFlow:
+    """The joint model with what it takes to use it.
+
+    Args:
+        network: Network in evaluation mode.
+    """
+
+    def __init__(self, network: JointNetwork) -> None:
+        self.network = network
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> JointFlow:
+        """Load a network; None loads the one shipped.
+
+        Raises:
+            InputError: The file is missing or is no joint network.
+        """
+        return cls(load_joint_network(asset_path(NETWORK_FILE) if path is None else Path(path)))
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Names of the speaking styles."""
+        return self.network.config.styles
+
+    def style_shares(self, style: str | None) -> np.ndarray:
+        """Return the shares (S,) of a style; equal ones for None.
+
+        Raises:
+            InputError: There is no such style.
+        """
+        if style is None:
+            return np.full(len(self.styles), 1 / len(self.styles), np.float32)
+        if style not in self.styles:
+            raise InputError(f"{style}: no such style of the joint model; one of {', '.join(self.styles)}")
+        return np.array([s == style for s in self.styles], np.float32)
+
+    @torch.inference_mode()
+    def durations(
+        self,
+        phones: Sequence[tuple[str, int]],
+        *,
+        voice: np.ndarray | None = None,
+        style: str | None = None,
+        rate: float = 1.0,
+    ) -> list[Span]:
+        """Give phones and pauses the durations that the model predicts.
+
+        Args:
+            phones: Labels of `kmtalk.joint.tokens.VOCABULARY` with their stress.
+            voice: Voice vector (256,); None for none.
+            style: Name of a style.
+            rate: Factor of the speaking rate.
+
+        Returns:
+            The spans, whose last ends at a multiple of three mel frames.
+        """
+        if not phones:
+            return []
+        labels = torch.tensor([[TOKEN[label] for label, _ in phones]])
+        stress = torch.tensor([[s for _, s in phones]])
+        clip = self.network.encode_clip(self._voice(voice)[None], torch.from_numpy(self.style_shares(style))[None])
+        logarithm = self.network.duration_predictor(labels, stress, torch.ones_like(labels, dtype=torch.bool), clip)
+        ends = np.maximum.accumulate(np.round(np.cumsum(np.exp(logarithm[0].numpy()) / rate)).astype(int))
+        spans, start = [], 0
+        for (label, s), end in zip(phones, ends.tolist(), strict=True):
+            stop = max(start + 1, end)
+            spans.append(Span(label, start, stop, s))
+            start = stop
+        last = spans[-1]
+        return [*spans[:-1], replace(last, stop=-(-last.stop // STEP) * STEP)]
+
+    def sample(
+        self,
+        frames: int,
+        known: Known,
+        *,
+        voice: np.ndarray | None = None,
+        style: str | None = None,
+        steps: int = 16,
+        temperature: float = 0.8,
+        guidance: float = 0.0,
+        seed: int = 0,
+        draws: int = 1,
+    ) -> JointSample:
+        """Sample what is not known of a clip, both streams at once.
+
+        Args:
+            frames: Number N of mel frames, a multiple of three.
+            known: What is known, which comes back bit for bit.
+            voice: Voice vector (256,) of `kmtalk.synthesis.voice_vector`; None for the mean of all voices.
+            style: Name of a speaking style; None for the mean of all.
+            steps: Steps of the flow.
+            temperature: Deviation of the noise.
+            guidance: Weight of classifier-free guidance by the text.
+            seed: Seed of the noise.
+            draws: Number of samples whose mean is returned; more are nearer to the truth and smoother.
+
+        Returns:
+            The clip.
+
+        Raises:
+            InputError: The style is unknown, or there is nothing to sample.
+        """
+        if frames < STEP or frames % STEP:
+            raise InputError(f"{frames} mel frames: needs a multiple of {STEP}")
+        given = self._conditions(frames, known, voice, style)
+        mel, motion = given.mel.clone(), given.motion.clone()
+        mel_known, motion_known = given.mel_known.clone(), given.motion_known.clone()
+        start = 0
+        while True:
+            stop = min(start + WINDOW_FRAMES, frames)
+            window, poses = slice(start, stop), slice(start // STEP, stop // STEP)
+            part = _crop(replace(given, mel=mel, motion=motion, mel_known=mel_known, motion_known=motion_known), window)
+            drawn = [
+                sample(
+                    self.network, part, steps=steps, temperature=temperature, guidance=guidance,
+                    seed=(seed * 1_000_003 + start) * 64 + k,
+                )
+                for k in range(draws)
+            ]  # fmt: skip
+            mel[:, window] = torch.stack([m for m, _ in drawn]).mean(0)
+            motion[:, poses] = torch.stack([m for _, m in drawn]).mean(0)
+            mel_known[:, window], motion_known[:, poses] = 1, 1
+            if stop == frames:
+                break
+            start = stop - OVERLAP_FRAMES
+        return self._result(mel[0], motion[0], given, known)
+
+    def _result(self, mel: torch.Tensor, motion: torch.Tensor, given: Conditions, known: Known) -> JointSample:
+        """Undo the normalisation; what is known is copied as it was given."""
+        sound = self.network.restore_mel(mel).numpy().astype(np.float32)
+        weights = to_weights(self.network.restore_motion(motion).numpy(), self.network.config.shape_names)
+        if known.mel is not None:
+            sound = np.where(given.mel_known[0].numpy() > 0, known.mel.astype(np.float32), sound)
+        if known.weights is not None:
+            columns = _columns_known(given.motion_known[0].numpy() > 0, self.network.config.shape_names)
+            weights = np.where(columns, known.weights.astype(np.float32), weights)
+        return JointSample(np.ascontiguousarray(sound), np.ascontiguousarray(weights), tuple(known.spans))
+
+    def _conditions(self, frames: int, known: Known, voice: np.ndarray | None, style: str | None) -> Conditions:
+        network, config = self.network, self.network.config
+        tokens = frame_tokens(known.spans, frames)
+        poses, channels = frames // STEP, len(config.channels)
+        mel = torch.zeros(1, frames, BANDS)
+        mel_known = torch.zeros(1, frames, 1)
+        if known.mel is not None:
+            mel = network.normalize_mel(torch.from_numpy(known.mel.astype(np.float32)))[None]
+            mask = np.ones(frames, bool) if known.mel_known is None else known.mel_known
+            mel_known = torch.from_numpy(mask.astype(np.float32))[None, :, None]
+        motion, motion_known = torch.zeros(1, poses, channels), torch.zeros(1, poses, channels)
+        if known.weights is not None:
+            motion = network.normalize_motion(torch.from_numpy(to_channels(known.weights, config.shape_names)))[None]
+            mask = np.ones((poses, channels), bool) if known.motion_known is None else known.motion_known
+            motion_known = torch.from_numpy(mask.astype(np.float32))[None]
+        if mel.shape[1] != frames or motion.shape[1] != poses:
+            raise InputError(
+                f"sound of {mel.shape[1]} and motion of {motion.shape[1]} frames, not {frames} and {poses}"
+            )
+        yes = torch.ones(1, dtype=torch.bool)
+        return Conditions(
+            torch.from_numpy(tokens.labels)[None],
+            torch.from_numpy(tokens.stress)[None],
+            torch.from_numpy(tokens.place)[None],
+            self._voice(voice)[None],
+            torch.from_numpy(self.style_shares(style))[None],
+            mel,
+            mel_known,
+            motion,
+            motion_known,
+            torch.ones(1, frames, dtype=torch.bool),
+            yes,
+            yes.clone(),
+        )
+
+    @staticmethod
+    def _voice(voice: np.ndarray | None) -> torch.Tensor:
+        if voice is None:
+            return torch.zeros(VECTOR_SIZE)
+        if voice.shape != (VECTOR_SIZE,):
+            raise InputError(f"a voice vector has {VECTOR_SIZE} values, not {voice.shape}")
+        return torch.from_numpy(voice.astype(np.float32))
+
+
+def _crop(given: Conditions, window: slice) -> Conditions:
+    """Return the conditions of a window of mel frames."""
+    poses = slice(window.start // STEP, window.stop // STEP)
+    sound = {n: getattr(given, n)[:, window] for n in ("labels", "stress", "place", "mel", "mel_known", "valid")}
+    motion = {n: getattr(given, n)[:, poses] for n in ("motion", "motion_known")}
+    return replace(given, **sound, **motion)
+
+
+def _columns_known(known: np.ndarray, shape_names: Sequence[str]) -> np.ndarray:
+    """Convert a mask of channels (M, C) to one of shapes (M, R)."""
+    marked = to_weights(known.astype(np.float32), shape_names) > 0
+    negative = to_weights(-known.astype(np.float32), shape_names) > 0
+    out: np.ndarray = marked | negative
+    return out
+
+
+def frames_of(duration: float) -> int:
+    """Return the number of whole mel frames of a clip in seconds, rounded up to a multiple of three."""
+    return max(STEP, -(-round(duration * MEL_RATE) // STEP) * STEP)
+
+
+def silent_mel(frames: int) -> np.ndarray:
+    """Return the mel spectrogram (N, 80) of silence."""
+    return np.full((frames, BANDS), SILENCE, np.float32)

@@ -1,0 +1,74 @@
+"""Phones from a moving mouth: when each phone of a known text is spoken.
+
+M motion frames, P phones and pauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kmtalk.errors import InputError
+from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
+from kmtalk.joint.model import JointNetwork
+from kmtalk.joint.motion_stream import to_channels
+from kmtalk.joint.tokens import PAUSES, TOKEN, Span
+
+LONGEST_PHONE, LONGEST_PAUSE = 20, 160  # motion frames, 0.7 s and 5.6 s
+DURATION_DEVIATION = 0.5  # of the logarithm of a phone's duration around the predicted one
+READER_WEIGHT = 0.6  # of the reader's log probabilities, which neighbouring frames repeat
+
+
+@torch.inference_mode()
+def read_phones(network: JointNetwork, weights: np.ndarray) -> np.ndarray:
+    """Return log probabilities (M, vocabulary) of phones and pauses, read from weights (M, R) of the rig."""
+    motion = torch.from_numpy(to_channels(weights, network.config.shape_names))
+    valid = torch.ones(1, len(weights), dtype=torch.bool)
+    return network.phone_reader(network.normalize_motion(motion)[None], valid)[0].numpy()
+
+
+def align_phones(log_probabilities: np.ndarray, expected: Sequence[Span]) -> list[Span]:
+    """Place phones in time by Viterbi search over a semi-Markov model with log-normal durations.
+
+    Args:
+        log_probabilities: (M, vocabulary), from `read_phones`.
+        expected: Phones and pauses in order, with their expected durations; pauses may take any time.
+
+    Returns:
+        The same phones, which cover all M motion frames.
+
+    Raises:
+        InputError: There are more phones than motion frames.
+    """
+    count, phones = len(log_probabilities), len(expected)
+    if phones > count:
+        raise InputError(f"the text has {phones} phones, too many for {count} frames of motion; shorten the text")
+    cumulative = np.concatenate([np.zeros((1, log_probabilities.shape[1])), np.cumsum(log_probabilities, 0)])
+    score = np.full(count + 1, -np.inf)
+    score[0] = 0.0
+    back = np.zeros((phones, count + 1), np.int32)
+    for i, span in enumerate(expected):
+        longest = min(LONGEST_PAUSE if span.label in PAUSES else LONGEST_PHONE, count)
+        lengths = np.arange(1, longest + 1)
+        mean = np.log(max(1.0, (span.stop - span.start) / STEP))
+        prior = -0.5 * ((np.log(lengths) - mean) / DURATION_DEVIATION) ** 2
+        if span.label in PAUSES:
+            prior = np.maximum(prior, -2.0)  # a pause may be of any length
+        emitted = READER_WEIGHT * cumulative[:, TOKEN[span.label]]
+        ends = np.arange(count + 1)[:, None]
+        starts = ends - lengths
+        gained = np.where(starts >= 0, score[np.maximum(starts, 0)] - emitted[np.maximum(starts, 0)], -np.inf) + prior
+        best = gained.argmax(1)
+        back[i] = lengths[best]
+        score = gained[np.arange(count + 1), best] + emitted
+    if not np.isfinite(score[count]):
+        raise InputError("the text does not fit the motion; shorten or lengthen the text")
+    out: list[Span] = []
+    end = count
+    for i in range(phones - 1, -1, -1):
+        start = end - int(back[i, end])
+        out.append(Span(expected[i].label, STEP * start, STEP * end, expected[i].stress))
+        end = start
+    return out[::-1]

@@ -1,0 +1,178 @@
+"""Frame-aligned phone tokens, the text condition of the joint model.
+
+An utterance is a sequence of spans that cover it without gaps: phones of `ARPABET` with their stress, and pauses, which
+are named by the punctuation that they stand for. N mel frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmtalk.joint.clock import HOP_SAMPLES, MEL_RATE, SAMPLE_RATE
+from kmtalk.speech.alignment import Alignment, Phone
+from kmtalk.speech.phones import ARPABET, canonical_phone, split_ipa
+from kmtalk.synthesis.piper import HOP_SAMPLES as PIPER_HOP
+from kmtalk.synthesis.piper import PiperSpeech
+
+PAUSES = ("SIL", ",", ".", "?", "!")
+"""Pauses: without punctuation, and at each kind of it."""
+
+VOCABULARY = ("", *PAUSES, *sorted(ARPABET))
+"""Labels by token number; 0 stands for an unknown text."""
+
+TOKEN = {label: i for i, label in enumerate(VOCABULARY)}
+STRESS_UNKNOWN = 3
+"""Stress is 0 (none), 1 (primary), 2 (secondary) or unknown."""
+
+SHORTEST_PAUSE = 8  # mel frames; shorter gaps between phones without punctuation belong to the phone before
+_PUNCTUATION = {",": ",", ";": ",", ":": ",", ".": ".", "…": ".", "?": "?", "!": "!"}
+_STRESS_MARKS = {"ˈ": 1, "ˌ": 2}
+
+
+@dataclass(frozen=True)
+class Span:
+    """One phone or pause of an utterance.
+
+    Attributes:
+        label: One of `VOCABULARY`.
+        start: First mel frame.
+        stop: Mel frame after the last.
+        stress: 0 (none), 1 (primary), 2 (secondary) or `STRESS_UNKNOWN`.
+    """
+
+    label: str
+    start: int
+    stop: int
+    stress: int = STRESS_UNKNOWN
+
+    @property
+    def is_pause(self) -> bool:
+        """Whether nothing is spoken."""
+        return self.label in PAUSES
+
+
+@dataclass(frozen=True)
+class FrameTokens:
+    """Tokens of N mel frames.
+
+    Attributes:
+        labels: (N,) int64, numbers in `VOCABULARY`.
+        stress: (N,) int64.
+        place: (N, 3) float32: share of the span that has passed, share that remains, log of its length in seconds.
+    """
+
+    labels: np.ndarray
+    stress: np.ndarray
+    place: np.ndarray
+
+
+def frame_tokens(spans: Sequence[Span], count: int) -> FrameTokens:
+    """Spread spans over `count` mel frames; frames outside all spans have the token of an unknown text."""
+    labels, stress = np.zeros(count, np.int64), np.full(count, STRESS_UNKNOWN, np.int64)
+    place = np.zeros((count, 3), np.float32)
+    for span in spans:
+        start, stop = max(span.start, 0), min(span.stop, count)
+        if stop <= start:
+            continue
+        length = span.stop - span.start
+        passed = (np.arange(start, stop) + 0.5 - span.start) / length
+        labels[start:stop], stress[start:stop] = TOKEN[span.label], span.stress
+        place[start:stop, 0], place[start:stop, 1] = passed, 1 - passed
+        place[start:stop, 2] = np.log(length / MEL_RATE) + 2.5
+    return FrameTokens(labels, stress, place)
+
+
+def spans_of_speech(speech: PiperSpeech) -> list[Span]:
+    """Return the spans of what a Piper voice spoke, whose durations are exact.
+
+    Raises:
+        ValueError: The voice has another sample rate than `SAMPLE_RATE`.
+    """
+    if speech.rate != SAMPLE_RATE:
+        raise ValueError(f"the voice has {speech.rate} Hz, not {SAMPLE_RATE}")
+    return _spans(speech.symbols, [d * (PIPER_HOP // HOP_SAMPLES) for d in speech.durations])
+
+
+def spans_of_symbols(symbols: Sequence[str]) -> list[Span]:
+    """Return the phones and pauses of the symbols of a text, one frame a symbol: their durations mean nothing."""
+    return _spans(symbols, [1] * len(symbols))
+
+
+def _spans(symbols: Sequence[str], durations: Sequence[int]) -> list[Span]:
+    letters: list[tuple[str, int, int, int]] = []  # IPA letter with its marks, or a pause; start, stop, stress
+    place, pending, stress = 0, -1, 0
+    for symbol, duration in zip(symbols, durations, strict=True):
+        start, place = place, place + duration
+        if symbol in _STRESS_MARKS:
+            pending, stress = start if pending < 0 else pending, _STRESS_MARKS[symbol]
+        elif symbol in _PUNCTUATION or symbol in "^$":
+            label = _PUNCTUATION.get(symbol, "SIL")
+            letters.append((label, start, place, 0))
+        elif symbol.isalpha():
+            letters.append((symbol, start if pending < 0 else pending, place, stress))
+            pending, stress = -1, 0
+        elif letters and pending < 0:  # blanks, spaces, marks of length
+            label, first, _, s = letters[-1]
+            letters[-1] = (label + symbol if symbol in "ːˑ" else label, first, place, s)
+    return _join(letters, place)
+
+
+def _join(letters: list[tuple[str, int, int, int]], count: int) -> list[Span]:
+    """Join letters that are one phone, and pauses that touch."""
+    spans: list[Span] = []
+    raw = ""
+    for label, start, stop, stress in letters:
+        if label in PAUSES:
+            if spans and spans[-1].is_pause:
+                kept = spans[-1].label if label == "SIL" else label
+                spans[-1] = Span(kept, spans[-1].start, stop, 0)
+            else:
+                spans.append(Span(label, start, stop, 0))
+            raw = ""
+            continue
+        if raw and len(split_ipa(raw + label)) == 1:
+            last = spans[-1]
+            raw += label
+            spans[-1] = Span(canonical_phone(raw), last.start, stop, max(last.stress, stress))
+            continue
+        raw = label
+        spans.append(Span(canonical_phone(label), start, stop, stress))
+    return _cover(spans, count)
+
+
+def spans_of_alignment(alignment: Alignment, duration: float) -> list[Span]:
+    """Return the spans of an alignment whose phones are times in seconds; stress is unknown."""
+    count = round(duration * MEL_RATE)
+    spans: list[Span] = []
+    for phone in alignment.phones:
+        start, stop = round(phone.start * MEL_RATE), min(round(phone.end * MEL_RATE), count)
+        if spans:
+            start = max(start, spans[-1].stop)
+        if stop > start:
+            spans.append(Span(canonical_phone(phone.label), start, stop))
+    return _cover(spans, count)
+
+
+def _cover(spans: list[Span], count: int) -> list[Span]:
+    """Fill gaps: short ones by the phone before, longer ones by a pause."""
+    out: list[Span] = []
+    end = 0
+    for span in [*spans, Span("", count, count)]:
+        gap = span.start - end
+        if gap > 0 and out and gap < SHORTEST_PAUSE and not out[-1].is_pause and span.label:
+            out[-1] = Span(out[-1].label, out[-1].start, span.start, out[-1].stress)
+        elif gap > 0:
+            out.append(Span("SIL", end, span.start, 0))
+        if span.label:
+            out.append(span)
+        end = span.stop
+    return out
+
+
+def alignment_of_spans(spans: Iterable[Span], aligner: str) -> Alignment:
+    """Return the phones of spans as an alignment in seconds."""
+    phones = tuple(Phone(s.label, s.start / MEL_RATE, s.stop / MEL_RATE) for s in spans if not s.is_pause)
+    return Alignment(phones, status="given", aligner=aligner)
