@@ -27,8 +27,9 @@ def build(
     kind: Annotated[
         str,
         typer.Argument(
-            help="simulated: many voices with the simulated speaker's motion. facegood: FACEGOOD's curves (--source) "
-            "on the default rig, for kind: rig. vocaset, vocaset-raw, biwi, biwi-raw: a miniature corpus in that "
+            help="simulated: many voices with the simulated speaker's motion. joint: the voice joe and others with "
+            "exact phones and simulated motion, and GRID (--grid), for the joint model. facegood: FACEGOOD's curves "
+            "(--source) on the default rig, for kind: rig. vocaset, vocaset-raw, biwi, biwi-raw: a miniature corpus in that "
             "layout, to try the commands on.",
             show_default=False,
         ),
@@ -37,6 +38,11 @@ def build(
     clips: Annotated[int, typer.Option(min=1, help="Approximate number of clips of simulated.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
     source: Annotated[Path | None, typer.Option(help="Folder of facegood's curves.", show_default=False)] = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Hours of synthetic speech of joint.")] = 4.0,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="Speaker of GRID and the folder of the corpus, for joint: s1=FOLDER.", show_default=False),
+    ] = None,
 ) -> None:
     """Build a corpus from the installed voices (data/README.md lists them), or from another corpus."""
     from kmtalk.corpora.facegood import build_facegood_corpus
@@ -46,8 +52,11 @@ def build(
     from kmtalk.output import atomic_write
     from kmtalk.speech.transcribe import Transcriber
 
-    if kind not in ("simulated", "facegood", *LAYOUTS):
-        raise InputError(f"{kind}: no such corpus to build; one of simulated, facegood, {', '.join(LAYOUTS)}")
+    if kind not in ("simulated", "joint", "facegood", *LAYOUTS):
+        raise InputError(f"{kind}: no such corpus to build; one of simulated, joint, facegood, {', '.join(LAYOUTS)}")
+    if grid and kind != "joint":
+        raise InputError("--grid is for the joint corpus; configs of other networks name GRID themselves")
+    speakers = [_read_grid_option(given) for given in grid or ()]
     if (kind == "facegood") != (source is not None):
         raise InputError("facegood needs --source, the folder of its curves; other corpora are built without it")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -57,12 +66,25 @@ def build(
         temporary.mkdir()
         if kind == "simulated":
             count = build_simulated_corpus(temporary, rig, clips, seed, console, console.log)
+        elif kind == "joint":
+            from kmtalk.joint.corpus import build_joint_corpus
+            from kmtalk.pipeline import KMTalk
+
+            predictor = KMTalk(warn=console.log, progress=console).predictor
+            count = build_joint_corpus(temporary, rig, predictor, hours, speakers, seed, console, console.log)
         elif source is not None:
             count = build_facegood_corpus(source, temporary, rig, Transcriber(), console, console.log)
         else:
             count = build_from_voices(temporary, kind, rig, seed, console, console.log)
     console.summary |= {"clips": count}
     console.print(f"{output}: {count} clips" + ("" if kind == "facegood" else ", simulated"))
+
+
+def _read_grid_option(given: str) -> tuple[str, Path]:
+    speaker, equals, folder = given.partition("=")
+    if not equals or not folder:
+        raise InputError(f"--grid {given}: give the speaker and the folder of the corpus, as s1=FOLDER")
+    return speaker, Path(folder)
 
 
 @command

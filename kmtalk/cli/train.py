@@ -33,10 +33,13 @@ def train(
     except ImportError as error:
         raise InputError(f"training needs {error.name}: pip install 'kmtalk[train]'") from None
     from kmtalk.output import check_writable
-    from kmtalk.training.config import load_config
+    from kmtalk.training.config import load_config, load_yaml
     from kmtalk.training.data import prepare_task
     from kmtalk.training.trainer import Trainer
 
+    if "coupling" in load_yaml(config):
+        _train_joint(console, config, output, path)
+        return
     settings = load_config(config)
     if path is not None:
         if len(settings.corpora) != 1:
@@ -49,3 +52,18 @@ def train(
         check_writable(folder / "run")
     task = prepare_task(settings, output, console)
     console.report_written([Trainer(settings, task, output, console, console.log).run()])
+
+
+def _train_joint(console: CommandOutput, config: Path, output: Path, path: Path | None) -> None:
+    """Train the joint model of sound and face."""
+    from kmtalk.face.rig import load_light_head
+    from kmtalk.joint.training import load_joint_config, prepare_joint_training
+    from kmtalk.output import check_writable
+
+    settings = load_joint_config(config)
+    if path is not None:
+        settings = settings.model_copy(update={"corpus": path})
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; a folder is needed there")
+    check_writable(output / "run")
+    console.report_written([prepare_joint_training(settings, load_light_head(), output, console, console.log).run()])
