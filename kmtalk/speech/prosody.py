@@ -49,7 +49,7 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
     """Compute loudness and pitch of mono samples (S,) at `SAMPLE_RATE`."""
     db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
     level, loud = _relative_level(db)
-    f0, strength = _estimate_pitch(samples, len(db))
+    f0, strength = estimate_pitch(samples, len(db))
     voiced = (strength > 0.45) & (db > loud - 25)
     if voiced.sum() < 5:
         return Prosody(level, np.zeros_like(level), np.zeros_like(level))
@@ -60,7 +60,7 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
     return Prosody(level, smooth * np.clip(weight * 2, 0, 1), weight)
 
 
-def _estimate_pitch(
+def estimate_pitch(
     samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the autocorrelation pitch in Hz and its strength in [0, 1] every `HOP_SECONDS`, from 40 ms windows."""
