@@ -21,7 +21,7 @@ from kmtalk.expression.turn_taking import fade_expressions, speaking_share
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.keys import KeyMotions, locate_key_frames
-from kmtalk.listener_settings import LISTENER_FIELDS, DialogueSettings, ListenerSettings
+from kmtalk.listener_settings import LISTENER_FIELDS, DialogueSettings, ListenerSettings, reaction_of
 from kmtalk.settings import AnimationSettings, Provenance, SoundSettings
 from kmtalk.sound_input import read_speech, sound_settings_of
 from kmtalk.speech.alignment import Alignment
@@ -73,7 +73,10 @@ def listener_animation(motion: Motion, audio: Audio, settings: ListenerSettings)
     keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps), motion)
     shared = {name: getattr(settings, name) for name in LISTENER_FIELDS}
     made = Provenance(
-        settings=AnimationSettings.create(None, **shared), sound=sound_settings_of(audio), role="listener"
+        settings=AnimationSettings.create(None, **shared),
+        sound=sound_settings_of(audio),
+        role="listener",
+        reaction=reaction_of(settings),
     )
     return Animation(motion, alignment, keys, audio.unanalyzed(), made)
 
@@ -83,7 +86,7 @@ def _heard(audio: Audio) -> HeardSpeech | None:
     if audio.is_silent:
         return None
     heard = analyze_heard_speech(audio.samples)
-    return heard if len(heard.pauses) or len(heard.back_channels) or heard.speaking.mean() > 0 else None
+    return heard if heard.speaking.any() else None
 
 
 def _seen_smile(other_face: str | Path | Animation, audio: Audio) -> SeenSmile:
@@ -172,6 +175,7 @@ def dialogue_animation(motion: Motion, voice: Voice, settings: DialogueSettings,
         sound=sound_settings_of(voice.audio),
         network_digest=network_digest,
         role="dialogue",
+        reaction=reaction_of(settings),
     )
     return Animation(motion, voice.alignment, KeyMotions(keys, motion), voice.audio, made)
 

@@ -67,3 +67,8 @@ class DialogueSettings(AnimationSettings, ReactionSettings):
 
 LISTENER_FIELDS = tuple(name for name in ListenerSettings.model_fields if name in AnimationSettings.model_fields)
 """Settings that a listener shares with a speaker, which its animation records."""
+
+
+def reaction_of(settings: ReactionSettings) -> dict[str, float]:
+    """The factors by name, as `Provenance` records them."""
+    return {name: getattr(settings, name) for name in ReactionSettings.model_fields}

@@ -36,7 +36,7 @@ LEAST_PITCHES = 40  # voiced frames, 0.4 s, before percentiles mean anything
 SPEECH_RANGE_DB = 12.0  # between the loud and the quiet of what was heard; less is a tone or noise
 SPEECH_SHARE = 0.35  # of that range; speech is above it
 ATTACK_SECONDS, DECAY_DB = 0.05, 2.0  # how loud and quiet follow the level: time constant, and dB per second back
-BEAT_SECONDS = (0.06, 0.3)  # time constants of a syllable's loudness and of the phrase's
+BEAT_SECONDS = (0.1, 0.45)  # time constants of a syllable's loudness and of the phrase's
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmtalk.expression.blinks import CLOSE_SECONDS, RESTING_RATE, SHUT_SECONDS
 from kmtalk.expression.blinks import LEAST_INTERVAL as LEAST_BLINK_INTERVAL
-from kmtalk.expression.blinks import RESTING_RATE
 from kmtalk.expression.emotion import EmotionCue, emotion_weights
 from kmtalk.expression.gaze import LISTENING_WANDER_SHARE, Gaze, gaze_direction
-from kmtalk.expression.head import DEVIATION, HALF_SECONDS, MOST_DEGREES, QUICK_SHARE
+from kmtalk.expression.head import DEVIATION, MOST_DEGREES, QUICK_SHARE
 from kmtalk.expression.heard_speech import HeardSpeech
 from kmtalk.expression.layer import ExpressionCurves
 from kmtalk.expression.mimicry import mirrored_smile
@@ -23,11 +23,12 @@ from kmtalk.expression.nods import Nod, choose_nods, nod_rotation
 from kmtalk.expression.noise import smooth_noise
 from kmtalk.speech.prosody import HOP_SECONDS
 
-SWAY = 0.22
-"""Sway of the head relative to a speaker's: less than in a speaker's pauses, so that nods stand out of it."""
+SWAY, SWAY_SECONDS = 0.22, (0.5, 1.6)
+"""Sway of the head relative to a speaker's, and how long it takes for its autocorrelation to fall to a half. It is less
+and slower than in a speaker's pauses, so that nods stand out of it."""
 
 BREATH_SECONDS, BREATH_DEGREES = 4.2, 0.3  # about 14 breaths a minute at rest; pitch of the head in them
-TILT_SECONDS, TILT_DEGREES = 3.5, 1.6  # how long the head stays tilted to a side, and how far
+TILT_SECONDS, TILT_DEGREES = 3.5, (0.9, 1.2)  # how long the head stays turned and tilted to a side, and how far
 BEAT_DELAY, BEAT_DEGREES = 0.16, 0.6
 """Listeners make small movements in phase with the speaker's stressed syllables (Hadar, Steiner & Rose 1985)."""
 
@@ -119,7 +120,7 @@ def _idle_rotation(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             * deviation
             * sum(
                 share * smooth_noise(count, fps, half, next(generators))
-                for share, half in zip(shares, HALF_SECONDS, strict=True)
+                for share, half in zip(shares, SWAY_SECONDS, strict=True)
             )
             for deviation in DEVIATION
         ],
@@ -128,8 +129,8 @@ def _idle_rotation(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for_breath = next(generators)
     breaths = np.exp(0.18 * smooth_noise(count, fps, BREATH_SECONDS, for_breath)) / BREATH_SECONDS
     out[:, 0] += BREATH_DEGREES * np.sin(2 * np.pi * np.cumsum(breaths) / fps)
-    for axis in (1, 2):
-        out[:, axis] += TILT_DEGREES * smooth_noise(count, fps, TILT_SECONDS, next(generators))
+    for axis, degrees in enumerate(TILT_DEGREES, 1):
+        out[:, axis] += degrees * smooth_noise(count, fps, TILT_SECONDS, next(generators))
     return out
 
 
@@ -141,14 +142,15 @@ def _blinks(
     calls = sorted([nod.start for nod in nods] + ([] if heard is None else heard.pauses.tolist()))
     pulls = [at + for_pulls.uniform(*BLINK_DELAY) for at in calls if for_pulls.random() < BLINK_SHARE]
     out: list[float] = []
-    due, end = for_times.uniform(0.3, 3.0), float(times[-1])
-    while due < end:
+    due, end = for_times.uniform(0.3, 3.0), float(times[-1]) + CLOSE_SECONDS + SHUT_SECONDS
+    while True:
         earliest = out[-1] + 2 * LEAST_BLINK_INTERVAL if out else 0.0
         at = next((p for p in pulls if earliest < p < due and due - p < BLINK_REACH), due)
+        if at >= end:
+            return np.array(out)
         out.append(at)
         interval = for_times.lognormal(np.log(1 / RESTING_RATE) - 0.245, 0.7)  # the mean is 1 / rate
         due = at + max(LEAST_BLINK_INTERVAL, interval)
-    return np.array(out)
 
 
 def _brow_raises(
