@@ -103,7 +103,7 @@ def share_after(times, causes, least, most):
     return float(((wait > least) & (wait < most)).any(1).mean())
 
 
-def test_nods_come_after_pauses_and_low_pitch_and_not_at_random(said, listeners):
+def test_nods_come_after_pauses_and_low_pitch_and_not_at_random(talk, said, listeners):
     pauses, lows = pauses_of(said), low_pitches_of(said)
     assert len(pauses) >= 8 and len(lows) >= 15
     rng = np.random.default_rng(0)
@@ -118,9 +118,15 @@ def test_nods_come_after_pauses_and_low_pitch_and_not_at_random(said, listeners)
             ]
         )
 
-    moved = [shares([(t + rng.uniform(3, said.duration - 3)) % said.duration for t in made]) for _ in range(200)]
-    excess = (shares(made) - np.mean(moved, axis=0)) / np.std(moved, axis=0)
-    assert (excess > 4).all(), excess  # standard deviations of trains of nods that were moved at random
+    def excess(trains):
+        """In standard deviations of trains of nods that were moved at random."""
+        moved = [shares([(t + rng.uniform(3, said.duration - 3)) % said.duration for t in trains]) for _ in range(200)]
+        return (shares(trains) - np.mean(moved, axis=0)) / np.std(moved, axis=0)
+
+    assert (excess(made) > 5).all()
+    reverse = audio_from_samples(said.samples[::-1].copy(), SAMPLE_RATE)
+    others = [nods(talk.listen(reverse, "light", seed=seed)) for seed in range(8)]
+    assert (np.abs(excess(others)) < 3).all()  # those who listen to another sound do not nod after its cues
 
 
 def test_nods_are_no_metronome(listeners):
@@ -186,7 +192,7 @@ def test_listeners_look_at_the_other_more_than_speakers_do(talk, said, listeners
         out, into = weights[:, index["eyeLookOutLeft"]], weights[:, index["eyeLookInLeft"]]
         speaking.append(EYE_DEGREES["Out"] * out - EYE_DEGREES["In"] * into + yaw)
     share = looking([gaze(one) for one in listeners])
-    assert 0.7 <= share <= 0.9
+    assert 0.7 <= share <= 0.85
     assert looking(speaking) < share - 0.1
     assert looking([gaze(talk.listen(said, "light", gaze="camera"))]) > 0.98
 

@@ -17,9 +17,10 @@ CAMERA_DEGREES = 0.8  # standard deviation of fixations on a face: between its e
 WANDER_DEGREES = (9.0, 5.0)  # standard deviation of glances aside, across and up
 MOST_WANDER_DEGREES = (20.0, 12.0)  # the eyes turn no further alone
 WANDER_SHARE = 0.45  # of fixations that are glances aside while speaking
-LISTENING_WANDER_SHARE = 0.25
-"""Share of glances aside while listening. People look at the other for some 75 % of the time that they listen, and for
-some 40 % of the time that they speak (Argyle & Cook 1976: Gaze and mutual gaze)."""
+LISTENING_WANDER_SHARE = 0.3
+"""Share of glances aside while listening; some are so small that they still meet the other's face. People look at the
+other for some 75 % of the time that they listen, and for some 40 % of the time that they speak (Argyle & Cook 1976: Gaze
+and mutual gaze)."""
 
 
 def gaze_direction(
