@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from characters import write_avatar
 from conftest import SPEECH
 from scipy.ndimage import binary_closing, gaussian_filter1d, label
 from scipy.signal import find_peaks
@@ -17,6 +18,7 @@ from kmtalk import InputError, KMTalk, load_animation
 from kmtalk.articulation.mouth_solver import MouthSolver
 from kmtalk.cli.entry import app
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
+from kmtalk.face.files.gltf_document import GltfDocument
 from kmtalk.face.joints import EYE_DEGREES, HEAD_DEGREES
 from kmtalk.face.motion import frame_times
 from kmtalk.metrics import CLOSED_MM
@@ -290,6 +292,17 @@ def test_a_listeners_file_plays_the_other_and_can_be_edited(talk, tmp_path):
     assert not curve(completed, "jawOpen").any()  # the other's speech moves no listener's mouth
     with pytest.raises(InputError, match=r"keys\.json: belongs to a face in a conversation"):
         talk.load_key_edits(tmp_path / "out" / "keys.json", SPEECH)
+
+
+def test_a_character_nods_on_its_bone(talk, rig, tmp_path):
+    write_avatar(tmp_path / "anna.glb", rig)
+    listening = talk.listen(SPEECH, tmp_path / "anna.glb", nod=1.5)
+    listening.save(tmp_path / "out.glb")
+    document = GltfDocument.load(tmp_path / "out.glb").json
+    targets = [channel["target"] for channel in document["animations"][-1]["channels"]]
+    turned = {document["nodes"][t["node"]]["name"] for t in targets if t["path"] == "rotation"}
+    assert {"Head", "Neck"} <= turned
+    assert np.ptp(rotation(listening)) > 4
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ MOST_WANDER_DEGREES = (20.0, 12.0)  # the eyes turn no further alone
 WANDER_SHARE = 0.45  # of fixations that are glances aside while speaking
 LISTENING_WANDER_SHARE = 0.3
 """Share of glances aside while listening; some are so small that they still meet the other's face. People look at the
-other for some 75 % of the time that they listen, and for some 40 % of the time that they speak (Argyle & Cook 1976: Gaze
-and mutual gaze)."""
+other for some 75 % of the time that they listen, and for some 40 % of the time that they speak (Argyle & Cook 1976:
+Gaze and mutual gaze)."""
 
 
 def gaze_direction(
