@@ -47,6 +47,8 @@ BOUNDS |= {"minItems": "{} or more", "minLength": "not empty", "pattern": "`{}`"
 DEFAULTS = {
     "AnimationSettings.style": f"`{DEFAULT_STYLE}`; with motion rules `neutral`",
     "AnimationSettings.language": "detected",
+    "DialogueSettings.style": f"`{DEFAULT_STYLE}`; with motion rules `neutral`",
+    "DialogueSettings.language": "detected",
     "ExportSettings.formats": f"`{DEFAULT_FOLDER_FORMATS}`, and `mp4` with `video`",
     "ExportSettings.size": "`{}x{}`".format(*ExportSettings().size),
 }

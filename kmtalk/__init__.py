@@ -14,12 +14,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kmtalk.animation import Animation, load_animation
+    from kmtalk.dialogue import Dialogue
     from kmtalk.errors import InputError
     from kmtalk.face.fit import FittedRig
     from kmtalk.face.motion import Motion
     from kmtalk.face.rig import Rig
     from kmtalk.face.template import Template
     from kmtalk.keys import KeyMotions
+    from kmtalk.listener_settings import DialogueSettings, ListenerSettings
     from kmtalk.pipeline import KMTalk
     from kmtalk.settings import (
         AnimationSettings,
@@ -38,12 +40,15 @@ __all__ = [
     "AnimationSettings",
     "Audio",
     "CharacterSettings",
+    "Dialogue",
+    "DialogueSettings",
     "ExportSettings",
     "FittedRig",
     "InputError",
     "Intensity",
     "KMTalk",
     "KeyMotions",
+    "ListenerSettings",
     "Motion",
     "RecognitionSettings",
     "Rig",
@@ -59,12 +64,15 @@ _MODULES = {
     "AnimationSettings": "kmtalk.settings",
     "Audio": "kmtalk.speech.audio",
     "CharacterSettings": "kmtalk.settings",
+    "Dialogue": "kmtalk.dialogue",
+    "DialogueSettings": "kmtalk.listener_settings",
     "ExportSettings": "kmtalk.settings",
     "FittedRig": "kmtalk.face.fit",
     "InputError": "kmtalk.errors",
     "Intensity": "kmtalk.settings",
     "KMTalk": "kmtalk.pipeline",
     "KeyMotions": "kmtalk.keys",
+    "ListenerSettings": "kmtalk.listener_settings",
     "Motion": "kmtalk.face.motion",
     "Rig": "kmtalk.face.rig",
     "RecognitionSettings": "kmtalk.settings",

@@ -17,16 +17,26 @@ from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
 from kmtalk.assets import asset_path
+from kmtalk.conversation import (
+    Voice,
+    dialogue_animation,
+    dialogue_weights,
+    listener_animation,
+    listener_weights,
+    overlap_warning,
+    read_conversation,
+)
+from kmtalk.dialogue import Dialogue
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
 from kmtalk.expression.emotion import EMOTIONS
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
-from kmtalk.expression.text_cues import split_text_cues, time_text_cues
+from kmtalk.expression.text_cues import cues_of_text, split_text_cues
 from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.joints import choose_joints
 from kmtalk.face.landmark_file import load_landmarks
-from kmtalk.face.motion import Motion, frame_count, frame_times
+from kmtalk.face.motion import Motion, frame_times
 from kmtalk.face.rig import Rig, load_full_head, load_light_head
 from kmtalk.face.rig_file import RIG_SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
 from kmtalk.face.rigging import rig_template
@@ -34,6 +44,7 @@ from kmtalk.face.source_head import SourceHead, load_source_head
 from kmtalk.face.template import Template
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
+from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.motion.gain import apply_gain, check_gain
 from kmtalk.motion.inference import load_network_encoder
 from kmtalk.motion.model import KMTalkNetwork, load_network
@@ -49,7 +60,7 @@ from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.prosody import analyze_prosody
+from kmtalk.speech.prosody import Prosody, analyze_prosody
 from kmtalk.speech.recognition import SpeechRecognizer
 from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.speech.text import check_spoken_text
@@ -204,42 +215,161 @@ class KMTalk:
         audio, alignment = self.align(
             speech, text=text, textgrid=textgrid, tier=tier, language=settings.language, sound=sound
         )
-        if text is not None:
-            cues = split_text_cues(parse_spoken_text(text).text, settings.language or "en")[1]
-            timed = time_text_cues(cues, alignment)
-            settings = AnimationSettings.create(settings, emotion=settings.emotion + timed)
+        settings = AnimationSettings.create(
+            settings, emotion=settings.emotion + cues_of_text(text, alignment, settings.language)
+        )
+        prosody = None if audio.is_silent else analyze_prosody(audio.samples)
+        weights = self._mouth_weights(audio, alignment, settings, prosody)
+        with self._progress.stage("motion"):
+            if settings.expression and prosody is not None:
+                expression = ExpressionSettings(
+                    settings.head, settings.gaze, self._speaking_style(settings).upper_face, settings.emotion
+                )
+                rng = np.random.default_rng([settings.seed, audio.digest, 1])
+                times = frame_times(len(weights), settings.fps)
+                weights += expression_weights(self.rig, alignment, prosody, times, expression, rng)
+            motion = self._retarget(weights, rig, alignment, settings.fps, settings.gain)
+            keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
+        digest = self._network_digest if settings.motion == "network" else ""
+        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
+        return Animation(motion, alignment, keys, audio, provenance, self.complete)
+
+    def listen(
+        self,
+        other: Speech,
+        template: Face | None = None,
+        *,
+        other_face: str | Path | Animation | None = None,
+        landmarks: Landmarks | None = None,
+        character: CharacterSettings | None = None,
+        sound: SoundSettings | None = None,
+        settings: ListenerSettings | None = None,
+        **options: Any,
+    ) -> Animation:
+        """Animate a face that listens: it nods, blinks, raises its brows and smiles back, by rules.
+
+        Args:
+            other: A sound or video file of the one who speaks.
+            template: The face that listens, as for `animate`.
+            other_face: The animation.npz of the one who speaks, or that animation: its smiles are answered.
+            landmarks: Landmarks of the mesh, as for `fit`.
+            character: What is read of the mesh's file, as for `fit`.
+            sound: Which channel and track is listened to, and whether only the speech in it is.
+            settings: How the face listens.
+            options: Fields of `ListenerSettings` by keyword: `nod`, `smile`, `head`, `gaze`, `emotion`, `seed` …
+
+        Returns:
+            The animation, in time with the other's sound, which is its sound. It has no phones.
+
+        Raises:
+            InputError: An input or a setting cannot be used.
+        """
+        settings = ListenerSettings.create(settings, **options)
+        rig = self._rig_for(template, landmarks, character)
+        check_gain(settings.gain, rig)
+        with self._progress.stage("read"):
+            audio = read_speech(other, sound)
+        for line in audio.notes:
+            self._warn(line)
+        with self._progress.stage("motion"):
+            weights = listener_weights(self.rig, audio, other_face, settings, self._warn)
+            motion = self._retarget(weights, rig, Alignment(), settings.fps, settings.gain)
+        return replace(listener_animation(motion, audio, settings), completer=self.complete)
+
+    def dialogue(
+        self,
+        first: Speech,
+        second: Speech | None = None,
+        template: Face | None = None,
+        second_template: Face | None = None,
+        *,
+        text: str | None = None,
+        second_text: str | None = None,
+        sound: SoundSettings | None = None,
+        settings: DialogueSettings | None = None,
+        **options: Any,
+    ) -> Dialogue:
+        """Animate two faces in a conversation: each speaks with its voice and listens to the other.
+
+        Args:
+            first: The first voice, or a sound of two channels with one voice in each.
+            second: The second voice, on the same clock; None where `first` has both.
+            template: The first face, as for `animate`.
+            second_template: The second face; None for the same as the first.
+            text: The words of the first voice, as for `animate`.
+            second_text: The words of the second voice.
+            sound: Which track is analysed, and whether only the speech in it is.
+            settings: How they speak and listen.
+            options: Fields of `DialogueSettings` by keyword: `nod`, `smile`, `offset`, `style`, `emotion` …
+
+        Returns:
+            The two animations, of equal length.
+
+        Raises:
+            InputError: An input or a setting cannot be used.
+        """
+        settings = DialogueSettings.create(settings, **options)
+        with self._progress.stage("read"):
+            sounds = read_conversation(first, second, settings.offset, sound)
+        self.check(settings)
+        rig = self._rig_for(template, None)
+        rigs = rig, rig if second_template is None else self._rig_for(second_template, None)
+        for one in rigs:
+            check_gain(settings.gain, one)
+        voices = [self._voice(one, said, settings) for one, said in zip(sounds, (text, second_text), strict=True)]
+        overlap = overlap_warning(voices, settings.fps)
+        if overlap:
+            self._warn(overlap)
+        with self._progress.stage("motion"):
+            both = dialogue_weights(self.rig, voices, settings)
+            motions = [
+                self._retarget(weights, one, voice.alignment, settings.fps, settings.gain)
+                for voice, weights, one in zip(voices, both, rigs, strict=True)
+            ]
+        digest = self._network_digest if settings.motion == "network" else ""
+        faces = [dialogue_animation(*parts, settings, digest) for parts in zip(motions, voices, strict=True)]
+        return Dialogue(*(replace(face, completer=self.complete) for face in faces))
+
+    def _voice(self, audio: Audio, text: str | None, settings: DialogueSettings) -> Voice:
+        """One voice of a dialogue, with its mouth on the default head."""
+        if audio.is_silent:
+            for line in audio.notes:
+                self._warn(line)
+            self._warn(f"{audio.source}: channel {audio.channel} of the conversation is silent: its face only listens")
+            alignment = Alignment(status="silent")
+        else:
+            audio, alignment = self.align(audio, text=text, language=settings.language)
+        emotion = settings.emotion + cues_of_text(text, alignment, settings.language)
+        mouth = self._mouth_weights(audio, alignment, settings, None)
+        return Voice(audio, alignment, mouth, self._speaking_style(settings).upper_face, emotion)
+
+    def _mouth_weights(
+        self, audio: Audio, alignment: Alignment, settings: AnimationSettings, prosody: Prosody | None
+    ) -> np.ndarray:
+        """Weights (N, R) of the mouth on the default head."""
         features = None
         if settings.motion == "network" and not audio.is_silent:
             with self._progress.stage("encode"):
                 features = self.predictor.encode_audio(audio)
         with self._progress.stage("motion"):
-            # animated on the default head, then retargeted to the rig of the template
-            fps, speaking_style = settings.fps, self._speaking_style(settings)
-            prosody = None if audio.is_silent else analyze_prosody(audio.samples)
             if settings.motion == "network":
                 style = resolve_style(self.network, settings.style)
-                weights = self.predictor.predict(self.rig, alignment, audio, fps, style, features)
+                weights = self.predictor.predict(self.rig, alignment, audio, settings.fps, style, features)
             else:
-                speaker = SimulatedSpeaker(self.rig)
-                weights = speaker.mouth_weights(alignment, audio, fps, speaking_style, settings.seed, prosody)
-            weights = scale_mouth_weights(weights, self.rig, settings.intensity)
-            if settings.expression and prosody is not None:
-                expression = ExpressionSettings(
-                    settings.head, settings.gaze, speaking_style.upper_face, settings.emotion
-                )
-                rng = np.random.default_rng([settings.seed, audio.digest, 1])
-                times = frame_times(len(weights), fps)
-                weights += expression_weights(self.rig, alignment, prosody, times, expression, rng)
-            retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
-            count = frame_count(audio.duration, fps)
-            is_default = rig is self.rig or rig is self.full_rig
-            if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
-                retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, frame_times(count, fps))
-            motion = apply_gain(Motion(rig, retargeted, fps), settings.gain)
-            keys = KeyMotions(locate_key_frames(alignment, count, fps, settings.keys == "apex"), motion)
-        digest = self._network_digest if settings.motion == "network" else ""
-        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
-        return Animation(motion, alignment, keys, audio, provenance, self.complete)
+                speaker, manner = SimulatedSpeaker(self.rig), self._speaking_style(settings)
+                weights = speaker.mouth_weights(alignment, audio, settings.fps, manner, settings.seed, prosody)
+            return scale_mouth_weights(weights, self.rig, settings.intensity)
+
+    def _retarget(
+        self, weights: np.ndarray, rig: Rig, alignment: Alignment, fps: float, gain: dict[str, float]
+    ) -> Motion:
+        """The motion of a rig by weights (N, R) of the default head."""
+        retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
+        is_default = rig is self.rig or rig is self.full_rig
+        if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
+            times = frame_times(len(weights), fps)
+            retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, times)
+        return apply_gain(Motion(rig, retargeted, fps), gain)
 
     def check(self, settings: AnimationSettings) -> None:
         """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""
@@ -423,6 +553,10 @@ class KMTalk:
         settings = file.provenance.settings
         if settings is None:
             raise InputError(f"{path}: belongs to imported vertices, which have no keys to edit")
+        if file.provenance.role != "speaker":
+            raise InputError(
+                f"{path}: belongs to a face in a conversation; give its animation.npz instead of the sound"
+            )
         if settings.motion == "network" and file.provenance.network_digest != self._network_digest:
             raise InputError(f"{path}: was made with other weights; give the same --network, or none")
         sound = None if isinstance(speech, Audio) else file.provenance.sound

@@ -199,6 +199,13 @@ def _parse_cues(value: object) -> object:
     return parse_emotion(str(value)) if isinstance(value, str | Path) else value
 
 
+Emotion = Annotated[tuple[EmotionCue, ...], BeforeValidator(_parse_cues)]
+"""Cues of the emotion layer, or a text or the file that gives them."""
+
+Gain = Annotated[dict[str, float], BeforeValidator(_parse_gain), AfterValidator(_check_gain)]
+"""Factors on the weights of shapes by name, or texts with them."""
+
+
 class AnimationSettings(Settings):
     """How one clip is animated."""
 
@@ -215,7 +222,7 @@ class AnimationSettings(Settings):
     intensity: Intensity = Field(
         default=Intensity(), description="Factor on the motion: 1.2, or jaw=1.2,lips=0.9; from 0 to 3."
     )
-    gain: Annotated[dict[str, float], BeforeValidator(_parse_gain), AfterValidator(_check_gain)] = Field(
+    gain: Gain = Field(
         default={},
         description="Factors on the weights of single shapes, from 0 to 10: jawOpen=0.8,mouthSmile=1.2. A name without "
         "Left or Right means both. mouthClose takes jawOpen's factor unless it has its own, so that closed lips stay "
@@ -237,7 +244,7 @@ class AnimationSettings(Settings):
     gaze: Literal["camera", "wander"] = Field(
         default="camera", description="Where the eyes look: camera (at the viewer) or wander (with glances aside)."
     )
-    emotion: Annotated[tuple[EmotionCue, ...], BeforeValidator(_parse_cues)] = Field(
+    emotion: Emotion = Field(
         default=(),
         description="Emotion, a layer by rule: happy, sad, angry, surprised, afraid, disgusted or friendly, with an "
         "amount from 0 to 1 as happy:0.6; or a .json file of cues with time, name and amount.",
@@ -383,8 +390,13 @@ class Provenance(Settings):
         settings: What `KMTalk.animate` was given; None for imported vertices, which have no keys to edit.
         sound: Which part of the sound was analysed.
         network_digest: Beginning of the SHA-256 of the network's weights; empty for those shipped.
+        role: What the face does in the sound: it speaks (`animate`), listens to it (`listen`), or does both in turn
+            (`dialogue`). Only a speaker can be animated again from the sound alone.
+        reaction: Factors on a listener's `nod` and `smile`; empty for a speaker.
     """
 
     settings: AnimationSettings | None = AnimationSettings()
     sound: SoundSettings = SoundSettings()
     network_digest: str = ""
+    role: Literal["speaker", "listener", "dialogue"] = "speaker"
+    reaction: dict[str, float] = {}

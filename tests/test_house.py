@@ -32,6 +32,7 @@ RANK = {
     "keys": 6,
     "settings": 6,
     "sound_input": 7,
+    "listener_settings": 7,
     "corpora": 7,
     "motion": 7,
     "metrics": 7,
@@ -43,11 +44,13 @@ RANK = {
     "joint_tasks": 10,
     "key_editing": 10,
     "motion_import": 10,
-    "pipeline": 11,
-    "evaluation": 12,
-    "batch": 12,
-    "doctor": 12,
-    "cli": 13,
+    "conversation": 10,
+    "dialogue": 11,
+    "pipeline": 12,
+    "evaluation": 13,
+    "batch": 13,
+    "doctor": 13,
+    "cli": 14,
 }
 
 

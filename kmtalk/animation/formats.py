@@ -44,13 +44,16 @@ MOST_EYE_TURN = 20.0  # degrees; a camera further aside is not looked at
 
 
 def facing_camera(animation: Animation, view: str) -> Motion:
-    """Return the motion with eyes that look at the camera of a view, where the animation's gaze is "camera".
+    """Return the motion with eyes that look at the camera of a view, where the animation's gaze is "camera", or is at
+    another who listens or speaks.
 
     The camera of the view "portrait" stands aside, and eyes that look straight ahead would miss the viewer.
     """
     motion, made = animation.motion, animation.provenance.settings
     left, up = np.degrees(VIEW_ANGLES[view])
-    if made is None or not made.expression or made.gaze != "camera" or not 0 < left < MOST_EYE_TURN:
+    if made is None or not made.expression or not 0 < left < MOST_EYE_TURN:
+        return motion
+    if made.gaze != "camera" and animation.provenance.role == "speaker":
         return motion
     return replace(motion, weights=turn_eyes(motion.weights, motion.rig.shape_names, float(left), float(up)))
 

@@ -10,9 +10,9 @@ import typer
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, Tier, read_text_option
+from kmtalk.cli.output_checks import check_character_output
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
-from kmtalk.timecode import parse_timecode
 
 
 @command
@@ -37,18 +37,11 @@ def animate(
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
     from kmtalk.animation import check_save, has_video
-    from kmtalk.face.files.load import CHARACTER_SUFFIXES
-    from kmtalk.face.rig_file import RIG_SUFFIX
     from kmtalk.render.video import start_opengl_check
 
     output = output or speech.parent / f"{speech.stem}-kmtalk"
     check_save(output, export, console.inputs)
-    kind = template.suffix.lower() if template is not None else ""
-    if export.animation_only and kind not in (*CHARACTER_SUFFIXES, RIG_SUFFIX):
-        raise InputError(f"--animation-only: is for characters of {', '.join(CHARACTER_SUFFIXES)} files")
-    if output.suffix.lower() == ".vrm" and kind not in (".vrm", RIG_SUFFIX):
-        raise InputError(f"{output}: only a character of a .vrm file is written as .vrm; write .glb or .vrma")
-    parse_timecode(export.timecode, settings.fps)
+    check_character_output(output, export, template, settings.fps)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
     console.check_outputs(contact_sheet)

@@ -153,6 +153,8 @@ def read_npz(path: Path) -> AnimationArchive:
             track=heard.track,
             voice_only=heard.voice_only,
         )
+        if provenance.role == "listener":
+            audio = audio.unanalyzed()
         return AnimationArchive(motion, alignment, keys, audio, provenance)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

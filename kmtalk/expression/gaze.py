@@ -15,16 +15,24 @@ FIXATION_SECONDS = (0.25, 1.1, 3.0)  # least, median and greatest duration of a 
 JUMP_SECONDS, JUMP_SECONDS_PER_DEGREE = 0.021, 0.0022  # duration of a saccade (Bahill et al. 1975)
 CAMERA_DEGREES = 0.8  # standard deviation of fixations on a face: between its eyes and mouth
 WANDER_DEGREES = (9.0, 5.0)  # standard deviation of glances aside, across and up
-WANDER_SHARE = 0.45  # of fixations that are glances aside
+MOST_WANDER_DEGREES = (20.0, 12.0)  # the eyes turn no further alone
+WANDER_SHARE = 0.45  # of fixations that are glances aside while speaking
+LISTENING_WANDER_SHARE = 0.3
+"""Share of glances aside while listening; some are so small that they still meet the other's face. People look at the
+other for some 75 % of the time that they listen, and for some 40 % of the time that they speak (Argyle & Cook 1976:
+Gaze and mutual gaze)."""
 
 
-def gaze_direction(times: np.ndarray, gaze: Gaze, rng: np.random.Generator) -> np.ndarray:
+def gaze_direction(
+    times: np.ndarray, gaze: Gaze, rng: np.random.Generator, wander_share: float = WANDER_SHARE
+) -> np.ndarray:
     """Return where the eyes look, in space: degrees to the left and up of the camera.
 
     Args:
         times: (N,) frame times in seconds.
         gaze: "camera": at the viewer, with the small jumps of the eyes on a face; "wander": with glances aside.
         rng: Source of the random variation.
+        wander_share: Share of the fixations that are glances aside where the gaze wanders.
 
     Returns:
         (N, 2).
@@ -34,8 +42,9 @@ def gaze_direction(times: np.ndarray, gaze: Gaze, rng: np.random.Generator) -> n
     low, median, high = FIXATION_SECONDS
     while len(times) and now < times[-1]:
         now += float(np.clip(rng.lognormal(np.log(median), 0.6), low, high))
-        aside = gaze == "wander" and rng.random() < WANDER_SHARE
+        aside = gaze == "wander" and rng.random() < wander_share
         following = rng.normal(size=2) * (WANDER_DEGREES if aside else (CAMERA_DEGREES, CAMERA_DEGREES))
+        following = np.clip(following, np.negative(MOST_WANDER_DEGREES), MOST_WANDER_DEGREES)
         jump = JUMP_SECONDS + JUMP_SECONDS_PER_DEGREE * float(np.linalg.norm(following - target))
         share = np.clip((times - now) / jump, 0, 1)[:, None]
         out += share * share * (3 - 2 * share) * (following - target)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kmtalk.errors import InputError
 from kmtalk.expression.emotion import EMOTIONS, EmotionCue, parse_emotion
 from kmtalk.speech.alignment import Alignment
+from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.speech.text import tokenize_words
 
 _CUE = re.compile(r"\[([^\[\]]*)\]")
@@ -55,6 +56,13 @@ def split_text_cues(text: str, language: str = "en") -> tuple[str, tuple[TextCue
             raise InputError(f"the text: {match[0]}: give the amount from 0 to 1, as [happy:0.6]") from None
         cues.append(TextCue(letters, cue.name, cue.amount))
     return spoken + text[end:], tuple(cues), tuple(others)
+
+
+def cues_of_text(text: str | None, alignment: Alignment, language: str | None) -> tuple[EmotionCue, ...]:
+    """Return the cues in a text as `kmtalk animate --text` takes it, at the times of its words; none for None."""
+    if text is None:
+        return ()
+    return time_text_cues(split_text_cues(parse_spoken_text(text).text, language or "en")[1], alignment)
 
 
 def time_text_cues(cues: tuple[TextCue, ...], alignment: Alignment) -> tuple[EmotionCue, ...]:

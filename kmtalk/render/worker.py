@@ -1,6 +1,6 @@
 """The rendering process, `python -m kmtalk.render.worker FOLDER`; it never imports torch.
 
-FOLDER contains `job.json` and `face.npz`, and for comparisons `other.npz` (see `video.run_render_process`). The process
+FOLDER contains `job.json` and `face.npz`, and for two faces `other.npz` (see `video.run_render_process`). The process
 prints "gl NAME" at the start and "done N" after each frame; an error is one line on stderr and exit code 1. It ends
 when its standard input does, which its parent holds open: it must not outlive a parent that is killed.
 """
@@ -39,6 +39,9 @@ def main(folder: Path) -> None:
         return
     if job["kind"] == "compare":
         _draw_comparison(face, PosedMesh(folder / "other.npz"), job)
+        return
+    if job["kind"] == "side by side":
+        _draw_side_by_side(face, PosedMesh(folder / "other.npz"), job)
         return
     size = (job["width"], job["height"])
     stage = SceneRenderer(face, _camera([face], job), size, job["quality"], job["background"])
@@ -121,6 +124,22 @@ def _draw_comparison(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -
             print(f"done {n}", flush=True)
     heat_stage.close()
     stage.close()
+
+
+def _draw_side_by_side(first: PosedMesh, second: PosedMesh, job: dict[str, Any]) -> None:
+    """Draw two faces, each framed by itself, as one video."""
+    from kmtalk.render.scene import SceneRenderer
+
+    size, look = (job["width"], job["height"]), (job["quality"], job["background"])
+    left = SceneRenderer(first, _camera([first], job), size, *look)
+    right = SceneRenderer(second, _camera([second], job), size, *look, share=left)
+    count = np.arange(job["frames"])
+    with VideoEncoder(job["output"], (2 * size[0], size[1]), job["fps"], job["audio"]) as video:
+        for n, (a, b) in enumerate(zip(first.frames(count), second.frames(count), strict=True), 1):
+            video.add(np.concatenate([left.render(a), right.render(b)], axis=1))
+            print(f"done {n}", flush=True)
+    right.close()
+    left.close()
 
 
 _STOPS = np.array([[0.88, 0.88, 0.90], [0.98, 0.85, 0.35], [0.93, 0.45, 0.20], [0.60, 0.05, 0.15]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -80,12 +80,16 @@ class Audio:
         """Hash of the samples: a seed by which random variation differs between clips but not between runs."""
         return int.from_bytes(hashlib.sha256(self.samples.tobytes()).digest()[:8], "little")
 
+    def unanalyzed(self) -> Audio:
+        """The same sound for playback, with silence for analysis: what a face hears does not move its mouth."""
+        return replace(self, samples=np.zeros_like(self.samples))
+
     def playback(self) -> np.ndarray:
         """The sound as recorded (S', C) float32, with at most two channels: more are mixed to one that is as loud as
         the loudest of them."""
         if self.original.shape[1] <= 2:
             return self.original
-        mono = _choose_channel(self.original, MIX, self.source)[:, None]
+        mono = choose_channel(self.original, MIX, self.source)[:, None]
         peak = np.abs(mono).max()
         return mono * (np.abs(self.original).max() / peak) if peak > 0 else mono
 
@@ -160,7 +164,7 @@ def audio_from_samples(
     if not np.isfinite(data).all():
         raise InputError(f"{source}: contains samples that are not numbers (NaN or infinite); export it again")
     data, scaled = _scale_integers(data, source)
-    mono = _choose_channel(data, str(channel), source)
+    mono = choose_channel(data, str(channel), source)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     mono = _raise_quiet_speech(np.ascontiguousarray(mono, np.float32))
@@ -186,7 +190,7 @@ def _scale_integers(data: np.ndarray, source: str) -> tuple[np.ndarray, list[str
     return ((data - np.float32(middle)) / np.float32(full)).astype(np.float32), [line]
 
 
-def _choose_channel(data: np.ndarray, channel: str, source: str) -> np.ndarray:
+def choose_channel(data: np.ndarray, channel: str, source: str) -> np.ndarray:
     """Return one channel of samples (S, C) as (S,), or their mean."""
     count = data.shape[1]
     if channel == MIX and count == 1:

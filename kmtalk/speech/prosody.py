@@ -53,7 +53,7 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
     """Compute loudness and pitch of mono samples (S,) at `SAMPLE_RATE`."""
     db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
     level, loud = _relative_level(db)
-    f0, strength = _estimate_pitch(samples, len(db))
+    f0, strength = estimate_pitch(samples, len(db))
     voiced = (strength > VOICED_STRENGTH) & (db > loud - VOICED_RANGE_DB)
     if voiced.sum() < 5:
         return Prosody(level, np.zeros_like(level), np.zeros_like(level))
@@ -92,7 +92,7 @@ def pitch_contour(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return f0, voiced & (db > _relative_level(db)[1] - VOICED_RANGE_DB)
 
 
-def _estimate_pitch(samples: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def estimate_pitch(samples: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the pitch in Hz, by the nearest lag, and its strength in [0, 1] every `HOP_SECONDS`."""
     f0, strength = np.zeros(count), np.zeros(count)
     for start, band in _lag_correlations(samples, count):
