@@ -29,8 +29,8 @@ def build(
         typer.Argument(
             help="simulated: many voices with the simulated speaker's motion. joint: the voice joe and others with "
             "exact phones and simulated motion, and GRID (--grid), for the joint model. facegood: FACEGOOD's curves "
-            "(--source) on the default rig, for kind: rig. vocaset, vocaset-raw, biwi, biwi-raw: a miniature corpus in that "
-            "layout, to try the commands on.",
+            "(--source) on the default rig, for kind: rig. vocaset, vocaset-raw, biwi, biwi-raw: a miniature corpus in "
+            "that layout, to try the commands on.",
             show_default=False,
         ),
     ],
