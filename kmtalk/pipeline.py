@@ -6,6 +6,7 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings, SoundSettings
 from kmtalk.shared_property import shared_property
 from kmtalk.sound_input import describe_silence, read_speech, sound_settings_of
+from kmtalk.speaking import Voice, prepare_voice, synthesize_text
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
@@ -143,10 +145,10 @@ class KMTalk:
 
     @shared_property
     def predictor(self) -> MotionPredictor:
-        """The trained network with its speech encoder, which shares the transcriber's Whisper where both use the same
-        model."""
+        """The trained network with its speech encoder, which shares the transcriber's Whisper where that is loaded and
+        the same model."""
         wanted = self.network.config.encoder
-        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}"
+        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}" and "_transcriber" in self.__dict__
         encoder = load_network_encoder(self.network, self._transcriber.model if shared else None)
         return MotionPredictor(self.network, encoder)
 
@@ -240,6 +242,54 @@ class KMTalk:
         digest = self._network_digest if settings.motion == "network" else ""
         provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
+
+    def speak(
+        self,
+        text: str,
+        template: Face | None = None,
+        *,
+        engine: str = "piper",
+        voice: str | Path | Voice | None = None,
+        speaker: str | None = None,
+        rate: float = 1.0,
+        landmarks: Landmarks | None = None,
+        character: CharacterSettings | None = None,
+        settings: AnimationSettings | None = None,
+        **options: Any,
+    ) -> Animation:
+        """Speak a text and animate it, with the exact phones of the voice: nothing is transcribed or aligned.
+
+        Args:
+            text: The words, at most `kmtalk.speaking.MAX_TEXT_CHARACTERS` characters, with emotion cues as for
+                `animate`.
+            template: The face, as for `animate`.
+            engine: What speaks: "piper".
+            voice: A Piper .onnx file, or a voice that `kmtalk.speaking.load_voice` loaded; None for the voice joe.
+            speaker: Name or number of a speaker, in voices that have several; None for the first.
+            rate: Factor of the speaking rate, from 0.25 to 4.
+            landmarks: Landmarks of the mesh, as for `fit`.
+            character: What is read of the mesh's file, as for `fit`.
+            settings: Settings of the animation. `seed` varies the voice as well; the language is that of the voice.
+            options: Fields of `AnimationSettings` by keyword, which replace those of `settings`.
+
+        Returns:
+            The animation with its sound, at the voice's own sample rate.
+
+        Raises:
+            InputError: The text cannot be spoken, or an input or a setting cannot be used.
+        """
+        settings = AnimationSettings.create(settings, **options)
+        loaded, settings = prepare_voice(engine, voice, speaker, rate, text, settings)
+        if isinstance(template, str | Path) and self._is_mesh_file(template):
+            template, character = self._read_mesh(template, character), None
+        self.check(settings)
+        with ThreadPoolExecutor(1) as pool, self._progress.stage("speak"):
+            if settings.motion == "network":
+                pool.submit(lambda: self.predictor)  # loads while the voice speaks
+            audio, alignment = synthesize_text(loaded, text, rate, speaker, settings.seed, self._warn)
+        return self.animate(
+            audio, template, landmarks=landmarks, character=character, text=text, textgrid=alignment, settings=settings
+        )
 
     def check(self, settings: AnimationSettings) -> None:
         """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""

@@ -41,6 +41,7 @@ RANK = {
     "animation": 9,
     "key_editing": 10,
     "motion_import": 10,
+    "speaking": 10,
     "pipeline": 11,
     "evaluation": 12,
     "batch": 12,
