@@ -20,6 +20,11 @@ from kmtalk.synthesis.piper import PiperSpeech, load_piper_voice
 MAX_TEXT_CHARACTERS = 20_000
 """Longest text that is spoken: some twenty minutes."""
 
+_OTHER_SCRIPTS = frozenset(
+    ["am", "ar", "as", "be", "bg", "bn", "el", "fa", "gu", "he", "hi", "hy", "ja", "ka", "kk", "kn", "ko", "ky", "mk"]
+    + ["ml", "mr", "my", "ne", "or", "pa", "ru", "sd", "si", "sr", "ta", "te", "th", "tt", "ug", "uk", "ur", "zh"]
+)  # languages that are not written in the Latin script
+
 
 class Voice(Protocol):
     """A voice that was loaded.
@@ -132,6 +137,12 @@ def synthesize_text(
     """
     check_text(text, voice.language)
     said = split_text_cues(parse_spoken_text(text).text, voice.language)[0]
+    latin = [unicodedata.name(c, "").startswith("LATIN") for c in said if c.isalpha()]
+    if voice.language not in _OTHER_SCRIPTS and 2 * sum(latin) < len(latin):
+        warn(
+            f"the text: is in a script of which the voice {voice.name} ({voice.language}) knows the names of letters "
+            "at most; give a voice of its language"
+        )
     spoken = voice.speak(said, rate, speaker, seed)
     if spoken.unknown:
         listed = ", ".join(sorted(spoken.unknown)[:8])

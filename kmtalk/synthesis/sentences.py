@@ -25,9 +25,9 @@ _WITH_ORDINALS = re.compile("cs|da|de|et|fi|hr|hu|is|lb|lv|nb|no|pl|sk|sl|sr")  
 # fmt: off
 _ABBREVIATIONS = frozenset((
     "abs", "approx", "art", "bd", "bzw", "ca", "capt", "cf", "co", "dept", "dipl", "dott", "dr", "dra", "ed", "eg",
-    "evtl", "fig", "fr", "gen", "geb", "gov", "hr", "hrsg", "ie", "ing", "inkl", "kap", "lic", "lt", "max", "mgr", "mio",
-    "mlle", "mme", "mr", "mrd", "mrs", "ms", "mt", "nr", "pag", "prof", "ref", "rev", "sen", "sgt", "sig", "sog", "sra",
-    "srta", "st", "str", "tel", "vgl", "vol", "vs",
+    "evtl", "fig", "fr", "gen", "geb", "gov", "hr", "hrsg", "ie", "ing", "inkl", "kap", "lic", "lt", "max", "mgr",
+    "mio", "mlle", "mme", "mr", "mrd", "mrs", "ms", "mt", "nr", "pag", "prof", "ref", "rev", "sen", "sgt", "sig", "sog",
+    "sra", "srta", "st", "str", "tel", "vgl", "vol", "vs",
 ))
 # fmt: on
 """Words that a dot shortens, and after which a sentence hardly ends."""
@@ -80,7 +80,7 @@ def _ends_sentence(before: str, mark: str, after: str) -> bool:
     if not mark:
         return True
     last = before.split()[-1].lstrip("([{'‘’") if before.split() else ""
-    is_initial = len(last) == 1 and last.isupper() and last != "I"
+    is_initial = len(last) == 1 and last.isalpha() and last != "I"
     is_dotted = re.fullmatch(r"(?:[^\W\d_]\.)+[^\W\d_]", last) and last.casefold() not in ("a.m", "p.m")
     if mark == "." and (is_initial or is_dotted or last.casefold() in _ABBREVIATIONS):
         return False
@@ -93,7 +93,7 @@ def _clauses(text: str, language: str, all_caps: bool) -> Sentence:
     """The clauses of one sentence; none where it has no words."""
     stripped = text.rstrip().rstrip("'’)]}")
     final = next((m for m in "?!" if m in stripped[len(stripped.rstrip(".?!")) :]), ".")
-    spelled = spell_out(_ASIDE.sub(", ", text), language)
+    spelled = spell_out(_ASIDE.sub(", ", re.sub(r"[)\]}]+(?=[.,;:?!])", "", text)), language)
     clauses: list[Clause] = []
     begin = 0
     marks = [
