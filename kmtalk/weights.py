@@ -146,7 +146,7 @@ def load_whisper(
 
 
 def load_whisper_encoder(name: str = "base") -> whisper.model.AudioEncoder:
-    """Load the encoder of a published Whisper model, on the CPU, which takes a third of the time of the whole model.
+    """Load the encoder of a published Whisper model, on the CPU, in a fraction of the time of the whole model.
 
     Args:
         name: A published name, as for `load_whisper`.
@@ -163,7 +163,7 @@ def load_whisper_encoder(name: str = "base") -> whisper.model.AudioEncoder:
         _check_dimensions(dims, state)
     except Exception:  # none is there, or `load_whisper` makes it again
         return load_whisper(name).encoder
-    with torch.device("meta"):  # without first weights, which would be replaced
+    with torch.random.fork_rng(devices=[]):  # on the device "meta" it would take a second, which SymPy takes to import
         encoder = whisper.model.AudioEncoder(
             *(dims[f"n_{name}"] for name in ("mels", "audio_ctx", "audio_state", "audio_head", "audio_layer"))
         )
