@@ -163,6 +163,12 @@ def test_sentences(language, text, sentences):
     assert made == sentences
 
 
+def test_a_text_without_punctuation_is_divided():
+    for text in ("we go home and then " * 60, "ж" * 3000, "世界" * 400, "a, " * 400):
+        sizes = [sum(len(w) + 1 for c in s for w in c.words) for s in split_sentences(text, "zh")]
+        assert len(sizes) > 1 and max(sizes) <= 310
+
+
 def test_emotions_begin_with_their_words(talk, voice):
     made = talk.speak("Good morning. [happy] What a day!", "light", voice=voice)
     cue = made.provenance.settings.emotion[0] if made.provenance.settings.emotion else None
@@ -302,7 +308,7 @@ def test_files_that_are_no_voices(capfd, tmp_path, monkeypatch):
         (["(pause)"], "no letter"),
         (["word " * (MAX_TEXT_CHARACTERS // 4)], "at most 20,000"),
         (["forgotten.txt"], "no such file"),
-        (["漢" * 600], "too long to speak at once"),
+        (["漢, " * 200], "too long to speak at once"),
         (["Hello", "--engine", "parrot"], "one of piper"),
         (["Hello", "--rate", "9"], "rate"),
         (["Hello", "--speaker", "anna"], "one speaker"),

@@ -35,7 +35,7 @@ MAX_RUN_SECONDS = 120.0
 _UNITS_PER_SYMBOL = 8  # for which random numbers are drawn at first; a voice speaks a symbol in 2 to 3 units
 _CHANNELS = 192  # random numbers per unit
 _MAX_NOISE = 1 << 24  # random numbers of each node in a run, for a quarter of an hour
-_MAX_IDS = 4000  # of one sentence; memory grows with their square
+_MAX_IDS = 2000  # of one sentence: some forty seconds, which take a gigabyte
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class PiperVoice:
             raise InputError(f"{path}.json: espeak-ng has no voice {self.espeak_voice}; use another voice") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised
+        options.enable_mem_pattern = False  # it keeps memory for every length of a sentence
         try:
             self._session: Any = onnxruntime.InferenceSession(file.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:

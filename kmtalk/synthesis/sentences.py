@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kmtalk.speech.text import find_words, lower_case, spell_out
 
-MAX_CLAUSE_CHARACTERS, MAX_SENTENCE_CHARACTERS = 300, 600
+MAX_CLAUSE_CHARACTERS, MAX_SENTENCE_CHARACTERS = 200, 300
 """Characters after which a clause without punctuation, and a sentence, are divided; a sentence is spoken at once."""
 
 # punctuation of other scripts as its nearest in the Latin one; some of them are written without a space after them
@@ -122,7 +122,7 @@ def _divide_sentence(sentence: Sentence) -> list[Sentence]:
     parts: list[Sentence] = []
     length = 0
     for clause in sentence:
-        size = sum(len(word) + 1 for word in clause.words)
+        size = sum(_size(word) + 1 for word in clause.words)
         if parts and length + size <= MAX_SENTENCE_CHARACTERS:
             parts[-1] = (*parts[-1], clause)
             length += size
@@ -137,11 +137,17 @@ def _divide(words: list[str]) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     length = 0
     for word in words:
-        for start in range(0, len(word), MAX_CLAUSE_CHARACTERS):
-            piece = word[start : start + MAX_CLAUSE_CHARACTERS]
-            if length and length + len(piece) > MAX_CLAUSE_CHARACTERS:
+        step = MAX_CLAUSE_CHARACTERS * len(word) // _size(word)
+        for start in range(0, len(word), step):
+            piece = word[start : start + step]
+            if length and length + _size(piece) > MAX_CLAUSE_CHARACTERS:
                 parts.append([])
                 length = 0
             parts[-1].append(piece)
-            length += len(piece) + 1
+            length += _size(piece) + 1
     return parts
+
+
+def _size(word: str) -> int:
+    """Characters of a word; those of Chinese, Japanese and Korean, which are syllables, count as three."""
+    return sum(3 if "\u2e80" <= c <= "\ud7ff" else 1 for c in word)
