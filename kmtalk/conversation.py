@@ -108,7 +108,7 @@ def _seen_smile(other_face: str | Path | Animation, audio: Audio) -> SeenSmile:
 
 
 @dataclass(frozen=True)
-class Voice:
+class Speaker:
     """One of the two in a dialogue.
 
     Attributes:
@@ -126,7 +126,7 @@ class Voice:
     emotion: tuple[EmotionCue, ...]
 
 
-def dialogue_weights(rig: Rig, voices: Sequence[Voice], settings: DialogueSettings) -> list[np.ndarray]:
+def dialogue_weights(rig: Rig, voices: Sequence[Speaker], settings: DialogueSettings) -> list[np.ndarray]:
     """Return the weights (N, R) of both faces of a dialogue, on the default head.
 
     Each has the expression of a speaker while it speaks, and that of a listener while the other does; where both are
@@ -166,7 +166,7 @@ def dialogue_weights(rig: Rig, voices: Sequence[Voice], settings: DialogueSettin
     return out
 
 
-def dialogue_animation(motion: Motion, voice: Voice, settings: DialogueSettings, network_digest: str) -> Animation:
+def dialogue_animation(motion: Motion, voice: Speaker, settings: DialogueSettings, network_digest: str) -> Animation:
     """The animation of one face of a dialogue."""
     keys = locate_key_frames(voice.alignment, len(motion), settings.fps, settings.keys == "apex")
     fields = {name: getattr(settings, name) for name in AnimationSettings.model_fields} | {"emotion": voice.emotion}
@@ -240,7 +240,7 @@ def _resampled(audio: Audio, rate: int) -> np.ndarray:
     return mono if audio.original_rate == rate else np.asarray(soxr.resample(mono, audio.original_rate, rate))
 
 
-def overlap_warning(voices: Sequence[Voice], fps: float) -> str | None:
+def overlap_warning(voices: Sequence[Speaker], fps: float) -> str | None:
     """A line for two who mostly speak at the same time, as two sounds do that were not recorded together; else None."""
     times = frame_times(len(voices[0].mouth), fps)
     talking = [_talking(voice, times) for voice in voices]
@@ -252,7 +252,7 @@ def overlap_warning(voices: Sequence[Voice], fps: float) -> str | None:
     return f"{names}: both speak at once for {both / fps:.1f} s; --offset sets when the second of two sounds begins"
 
 
-def _talking(voice: Voice, times: np.ndarray) -> np.ndarray:
+def _talking(voice: Speaker, times: np.ndarray) -> np.ndarray:
     if voice.audio.is_silent:
         return np.zeros(len(times), bool)
     return speech_activity(voice.alignment, analyze_prosody(voice.audio.samples), times) > 0.5

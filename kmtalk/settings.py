@@ -103,6 +103,22 @@ class SoundSettings(Settings):
     )
 
 
+class VoiceSettings(Settings):
+    """Which voice speaks a text, and how."""
+
+    engine: Literal["piper"] = Field(
+        default="piper", description="What speaks: piper (a Piper voice, whose phones are known exactly)."
+    )
+    voice: str | None = Field(
+        default=None,
+        description="Piper voice: an .onnx file, with its .onnx.json beside it; joe of the extra voices by default.",
+    )
+    speaker: str | None = Field(
+        default=None, description="Name or number of a speaker, in voices that have several; the first by default."
+    )
+    rate: float = Field(default=1.0, ge=0.25, le=4, description="Factor of the speaking rate, from 0.25 to 4.")
+
+
 class CharacterSettings(Settings):
     """What is read of a character's file, and what its parts are."""
 

@@ -74,8 +74,10 @@ def test_eight_threads_give_what_single_runs_give(talk, clips):
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_models_are_loaded_once(talk):
-    assert talk.predictor.encoder._model is talk._transcriber.model
+def test_models_are_loaded_once():
+    talk = KMTalk()
+    transcriber = talk._transcriber
+    assert talk.predictor.encoder._encoder is transcriber.model.encoder
     loads = []
 
     class Server:

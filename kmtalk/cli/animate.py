@@ -7,10 +7,21 @@ from typing import Annotated
 
 import typer
 
+from kmtalk.cli.animation_output import check_animation_output, write_animation_output
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
-from kmtalk.cli.options import Landmarks, Network, Output, Speech, Template, Text, TextGrid, Tier, read_text_option
-from kmtalk.cli.output_checks import check_character_output
+from kmtalk.cli.options import (
+    ContactSheet,
+    Landmarks,
+    Network,
+    Output,
+    Speech,
+    Template,
+    Text,
+    TextGrid,
+    Tier,
+    read_text_option,
+)
 from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
 
@@ -31,21 +42,11 @@ def animate(
     network: Network = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet as well: a PNG with the mouth at the first 40 phones.")
-    ] = None,
+    contact_sheet: ContactSheet = None,
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
-    from kmtalk.animation import check_save, has_video
-    from kmtalk.render.video import start_opengl_check
-
     output = output or speech.parent / f"{speech.stem}-kmtalk"
-    check_save(output, export, console.inputs)
-    check_character_output(output, export, template, settings.fps)
-    if contact_sheet and contact_sheet.suffix.lower() != ".png":
-        raise InputError(f"{contact_sheet}: a contact sheet is written as .png")
-    console.check_outputs(contact_sheet)
-    check_opengl = start_opengl_check(has_video(output, export) or contact_sheet is not None)
+    check_opengl = check_animation_output(console, output, template, settings, export, contact_sheet)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
@@ -62,18 +63,7 @@ def animate(
         sound=sound,
         settings=settings,
     )
-    written = animation.save(output, export, progress=console)
-    if contact_sheet is not None:
-        animation.save_contact_sheet(contact_sheet)
-        written.append(contact_sheet)
-    console.summary |= {
-        "frames": len(animation.motion),
-        "fps": animation.fps,
-        "seconds": round(animation.audio.duration, 3),
-        "phones": len(animation.alignment.phones),
-        "alignment": animation.alignment.status,
-    }
-    console.report_written(written)
+    write_animation_output(console, animation, output, export, contact_sheet)
 
 
 @command

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from kmtalk import __version__
-from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, keys, listen, train
+from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, keys, listen, speak, train
 
 typer_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face out.")
 typer_app.command()(animate.animate)
+typer_app.command()(speak.speak)
 typer_app.command()(animate.align)
 typer_app.command()(listen.listen)
 typer_app.command()(listen.dialogue)

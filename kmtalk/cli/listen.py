@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from kmtalk.cli.animation_output import check_character_output
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import Landmarks, Network, Template, Text, read_text_option
-from kmtalk.cli.output_checks import check_character_output
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.settings import CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
 

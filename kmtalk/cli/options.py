@@ -45,6 +45,9 @@ Output = Annotated[
 RequiredOutput = Annotated[
     Path, typer.Option("-o", "--output", help="File, whose suffix decides its format, or folder.", show_default=False)
 ]
+ContactSheet = Annotated[
+    Path | None, typer.Option(help="Write a contact sheet as well: a PNG with the mouth at the first 40 phones.")
+]
 Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors; default: those shipped).")]
 
 

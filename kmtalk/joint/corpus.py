@@ -128,7 +128,7 @@ def _speak(
         rate = rng.uniform(*RATE_RANGE)
         try:
             if voice.engine == "piper":
-                speech = default_piper_voice().speak(text, rate)
+                speech = default_piper_voice().speak(text, rate, seed=rng.randrange(1 << 30))
                 samples, spans = speech.samples, spans_of_speech(speech)
             else:
                 varied = Voice(voice.engine, voice.name, voice.language, rate, rng.uniform(0.8, 1.25))

@@ -6,6 +6,7 @@ are named by the punctuation that they stand for. N mel frames.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.phones import ARPABET, canonical_phone, split_ipa
 from kmtalk.synthesis.piper import HOP_SAMPLES as PIPER_HOP
 from kmtalk.synthesis.piper import PiperSpeech
+from kmtalk.synthesis.piper_symbols import BLANK, FIRST, LAST, SPACE
 
 PAUSES = ("SIL", ",", ".", "?", "!")
 """Pauses: without punctuation, and at each kind of it."""
@@ -88,59 +90,65 @@ def frame_tokens(spans: Sequence[Span], count: int) -> FrameTokens:
 def spans_of_speech(speech: PiperSpeech) -> list[Span]:
     """Return the spans of what a Piper voice spoke, whose durations are exact.
 
+    They begin and end where `kmtalk.synthesis.piper_symbols.time_phones` says.
+
     Raises:
         ValueError: The voice has another sample rate than `SAMPLE_RATE`.
     """
     if speech.rate != SAMPLE_RATE:
         raise ValueError(f"the voice has {speech.rate} Hz, not {SAMPLE_RATE}")
-    return _spans(speech.symbols, [d * (PIPER_HOP // HOP_SAMPLES) for d in speech.durations])
+    return spans_of_symbols(speech.symbols, [d * (PIPER_HOP // HOP_SAMPLES) for d in speech.durations])
 
 
-def spans_of_symbols(symbols: Sequence[str]) -> list[Span]:
-    """Return the phones and pauses of the symbols of a text, one frame a symbol: their durations mean nothing."""
-    return _spans(symbols, [1] * len(symbols))
+@dataclass
+class _Begun:
+    """A phone in IPA, or a pause, that begins at a mel frame."""
+
+    label: str
+    start: int
+    stress: int
+
+    @property
+    def is_pause(self) -> bool:
+        return self.label in PAUSES
 
 
-def _spans(symbols: Sequence[str], durations: Sequence[int]) -> list[Span]:
-    letters: list[tuple[str, int, int, int]] = []  # IPA letter with its marks, or a pause; start, stop, stress
-    place, pending, stress = 0, -1, 0
-    for symbol, duration in zip(symbols, durations, strict=True):
-        start, place = place, place + duration
+def spans_of_symbols(symbols: Sequence[str], durations: Sequence[int]) -> list[Span]:
+    """Return the phones and pauses of a voice's symbols with their durations in mel frames."""
+    edges = [0, *np.cumsum(durations).tolist()]
+    begun: list[_Begun] = []
+    marked, stress = 0, 0  # where the stress mark before the next letter is, and which it is
+    end, spaced = 0, -1  # end of the last letter, and start of the space after it
+    for i, symbol in enumerate(symbols):
+        if symbol == BLANK:
+            continue
+        before = edges[max(0, (marked or i) - 1)]  # a letter begins with the blank before it
         if symbol in _STRESS_MARKS:
-            pending, stress = start if pending < 0 else pending, _STRESS_MARKS[symbol]
-        elif symbol in _PUNCTUATION or symbol in "^$":
+            marked, stress = marked or i, _STRESS_MARKS[symbol]
+        elif symbol == SPACE:
+            spaced = edges[i]
+        elif symbol in (FIRST, LAST) or symbol in _PUNCTUATION:
             label = _PUNCTUATION.get(symbol, "SIL")
-            letters.append((label, start, place, 0))
-        elif symbol.isalpha():
-            letters.append((symbol, start if pending < 0 else pending, place, stress))
-            pending, stress = -1, 0
-        elif letters and pending < 0:  # blanks, spaces, marks of length
-            label, first, _, s = letters[-1]
-            letters[-1] = (label + symbol if symbol in "ːˑ" else label, first, place, s)
-    return _join(letters, place)
-
-
-def _join(letters: list[tuple[str, int, int, int]], count: int) -> list[Span]:
-    """Join letters that are one phone, and pauses that touch."""
-    spans: list[Span] = []
-    raw = ""
-    for label, start, stop, stress in letters:
-        if label in PAUSES:
-            if spans and spans[-1].is_pause:
-                kept = spans[-1].label if label == "SIL" else label
-                spans[-1] = Span(kept, spans[-1].start, stop, 0)
+            if not begun or not begun[-1].is_pause:
+                begun.append(_Begun(label, edges[i] if begun else 0, 0))
+            elif label != "SIL" and begun[-1].label == "SIL":
+                begun[-1].label = label
+            spaced = -1
+        elif symbol.isalpha() and unicodedata.category(symbol) != "Lm":
+            last = begun[-1] if begun else None
+            joins = last is not None and not last.is_pause and spaced < 0 and not marked
+            if joins and last is not None and len(split_ipa(last.label + symbol)) == 1:
+                last.label += symbol
             else:
-                spans.append(Span(label, start, stop, 0))
-            raw = ""
-            continue
-        if raw and len(split_ipa(raw + label)) == 1:
-            last = spans[-1]
-            raw += label
-            spans[-1] = Span(canonical_phone(raw), last.start, stop, max(last.stress, stress))
-            continue
-        raw = label
-        spans.append(Span(canonical_phone(label), start, stop, stress))
-    return _cover(spans, count)
+                word_begins = spaced >= 0 and last is not None and not last.is_pause
+                begun.append(_Begun(symbol, (end + spaced) // 2 if word_begins else before, stress))
+            end, marked, stress, spaced = edges[i + 1], 0, 0, -1
+    stops = [b.start for b in begun[1:]] + edges[-1:]
+    return [
+        Span(b.label if b.is_pause else canonical_phone(b.label), b.start, stop, b.stress)
+        for b, stop in zip(begun, stops, strict=True)
+        if stop > b.start
+    ]
 
 
 def spans_of_alignment(alignment: Alignment, duration: float) -> list[Span]:

@@ -17,7 +17,7 @@ import whisper
 from kmtalk.errors import InputError
 from kmtalk.shared_property import shared_property
 from kmtalk.speech.audio import SAMPLE_RATE, rms_level
-from kmtalk.weights import WHISPER_LOCK, load_wav2vec2, load_whisper
+from kmtalk.weights import WHISPER_LOCK, load_wav2vec2, load_whisper_encoder
 
 WINDOW_SECONDS = 10.0
 """Longest input in seconds that is encoded at once. Longer audio is encoded in overlapping windows."""
@@ -157,7 +157,7 @@ class WhisperEncoder:
     Args:
         size: Name of a Whisper model.
         layer: Layer whose output is used, from 1.
-        model: A Whisper model that is already loaded; by default the model `size` is loaded on first use.
+        model: A Whisper model that is already loaded; by default the encoder of `size` is loaded on first use.
 
     Raises:
         InputError: The model has no such layer (on first use).
@@ -171,19 +171,17 @@ class WhisperEncoder:
         self.dimension = {"tiny": 384, "base": 512, "small": 768, "medium": 1024}.get(size.split(".")[0], 1280)
 
     @shared_property
-    def _model(self) -> whisper.Whisper:
-        model = self._given if self._given is not None else load_whisper(self._size)
-        if not 1 <= self._layer <= len(model.encoder.blocks):
-            raise InputError(
-                f"{self.name}: no such layer; this Whisper model has layers 1 to {len(model.encoder.blocks)}"
-            )
-        self.dimension = int(model.dims.n_audio_state)
-        return model
+    def _encoder(self) -> whisper.model.AudioEncoder:
+        encoder = self._given.encoder if self._given is not None else load_whisper_encoder(self._size)
+        if not 1 <= self._layer <= len(encoder.blocks):
+            raise InputError(f"{self.name}: no such layer; this Whisper model has layers 1 to {len(encoder.blocks)}")
+        self.dimension = int(encoder.conv1.out_channels)
+        return encoder
 
     def encode(self, samples: np.ndarray) -> SpeechFeatures:
-        encoder, device = self._model.encoder, self._model.device
-        mel = _log_mel(normalize_level(samples), self._model.dims.n_mels)
-        mel = mel[:, : mel.shape[1] // 2 * 2].to(device)
+        encoder = self._encoder
+        mel = _log_mel(normalize_level(samples), encoder.conv1.in_channels)
+        mel = mel[:, : mel.shape[1] // 2 * 2].to(encoder.conv1.weight.device)
 
         @torch.inference_mode()
         def states(start: int, stop: int) -> np.ndarray:

@@ -20,7 +20,10 @@ _SIGNS: dict[str, tuple[str, str, str]] = {
     "pt": ("euros", "dólares", "por cento"),
     "ru": ("евро", "долларов", "процентов"),
 }
-_TOKEN = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*['’]?|\d+", re.UNICODE)
+# vowel signs and other marks of Indian, Arabic and South-East Asian scripts are parts of words, and none of \\w
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x3100)) if unicodedata.category(c)[0] == "M")
+_LETTERS = rf"(?:[^\W\d_]|[{_MARKS}])+"
+_TOKEN = re.compile(rf"{_LETTERS}(?:['’\-]{_LETTERS})*['’]?|\d+", re.UNICODE)
 
 
 MAX_RUN_CHARACTERS = 200
@@ -55,13 +58,26 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
 
     Args:
         text: The text.
+        language: ISO 639-1 code, as for `spell_out`.
+
+    Returns:
+        Words in lower case. Acronyms of 2 to 5 capital letters keep their case, unless the whole text is in
+        capitals.
+    """
+    return [lower_case(word, text.isupper()) for word in find_words(spell_out(text, language))]
+
+
+def spell_out(text: str, language: str = "en") -> str:
+    """Spell out what is not written in letters.
+
+    Args:
+        text: The text.
         language: ISO 639-1 code. Numbers, years, ordinals and decimals are spelled out if num2words supports
             the language; money and per cent in the larger European ones; times, addresses and abbreviations in
             English.
 
     Returns:
-        Words in lower case. Acronyms of 2 to 5 capital letters keep their case, unless the whole text is in
-        capitals.
+        The text with its punctuation, in the compatibility composition of Unicode (NFKC).
     """
     text = unicodedata.normalize("NFKC", text).replace("’", "'")
     text = _DATA.sub(lambda m: m[0][:MAX_RUN_CHARACTERS], text)
@@ -71,16 +87,21 @@ def tokenize_words(text: str, language: str = "en") -> list[str]:
     text = re.sub(r"\d{1,3}(?:,\d{3})+\b", lambda m: spoken_number(m[0].replace(",", ""), language, "cardinal"), text)
     text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: spoken_number(m[1], language, "ordinal"), text)
     text = re.sub(r"\d+\.\d+", lambda m: spoken_number(m[0], language, "cardinal"), text)
-    text = re.sub(r"\d+", lambda m: f" {spoken_digits(m[0], language)} ", text)
+    return re.sub(r"\d+", lambda m: f" {spoken_digits(m[0], language)} ", text)
+
+
+def find_words(spelled: str) -> list[str]:
+    """Return the words of a text that `spell_out` returned, as they are written."""
     words: list[str] = []
-    all_caps = text.isupper()
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(spelled):
         token = match[0].strip("-").rstrip("'") if not match[0].lower().endswith("s'") else match[0].rstrip("'")
-        for part in token.split("-"):
-            acronym = part.isupper() and 2 <= len(part) <= 5 and not all_caps
-            if part:
-                words.append(part if acronym else part.lower())
+        words += [part for part in token.split("-") if part]
     return words
+
+
+def lower_case(word: str, all_caps: bool) -> str:
+    """Return a word in lower case, unless it is an acronym; `all_caps`: the whole text is in capitals."""
+    return word if word.isupper() and 2 <= len(word) <= 5 and not all_caps else word.lower()
 
 
 def _expand_signs(text: str, language: str) -> str:
