@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,23 +33,18 @@ from kmtalk.exchange.keys_json import read_keys
 from kmtalk.expression.emotion import EMOTIONS
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.expression.text_cues import cues_of_text, split_text_cues
-from kmtalk.face.files.load import load_template
 from kmtalk.face.fit import FittedRig
-from kmtalk.face.joints import choose_joints
-from kmtalk.face.landmark_file import load_landmarks
-from kmtalk.face.motion import Motion, frame_times
-from kmtalk.face.rig import Rig, load_full_head, load_light_head
-from kmtalk.face.rig_file import RIG_SUFFIX, fit_cache_key, load_cached_rig, load_rig_file, store_cached_rig
-from kmtalk.face.rigging import rig_template
-from kmtalk.face.source_head import SourceHead, load_source_head
+from kmtalk.face.motion import frame_times
+from kmtalk.face.rig import Rig
+from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
+from kmtalk.faces import Face, Faces, Landmarks, is_mesh_file
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
-from kmtalk.motion.gain import apply_gain, check_gain
+from kmtalk.motion.gain import check_gain
 from kmtalk.motion.inference import load_network_encoder
 from kmtalk.motion.model import KMTalkNetwork, load_network
-from kmtalk.motion.postprocessing import seal_retargeted_bilabials
 from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, scale_mouth_weights
 from kmtalk.motion.styles import resolve_style
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
@@ -73,18 +68,10 @@ NETWORK_FILE = "network.safetensors"
 COMPLETION_FILE = "completion.safetensors"
 
 Speech = str | Path | Audio
-LIGHT_TEMPLATE = "light"
-Face = str | Path | Template | FittedRig
-Landmarks = str | Path | Mapping[str, np.ndarray]
 
 
 def _log_to_stderr(message: str) -> None:
     print(f"kmtalk: {message}", file=sys.stderr)
-
-
-def is_light_head(template: object) -> bool:
-    """Return whether a template is the name of the default head's light version, and no file."""
-    return isinstance(template, str | Path) and Path(template).name == LIGHT_TEMPLATE and not Path(template).exists()
 
 
 class KMTalk:
@@ -121,22 +108,23 @@ class KMTalk:
         )
         self._loading = threading.RLock()
         self._network_path = None if network is None else Path(network)
-        self._warn, self._inform, self._progress = warn, inform, progress or Progress()
+        self._warn, self._progress = warn, progress or Progress()
+        self._faces = Faces(warn, inform, self._progress)
 
-    @shared_property
+    @property
     def rig(self) -> Rig:
         """The rig of the default head's light version, whose weights the network predicts."""
-        return load_light_head()
+        return self._faces.rig
 
-    @shared_property
+    @property
     def full_rig(self) -> Rig:
         """The rig of the default head, which has the same shapes."""
-        return load_full_head()
+        return self._faces.full_rig
 
-    @shared_property
+    @property
     def source_head(self) -> SourceHead:
         """The default head with the landmarks and gradients that fitting a rig needs."""
-        return load_source_head(self.rig)
+        return self._faces.source_head
 
     @shared_property
     def _transcriber(self) -> Transcriber:
@@ -209,10 +197,10 @@ class KMTalk:
             InputError: An input or a setting cannot be used.
         """
         settings = AnimationSettings.create(settings, **options)
-        if isinstance(template, str | Path) and self._is_mesh_file(template):  # before the network, which takes longer
-            template, character = self._read_mesh(template, character), None
+        if isinstance(template, str | Path) and is_mesh_file(template):  # before the network, which takes longer
+            template, character = self._faces.read_mesh(template, character), None
         self.check(settings)
-        rig = self._rig_for(template, landmarks, character)
+        rig = self._faces.rig_for(template, landmarks, character)
         check_gain(settings.gain, rig)
         audio, alignment = self.align(
             speech, text=text, textgrid=textgrid, tier=tier, language=settings.language, sound=sound
@@ -230,7 +218,7 @@ class KMTalk:
                 rng = np.random.default_rng([settings.seed, audio.digest, 1])
                 times = frame_times(len(weights), settings.fps)
                 weights += expression_weights(self.rig, alignment, prosody, times, expression, rng)
-            motion = self._retarget(weights, rig, alignment, settings.fps, settings.gain)
+            motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
         digest = self._network_digest if settings.motion == "network" else ""
         provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
@@ -267,7 +255,7 @@ class KMTalk:
             InputError: An input or a setting cannot be used.
         """
         settings = ListenerSettings.create(settings, **options)
-        rig = self._rig_for(template, landmarks, character)
+        rig = self._faces.rig_for(template, landmarks, character)
         check_gain(settings.gain, rig)
         with self._progress.stage("read"):
             audio = read_speech(other, sound)
@@ -275,7 +263,7 @@ class KMTalk:
             self._warn(line)
         with self._progress.stage("motion"):
             weights = listener_weights(self.rig, audio, other_face, settings, self._warn)
-            motion = self._retarget(weights, rig, Alignment(), settings.fps, settings.gain)
+            motion = self._faces.retarget(weights, rig, Alignment(), settings.fps, settings.gain)
         return replace(listener_animation(motion, audio, settings), completer=self.complete)
 
     def dialogue(
@@ -314,8 +302,8 @@ class KMTalk:
         with self._progress.stage("read"):
             sounds = read_conversation(first, second, settings.offset, sound)
         self.check(settings)
-        rig = self._rig_for(template, None)
-        rigs = rig, rig if second_template is None else self._rig_for(second_template, None)
+        rig = self._faces.rig_for(template, None)
+        rigs = rig, rig if second_template is None else self._faces.rig_for(second_template, None)
         for one in rigs:
             check_gain(settings.gain, one)
         voices = [self._voice(one, said, settings) for one, said in zip(sounds, (text, second_text), strict=True)]
@@ -325,7 +313,7 @@ class KMTalk:
         with self._progress.stage("motion"):
             both = dialogue_weights(self.rig, voices, settings)
             motions = [
-                self._retarget(weights, one, voice.alignment, settings.fps, settings.gain)
+                self._faces.retarget(weights, one, voice.alignment, settings.fps, settings.gain)
                 for voice, weights, one in zip(voices, both, rigs, strict=True)
             ]
         digest = self._network_digest if settings.motion == "network" else ""
@@ -361,17 +349,6 @@ class KMTalk:
                 speaker, manner = SimulatedSpeaker(self.rig), self._speaking_style(settings)
                 weights = speaker.mouth_weights(alignment, audio, settings.fps, manner, settings.seed, prosody)
             return scale_mouth_weights(weights, self.rig, settings.intensity)
-
-    def _retarget(
-        self, weights: np.ndarray, rig: Rig, alignment: Alignment, fps: float, gain: dict[str, float]
-    ) -> Motion:
-        """The motion of a rig by weights (N, R) of the default head."""
-        retargeted = rig.retarget(np.clip(weights, 0, 1), self.rig.shape_names)
-        is_default = rig is self.rig or rig is self.full_rig
-        if not is_default and alignment.phones:  # weights that seal the default head's lips may open others
-            times = frame_times(len(weights), fps)
-            retargeted = seal_retargeted_bilabials(retargeted, rig, self.rig, alignment, times)
-        return apply_gain(Motion(rig, retargeted, fps), gain)
 
     def speak(
         self,
@@ -410,8 +387,8 @@ class KMTalk:
         """
         settings = AnimationSettings.create(settings, **options)
         loaded, settings = prepare_voice(engine, voice, speaker, rate, text, settings)
-        if isinstance(template, str | Path) and self._is_mesh_file(template):
-            template, character = self._read_mesh(template, character), None
+        if isinstance(template, str | Path) and is_mesh_file(template):
+            template, character = self._faces.read_mesh(template, character), None
         self.check(settings)
         with ThreadPoolExecutor(1) as pool, self._progress.stage("speak"):
             if settings.motion == "network":
@@ -527,36 +504,7 @@ class KMTalk:
         Raises:
             InputError: The mesh cannot be used, or no face is found on it.
         """
-        if not isinstance(template, Template):
-            template = self._read_mesh(template, character)
-        elif character is not None and character.model_fields_set:
-            raise InputError(f"{template.display_name}: is read already; give node, head_bone and map to load_template")
-        points = landmarks
-        if isinstance(landmarks, str | Path):
-            points = load_landmarks(landmarks, template.vertices)
-        assert points is None or isinstance(points, Mapping)
-        if reference is not None:
-            base = reference if isinstance(reference, FittedRig) else load_rig_file(reference)
-            if points is not None or refine:
-                raise InputError(
-                    f"{template.display_name}: a reference rig's shapes are transferred as they are; landmarks and "
-                    "--refine are for fitting"
-                )
-            return rig_template(template, self.source_head, reference=base)
-        key = fit_cache_key(template, points, refine)
-        fitted = load_cached_rig(key)
-        if fitted is None:
-            with self._progress.stage("fit"):
-                fitted = rig_template(template, self.source_head, points, refine)
-            if fitted.report.method != "same topology":  # transfer by topology takes no time
-                store_cached_rig(key, fitted)
-        named = replace(fitted.rig.template, name=template.name, source=template.source, node=template.node)
-        # the nodes of the bones may have other numbers than in the file whose fit is in the cache
-        joints = choose_joints(template.joints, {joint.part for joint in named.joints})
-        named = replace(named, units=template.units, joints=joints)
-        if fitted.report.method != "same topology":
-            named = replace(named, colors=template.colors)
-        return replace(fitted, rig=replace(fitted.rig, template=named))
+        return self._faces.fit(template, landmarks, character=character, refine=refine, reference=reference)
 
     def load(self, path: str | Path) -> Animation:
         """Load an animation.npz, which can be edited and completed; raises InputError where it is not one."""
@@ -639,7 +587,7 @@ class KMTalk:
             InputError: The motion does not fit the mesh or the sound.
         """
         audio = speech if isinstance(speech, Audio) else load_audio(speech)
-        animation = animation_from_vertex_cache(Path(motion), self._rig_for(template, landmarks), audio, fps)
+        animation = animation_from_vertex_cache(Path(motion), self._faces.rig_for(template, landmarks), audio, fps)
         return replace(animation, completer=self.complete)
 
     def import_key_motions(self, animation: Animation, path: str | Path, fps: float | None = None) -> float:
@@ -657,50 +605,3 @@ class KMTalk:
             InputError: The file does not fit the mesh or the sound.
         """
         return import_key_motions(animation, Path(path), fps, self._progress)
-
-    def _rig_for(
-        self, template: Face | None, landmarks: Landmarks | None, character: CharacterSettings | None = None
-    ) -> Rig:
-        if character is not None and character.model_fields_set and not self._is_mesh_file(template):
-            raise InputError("node, head bone and map are for the file of a character; give it with --template")
-        if template is None:
-            if landmarks is not None:
-                raise InputError("landmarks belong to a mesh; give --template as well")
-            return self.full_rig
-        if is_light_head(template):
-            return self.rig
-        if isinstance(template, FittedRig):
-            return template.rig
-        if not isinstance(template, Template) and Path(template).suffix.lower() == RIG_SUFFIX:
-            if landmarks is not None:
-                raise InputError(f"{template}: is a fitted rig; give landmarks when fitting the mesh (kmtalk fit)")
-            return load_rig_file(template).rig
-        name = template.display_name if isinstance(template, Template) else str(template)
-        fitted = self.fit(template, landmarks, character=character)
-        base, vertices = self.rig.template.vertices, fitted.rig.template.vertices
-        is_bare = Path(fitted.rig.template.source).suffix.lower() in ("", ".obj", ".ply", ".stl")
-        if is_bare and fitted.report.method == "same topology" and np.allclose(vertices, base, 0, 1e-6):
-            return self.rig  # assets/face.obj is the light head
-        if fitted.report.confidence != "high":
-            reasons = "; ".join(fitted.report.warnings) or "see the preview"
-            hint = "" if fitted.rig.native_shapes is not None else "; --landmarks may help"
-            self._warn(
-                f"{name}: confidence {fitted.report.confidence}: {reasons} (look at the preview that kmtalk fit "
-                f"writes{hint})"
-            )
-        for line in (fitted.describe(), *fitted.report.notes):
-            self._inform(f"{name}: {line}")
-        return fitted.rig
-
-    def _read_mesh(self, template: str | Path, character: CharacterSettings | None) -> Template:
-        c = character or CharacterSettings()
-        with self._progress.stage("read mesh"):
-            return load_template(template, c.node, c.head_bone, c.map)
-
-    @staticmethod
-    def _is_mesh_file(template: Face | None) -> bool:
-        return (
-            isinstance(template, str | Path)
-            and Path(template).suffix.lower() != RIG_SUFFIX
-            and not is_light_head(template)
-        )

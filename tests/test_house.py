@@ -45,6 +45,7 @@ RANK = {
     "key_editing": 10,
     "motion_import": 10,
     "speaking": 10,
+    "faces": 10,
     "conversation": 10,
     "dialogue": 11,
     "pipeline": 12,

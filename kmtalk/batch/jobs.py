@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 from kmtalk import __version__
 from kmtalk.animation import DEFAULT_FOLDER_FORMATS, format_from_path, parse_formats
 from kmtalk.errors import InputError
-from kmtalk.pipeline import KMTalk, is_light_head
+from kmtalk.faces import is_light_head
+from kmtalk.pipeline import KMTalk
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, Settings, SoundSettings
 from kmtalk.text_files import parse_json, read_text_file
 from kmtalk.timecode import parse_timecode
