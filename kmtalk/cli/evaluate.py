@@ -21,7 +21,10 @@ def evaluate(
     console: CommandOutput,
     path: CorpusPath,
     corpus_name: Annotated[
-        str, typer.Option("--corpus", help="grid: tracked real lips. vocaset, biwi, folder: vertices.")
+        str,
+        typer.Option(
+            "--corpus", help="grid: tracked real lips. vocaset, biwi, folder: vertices. joint: sound and face."
+        ),
     ] = "grid",
     network: Annotated[
         list[str] | None,
@@ -72,7 +75,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score mouths. On grid: baselines, rules, the shipped network and further networks against tracked real lips. On
-    vertices: LVE, FDD and further metrics of your networks and of other systems' predictions."""
+    vertices: LVE, FDD and further metrics of your networks and of other systems' predictions. On the joint corpus: the
+    speech and the face of a joint network."""
     for_vertices = {
         "--predictions": predictions,
         "--keys-from": keys_from,
@@ -87,6 +91,9 @@ def evaluate(
         misplaced = [option for option, value in for_vertices.items() if value]
     else:
         misplaced = ["--reference-phones"] * reference_phones + ["--reader-corpus"] * bool(reader_corpus)
+    if corpus_name == "joint":
+        misplaced = [o for o, value in for_vertices.items() if value] + ["--reader-corpus"] * bool(reader_corpus)
+        misplaced += ["--reference-phones"] * reference_phones
     if misplaced:
         raise InputError(f"{', '.join(misplaced)}: not for --corpus {corpus_name}")
     networks = parse_named_paths("--network", network, "FILE")
@@ -97,6 +104,13 @@ def evaluate(
         rows = evaluate_on_grid(
             path, networks, reference_phones, cache, max_clips, console, console.log, speaker, others
         )
+    elif corpus_name == "joint":
+        from kmtalk.evaluation.joint import evaluate_joint
+        from kmtalk.face.rig import load_light_head
+
+        if len(networks) != 1:
+            raise InputError("--corpus joint scores one joint network; give --network NAME=FILE")
+        rows = iter(evaluate_joint(path, networks[0][1], load_light_head(), max_clips or 100, 16, console, console.log))
     else:
         from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
         from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set
