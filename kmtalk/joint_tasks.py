@@ -27,7 +27,7 @@ from kmtalk.joint.reading import align_phones, read_phones
 from kmtalk.joint.text import phones_of_text
 from kmtalk.joint.tokens import alignment_of_spans, spans_of_alignment
 from kmtalk.joint.vocoder import Vocoder
-from kmtalk.keys import POSE_TOLERANCE
+from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames
 from kmtalk.motion.key_editing import interpolate_key_edits
 from kmtalk.motion.postprocessing import postprocess
 from kmtalk.speech.alignment import Alignment
@@ -69,11 +69,8 @@ def fill_span(
     Raises:
         InputError: The span lies outside the clip or is shorter than `SHORTEST_SPAN`, or the rig lacks shapes.
     """
+    check_span(animation, start, stop)
     duration = animation.audio.duration
-    if not 0 <= start < stop <= duration + 1e-6:
-        raise InputError(f"the span from {start:g} to {stop:g} s does not lie in the clip, which has {duration:.2f} s")
-    if stop - start < SHORTEST_SPAN:
-        raise InputError(f"the span from {start:g} to {stop:g} s is shorter than {SHORTEST_SPAN:g} s")
     frames = frames_of(duration)
     times, motion_times = frame_times(frames, MEL_RATE), frame_times(frames // STEP, MOTION_RATE)
     mel_known = (times < start) | (times >= stop)
@@ -99,7 +96,16 @@ def fill_span(
     if part != "face":
         assert vocoder is not None
         out = replace(out, audio=_with_sound(animation.audio, made.mel, vocoder, start, stop))
-    return out
+    return _made_jointly(out)
+
+
+def check_span(animation: Animation, start: float, stop: float) -> None:
+    """Raise InputError where a span in seconds is too short, or lies outside an animation."""
+    duration = animation.audio.duration
+    if not 0 <= start < stop <= duration + 1e-6:
+        raise InputError(f"the span from {start:g} to {stop:g} s does not lie in the clip, which has {duration:.2f} s")
+    if stop - start < SHORTEST_SPAN:
+        raise InputError(f"the span from {start:g} to {stop:g} s is shorter than {SHORTEST_SPAN:g} s")
 
 
 def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Animation:
@@ -157,7 +163,7 @@ def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Anima
     out[~free] = base[~free]
     out[frames[keys.pinned]] = poses[keys.pinned]
     completed = replace(animation.motion, weights=out)
-    return replace(animation, motion=completed, keys=keys.with_poses_from(completed))
+    return _made_jointly(replace(animation, motion=completed, keys=keys.with_poses_from(completed)))
 
 
 def voice_for_face(
@@ -193,7 +199,15 @@ def voice_for_face(
     made = flow.sample(frames, Known(spans, weights=weights), voice=voice, seed=seed)
     samples = vocoder.synthesize(made.mel)[: round(animation.audio.duration * SAMPLE_RATE)]
     audio = audio_from_samples(samples, SAMPLE_RATE, animation.audio.source)
-    return replace(animation, audio=audio, alignment=alignment_of_spans(spans, "joint model, from the motion"))
+    alignment = alignment_of_spans(spans, "joint model, from the motion")
+    count, fps = len(animation.motion), animation.fps
+    keys = KeyMotions(locate_key_frames(alignment, count, fps), animation.motion)
+    return _made_jointly(replace(animation, audio=audio, alignment=alignment, keys=keys))
+
+
+def _made_jointly(animation: Animation) -> Animation:
+    """Record that the sound alone does not give this motion again."""
+    return replace(animation, provenance=animation.provenance.model_copy(update={"role": "joint"}))
 
 
 def face_of_sound(

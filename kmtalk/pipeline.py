@@ -552,9 +552,8 @@ class KMTalk:
         if settings is None:
             raise InputError(f"{path}: belongs to imported vertices, which have no keys to edit")
         if file.provenance.role != "speaker":
-            raise InputError(
-                f"{path}: belongs to a face in a conversation; give its animation.npz instead of the sound"
-            )
+            made_by = "a joint model" if file.provenance.role == "joint" else "a conversation"
+            raise InputError(f"{path}: belongs to a face of {made_by}; give its animation.npz instead of the sound")
         if settings.motion == "network" and file.provenance.network_digest != self._network_digest:
             raise InputError(f"{path}: was made with other weights; give the same --network, or none")
         sound = None if isinstance(speech, Audio) else file.provenance.sound

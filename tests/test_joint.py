@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from conftest import SPEECH, beginning
 from torch import nn
 
 from kmtalk import InputError
-from kmtalk.animation import Animation
+from kmtalk.animation import Animation, load_animation
 from kmtalk.cli import app
 from kmtalk.face.motion import Motion, frame_count
 from kmtalk.joint.clock import HOP_SAMPLES, MEL_RATE, MOTION_RATE, SAMPLE_RATE
@@ -442,6 +444,101 @@ def test_a_rig_without_the_shapes_is_refused(clip, flow):
     other = replace(clip.motion.rig, shape_names=names)
     with pytest.raises(InputError, match="its rig lacks jawOpen"):
         fill_span(replace(clip, motion=replace(clip.motion, rig=other)), flow, None, 0.5, 1.0, "face")
+
+
+# --- the commands
+
+
+@pytest.fixture(scope="module")
+def desk(clip, light_rig, tmp_path_factory):
+    """An animation.npz, and the weights of a joint model with random weights."""
+    folder = tmp_path_factory.mktemp("desk")
+    clip.save(folder / "clip.npz")
+    save_joint_network(random_network(light_rig, "joint"), folder / "joint.safetensors")
+    return folder
+
+
+def test_fill_keeps_all_but_the_span(desk, clip, capfd):
+    out = desk / "filled.npz"
+    code, err = run(
+        capfd, "fill", desk / "clip.npz", "--from", 1.0, "--to", 1.6, "--joint", desk / "joint.safetensors", "-o", out
+    )
+    assert code == 0, err
+    made, given = load_animation(out), load_animation(desk / "clip.npz")
+    inside = (np.arange(len(clip.motion)) + 0.5) / 30
+    inside = (inside >= 1.0) & (inside < 1.6)
+    np.testing.assert_array_equal(made.weights[~inside], given.weights[~inside])
+    assert not np.array_equal(made.weights[inside], given.weights[inside])
+    assert not np.array_equal(made.audio.original, given.audio.original)
+    assert made.provenance.role == "joint"
+    folder = desk / "filled"
+    run(
+        capfd, "fill", desk / "clip.npz", "--from", 1.0, "--to", 1.6, "--joint", desk / "joint.safetensors",
+        "--part", "face", "-o", folder, "--no-video",
+    )  # fmt: skip
+    # the sound alone does not give this motion again
+    code, err = run(capfd, "complete", folder / "keys.json", folder / "speech.wav", "-o", desk / "again.npz")
+    assert code == 2 and "belongs to a face of a joint model" in err
+    code, err = run(capfd, "complete", folder / "keys.json", folder / "animation.npz", "-o", desk / "again.npz")
+    assert code == 0, err
+
+
+def test_voice_keeps_the_motion(desk, capfd):
+    out = desk / "voiced.npz"
+    code, err = run(
+        capfd, "voice", desk / "clip.npz", "--text", "Thank you for calling.", "--voice-like", SPEECH,
+        "--joint", desk / "joint.safetensors", "-o", out,
+    )  # fmt: skip
+    assert code == 0, err
+    made, given = load_animation(out), load_animation(desk / "clip.npz")
+    np.testing.assert_array_equal(made.weights, given.weights)
+    assert made.alignment.phones and made.audio.duration == pytest.approx(given.audio.duration, abs=1e-3)
+
+
+def test_complete_takes_a_joint_model(desk, clip, capfd):
+    keys = desk / "keys.json"
+    assert run(capfd, "keys", desk / "clip.npz", "-o", keys)[0] == 0
+    edited = json.loads(keys.read_text())
+    chosen = edited["keys"][len(edited["keys"]) // 2]
+    chosen["weights"]["jawOpen"] = 0.7
+    keys.write_text(json.dumps(edited))
+    options = ("--completer", "flow", "--joint", desk / "joint.safetensors")
+    code, err = run(capfd, "complete", keys, desk / "clip.npz", "-o", desk / "done.npz", *options)
+    assert code == 0, err
+    done = load_animation(desk / "done.npz")
+    assert done.weights[chosen["frame"], clip.motion.rig.index["jawOpen"]] == pytest.approx(0.7, abs=1e-3)
+    for wrong in (options[:2], options[2:]):
+        code, err = run(capfd, "complete", keys, desk / "clip.npz", "-o", desk / "done.npz", *wrong)
+        assert code == 2 and "need each other" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fill", "--from", 1, "--to", 9), "does not lie in the clip"),
+        (("fill", "--from", -1, "--to", 1), "does not lie in the clip"),
+        (("fill", "--from", 1, "--to", 1.01), "shorter than"),
+        (("fill", "--from", 1, "--to", 2, "--joint", "gone"), "no such joint network"),
+        (("fill", "--from", 1, "--to", 2, "--joint", SPEECH.parent / "network.safetensors"), "no joint network"),
+        (("voice", "--text", ""), "empty"),
+        (("voice", "--text", "?!"), "no letter or digit"),
+        (("voice", "--text", "word " * 9000), "20,000"),
+        (("voice", "--text", "word " * 300), "too many for"),
+        (("voice", "--text", "Hello.", "--voice-like", "noise.wav"), "noise.wav"),
+        (("voice", "--text", "Hello.", "--voice-like", "short.wav"), "short.wav"),
+        (("voice", "--text", "Hello.", "--voice-like", "gone.wav"), "gone.wav"),
+    ],
+)
+def test_what_cannot_be_made_is_said_in_one_line(desk, capfd, monkeypatch, arguments, said):
+    monkeypatch.chdir(desk)
+    soundfile.write("noise.wav", np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+    soundfile.write("short.wav", soundfile.read(SPEECH)[0][3000:6200], 16000)
+    name, *options = arguments
+    if "--joint" not in options:
+        options += ["--joint", "joint.safetensors"]
+    code, err = run(capfd, name, "clip.npz", *options, "-o", "out.npz")
+    assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
+    assert not (desk / "out.npz").exists()
 
 
 # --- corpus and training

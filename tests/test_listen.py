@@ -290,7 +290,7 @@ def test_a_listeners_file_plays_the_other_and_can_be_edited(talk, tmp_path):
     completed = loaded.complete()
     assert curve(completed, "mouthSmileLeft")[frame] == pytest.approx(0.5)
     assert not curve(completed, "jawOpen").any()  # the other's speech moves no listener's mouth
-    with pytest.raises(InputError, match=r"keys\.json: belongs to a face in a conversation"):
+    with pytest.raises(InputError, match=r"keys\.json: belongs to a face of a conversation"):
         talk.load_key_edits(tmp_path / "out" / "keys.json", SPEECH)
 
 

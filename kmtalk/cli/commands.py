@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kmtalk import __version__
-from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, keys, listen, speak, train
+from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, joint, keys, listen, speak, train
 
 typer_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face out.")
 typer_app.command()(animate.animate)
@@ -15,6 +15,8 @@ typer_app.command()(speak.speak)
 typer_app.command()(animate.align)
 typer_app.command()(listen.listen)
 typer_app.command()(listen.dialogue)
+typer_app.command()(joint.fill)
+typer_app.command()(joint.voice)
 typer_app.command()(fit.fit)
 typer_app.command()(keys.keys)
 typer_app.command()(keys.complete)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -100,12 +100,21 @@ def complete(
     template: Template = None,
     landmarks: Landmarks = None,
     network: Network = None,
+    completer: Annotated[
+        Literal["cmc", "flow"],
+        typer.Option(help="What completes the frames: cmc (the network), or flow (a joint model, --joint)."),
+    ] = "cmc",
+    joint: Annotated[
+        Path | None, typer.Option(help="Weights of a joint model, for --completer flow.", show_default=False)
+    ] = None,
     export: ExportSettings = ExportSettings(),
 ) -> None:
     """Animate from edited keys: edited keys are met exactly, CMC completes the frames around them, others stay."""
     from kmtalk.animation import check_save, has_video
     from kmtalk.render.video import start_opengl_check
 
+    if (completer == "flow") != (joint is not None):
+        raise InputError("--completer flow and --joint, the weights of a joint model, need each other")
     output = output or speech.parent / f"{speech.stem}-kmtalk"
     check_save(output, export, console.inputs)
     check_opengl = start_opengl_check(has_video(output, export))
@@ -115,7 +124,15 @@ def complete(
         check_opengl()
     talk = KMTalk(network=network, warn=console.log, progress=console)
     edited = talk.load_key_edits(keys, speech, template, landmarks)
-    animation = talk.complete(edited)
+    if joint is None:
+        animation = talk.complete(edited)
+    else:
+        from kmtalk.joint.joint_flow import JointFlow
+        from kmtalk.joint_tasks import complete_keys
+
+        flow = JointFlow.load(joint)
+        with console.stage("complete"):
+            animation = complete_keys(edited, flow)
     pinned = int(animation.keys.pinned.sum())
     console.summary |= {"keys": len(animation.keys), "pinned": pinned, **edited.keys.change_counts}
     if not console.quiet:

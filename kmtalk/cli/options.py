@@ -50,6 +50,13 @@ ContactSheet = Annotated[
 ]
 Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors; default: those shipped).")]
 
+JointWeights = Annotated[
+    Path,
+    typer.Option(
+        "--joint", help="Weights of a joint model, which kmtalk train wrote; kmtalk ships none yet.", show_default=False
+    ),
+]
+
 
 def read_text_option(text: str | None) -> str | None:
     """The text itself, or the contents of the file that it names; raises InputError where the file cannot be read."""
