@@ -194,12 +194,13 @@ def voice_for_face(
     """
     frames = frames_of(animation.audio.duration)
     weights = motion_at_model_rate(animation, flow, frames)
-    expected = flow.durations(phones_of_text(text), voice=voice)
+    phones = phones_of_text(text)
+    expected = flow.durations(phones.spans, voice=voice)
     spans = align_phones(read_phones(flow.network, weights), expected)
     made = flow.sample(frames, Known(spans, weights=weights), voice=voice, seed=seed)
     samples = vocoder.synthesize(made.mel)[: round(animation.audio.duration * SAMPLE_RATE)]
     audio = audio_from_samples(samples, SAMPLE_RATE, animation.audio.source)
-    alignment = alignment_of_spans(spans, "joint model, from the motion")
+    alignment = alignment_of_spans(spans, "joint model, from the motion", phones.words)
     count, fps = len(animation.motion), animation.fps
     keys = KeyMotions(locate_key_frames(alignment, count, fps), animation.motion)
     return _made_jointly(replace(animation, audio=audio, alignment=alignment, keys=keys))
@@ -208,6 +209,47 @@ def voice_for_face(
 def _made_jointly(animation: Animation) -> Animation:
     """Record that the sound alone does not give this motion again."""
     return replace(animation, provenance=animation.provenance.model_copy(update={"role": "joint"}))
+
+
+def speak_text(
+    flow: JointFlow,
+    vocoder: Vocoder,
+    rig: Rig,
+    text: str,
+    fps: float,
+    rate: float = 1.0,
+    voice: np.ndarray | None = None,
+    style: str | None = None,
+    seed: int = 0,
+) -> tuple[Audio, Alignment, np.ndarray]:
+    """Speak a text: sound and face in one sample.
+
+    Args:
+        flow: The joint model.
+        vocoder: Turns the mel spectrogram into sound.
+        rig: The default head's rig.
+        text: The text, in English.
+        fps: Frames per second of the motion.
+        rate: Factor of the speaking rate.
+        voice: Voice vector (256,); None for the mean of all voices.
+        style: Name of a style of the joint model.
+        seed: Seed of the sample.
+
+    Returns:
+        The sound at 22,050 Hz, its phones and words, and weights (N, R) of the whole face, postprocessed by the phones.
+
+    Raises:
+        InputError: The text has nothing to speak, or there is no such style.
+    """
+    phones = phones_of_text(text)
+    spans = flow.durations(phones.spans, voice=voice, style=style, rate=rate)
+    made = flow.sample(spans[-1].stop, Known(spans), voice=voice, style=style, seed=seed)
+    audio = audio_from_samples(np.clip(vocoder.synthesize(made.mel), -1, 1), SAMPLE_RATE, "speech")
+    alignment = alignment_of_spans(spans, "joint model", phones.words)
+    times = frame_times(frame_count(audio.duration, fps), fps)
+    out = np.zeros((len(times), len(rig.shape_names)))
+    out[:, [rig.index[n] for n in flow.network.config.shape_names]] = resample_motion(made.weights, MOTION_RATE, times)
+    return audio, alignment, np.clip(postprocess(out, rig, alignment, times, loudness(audio.samples, times)), 0, 1)
 
 
 def face_of_sound(

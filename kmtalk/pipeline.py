@@ -30,7 +30,7 @@ from kmtalk.conversation import (
 from kmtalk.dialogue import Dialogue
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
-from kmtalk.expression.emotion import EMOTIONS
+from kmtalk.expression.emotion import EMOTIONS, emotion_weights
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.expression.text_cues import cues_of_text, split_text_cues
 from kmtalk.face.fit import FittedRig
@@ -49,10 +49,17 @@ from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, sca
 from kmtalk.motion.styles import resolve_style
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.progress import Progress
-from kmtalk.settings import AnimationSettings, CharacterSettings, Provenance, RecognitionSettings, SoundSettings
+from kmtalk.settings import (
+    AnimationSettings,
+    CharacterSettings,
+    Provenance,
+    RecognitionSettings,
+    SoundSettings,
+    VoiceSettings,
+)
 from kmtalk.shared_property import shared_property
 from kmtalk.sound_input import describe_silence, read_speech, sound_settings_of
-from kmtalk.speaking import Voice, prepare_voice, synthesize_text
+from kmtalk.speaking import Voice, prepare_voice, speak_jointly, synthesize_text
 from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
@@ -359,6 +366,8 @@ class KMTalk:
         voice: str | Path | Voice | None = None,
         speaker: str | None = None,
         rate: float = 1.0,
+        joint: str | Path | None = None,
+        voice_like: str | Path | None = None,
         landmarks: Landmarks | None = None,
         character: CharacterSettings | None = None,
         settings: AnimationSettings | None = None,
@@ -370,10 +379,12 @@ class KMTalk:
             text: The words, at most `kmtalk.speaking.MAX_TEXT_CHARACTERS` characters, with emotion cues as for
                 `animate`.
             template: The face, as for `animate`.
-            engine: What speaks: "piper".
+            engine: What speaks: "piper", or "flow", a joint model, which makes sound and face in one sample.
             voice: A Piper .onnx file, or a voice that `kmtalk.speaking.load_voice` loaded; None for the voice joe.
             speaker: Name or number of a speaker, in voices that have several; None for the first.
             rate: Factor of the speaking rate, from 0.25 to 4.
+            joint: Weights of the joint model, for engine "flow".
+            voice_like: A sound whose voice the joint model imitates.
             landmarks: Landmarks of the mesh, as for `fit`.
             character: What is read of the mesh's file, as for `fit`.
             settings: Settings of the animation. `seed` varies the voice as well; the language is that of the voice.
@@ -386,6 +397,14 @@ class KMTalk:
             InputError: The text cannot be spoken, or an input or a setting cannot be used.
         """
         settings = AnimationSettings.create(settings, **options)
+        if engine == "flow":
+            named = None if voice is None else str(voice)
+            spoken = VoiceSettings.create(
+                engine=engine, voice=named, speaker=speaker, rate=rate, joint=joint, voice_like=voice_like
+            )
+            return self._speak_jointly(text, spoken, self._faces.rig_for(template, landmarks, character), settings)
+        if joint is not None or voice_like is not None:
+            raise InputError(f"joint and voice_like are for engine flow, not {engine}")
         loaded, settings = prepare_voice(engine, voice, speaker, rate, text, settings)
         if isinstance(template, str | Path) and is_mesh_file(template):
             template, character = self._faces.read_mesh(template, character), None
@@ -397,6 +416,20 @@ class KMTalk:
         return self.animate(
             audio, template, landmarks=landmarks, character=character, text=text, textgrid=alignment, settings=settings
         )
+
+    def _speak_jointly(self, text: str, spoken: VoiceSettings, rig: Rig, settings: AnimationSettings) -> Animation:
+        """Speak a text by a joint model."""
+        check_gain(settings.gain, rig)
+        with self._progress.stage("speak"):
+            audio, alignment, weights = speak_jointly(text, spoken, self.rig, settings)
+        weights = scale_mouth_weights(weights, self.rig, settings.intensity)
+        cues = settings.emotion + cues_of_text(text, alignment, settings.language)
+        for name, curve in emotion_weights(cues, frame_times(len(weights), settings.fps)).items():
+            weights[:, self.rig.index[name]] += curve
+        motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
+        keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
+        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), role="joint")
+        return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
         """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""

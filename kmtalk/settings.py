@@ -106,8 +106,10 @@ class SoundSettings(Settings):
 class VoiceSettings(Settings):
     """Which voice speaks a text, and how."""
 
-    engine: Literal["piper"] = Field(
-        default="piper", description="What speaks: piper (a Piper voice, whose phones are known exactly)."
+    engine: Literal["piper", "flow"] = Field(
+        default="piper",
+        description="What speaks: piper (a Piper voice, whose phones are known exactly), or flow (a joint model, which "
+        "makes sound and face together, in English).",
     )
     voice: str | None = Field(
         default=None,
@@ -117,6 +119,23 @@ class VoiceSettings(Settings):
         default=None, description="Name or number of a speaker, in voices that have several; the first by default."
     )
     rate: float = Field(default=1.0, ge=0.25, le=4, description="Factor of the speaking rate, from 0.25 to 4.")
+    joint: Path | None = Field(
+        default=None, description="Weights of the joint model for engine flow; kmtalk ships none yet (kmtalk train)."
+    )
+    voice_like: Path | None = Field(
+        default=None,
+        description="For engine flow: a sound whose voice is imitated, with a second of speech or more.",
+    )
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.engine == "flow" and self.joint is None:
+            raise ValueError("engine flow needs joint, the weights of a joint model; kmtalk ships none yet")
+        for_other = ("voice", "speaker") if self.engine == "flow" else ("joint", "voice_like")
+        misplaced = [name for name in for_other if getattr(self, name) is not None]
+        if misplaced:
+            raise ValueError(f"{', '.join(misplaced)}: not for engine {self.engine}")
+        return self
 
 
 class CharacterSettings(Settings):

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
+from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError
 from kmtalk.expression.text_cues import split_text_cues
+from kmtalk.face.rig import Rig
 from kmtalk.settings import AnimationSettings, VoiceSettings
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import Audio, audio_from_samples
+from kmtalk.speech.audio import Audio, audio_from_samples, load_audio
 from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.synthesis.piper import PiperSpeech, load_piper_voice
 
@@ -153,3 +155,38 @@ def synthesize_text(
     samples = np.clip(np.round(spoken.samples * 32768.0), -32768, 32767) / 32768.0
     audio = audio_from_samples(samples.astype(np.float32), spoken.rate, "speech")
     return audio, Alignment(spoken.phones, spoken.words, status="given", aligner=voice.name)
+
+
+def speak_jointly(
+    text: str, spoken: VoiceSettings, rig: Rig, settings: AnimationSettings
+) -> tuple[Audio, Alignment, np.ndarray]:
+    """Speak a text by a joint model.
+
+    Args:
+        text: The text, as for `synthesize_text`.
+        spoken: The joint model's weights, the voice that it imitates, and the rate.
+        rig: The default head's rig.
+        settings: Style, seed and frame rate.
+
+    Returns:
+        The sound, its phones and words, and weights (N, R) of the whole face.
+
+    Raises:
+        InputError: The text cannot be spoken, or an input or a setting cannot be used.
+    """
+    from kmtalk.joint.joint_flow import JointFlow
+    from kmtalk.joint.vocoder import HifiGan
+    from kmtalk.joint_tasks import speak_text
+    from kmtalk.synthesis.voice_vector import VoiceEncoder
+
+    check_text(text)
+    if settings.language not in (None, "en"):
+        raise InputError(f"language {settings.language}: the joint model speaks English; leave the language out")
+    if isinstance(settings.style, SpeakingStyle):
+        raise InputError("the joint model has styles by name")
+    assert spoken.joint is not None
+    flow, vocoder = JointFlow.load(spoken.joint), HifiGan()
+    vector = None if spoken.voice_like is None else VoiceEncoder.load().encode(load_audio(spoken.voice_like))
+    said = split_text_cues(parse_spoken_text(text).text, "en")[0]
+    style = None if settings.style is None else str(settings.style)
+    return speak_text(flow, vocoder, rig, said, settings.fps, spoken.rate, vector, style, settings.seed)

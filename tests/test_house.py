@@ -44,7 +44,7 @@ RANK = {
     "joint_tasks": 10,
     "key_editing": 10,
     "motion_import": 10,
-    "speaking": 10,
+    "speaking": 11,
     "faces": 10,
     "conversation": 10,
     "dialogue": 11,

@@ -30,7 +30,7 @@ from kmtalk.joint.network_file import load_joint_network, save_joint_network
 from kmtalk.joint.reading import align_phones
 from kmtalk.joint.streaming import JointStream, frames_ahead
 from kmtalk.joint.text import phones_of_text
-from kmtalk.joint.tokens import PAUSES, TOKEN, VOCABULARY, FrameTokens, Span, frame_tokens, spans_of_speech
+from kmtalk.joint.tokens import TOKEN, VOCABULARY, FrameTokens, Span, frame_tokens, spans_of_speech
 from kmtalk.joint.vocoder import HifiGan
 from kmtalk.joint_tasks import complete_keys, face_of_sound, fill_span, voice_for_face
 from kmtalk.keys import KeyMotions, locate_key_frames
@@ -142,7 +142,10 @@ def test_tokens_are_the_voice_s_phones_with_stress_and_punctuation(speech):
     assert [round(p.start * MEL_RATE) for p in speech.phones] == pytest.approx([s.start for s in phones], abs=1)
     assert {s.label for s in spans if s.is_pause} == {"SIL", ",", ".", "?"}
     assert any(s.stress == 1 for s in phones) and all(s.stress == 0 for s in phones if s.label in ("P", "M", "B", "V"))
-    assert [s.label for s in spans] == [label for label, _ in phones_of_text(SENTENCE)]
+    assert [s.label for s in spans] == [s.label for s in phones_of_text(SENTENCE).spans]
+    said = phones_of_text("Hello there, Dr. Smith. It is 3 o'clock.")
+    assert said.words == ("hello", "there", "doctor", "smith", "it", "is", "three", "o'clock")
+    assert [said.words[s.word] for s in said.spans if s.label == "TH"] == ["smith", "three"]
     tokens = frame_tokens(spans, spans[-1].stop + 5)
     assert (tokens.labels[-5:] == 0).all() and (tokens.labels[:-5] > 0).all()
     assert tokens.place[spans[3].start : spans[3].stop, :2].sum(1) == pytest.approx(1.0)
@@ -427,7 +430,7 @@ def test_a_face_gets_a_voice_and_keeps_its_motion(clip, flow, vocoder):
     assert made.audio.duration == pytest.approx(clip.audio.duration, abs=1e-3)
     assert made.audio.original_rate == SAMPLE_RATE and made.audio.original.any()
     assert [p.label for p in made.alignment.phones] == [
-        label for label, _ in phones_of_text("Thank you for calling.") if label not in PAUSES
+        s.label for s in phones_of_text("Thank you for calling.").spans if not s.is_pause
     ]
     with pytest.raises(InputError, match="too many for"):
         voice_for_face(clip, flow, vocoder, "Thank you for calling, and more. " * 40)
@@ -481,6 +484,27 @@ def test_fill_keeps_all_but_the_span(desk, clip, capfd):
     assert code == 2 and "belongs to a face of a joint model" in err
     code, err = run(capfd, "complete", folder / "keys.json", folder / "animation.npz", "-o", desk / "again.npz")
     assert code == 0, err
+
+
+def test_speak_makes_sound_and_face_together(desk, capfd):
+    out = desk / "spoken.npz"
+    flow = ("--engine", "flow", "--joint", desk / "joint.safetensors")
+    code, err = run(capfd, "speak", "Hello [happy] there, Bob.", *flow, "--style", "calm", "-o", out)
+    assert code == 0, err
+    made = load_animation(out)
+    assert [w.text for w in made.alignment.words] == ["hello", "there", "bob"]
+    assert made.audio.original_rate == SAMPLE_RATE and made.provenance.role == "joint"
+    assert abs(len(made.motion) / 30 - made.audio.duration) < 1 / 30
+    assert made.weights[-1, made.motion.rig.index["mouthSmileLeft"]] > 0.3
+    for options, said in (
+        (("--engine", "flow"), "needs joint"),
+        ((*flow, "--speaker", "3"), "not for engine flow"),
+        (("--joint", desk / "joint.safetensors"), "not for engine piper"),
+        ((*flow, "--style", "angry"), "no such style"),
+        ((*flow, "--language", "de"), "speaks English"),
+    ):
+        code, err = run(capfd, "speak", "Hello.", *options, "-o", desk / "no.npz")
+        assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
 
 
 def test_voice_keeps_the_motion(desk, capfd):

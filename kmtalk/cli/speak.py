@@ -48,12 +48,14 @@ def speak(
         from kmtalk.speaking import check_text, load_voice
 
         check_text(words)
-        loading = pool.submit(load_voice, voice.engine, voice.voice)  # while PyTorch is imported
+        loading = None
+        if voice.engine == "piper":
+            loading = pool.submit(load_voice, voice.engine, voice.voice)  # while PyTorch is imported
         check_opengl = check_animation_output(console, output, template, settings, export, contact_sheet)
         with console.stage("load"):
             from kmtalk.pipeline import KMTalk
 
-            loaded = loading.result()
+            loaded = None if loading is None else loading.result()
             check_opengl()
     talk = KMTalk(network=network, warn=console.log, inform=console.announce, progress=console)
     animation = talk.speak(
@@ -63,6 +65,8 @@ def speak(
         voice=loaded,
         speaker=voice.speaker,
         rate=voice.rate,
+        joint=voice.joint,
+        voice_like=voice.voice_like,
         landmarks=landmarks,
         character=character,
         settings=settings,

@@ -102,7 +102,7 @@ class JointFlow:
     @torch.inference_mode()
     def durations(
         self,
-        phones: Sequence[tuple[str, int]],
+        phones: Sequence[Span],
         *,
         voice: np.ndarray | None = None,
         style: str | None = None,
@@ -111,7 +111,7 @@ class JointFlow:
         """Give phones and pauses the durations that the model predicts.
 
         Args:
-            phones: Labels of `kmtalk.joint.tokens.VOCABULARY` with their stress.
+            phones: Phones and pauses in order, of `kmtalk.joint.text.phones_of_text`; their times are ignored.
             voice: Voice vector (256,); None for none.
             style: Name of a style.
             rate: Factor of the speaking rate.
@@ -121,15 +121,15 @@ class JointFlow:
         """
         if not phones:
             return []
-        labels = torch.tensor([[TOKEN[label] for label, _ in phones]])
-        stress = torch.tensor([[s for _, s in phones]])
+        labels = torch.tensor([[TOKEN[p.label] for p in phones]])
+        stress = torch.tensor([[p.stress for p in phones]])
         clip = self.network.encode_clip(self._voice(voice)[None], torch.from_numpy(self.style_shares(style))[None])
         logarithm = self.network.duration_predictor(labels, stress, torch.ones_like(labels, dtype=torch.bool), clip)
         ends = np.maximum.accumulate(np.round(np.cumsum(np.exp(logarithm[0].numpy()) / rate)).astype(int))
         spans, start = [], 0
-        for (label, s), end in zip(phones, ends.tolist(), strict=True):
+        for phone, end in zip(phones, ends.tolist(), strict=True):
             stop = max(start + 1, end)
-            spans.append(Span(label, start, stop, s))
+            spans.append(replace(phone, start=start, stop=stop))
             start = stop
         last = spans[-1]
         return [*spans[:-1], replace(last, stop=-(-last.stop // STEP) * STEP)]

@@ -6,6 +6,7 @@ M motion frames, P phones and pauses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -69,6 +70,6 @@ def align_phones(log_probabilities: np.ndarray, expected: Sequence[Span]) -> lis
     end = count
     for i in range(phones - 1, -1, -1):
         start = end - int(back[i, end])
-        out.append(Span(expected[i].label, STEP * start, STEP * end, expected[i].stress))
+        out.append(replace(expected[i], start=STEP * start, stop=STEP * end))
         end = start
     return out[::-1]

@@ -17,7 +17,7 @@ from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.phones import ARPABET, canonical_phone, split_ipa
 from kmtalk.synthesis.piper import HOP_SAMPLES as PIPER_HOP
 from kmtalk.synthesis.piper import PiperSpeech
-from kmtalk.synthesis.piper_symbols import BLANK, FIRST, LAST, SPACE
+from kmtalk.synthesis.piper_symbols import BLANK, FIRST, LAST, SPACE, time_words
 
 PAUSES = ("SIL", ",", ".", "?", "!")
 """Pauses: without punctuation, and at each kind of it."""
@@ -43,12 +43,14 @@ class Span:
         start: First mel frame.
         stop: Mel frame after the last.
         stress: 0 (none), 1 (primary), 2 (secondary) or `STRESS_UNKNOWN`.
+        word: Number of the word that a phone belongs to; -1 where it is unknown, and for pauses.
     """
 
     label: str
     start: int
     stop: int
     stress: int = STRESS_UNKNOWN
+    word: int = -1
 
     @property
     def is_pause(self) -> bool:
@@ -107,14 +109,23 @@ class _Begun:
     label: str
     start: int
     stress: int
+    word: int = -1
 
     @property
     def is_pause(self) -> bool:
         return self.label in PAUSES
 
 
-def spans_of_symbols(symbols: Sequence[str], durations: Sequence[int]) -> list[Span]:
-    """Return the phones and pauses of a voice's symbols with their durations in mel frames."""
+def spans_of_symbols(
+    symbols: Sequence[str], durations: Sequence[int], owners: Sequence[int] | None = None
+) -> list[Span]:
+    """Return the phones and pauses of a voice's symbols.
+
+    Args:
+        symbols: The symbols, with a blank between any two.
+        durations: Duration of each in mel frames.
+        owners: Number of the word of each, -1 for none.
+    """
     edges = [0, *np.cumsum(durations).tolist()]
     begun: list[_Begun] = []
     marked, stress = 0, 0  # where the stress mark before the next letter is, and which it is
@@ -141,11 +152,12 @@ def spans_of_symbols(symbols: Sequence[str], durations: Sequence[int]) -> list[S
                 last.label += symbol
             else:
                 word_begins = spaced >= 0 and last is not None and not last.is_pause
-                begun.append(_Begun(symbol, (end + spaced) // 2 if word_begins else before, stress))
+                word = -1 if owners is None else owners[i]
+                begun.append(_Begun(symbol, (end + spaced) // 2 if word_begins else before, stress, word))
             end, marked, stress, spaced = edges[i + 1], 0, 0, -1
     stops = [b.start for b in begun[1:]] + edges[-1:]
     return [
-        Span(b.label if b.is_pause else canonical_phone(b.label), b.start, stop, b.stress)
+        Span(b.label if b.is_pause else canonical_phone(b.label), b.start, stop, b.stress, b.word)
         for b, stop in zip(begun, stops, strict=True)
         if stop > b.start
     ]
@@ -180,7 +192,9 @@ def _cover(spans: list[Span], count: int) -> list[Span]:
     return out
 
 
-def alignment_of_spans(spans: Iterable[Span], aligner: str) -> Alignment:
-    """Return the phones of spans as an alignment in seconds."""
-    phones = tuple(Phone(s.label, s.start / MEL_RATE, s.stop / MEL_RATE) for s in spans if not s.is_pause)
-    return Alignment(phones, status="given", aligner=aligner)
+def alignment_of_spans(spans: Iterable[Span], aligner: str, words: Sequence[str] = ()) -> Alignment:
+    """Return the phones of spans, and the words that they belong to, as an alignment in seconds."""
+    spoken = [s for s in spans if not s.is_pause]
+    phones = [Phone(s.label, s.start / MEL_RATE, s.stop / MEL_RATE) for s in spoken]
+    timed = time_words(phones, [s.word for s in spoken], words)
+    return Alignment(tuple(phones), tuple(timed), status="given", aligner=aligner)
