@@ -24,6 +24,9 @@ from kmtalk.working_folders import sweep
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
+MOST_FRAMES = 100_000_000
+"""Frames of the longest clip: weeks."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -32,7 +35,7 @@ class _Strict(BaseModel):
 class KeyEntry(_Strict):
     """One key frame."""
 
-    frame: int = Field(ge=0, description="Frame index from 0; it decides where the key stands.")
+    frame: int = Field(ge=0, le=MOST_FRAMES, description="Frame index from 0; it decides where the key stands.")
     time: float | None = Field(default=None, description="(frame + 0.5) / fps in seconds; for reading only.")
     phone: str = Field(default="sil", description="Phone that begins at the key.")
     weights: dict[str, Weight] = Field(default={}, description="Weight in [0, 1] by shape name; all others are 0.")
@@ -57,12 +60,14 @@ class KeyFile(_Strict):
 
     kmtalk: Literal["keys"] = Field(default="keys", description="Marks the kind of the file.")
     fps: float = Field(ge=MIN_FPS, lt=MAX_FPS, description="Frames per second of the clip.")
-    frames: int = Field(ge=1, description="Number of frames of the clip, N.")
+    frames: int = Field(ge=1, le=MOST_FRAMES, description="Number of frames of the clip, N.")
     provenance: Provenance = Field(default=Provenance(), description="How the animation was made.")
     template: str = Field(default="", description="Name of the mesh.")
     mesh_digest: str = Field(default="", description="Digest of the mesh's vertices.")
     audio_digest: str = Field(default="", description="Digest of the sound's samples.")
-    original_frames: list[int] = Field(default=[], description="Frames that were keys before any edit.")
+    original_frames: list[Annotated[int, Field(ge=0, le=MOST_FRAMES)]] = Field(
+        default=[], description="Frames that were keys before any edit."
+    )
     alignment_status: str = Field(default="given", description="aligned, given, uniform or silent.")
     phones: list[Span] = Field(default=[], description="Phones: label, start, end in seconds.")
     words: list[Span] = Field(default=[], description="Words: text, start, end in seconds.")

@@ -179,7 +179,7 @@ class JointFlow:
             drawn = [
                 sample(
                     self.network, part, steps=steps, temperature=temperature, guidance=guidance,
-                    seed=(seed * 1_000_003 + start) * 64 + k,
+                    seed=int(np.random.SeedSequence([seed, start, k]).generate_state(1)[0]),
                 )
                 for k in range(draws)
             ]  # fmt: skip

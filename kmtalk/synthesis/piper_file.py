@@ -18,6 +18,9 @@ from kmtalk.user_files import read_user_file
 MAX_VOICE_BYTES = 512 << 20
 """Size of the largest voice that is read; those of Piper's quality "high" have 114 MB."""
 
+MOST_IDS = 1_000_000
+"""Largest number of a symbol or a speaker."""
+
 INPUTS = ("input", "input_lengths", "scales", "sid")
 NOISE_INPUT = "kmtalk_noise"
 
@@ -48,9 +51,11 @@ class PiperSettings(BaseModel):
     inference: _Inference = _Inference()
     phoneme_type: str = "espeak"
     phoneme_map: dict[str, list[str]] = Field(default={}, max_length=1000)
-    phoneme_id_map: dict[str, Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=8)]]
-    num_speakers: int = Field(default=1, ge=1)
-    speaker_id_map: dict[str, Annotated[int, Field(ge=0)]] = {}
+    phoneme_id_map: dict[
+        str, Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, max_length=8)]
+    ]
+    num_speakers: int = Field(default=1, ge=1, le=MOST_IDS)
+    speaker_id_map: dict[str, Annotated[int, Field(ge=0, le=MOST_IDS)]] = {}
 
 
 @dataclass(frozen=True)
