@@ -21,6 +21,8 @@ MAX_VOICE_BYTES = 512 << 20
 MOST_IDS = 1_000_000
 """Largest number of a symbol or a speaker."""
 
+_Number = Annotated[int, Field(ge=0, le=MOST_IDS)]
+
 INPUTS = ("input", "input_lengths", "scales", "sid")
 NOISE_INPUT = "kmtalk_noise"
 
@@ -51,11 +53,9 @@ class PiperSettings(BaseModel):
     inference: _Inference = _Inference()
     phoneme_type: str = "espeak"
     phoneme_map: dict[str, list[str]] = Field(default={}, max_length=1000)
-    phoneme_id_map: dict[
-        str, Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, max_length=8)]
-    ]
+    phoneme_id_map: dict[str, Annotated[list[_Number], Field(min_length=1, max_length=8)]]
     num_speakers: int = Field(default=1, ge=1, le=MOST_IDS)
-    speaker_id_map: dict[str, Annotated[int, Field(ge=0, le=MOST_IDS)]] = {}
+    speaker_id_map: dict[str, _Number] = {}
 
 
 @dataclass(frozen=True)
