@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import whisper
 
 from kmtalk.animation import Animation, load_animation
 from kmtalk.articulation.speaker import SimulatedSpeaker
@@ -30,9 +29,9 @@ from kmtalk.conversation import (
 from kmtalk.dialogue import Dialogue
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
-from kmtalk.expression.emotion import EMOTIONS, emotion_weights
+from kmtalk.expression.emotion import emotion_weights
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
-from kmtalk.expression.text_cues import cues_of_text, split_text_cues
+from kmtalk.expression.text_cues import cues_of_text
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.motion import frame_times
 from kmtalk.face.rig import Rig
@@ -58,23 +57,15 @@ from kmtalk.settings import (
     VoiceSettings,
 )
 from kmtalk.shared_property import shared_property
-from kmtalk.sound_input import describe_silence, read_speech, sound_settings_of
+from kmtalk.sound_input import read_speech, sound_settings_of
 from kmtalk.speaking import Voice, prepare_voice, speak_jointly, synthesize_text
-from kmtalk.speech.aligner_registry import AlignerRegistry
-from kmtalk.speech.alignment import Alignment, read_textgrid
-from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
+from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.prosody import Prosody, analyze_prosody
-from kmtalk.speech.recognition import SpeechRecognizer
-from kmtalk.speech.spoken_text import parse_spoken_text
-from kmtalk.speech.text import check_spoken_text
-from kmtalk.speech.transcribe import Transcriber
-from kmtalk.weights import find_whisper_weights
+from kmtalk.speech_reader import Speech, SpeechReader
 
 NETWORK_FILE = "network.safetensors"
 COMPLETION_FILE = "completion.safetensors"
-
-Speech = str | Path | Audio
 
 
 def _log_to_stderr(message: str) -> None:
@@ -109,14 +100,12 @@ class KMTalk:
         Raises:
             InputError: A setting cannot be used.
         """
-        self._recognition = RecognitionSettings.create(recognition, **options)
-        self._aligners = AlignerRegistry(
-            self._recognition.aligner, self._recognition.acoustic_model, self._recognition.dictionary
-        )
+        recognition = RecognitionSettings.create(recognition, **options)
         self._loading = threading.RLock()
         self._network_path = None if network is None else Path(network)
         self._warn, self._progress = warn, progress or Progress()
         self._faces = Faces(warn, inform, self._progress)
+        self._reader = SpeechReader(recognition, warn, self._progress)
 
     @property
     def rig(self) -> Rig:
@@ -134,10 +123,6 @@ class KMTalk:
         return self._faces.source_head
 
     @shared_property
-    def _transcriber(self) -> Transcriber:
-        return Transcriber(self._recognition.whisper)
-
-    @shared_property
     def network(self) -> KMTalkNetwork:
         """The trained network."""
         return load_network(self._network_path or asset_path(NETWORK_FILE))
@@ -153,9 +138,8 @@ class KMTalk:
     def predictor(self) -> MotionPredictor:
         """The trained network with its speech encoder, which shares the transcriber's Whisper where that is loaded and
         the same model."""
-        wanted = self.network.config.encoder
-        shared = wanted.rpartition("-")[0] == f"whisper-{self._recognition.whisper}" and "_transcriber" in self.__dict__
-        encoder = load_network_encoder(self.network, self._transcriber.model if shared else None)
+        size = self.network.config.encoder.rpartition("-")[0].removeprefix("whisper-")
+        encoder = load_network_encoder(self.network, self._reader.loaded_model(size))
         return MotionPredictor(self.network, encoder)
 
     @shared_property
@@ -471,50 +455,7 @@ class KMTalk:
         Raises:
             InputError: An input cannot be used.
         """
-        spoken = None
-        if text is not None:
-            check_spoken_text(text)
-            spoken = parse_spoken_text(text)
-            said, _, others = split_text_cues(spoken.text, language or "en")
-            check_spoken_text(said)
-            if others or spoken.left_out:
-                listed = ", ".join([*spoken.left_out[:8], *others])
-                self._warn(f"the text: {listed} left out: not spoken, and none of {', '.join(EMOTIONS)}")
-            segments = tuple(replace(s, text=split_text_cues(s.text, language or "en")[0]) for s in spoken.segments)
-        with self._progress.stage("read"):
-            audio = read_speech(speech, sound)
-            alignment = None
-            if isinstance(textgrid, Alignment):
-                alignment = textgrid
-            elif textgrid is not None:
-                try:
-                    alignment = read_textgrid(textgrid, audio.duration, tier, self._warn)
-                except InputError as error:  # what is wrong with the sound may be why the TextGrid does not fit it
-                    raise InputError("; ".join([str(error), *audio.notes])) from None
-            for line in audio.notes:
-                self._warn(line)
-            if audio.is_silent:
-                self._warn(describe_silence(audio))
-            if alignment is not None:
-                return audio, alignment
-        if audio.is_silent:
-            return audio, Alignment(status="silent")
-        if self._aligners.name == "uniform":
-            return audio, empty_alignment("asked for")
-        recognizer = SpeechRecognizer(self._aligners, self._load_transcriber, self._warn, self._progress)
-        if spoken is not None:
-            return audio, recognizer.align_text(audio, Transcript(said, language or "en", segments), language is None)
-        return audio, recognizer.align(audio, language)
-
-    def _load_transcriber(self, wanted: bool) -> Transcriber | None:
-        """The transcriber; where it is not `wanted` for itself, None unless its weights are at hand."""
-        if not wanted and "_transcriber" not in self.__dict__:
-            name = self._recognition.whisper
-            if name not in whisper.available_models():
-                return self._transcriber if Path(name).is_file() else None
-            if find_whisper_weights(name) is None:
-                return None
-        return self._transcriber
+        return self._reader.read(speech, text, textgrid, tier, language, sound)
 
     def fit(
         self,

@@ -46,6 +46,7 @@ RANK = {
     "motion_import": 10,
     "speaking": 11,
     "faces": 10,
+    "speech_reader": 10,
     "conversation": 10,
     "dialogue": 11,
     "pipeline": 12,
