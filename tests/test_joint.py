@@ -152,7 +152,7 @@ def test_the_block_of_narrating_for_you_has_its_parameters_and_learns():
 
 
 def encoded(network: JointNetwork, spans=SPANS, frames=FRAMES):
-    return JointFlow(network)._conditions(frames, Known(spans), None, None)
+    return JointFlow(network).conditions(frames, Known(spans), None, None)
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)

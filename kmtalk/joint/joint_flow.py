@@ -168,7 +168,7 @@ class JointFlow:
         """
         if frames < STEP or frames % STEP:
             raise InputError(f"{frames} mel frames: needs a multiple of {STEP}")
-        given = self._conditions(frames, known, voice, style)
+        given = self.conditions(frames, known, voice, style)
         mel, motion = given.mel.clone(), given.motion.clone()
         mel_known, motion_known = given.mel_known.clone(), given.motion_known.clone()
         start = 0
@@ -202,7 +202,10 @@ class JointFlow:
             weights = np.where(columns, known.weights.astype(np.float32), weights)
         return JointSample(np.ascontiguousarray(sound), np.ascontiguousarray(weights), tuple(known.spans))
 
-    def _conditions(self, frames: int, known: Known, voice: np.ndarray | None, style: str | None) -> Conditions:
+    def conditions(
+        self, frames: int, known: Known, voice: np.ndarray | None = None, style: str | None = None
+    ) -> Conditions:
+        """Return the conditions of one clip; arguments and errors are those of `sample`."""
         network, config = self.network, self.network.config
         tokens = frame_tokens(known.spans, frames)
         poses, channels = frames // STEP, len(config.channels)
