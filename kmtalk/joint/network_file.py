@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from kmtalk.errors import InputError
 from kmtalk.joint.couplings import COUPLINGS
 from kmtalk.joint.model import JointConfig, JointNetwork
 from kmtalk.joint.motion_stream import channel_names
+from kmtalk.network_files import read_network_file, write_network_file
 from kmtalk.tensor_checks import check_shapes, check_tensors
 from kmtalk.user_files import check_user_file
+
+KIND = "kmtalk-joint"
+"""Name of the configuration in the file's header."""
 
 _LIMITS = {
     "d_model": (16, 4096),
@@ -31,12 +31,8 @@ _LIMITS = {
 
 def save_joint_network(network: JointNetwork, path: Path, metadata: dict[str, object] | None = None) -> None:
     """Write the network as safetensors: weights as float16, `config` and `metadata` in the file's header."""
-    tensors = {k: v.detach().to(torch.float16).contiguous().cpu() for k, v in _own_tensors(network).items()}
     header = {"config": asdict(network.config), "metadata": metadata or {}}
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={"kmtalk-joint": json.dumps(header, sort_keys=True)})
-    temporary.chmod(0o644)  # safetensors writes for the owner alone
-    temporary.replace(path)
+    write_network_file(path, KIND, header, _own_tensors(network))
 
 
 def _own_tensors(network: JointNetwork) -> dict[str, torch.Tensor]:
@@ -55,11 +51,8 @@ def load_joint_network(path: Path) -> JointNetwork:
         raise InputError(f"{path}: no such joint network")
     check_user_file(path)
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["kmtalk-joint"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-        config = JointConfig(**fields)
+        header, tensors = read_network_file(path, KIND)
+        config = JointConfig(**header["config"])
         _check_config(config)
         check_tensors(tensors)
         if not ((tensors["mel_std"] > 0).all() and (tensors["motion_std"] > 0).all()):

@@ -36,8 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kmtalk.errors import InputError
@@ -48,6 +46,7 @@ from kmtalk.motion.flow_encoder import MotionFlowEncoder
 from kmtalk.motion.heads import OutputHead, PcaHead, RigHead, VertexHead
 from kmtalk.motion.key_motion import KeyMotionDecoder
 from kmtalk.motion.phone_input import PHONE_INPUT_DIM
+from kmtalk.network_files import read_network_file, write_network_file
 from kmtalk.tensor_checks import check_shapes, check_tensors
 from kmtalk.user_files import check_user_file
 
@@ -268,12 +267,8 @@ class KMTalkNetwork(nn.Module):
 
     def save(self, path: Path, metadata: dict[str, object] | None = None) -> None:
         """Write the network as safetensors: weights as float16, `config` and `metadata` in the file's header."""
-        tensors = {k: v.detach().to(torch.float16).contiguous().cpu() for k, v in self.state_dict().items()}
         header = {"config": asdict(self.config), "metadata": metadata or {}}
-        temporary = path.with_suffix(".part")
-        save_file(tensors, temporary, metadata={"kmtalk": json.dumps(header, sort_keys=True)})
-        temporary.chmod(0o644)  # safetensors writes for the owner alone
-        temporary.replace(path)
+        write_network_file(path, "kmtalk", header, self.state_dict())
 
 
 def load_network(path: Path) -> KMTalkNetwork:
@@ -286,11 +281,8 @@ def load_network(path: Path) -> KMTalkNetwork:
         raise InputError(f"{path}: no such network weights")
     check_user_file(path)
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()["kmtalk"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-        config = NetworkConfig(**fields)
+        header, tensors = read_network_file(path, "kmtalk")
+        config = NetworkConfig(**header["config"])
         _check_config(config, tensors)
         check_tensors(tensors, may_be_zero=r"\.head\.linear\.")
         if not (tensors["feature_std"] > 0).all():
@@ -299,7 +291,7 @@ def load_network(path: Path) -> KMTalkNetwork:
             network = KMTalkNetwork(config)
         check_shapes(tensors, network.state_dict())
         network.load_state_dict(tensors)
-        network.metadata, network.source = dict(header.get("metadata", {})), str(path)
+        network.metadata, network.source = header["metadata"], str(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:

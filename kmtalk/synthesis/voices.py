@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,18 @@ def install_command(voice: Voice) -> str | None:
     installed = shutil.which("festival") and any(Path("/usr/share/festival/voices").glob(f"*/{voice.name}"))
     packages = "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
     return None if installed else f"apt-get install {packages}"
+
+
+def installed_voices(voices: Iterable[Voice], warn: Callable[[str], None]) -> list[Voice]:
+    """Return the voices of which nothing is missing, with a warning for each of the others."""
+    installed = []
+    for voice in voices:
+        missing = install_command(voice)
+        if missing:
+            warn(f"{voice.display_name} left out: {missing}")
+        else:
+            installed.append(voice)
+    return installed
 
 
 def synthesize(voice: Voice, text: str) -> tuple[Audio, Alignment]:
