@@ -35,6 +35,16 @@ from kmtalk.training.loop import WARMUP_STEPS, TrainingLoop
 SMALLEST_DEVIATION = 0.03  # of a channel of the motion stream: still channels are not blown up
 VALIDATION_BATCHES, VALIDATION_SEED = 6, 123
 PHONE_WEIGHT = 0.3  # of the phones read from the motion
+TEXT_ALONE = TaskShares(
+    span=0,
+    sound_to_motion=0,
+    motion_to_sound=0,
+    keys_to_motion=0,
+    face_without_mouth=0,
+    text_dropout=0,
+    coupling_dropout=0,
+)
+"""Crops of which nothing but the text is known."""
 
 
 class JointTrainingConfig(BaseModel):
@@ -168,14 +178,11 @@ class JointTrainer(TrainingLoop):
         self._names = [e.name for e in known]
         channels = self.network_config.channels
         self._sampler = JointSampler(known, channels, styles, config.crop_frames)
+        from_text = JointSampler(held_out, channels, styles, config.crop_frames, TEXT_ALONE)
         self._validation = [
-            JointSampler(held_out, channels, styles, config.crop_frames, TaskShares(**shares)).sample(
-                config.batch_size, np.random.default_rng([VALIDATION_SEED, i])
-            )
-            for i, shares in enumerate([{"span": 0.0, "sound_to_motion": 0.0, "motion_to_sound": 0.0,
-                                         "keys_to_motion": 0.0, "face_without_mouth": 0.0, "text_dropout": 0.0,
-                                         "coupling_dropout": 0.0}] * VALIDATION_BATCHES)
-        ]  # fmt: skip
+            from_text.sample(config.batch_size, np.random.default_rng([VALIDATION_SEED, i]))
+            for i in range(VALIDATION_BATCHES)
+        ]
         torch.manual_seed(config.seed)
         network = JointNetwork(self.network_config)
         _set_statistics(network, known)
