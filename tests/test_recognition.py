@@ -228,7 +228,7 @@ def test_texts_that_nobody_can_speak_are_refused_quickly(listener):
     for text in ("x" * 2_000_000, "1" * 2_000_000):
         with pytest.raises(InputError, match="longer than"):
             listener.align(SPEECH, text=text)
-    assert listener._aligners.for_language("en")[0].words("a" * 100_000, "en") == []
+    assert listener._reader._aligners.for_language("en")[0].words("a" * 100_000, "en") == []
     assert len(tokenize_words("7" * 100_000)) <= 200
 
 
