@@ -27,8 +27,8 @@ from kmtalk.joint.reading import align_phones, read_phones
 from kmtalk.joint.text import phones_of_text
 from kmtalk.joint.tokens import alignment_of_spans, spans_of_alignment
 from kmtalk.joint.vocoder import Vocoder
-from kmtalk.keys import POSE_TOLERANCE, KeyMotions, locate_key_frames
-from kmtalk.motion.key_editing import interpolate_key_edits
+from kmtalk.keys import KeyMotions, locate_key_frames
+from kmtalk.motion.key_editing import find_edits, interpolate_key_edits
 from kmtalk.motion.postprocessing import postprocess
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, audio_from_samples
@@ -127,8 +127,7 @@ def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Anima
     """
     base, keys, count = animation.weights, animation.keys, len(animation.motion)
     frames, poses, fps = keys.frames, keys.poses, animation.fps
-    changed = np.abs(poses - base[frames]).max(1) > POSE_TOLERANCE
-    edited = sorted({*keys.original_frames.tolist()} ^ {*frames.tolist()} | {*frames[changed].tolist()})
+    _, edited = find_edits(keys, base)
     if not edited:
         return animation
     free = np.zeros(count, bool)

@@ -47,6 +47,22 @@ def interpolate_key_edits(edits: np.ndarray, key_frames: np.ndarray, frame_count
     return out
 
 
+def find_edits(keys: KeyMotions, motion: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Find what was edited since the keys took their poses from a motion.
+
+    Args:
+        keys: The m keys.
+        motion: Weights before the edit, shape (N, R).
+
+    Returns:
+        changed: Mask of the keys whose pose is another, shape (m,).
+        edited: Rising frames of these, and of keys that were added, moved or removed.
+    """
+    changed = np.abs(keys.poses - motion[keys.frames]).max(1) > POSE_TOLERANCE
+    moved = {*keys.original_frames.tolist()} ^ {*keys.frames.tolist()}
+    return changed, sorted(moved | {*keys.frames[changed].tolist()})
+
+
 def update_edited_motion(
     motion: Motion,
     alignment: Alignment,
@@ -77,8 +93,7 @@ def update_edited_motion(
     """
     base, rig, fps, count = motion.weights, motion.rig, motion.fps, len(motion)
     frames, poses, pinned = keys.frames, keys.poses, keys.pinned
-    changed = np.abs(poses - base[frames]).max(1) > POSE_TOLERANCE
-    edited = sorted({*keys.original_frames.tolist()} ^ {*frames.tolist()} | {*frames[changed].tolist()})
+    changed, edited = find_edits(keys, base)
     if not edited:
         return base
     names = tuple(n for n in network.config.shape_names if n in rig.index)
