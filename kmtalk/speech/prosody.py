@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,6 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import SAMPLE_RATE, SILENCE_DB, rms_level
 
 HOP_SECONDS = 0.010  # seconds
-VOICED_STRENGTH = 0.45  # autocorrelation from which sound is voiced
-VOICED_RANGE_DB = 25.0  # dB below the loud parts of a clip in which voiced sound is
-_SHORTEST, _LONGEST = SAMPLE_RATE // 400, SAMPLE_RATE // 70  # samples: periods of 400 and of 70 Hz
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
     db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
     level, loud = _relative_level(db)
     f0, strength = estimate_pitch(samples, len(db))
-    voiced = (strength > VOICED_STRENGTH) & (db > loud - VOICED_RANGE_DB)
+    voiced = (strength > 0.45) & (db > loud - 25)
     if voiced.sum() < 5:
         return Prosody(level, np.zeros_like(level), np.zeros_like(level))
     semitones = 12 * np.log2(f0 / np.median(f0[voiced]))
@@ -64,67 +60,31 @@ def analyze_prosody(samples: np.ndarray) -> Prosody:
     return Prosody(level, smooth * np.clip(weight * 2, 0, 1), weight)
 
 
-def pitch_contour(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the fundamental frequency of mono samples (S,) at `SAMPLE_RATE`, one value every `HOP_SECONDS`.
-
-    Returns:
-        (M,) Hz, from 70 to 400, and (M,) bool, whether the sound is voiced; the frequency means nothing where it is
-        not. Both are measured in the 40 ms around (i + 0.5) · `HOP_SECONDS` seconds, by autocorrelation, and are the
-        raw data of `Prosody` with the lag interpolated between samples.
-    """
-    db = rms_level(samples, window=0.03, hop=HOP_SECONDS)
-    f0, voiced = np.zeros(len(db)), np.zeros(len(db), bool)
-    for start, band in _lag_correlations(samples, len(db)):
-        lag = _shortest_good_lag(band)
-        rows = np.arange(len(band))
-        for _ in range(_LONGEST - _SHORTEST):  # up to the peak on whose flank it is
-            following = np.minimum(lag + 1, band.shape[1] - 1)
-            higher = band[rows, following] > band[rows, lag]
-            if not higher.any():
-                break
-            lag = np.where(higher, following, lag)
-        middle = np.clip(lag, 1, band.shape[1] - 2)
-        left, peak, right = (band[rows, middle + k] for k in (-1, 0, 1))
-        curvature = left - 2 * peak + right
-        shift = np.where(curvature < 0, 0.5 * (left - right) / np.minimum(curvature, -1e-12), 0.0)
-        f0[start : start + len(band)] = SAMPLE_RATE / (middle + np.clip(shift, -1, 1) + _SHORTEST)
-        voiced[start : start + len(band)] = band.max(1) > VOICED_STRENGTH
-    return f0, voiced & (db > _relative_level(db)[1] - VOICED_RANGE_DB)
-
-
-def estimate_pitch(samples: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pitch in Hz, by the nearest lag, and its strength in [0, 1] every `HOP_SECONDS`."""
-    f0, strength = np.zeros(count), np.zeros(count)
-    for start, band in _lag_correlations(samples, count):
-        f0[start : start + len(band)] = SAMPLE_RATE / (_shortest_good_lag(band) + _SHORTEST)
-        strength[start : start + len(band)] = np.clip(band.max(1), 0, 1)
-    return f0, strength
-
-
-def _shortest_good_lag(band: np.ndarray) -> np.ndarray:
-    """Return the index (n,) of the shortest lag that is nearly as good as the best, which avoids octave errors."""
-    first: np.ndarray = (band > 0.92 * band.max(1, keepdims=True)).argmax(1)
-    return first
-
-
-def _lag_correlations(samples: np.ndarray, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield, in blocks, the first row and the autocorrelation (n, lags) of 40 ms windows every `HOP_SECONDS`.
-
-    The lags are `_SHORTEST` to `_LONGEST` samples.
-    """
+def estimate_pitch(
+    samples: np.ndarray, count: int, low: float = 70.0, high: float = 400.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the autocorrelation pitch in Hz and its strength in [0, 1] every `HOP_SECONDS`, from 40 ms windows."""
     width, hop = int(0.04 * SAMPLE_RATE), int(HOP_SECONDS * SAMPLE_RATE)
     padded = np.pad(samples, (width // 2, width + hop))
+    shortest, longest = int(SAMPLE_RATE / high), int(SAMPLE_RATE / low)
     window = np.hanning(width)
     size = 2 * width
-    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[: _LONGEST + 1]
+    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[: longest + 1]
+    f0, strength = np.zeros(count), np.zeros(count)
     for start in range(0, count, 512):  # in blocks, to bound the memory
         stop = min(start + 512, count)
         index = np.arange(start, stop)[:, None] * hop + hop // 2 + np.arange(width)
         spectrum = np.fft.rfft(padded[index] * window, size, axis=1)
-        correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : _LONGEST + 1]
+        correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : longest + 1]
         zero = np.maximum(correlation[:, :1], 1e-9)
         relative = correlation / zero * (window_correlation[0] / window_correlation)
-        yield start, relative[:, _SHORTEST : _LONGEST + 1]
+        band = relative[:, shortest : longest + 1]
+        # taking the shortest lag that is nearly as good as the best avoids octave errors
+        best = band.max(1, keepdims=True)
+        first = (band > 0.92 * best).argmax(1)
+        f0[start:stop] = SAMPLE_RATE / (first + shortest)
+        strength[start:stop] = np.clip(best[:, 0], 0, 1)
+    return f0, strength
 
 
 def speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) -> np.ndarray:
