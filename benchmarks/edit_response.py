@@ -31,7 +31,7 @@ def main() -> None:
     path = Path(sys.argv[1]) if sys.argv[1:] else asset_path("completion.safetensors")
     network, features = load_network(path), talk.predictor.encode_audio(animation.audio)
     names, keys, count = network.config.shape_names, animation.keys.frames, len(animation.weights)
-    shares, frames = style_mixture(network.config, DEFAULT_STYLE), np.arange(count)
+    shares, frames = style_mixture(network.config.styles, DEFAULT_STYLE), np.arange(count)
 
     def predict(edits: np.ndarray | None = None) -> np.ndarray:
         return predict_motion(network, features, animation.alignment, keys, count, FPS, shares, edits)

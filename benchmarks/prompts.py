@@ -104,7 +104,7 @@ def score_mouths(prompts: list[tuple[Path, str]]) -> None:
         count = frame_count(audio.duration, 30.0)
         out = np.zeros((count, len(talk.rig.shape_names)))
         key_frames = select_key_frames(alignment, count, 30.0, network.config.key_placement)
-        style = style_mixture(network.config, DEFAULT_STYLE)
+        style = style_mixture(network.config.styles, DEFAULT_STYLE)
         features = talk.predictor.encode_audio(audio)
         out[:, columns] = predict_motion(network, features, alignment, key_frames, count, 30.0, style)
         return out

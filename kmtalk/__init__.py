@@ -8,9 +8,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# onnxruntime 1.29 and later sends names of models and its usage to its makers from when it is imported, and Ray counts
+# its clusters: neither does so within kmtalk, unless the user has set these
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 if TYPE_CHECKING:
     from kmtalk.animation import Animation, load_animation

@@ -20,7 +20,7 @@ from kmtalk.face.motion import frame_count, frame_times, resample_motion
 from kmtalk.face.rig import Rig
 from kmtalk.joint.clock import HOP_SAMPLES, MEL_RATE, MOTION_RATE, SAMPLE_RATE
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
-from kmtalk.joint.joint_flow import JointFlow, Known, frames_of
+from kmtalk.joint.joint_flow import JointFlow, Known, Style, frames_of
 from kmtalk.joint.mel import mel_spectrogram
 from kmtalk.joint.motion_stream import is_mouth
 from kmtalk.joint.reading import align_phones, read_phones
@@ -182,7 +182,7 @@ def voice_for_face(
         flow: The joint model.
         vocoder: Turns the mel spectrogram into sound.
         text: What the face says, in English.
-        voice: Voice vector (256,); None for the mean of all voices.
+        voice: Voice vector (256,); None for `JointFlow.default_voice`.
         seed: Seed of the sample.
 
     Returns:
@@ -193,6 +193,7 @@ def voice_for_face(
     """
     frames = frames_of(animation.audio.duration)
     weights = motion_at_model_rate(animation, flow, frames)
+    voice = flow.default_voice if voice is None else voice
     phones = phones_of_text(text)
     expected = flow.durations(phones.spans, voice=voice)
     spans = align_phones(read_phones(flow.network, weights), expected)
@@ -218,7 +219,7 @@ def speak_text(
     fps: float,
     rate: float = 1.0,
     voice: np.ndarray | None = None,
-    style: str | None = None,
+    style: Style = None,
     seed: int = 0,
 ) -> tuple[Audio, Alignment, np.ndarray]:
     """Speak a text: sound and face in one sample.
@@ -230,8 +231,8 @@ def speak_text(
         text: The text, in English.
         fps: Frames per second of the motion.
         rate: Factor of the speaking rate.
-        voice: Voice vector (256,); None for the mean of all voices.
-        style: Name of a style of the joint model.
+        voice: Voice vector (256,); None for `JointFlow.default_voice`.
+        style: Name of a style of the joint model, shares by name, or None for the mean of all.
         seed: Seed of the sample.
 
     Returns:
@@ -240,6 +241,7 @@ def speak_text(
     Raises:
         InputError: The text has nothing to speak, or there is no such style.
     """
+    voice = flow.default_voice if voice is None else voice
     phones = phones_of_text(text)
     spans = flow.durations(phones.spans, voice=voice, style=style, rate=rate)
     made = flow.sample(spans[-1].stop, Known(spans), voice=voice, style=style, seed=seed)
@@ -257,7 +259,7 @@ def face_of_sound(
     audio: Audio,
     alignment: Alignment,
     fps: float,
-    style: str | None = None,
+    style: Style = None,
     seed: int = 0,
     draws: int = FACE_DRAWS,
 ) -> np.ndarray:
@@ -269,17 +271,23 @@ def face_of_sound(
         audio: The sound.
         alignment: Its phones; without any, the sound alone is followed.
         fps: Frames per second of the result.
-        style: Name of a style of the joint model.
+        style: Name of a style of the joint model, shares by name, or None for the mean of all.
         seed: Seed of the sample.
         draws: Samples whose mean is returned.
 
     Returns:
-        Weights (N, R) of mouth, jaw and tongue, postprocessed by the phones; the others are zero.
+        Weights (N, R) of mouth, jaw and tongue, postprocessed by the phones; the others are zero, and all for silence.
+
+    Raises:
+        InputError: The style is unknown, or the rig lacks shapes of the joint model.
     """
+    flow.check_rig(rig)
+    times = frame_times(frame_count(audio.duration, fps), fps)
+    if audio.is_silent:
+        return np.zeros((len(times), len(rig.shape_names)))
     frames = frames_of(audio.duration)
     spans = spans_of_alignment(alignment, audio.duration) if alignment.phones else []
     made = flow.sample(frames, Known(spans, mel_of(audio, frames)), style=style, seed=seed, draws=draws)
-    times = frame_times(frame_count(audio.duration, fps), fps)
     out = np.zeros((len(times), len(rig.shape_names)))
     names = _mouth_shapes(flow)
     columns = [flow.network.config.shape_names.index(n) for n in names]
@@ -301,12 +309,7 @@ def motion_at_model_rate(animation: Animation, flow: JointFlow, frames: int) -> 
         InputError: The animation's rig lacks shapes of the joint model.
     """
     names, rig = flow.network.config.shape_names, animation.motion.rig
-    missing = [n for n in names if n not in rig.index]
-    if missing:
-        raise InputError(
-            f"{animation.template.display_name}: its rig lacks {', '.join(missing[:3])}: the joint model needs the "
-            "shapes of the default head"
-        )
+    flow.check_rig(rig)
     times = frame_times(frames // STEP, MOTION_RATE)
     weights = animation.weights[:, [rig.index[n] for n in names]]
     return np.clip(resample_motion(weights, animation.fps, times), 0, 1).astype(np.float32)

@@ -42,7 +42,7 @@ def complete_animation(animation: Animation, predictor: MotionPredictor, progres
             animation.keys,
             predictor.network,
             features,
-            style_mixture(predictor.network.config, resolve_style(predictor.network, style)),
+            style_mixture(predictor.network.config.styles, resolve_style(predictor.network.config.styles, style)),
             animation.audio.duration,
         )
         completed = replace(animation.motion, weights=weights)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,9 +12,6 @@ from typing import Any
 import numpy as np
 
 from kmtalk.animation import Animation, load_animation
-from kmtalk.articulation.speaker import SimulatedSpeaker
-from kmtalk.articulation.styles import SPEAKING_STYLES, SpeakingStyle, parse_speaking_style
-from kmtalk.assets import asset_path
 from kmtalk.conversation import (
     Speaker,
     dialogue_animation,
@@ -38,15 +33,15 @@ from kmtalk.face.rig import Rig
 from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
 from kmtalk.faces import Face, Faces, Landmarks, is_mesh_file
+from kmtalk.joint.joint_flow import JointFlow
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.motion.gain import check_gain
-from kmtalk.motion.inference import load_network_encoder
-from kmtalk.motion.model import KMTalkNetwork, load_network
-from kmtalk.motion.predictor import MotionPredictor, check_rig_fits_network, scale_mouth_weights
-from kmtalk.motion.styles import resolve_style
+from kmtalk.motion.model import KMTalkNetwork
+from kmtalk.motion.predictor import MotionPredictor, scale_mouth_weights
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
+from kmtalk.mouth_animator import MouthAnimator
 from kmtalk.progress import Progress
 from kmtalk.settings import (
     AnimationSettings,
@@ -56,16 +51,12 @@ from kmtalk.settings import (
     SoundSettings,
     VoiceSettings,
 )
-from kmtalk.shared_property import shared_property
 from kmtalk.sound_input import read_speech, sound_settings_of
 from kmtalk.speaking import Voice, prepare_voice, speak_jointly, synthesize_text
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, load_audio
-from kmtalk.speech.prosody import Prosody, analyze_prosody
+from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.speech_reader import Speech, SpeechReader
-
-NETWORK_FILE = "network.safetensors"
-COMPLETION_FILE = "completion.safetensors"
 
 
 def _log_to_stderr(message: str) -> None:
@@ -83,6 +74,7 @@ class KMTalk:
         recognition: RecognitionSettings | None = None,
         *,
         network: str | Path | None = None,
+        joint: str | Path | None = None,
         warn: Callable[[str], None] = _log_to_stderr,
         inform: Callable[[str], None] = lambda line: None,
         progress: Progress | None = None,
@@ -92,6 +84,7 @@ class KMTalk:
         Args:
             recognition: Settings of transcription and alignment.
             network: File of trained weights (.safetensors); None for those shipped.
+            joint: File of weights of the joint model (.safetensors), for "flow"; None for those shipped.
             warn: Called with each one-line warning.
             inform: Called with one line on how each mesh is animated.
             progress: Receives the progress of each stage.
@@ -101,11 +94,11 @@ class KMTalk:
             InputError: A setting cannot be used.
         """
         recognition = RecognitionSettings.create(recognition, **options)
-        self._loading = threading.RLock()
-        self._network_path = None if network is None else Path(network)
         self._warn, self._progress = warn, progress or Progress()
         self._faces = Faces(warn, inform, self._progress)
         self._reader = SpeechReader(recognition, warn, self._progress)
+        network_path, joint_path = (None if path is None else Path(path) for path in (network, joint))
+        self._mouths = MouthAnimator(network_path, joint_path, self._reader, self._progress)
 
     @property
     def rig(self) -> Rig:
@@ -122,33 +115,25 @@ class KMTalk:
         """The default head with the landmarks and gradients that fitting a rig needs."""
         return self._faces.source_head
 
-    @shared_property
+    @property
     def network(self) -> KMTalkNetwork:
         """The trained network."""
-        return load_network(self._network_path or asset_path(NETWORK_FILE))
+        return self._mouths.network
 
-    @shared_property
-    def _network_digest(self) -> str:
-        """Beginning of the SHA-256 of the given weights; empty for those shipped."""
-        if self._network_path is None:
-            return ""
-        return hashlib.sha256(self._network_path.read_bytes()).hexdigest()[:16]
+    @property
+    def joint_flow(self) -> JointFlow:
+        """The joint model of sound and face."""
+        return self._mouths.joint_flow
 
-    @shared_property
+    @property
     def predictor(self) -> MotionPredictor:
-        """The trained network with its speech encoder, which shares the transcriber's Whisper where that is loaded and
-        the same model."""
-        size = self.network.config.encoder.rpartition("-")[0].removeprefix("whisper-")
-        encoder = load_network_encoder(self.network, self._reader.loaded_model(size))
-        return MotionPredictor(self.network, encoder)
+        """The trained network with its speech encoder."""
+        return self._mouths.predictor
 
-    @shared_property
+    @property
     def completion_predictor(self) -> MotionPredictor:
-        """The network that completes edited keys: the one shipped for it (`NetworkConfig.residual_over_keys`), or the
-        given network itself."""
-        if self._network_path is not None:
-            return self.predictor
-        return MotionPredictor(load_network(asset_path(COMPLETION_FILE)), self.predictor.encoder)
+        """The network that completes edited keys."""
+        return self._mouths.completion_predictor
 
     def animate(
         self,
@@ -200,19 +185,20 @@ class KMTalk:
             settings, emotion=settings.emotion + cues_of_text(text, alignment, settings.language)
         )
         prosody = None if audio.is_silent else analyze_prosody(audio.samples)
-        weights = self._mouth_weights(audio, alignment, settings, prosody)
+        weights = self._mouths.weights(self.rig, audio, alignment, settings, prosody)
         with self._progress.stage("motion"):
             if settings.expression and prosody is not None:
                 expression = ExpressionSettings(
-                    settings.head, settings.gaze, self._speaking_style(settings).upper_face, settings.emotion
+                    settings.head, settings.gaze, self._mouths.speaking_style(settings).upper_face, settings.emotion
                 )
                 rng = np.random.default_rng([settings.seed, audio.digest, 1])
                 times = frame_times(len(weights), settings.fps)
                 weights += expression_weights(self.rig, alignment, prosody, times, expression, rng)
             motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
-        digest = self._network_digest if settings.motion == "network" else ""
-        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest)
+        provenance = Provenance(
+            settings=settings, sound=sound_settings_of(audio), network_digest=self._mouths.digest(settings)
+        )
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def listen(
@@ -307,7 +293,7 @@ class KMTalk:
                 self._faces.retarget(weights, one, voice.alignment, settings.fps, settings.gain)
                 for voice, weights, one in zip(voices, both, rigs, strict=True)
             ]
-        digest = self._network_digest if settings.motion == "network" else ""
+        digest = self._mouths.digest(settings)
         faces = [dialogue_animation(*parts, settings, digest) for parts in zip(motions, voices, strict=True)]
         return Dialogue(*(replace(face, completer=self.complete) for face in faces))
 
@@ -321,25 +307,8 @@ class KMTalk:
         else:
             audio, alignment = self.align(audio, text=text, language=settings.language)
         emotion = settings.emotion + cues_of_text(text, alignment, settings.language)
-        mouth = self._mouth_weights(audio, alignment, settings, None)
-        return Speaker(audio, alignment, mouth, self._speaking_style(settings).upper_face, emotion)
-
-    def _mouth_weights(
-        self, audio: Audio, alignment: Alignment, settings: AnimationSettings, prosody: Prosody | None
-    ) -> np.ndarray:
-        """Weights (N, R) of the mouth on the default head."""
-        features = None
-        if settings.motion == "network" and not audio.is_silent:
-            with self._progress.stage("encode"):
-                features = self.predictor.encode_audio(audio)
-        with self._progress.stage("motion"):
-            if settings.motion == "network":
-                style = resolve_style(self.network, settings.style)
-                weights = self.predictor.predict(self.rig, alignment, audio, settings.fps, style, features)
-            else:
-                speaker, manner = SimulatedSpeaker(self.rig), self._speaking_style(settings)
-                weights = speaker.mouth_weights(alignment, audio, settings.fps, manner, settings.seed, prosody)
-            return scale_mouth_weights(weights, self.rig, settings.intensity)
+        mouth = self._mouths.weights(self.rig, audio, alignment, settings)
+        return Speaker(audio, alignment, mouth, self._mouths.speaking_style(settings).upper_face, emotion)
 
     def speak(
         self,
@@ -350,7 +319,6 @@ class KMTalk:
         voice: str | Path | Voice | None = None,
         speaker: str | None = None,
         rate: float = 1.0,
-        joint: str | Path | None = None,
         voice_like: str | Path | None = None,
         landmarks: Landmarks | None = None,
         character: CharacterSettings | None = None,
@@ -367,8 +335,7 @@ class KMTalk:
             voice: A Piper .onnx file, or a voice that `kmtalk.speaking.load_voice` loaded; None for the voice joe.
             speaker: Name or number of a speaker, in voices that have several; None for the first.
             rate: Factor of the speaking rate, from 0.25 to 4.
-            joint: Weights of the joint model, for engine "flow".
-            voice_like: A sound whose voice the joint model imitates.
+            voice_like: A sound whose voice the joint model imitates, for engine "flow".
             landmarks: Landmarks of the mesh, as for `fit`.
             character: What is read of the mesh's file, as for `fit`.
             settings: Settings of the animation. `seed` varies the voice as well; the language is that of the voice.
@@ -383,12 +350,10 @@ class KMTalk:
         settings = AnimationSettings.create(settings, **options)
         if engine == "flow":
             named = None if voice is None else str(voice)
-            spoken = VoiceSettings.create(
-                engine=engine, voice=named, speaker=speaker, rate=rate, joint=joint, voice_like=voice_like
-            )
+            spoken = VoiceSettings.create(engine=engine, voice=named, speaker=speaker, rate=rate, voice_like=voice_like)
             return self._speak_jointly(text, spoken, self._faces.rig_for(template, landmarks, character), settings)
-        if joint is not None or voice_like is not None:
-            raise InputError(f"joint and voice_like are for engine flow, not {engine}")
+        if voice_like is not None:
+            raise InputError(f"voice_like is for engine flow, not {engine}")
         loaded, settings = prepare_voice(engine, voice, speaker, rate, text, settings)
         if isinstance(template, str | Path) and is_mesh_file(template):
             template, character = self._faces.read_mesh(template, character), None
@@ -405,7 +370,7 @@ class KMTalk:
         """Speak a text by a joint model."""
         check_gain(settings.gain, rig)
         with self._progress.stage("speak"):
-            audio, alignment, weights = speak_jointly(text, spoken, self.rig, settings)
+            audio, alignment, weights = speak_jointly(self.joint_flow, text, spoken, self.rig, settings)
         weights = scale_mouth_weights(weights, self.rig, settings.intensity)
         cues = settings.emotion + cues_of_text(text, alignment, settings.language)
         for name, curve in emotion_weights(cues, frame_times(len(weights), settings.fps)).items():
@@ -416,18 +381,8 @@ class KMTalk:
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
-        """Raise InputError where the network or the rules cannot follow the settings, before long work begins."""
-        self._speaking_style(settings)
-        if settings.motion == "network":
-            resolve_style(self.network, settings.style)
-            check_rig_fits_network(self.network, self.rig)
-
-    def _speaking_style(self, settings: AnimationSettings) -> SpeakingStyle:
-        """The style of the rules; for the network's motion, the one that its expression layer takes."""
-        if settings.motion == "rules":
-            return parse_speaking_style(settings.style)
-        style = settings.style if isinstance(settings.style, str) else "neutral"
-        return SPEAKING_STYLES.get(style, SPEAKING_STYLES["neutral"])
+        """Raise InputError where what moves the mouth cannot follow the settings, before long work begins."""
+        self._mouths.check(settings, self.rig)
 
     def align(
         self,
@@ -528,8 +483,9 @@ class KMTalk:
         if file.provenance.role != "speaker":
             made_by = "a joint model" if file.provenance.role == "joint" else "a conversation"
             raise InputError(f"{path}: belongs to a face of {made_by}; give its animation.npz instead of the sound")
-        if settings.motion == "network" and file.provenance.network_digest != self._network_digest:
-            raise InputError(f"{path}: was made with other weights; give the same --network, or none")
+        if file.provenance.network_digest != self._mouths.digest(settings):
+            option = "--joint" if settings.motion == "flow" else "--network"
+            raise InputError(f"{path}: was made with other weights; give the same {option}, or none")
         sound = None if isinstance(speech, Audio) else file.provenance.sound
         base = self.animate(
             speech, template, landmarks=landmarks, textgrid=file.alignment, sound=sound, settings=settings

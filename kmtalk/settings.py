@@ -119,9 +119,6 @@ class VoiceSettings(Settings):
         default=None, description="Name or number of a speaker, in voices that have several; the first by default."
     )
     rate: float = Field(default=1.0, ge=0.25, le=4, description="Factor of the speaking rate, from 0.25 to 4.")
-    joint: Path | None = Field(
-        default=None, description="Weights of the joint model for engine flow; kmtalk ships none yet (kmtalk train)."
-    )
     voice_like: Path | None = Field(
         default=None,
         description="For engine flow: a sound whose voice is imitated, with a second of speech or more.",
@@ -129,9 +126,7 @@ class VoiceSettings(Settings):
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.engine == "flow" and self.joint is None:
-            raise ValueError("engine flow needs joint, the weights of a joint model; kmtalk ships none yet")
-        for_other = ("voice", "speaker") if self.engine == "flow" else ("joint", "voice_like")
+        for_other = ("voice", "speaker") if self.engine == "flow" else ("voice_like",)
         misplaced = [name for name in for_other if getattr(self, name) is not None]
         if misplaced:
             raise ValueError(f"{', '.join(misplaced)}: not for engine {self.engine}")
@@ -244,8 +239,10 @@ Gain = Annotated[dict[str, float], BeforeValidator(_parse_gain), AfterValidator(
 class AnimationSettings(Settings):
     """How one clip is animated."""
 
-    motion: Literal["network", "rules"] = Field(
-        default="network", description="How the mouth is animated: network (trained) or rules (simulated speaker)."
+    motion: Literal["network", "rules", "flow"] = Field(
+        default="network",
+        description="How the mouth is animated: network (trained), rules (simulated speaker), or flow (sampled by the "
+        "joint model of sound and face).",
     )
     style: Annotated[str | int | SpeakingStyle | None, BeforeValidator(_check_style)] = Field(
         default=None,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from kmtalk.articulation.styles import SpeakingStyle
 from kmtalk.errors import InputError
 from kmtalk.expression.text_cues import split_text_cues
 from kmtalk.face.rig import Rig
@@ -18,6 +17,9 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, audio_from_samples, load_audio
 from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.synthesis.piper import PiperSpeech, load_piper_voice
+
+if TYPE_CHECKING:
+    from kmtalk.joint.joint_flow import JointFlow
 
 MAX_TEXT_CHARACTERS = 20_000
 """Longest text that is spoken: some twenty minutes."""
@@ -158,13 +160,14 @@ def synthesize_text(
 
 
 def speak_jointly(
-    text: str, spoken: VoiceSettings, rig: Rig, settings: AnimationSettings
+    flow: JointFlow, text: str, spoken: VoiceSettings, rig: Rig, settings: AnimationSettings
 ) -> tuple[Audio, Alignment, np.ndarray]:
     """Speak a text by a joint model.
 
     Args:
+        flow: The joint model.
         text: The text, as for `synthesize_text`.
-        spoken: The joint model's weights, the voice that it imitates, and the rate.
+        spoken: The voice that it imitates, and the rate.
         rig: The default head's rig.
         settings: Style, seed and frame rate.
 
@@ -174,19 +177,15 @@ def speak_jointly(
     Raises:
         InputError: The text cannot be spoken, or an input or a setting cannot be used.
     """
-    from kmtalk.joint.joint_flow import JointFlow
     from kmtalk.joint.vocoder import HifiGan
     from kmtalk.joint_tasks import speak_text
+    from kmtalk.motion.styles import resolve_style
     from kmtalk.synthesis.voice_vector import VoiceEncoder
 
     check_text(text)
     if settings.language not in (None, "en"):
         raise InputError(f"language {settings.language}: the joint model speaks English; leave the language out")
-    if isinstance(settings.style, SpeakingStyle):
-        raise InputError("the joint model has styles by name")
-    assert spoken.joint is not None
-    flow, vocoder = JointFlow.load(spoken.joint), HifiGan()
+    style, vocoder = resolve_style(flow.styles, settings.style), HifiGan()
     vector = None if spoken.voice_like is None else VoiceEncoder.load().encode(load_audio(spoken.voice_like))
     said = split_text_cues(parse_spoken_text(text).text, "en")[0]
-    style = None if settings.style is None else str(settings.style)
     return speak_text(flow, vocoder, rig, said, settings.fps, spoken.rate, vector, style, settings.seed)

@@ -74,7 +74,7 @@ def test_cmc_itself_follows_the_keys(talk, again):
     """CMC itself, without the blend that makes pinned keys exact, responds to an edit in the edited shape."""
     network, features = talk.completion_predictor.network, talk.completion_predictor.encode_audio(again.audio)
     frames, count, names = again.keys.frames, len(again.weights), network.config.shape_names
-    shares = style_mixture(network.config, "natural")
+    shares = style_mixture(network.config.styles, "natural")
 
     def predict(*edits):
         return predict_motion(network, features, again.alignment, frames, count, 30.0, shares, *edits)

@@ -48,6 +48,7 @@ RANK = {
     "speaking": 11,
     "faces": 10,
     "speech_reader": 10,
+    "mouth_animator": 11,
     "conversation": 10,
     "dialogue": 11,
     "pipeline": 12,

@@ -243,7 +243,9 @@ def test_samples_depend_on_the_seed_the_style_and_the_voice_alone(flow):
         np.abs(made(seed=1, draws=4).weights - made(seed=2, draws=4).weights).mean()
         < np.abs(first.weights - made(seed=2).weights).mean()
     )
-    assert not np.array_equal(made(seed=1, guidance=1.0).mel, first.mel)
+    guided = made(seed=1, guidance=(1.0, 0.0))
+    assert not np.array_equal(guided.mel, first.mel)
+    assert not np.array_equal(made(seed=1, guidance=(0.0, 1.0)).weights, first.weights)
     with pytest.raises(InputError, match="no such style"):
         made(style="angry")
     with pytest.raises(InputError, match="256 values"):

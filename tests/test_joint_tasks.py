@@ -157,9 +157,9 @@ def test_speak_makes_sound_and_face_together(desk, capfd):
     assert abs(len(made.motion) / 30 - made.audio.duration) < 1 / 30
     assert made.weights[-1, made.motion.rig.index["mouthSmileLeft"]] > 0.3
     for options, said in (
-        (("--engine", "flow"), "needs joint"),
         ((*flow, "--speaker", "3"), "not for engine flow"),
-        (("--joint", desk / "joint.safetensors"), "not for engine piper"),
+        (("--joint", desk / "joint.safetensors"), "--joint is for --engine flow"),
+        (("--voice-like", SPEECH), "for engine piper"),
         ((*flow, "--style", "angry"), "no such style"),
         ((*flow, "--language", "de"), "speaks English"),
     ):
@@ -191,9 +191,33 @@ def test_complete_takes_a_joint_model(desk, clip, capfd):
     assert code == 0, err
     done = load_animation(desk / "done.npz")
     assert done.weights[chosen["frame"], clip.motion.rig.index["jawOpen"]] == pytest.approx(0.7, abs=1e-3)
-    for wrong in (options[:2], options[2:]):
-        code, err = run(capfd, "complete", keys, desk / "clip.npz", "-o", desk / "done.npz", *wrong)
-        assert code == 2 and "need each other" in err
+    code, err = run(capfd, "complete", keys, desk / "clip.npz", "-o", desk / "done.npz", *options[2:])
+    assert code == 2 and "--joint is for --completer flow" in err
+
+
+def test_animate_takes_the_mouth_of_a_joint_model(desk, light_rig, capfd):
+    sound, joint = desk / "said.wav", desk / "joint.safetensors"
+    soundfile.write(sound, soundfile.read(SPEECH)[0][:38400], 16000)
+    given = ("animate", sound, "--text", "Please move", "--motion", "flow", "--template", "light", "--no-video")
+    code, err = run(capfd, *given, "--joint", joint, "--style", "calm", "-o", desk / "flow")
+    assert code == 0, err
+    made = load_animation(desk / "flow" / "animation.npz")
+    assert made.weights[:, light_rig.index["jawOpen"]].any() and made.weights[:, light_rig.index["eyeBlinkLeft"]].any()
+    assert made.provenance.role == "speaker" and made.provenance.network_digest
+    # keys of it are edited by the sound, with the same weights
+    again = ("complete", desk / "flow" / "keys.json", sound, "--template", "light", "-o", desk / "x.npz")
+    code, err = run(capfd, *again, "--joint", joint)
+    assert code == 0, err
+    save_joint_network(random_network(light_rig, "none"), desk / "other.safetensors")
+    code, err = run(capfd, *again, "--joint", desk / "other.safetensors")
+    assert code == 2 and "give the same --joint" in err
+    for options, said in (
+        (("--motion", "network", "--joint", joint), "--joint is for --motion flow"),
+        (("--joint", joint, "--style", "angry"), "no such style"),
+        (("--joint", desk / "gone"), "no such joint network"),
+    ):
+        code, err = run(capfd, *given, *options, "-o", desk / "no.npz")
+        assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
 
 
 @pytest.mark.parametrize(

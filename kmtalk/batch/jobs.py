@@ -58,6 +58,7 @@ class JobSettings(Settings):
     animation: AnimationSettings = AnimationSettings()
     export: ExportSettings = ExportSettings(formats=DEFAULT_FOLDER_FORMATS)
     network: Path | None = None
+    joint: Path | None = None
     template: Path | None = None
     landmarks: Path | None = None
 
@@ -65,7 +66,7 @@ class JobSettings(Settings):
         """Digest of the settings and of the contents of the files that they name."""
         digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
         acoustic_files = (self.recognition.acoustic_model, self.recognition.dictionary)
-        for file in (self.template, self.landmarks, self.network, *acoustic_files):
+        for file in (self.template, self.landmarks, self.network, self.joint, *acoustic_files):
             digest.update(b"|" + (_content_digest(Path(file)) if file else b""))
         return digest.hexdigest()
 
@@ -283,7 +284,7 @@ def check_job_settings(settings: JobSettings) -> None:
     """Raise InputError for settings that would fail on every clip."""
     parse_formats(settings.export.formats or DEFAULT_FOLDER_FORMATS)
     parse_timecode(settings.export.timecode, settings.animation.fps)
-    for path in (settings.template, settings.landmarks, settings.network):
+    for path in (settings.template, settings.landmarks, settings.network, settings.joint):
         if path is not None and not path.exists() and not (path == settings.template and is_light_head(path)):
             raise InputError(f"{path}: no such file")
-    KMTalk(settings.recognition, network=settings.network).check(settings.animation)
+    KMTalk(settings.recognition, network=settings.network, joint=settings.joint).check(settings.animation)

@@ -12,6 +12,7 @@ from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import (
     ContactSheet,
+    JointWeights,
     Landmarks,
     Network,
     Output,
@@ -20,6 +21,7 @@ from kmtalk.cli.options import (
     Text,
     TextGrid,
     Tier,
+    check_joint_weights,
     read_text_option,
 )
 from kmtalk.errors import InputError
@@ -40,18 +42,22 @@ def animate(
     sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
+    joint: JointWeights = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
     contact_sheet: ContactSheet = None,
 ) -> None:
     """Animate a face from speech: mesh animation, video, TextGrid and key frames."""
+    check_joint_weights(joint, settings.motion == "flow", "--motion flow")
     output = output or speech.parent / f"{speech.stem}-kmtalk"
     check_opengl = check_animation_output(console, output, template, settings, export, contact_sheet)
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
         check_opengl()
-    talk = KMTalk(recognition, network=network, warn=console.log, inform=console.announce, progress=console)
+    talk = KMTalk(
+        recognition, network=network, joint=joint, warn=console.log, inform=console.announce, progress=console
+    )
     animation = talk.animate(
         speech,
         template,

@@ -9,7 +9,7 @@ import typer
 
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
-from kmtalk.cli.options import Landmarks, Network, Template
+from kmtalk.cli.options import JointWeights, Landmarks, Network, Template
 from kmtalk.settings import AnimationSettings, ExportSettings, RecognitionSettings, SoundSettings
 
 
@@ -33,6 +33,7 @@ def batch(
     sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
+    joint: JointWeights = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
 ) -> None:
@@ -48,6 +49,7 @@ def batch(
         animation=settings,
         export=ExportSettings.create(export, formats=export.formats or DEFAULT_FOLDER_FORMATS),
         network=network,
+        joint=joint,
         template=template,
         landmarks=landmarks,
     )

@@ -108,9 +108,7 @@ def evaluate(
         from kmtalk.evaluation.joint import evaluate_joint
         from kmtalk.face.rig import load_light_head
 
-        if len(networks) != 1:
-            raise InputError("--corpus joint scores one joint network; give --network NAME=FILE")
-        rows = iter(evaluate_joint(path, networks[0][1], load_light_head(), max_clips or 100, 16, console, console.log))
+        rows = evaluate_joint(path, networks, load_light_head(), max_clips or 100, progress=console, log=console.log)
     else:
         from kmtalk.corpora.registry import DEFAULT_TEST_SPLIT, load_mesh_corpus
         from kmtalk.evaluation.vertices import EvaluationRequest, evaluate_vertices, make_evaluation_set

@@ -22,12 +22,12 @@ def fill(
     animation: AnimationFile,
     start: Annotated[float, typer.Option("--from", help="Start of the span in seconds.", show_default=False)],
     stop: Annotated[float, typer.Option("--to", help="End of the span in seconds.", show_default=False)],
-    joint: JointWeights,
     part: Annotated[Literal["both", "face", "sound"], typer.Option(help="What is made anew.")] = "both",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder, or file of a format that kmtalk writes (default: NAME-filled/)."),
     ] = None,
+    joint: JointWeights = None,
     seed: Seed = 0,
     export: ExportSettings = ExportSettings(),
 ) -> None:
@@ -57,7 +57,6 @@ def voice(
     text: Annotated[
         str, typer.Option(help="What the face says, in English, or a text file with it.", show_default=False)
     ],
-    joint: JointWeights,
     voice_like: Annotated[
         Path | None,
         typer.Option(help="Sound of the voice to imitate, with a second of speech or more.", show_default=False),
@@ -66,6 +65,7 @@ def voice(
         Path | None,
         typer.Option("-o", "--output", help="Folder, or file of a format that kmtalk writes (default: NAME-voice/)."),
     ] = None,
+    joint: JointWeights = None,
     seed: Seed = 0,
     export: ExportSettings = ExportSettings(),
 ) -> None:

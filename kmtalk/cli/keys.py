@@ -10,6 +10,7 @@ import typer
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.cli.options import (
+    JointWeights,
     Landmarks,
     Network,
     Output,
@@ -18,6 +19,7 @@ from kmtalk.cli.options import (
     Text,
     TextGrid,
     Tier,
+    check_joint_weights,
     read_frame_rate,
     read_text_option,
 )
@@ -47,12 +49,14 @@ def keys(
     sound: SoundSettings = SoundSettings(),
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
+    joint: JointWeights = None,
     settings: AnimationSettings = AnimationSettings(),
 ) -> None:
     """Write the key frames with their poses by shape name, to be edited and given to kmtalk complete."""
     from kmtalk.exchange.keys_json import edited_files, write_keys
     from kmtalk.output import atomic_write
 
+    check_joint_weights(joint, settings.motion == "flow", "--motion flow")
     rate = read_frame_rate("--import-fps", import_fps)
     if output.suffix.lower() != ".json":
         raise InputError(f"{output}: -o takes a file ending in .json")
@@ -64,7 +68,7 @@ def keys(
     with console.stage("load"):
         from kmtalk.pipeline import KMTalk
 
-    talk = KMTalk(recognition, network=network, warn=console.log, progress=console)
+    talk = KMTalk(recognition, network=network, joint=joint, warn=console.log, progress=console)
     if speech.suffix.lower() == ".npz":
         animation = talk.load(speech)
     else:
@@ -102,19 +106,15 @@ def complete(
     network: Network = None,
     completer: Annotated[
         Literal["cmc", "flow"],
-        typer.Option(help="What completes the frames: cmc (the network), or flow (a joint model, --joint)."),
+        typer.Option(help="What completes the frames: cmc (the network), or flow (the joint model of sound and face)."),
     ] = "cmc",
-    joint: Annotated[
-        Path | None, typer.Option(help="Weights of a joint model, for --completer flow.", show_default=False)
-    ] = None,
+    joint: JointWeights = None,
     export: ExportSettings = ExportSettings(),
 ) -> None:
     """Animate from edited keys: edited keys are met exactly, CMC completes the frames around them, others stay."""
     from kmtalk.animation import check_save, has_video
     from kmtalk.render.video import start_opengl_check
 
-    if (completer == "flow") != (joint is not None):
-        raise InputError("--completer flow and --joint, the weights of a joint model, need each other")
     output = output or speech.parent / f"{speech.stem}-kmtalk"
     check_save(output, export, console.inputs)
     check_opengl = start_opengl_check(has_video(output, export))
@@ -122,17 +122,18 @@ def complete(
         from kmtalk.pipeline import KMTalk
 
         check_opengl()
-    talk = KMTalk(network=network, warn=console.log, progress=console)
+    talk = KMTalk(network=network, joint=joint, warn=console.log, progress=console)
     edited = talk.load_key_edits(keys, speech, template, landmarks)
-    if joint is None:
+    made_with = edited.provenance.settings
+    sampled = completer == "flow" or (made_with is not None and made_with.motion == "flow")
+    check_joint_weights(joint, sampled, "--completer flow and keys of --motion flow")
+    if completer == "cmc":
         animation = talk.complete(edited)
     else:
-        from kmtalk.joint.joint_flow import JointFlow
         from kmtalk.joint_tasks import complete_keys
 
-        flow = JointFlow.load(joint)
         with console.stage("complete"):
-            animation = complete_keys(edited, flow)
+            animation = complete_keys(edited, talk.joint_flow)
     pinned = int(animation.keys.pinned.sum())
     console.summary |= {"keys": len(animation.keys), "pinned": pinned, **edited.keys.change_counts}
     if not console.quiet:

@@ -10,7 +10,15 @@ import typer
 from kmtalk.cli.animation_output import check_character_output
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
-from kmtalk.cli.options import Landmarks, Network, Template, Text, read_text_option
+from kmtalk.cli.options import (
+    JointWeights,
+    Landmarks,
+    Network,
+    Template,
+    Text,
+    check_joint_weights,
+    read_text_option,
+)
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.settings import CharacterSettings, ExportSettings, RecognitionSettings, SoundSettings
 
@@ -93,6 +101,7 @@ def dialogue(
     voice_only: Annotated[bool, typer.Option(help=_VOICE_ONLY)] = False,
     recognition: RecognitionSettings = RecognitionSettings(),
     network: Network = None,
+    joint: JointWeights = None,
     settings: DialogueSettings = DialogueSettings(),
     export: ExportSettings = ExportSettings(),
 ) -> None:
@@ -100,6 +109,7 @@ def dialogue(
     from kmtalk.dialogue import check_dialogue_save, has_film
     from kmtalk.render.video import start_opengl_check
 
+    check_joint_weights(joint, settings.motion == "flow", "--motion flow")
     output = output or first.parent / f"{first.stem}-dialogue"
     check_dialogue_save(output, export, console.inputs)
     for one in (template, second_template or template):
@@ -110,7 +120,9 @@ def dialogue(
         from kmtalk.pipeline import KMTalk
 
         check_opengl()
-    talk = KMTalk(recognition, network=network, warn=console.log, inform=console.announce, progress=console)
+    talk = KMTalk(
+        recognition, network=network, joint=joint, warn=console.log, inform=console.announce, progress=console
+    )
     made = talk.dialogue(
         first,
         second,

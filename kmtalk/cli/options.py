@@ -51,11 +51,15 @@ ContactSheet = Annotated[
 Network = Annotated[Path | None, typer.Option(help="Trained weights (.safetensors; default: those shipped).")]
 
 JointWeights = Annotated[
-    Path,
-    typer.Option(
-        "--joint", help="Weights of a joint model, which kmtalk train wrote; kmtalk ships none yet.", show_default=False
-    ),
+    Path | None,
+    typer.Option("--joint", help="Weights of the joint model (.safetensors; default: those shipped)."),
 ]
+
+
+def check_joint_weights(joint: Path | None, used: bool, by: str) -> None:
+    """Raise InputError where weights of a joint model are given that nothing would use; `by` says what uses them."""
+    if joint is not None and not used:
+        raise InputError(f"{joint}: --joint is for {by}")
 
 
 def read_text_option(text: str | None) -> str | None:

@@ -11,7 +11,15 @@ import typer
 from kmtalk.cli.animation_output import check_animation_output, write_animation_output
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
-from kmtalk.cli.options import ContactSheet, Landmarks, Network, Template, read_text_option
+from kmtalk.cli.options import (
+    ContactSheet,
+    JointWeights,
+    Landmarks,
+    Network,
+    Template,
+    check_joint_weights,
+    read_text_option,
+)
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, VoiceSettings
 
 
@@ -37,11 +45,14 @@ def speak(
     ] = None,
     voice: VoiceSettings = VoiceSettings(),
     network: Network = None,
+    joint: JointWeights = None,
     settings: AnimationSettings = AnimationSettings(),
     export: ExportSettings = ExportSettings(),
     contact_sheet: ContactSheet = None,
 ) -> None:
     """Speak a text with a synthetic voice, and animate a face to it."""
+    flow = voice.engine == "flow" or settings.motion == "flow"
+    check_joint_weights(joint, flow, "--engine flow and --motion flow")
     words = read_text_option(text) or ""
     output = output or Path("speech-kmtalk")
     with ThreadPoolExecutor(1) as pool:
@@ -57,7 +68,7 @@ def speak(
 
             loaded = None if loading is None else loading.result()
             check_opengl()
-    talk = KMTalk(network=network, warn=console.log, inform=console.announce, progress=console)
+    talk = KMTalk(network=network, joint=joint, warn=console.log, inform=console.announce, progress=console)
     animation = talk.speak(
         words,
         template,
@@ -65,7 +76,6 @@ def speak(
         voice=loaded,
         speaker=voice.speaker,
         rate=voice.rate,
-        joint=voice.joint,
         voice_like=voice.voice_like,
         landmarks=landmarks,
         character=character,

@@ -28,7 +28,8 @@ from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import postprocess
 from kmtalk.motion.predictor import check_rig_fits_network
 from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
-from kmtalk.pipeline import NETWORK_FILE, KMTalk
+from kmtalk.mouth_animator import NETWORK_FILE
+from kmtalk.pipeline import KMTalk
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
 from kmtalk.speech.audio import Audio, load_audio
@@ -186,7 +187,7 @@ def _predict_mouths(
     encoder = load_network_encoder(network)
     styles = network.config.styles
     known = [name for name in (style_name, DEFAULT_STYLE) if name in styles]
-    style = style_mixture(network.config, known[0] if known else None)
+    style = style_mixture(network.config.styles, known[0] if known else None)
     columns = [pipeline.rig.index[n] for n in network.config.shape_names]
     out = []
     for a in aligned:

@@ -14,7 +14,7 @@ from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.face.rig import load_light_head
 from kmtalk.motion.model import Batch, KMTalkNetwork, NetworkConfig, load_network
-from kmtalk.pipeline import NETWORK_FILE
+from kmtalk.mouth_animator import NETWORK_FILE
 from kmtalk.speech.encoders import load_encoder
 from kmtalk.training.config import TrainingConfig, load_config
 

@@ -109,7 +109,7 @@ class CorpusPredictor:
         network_frames = count if fps == clip.fps else round(count / clip.fps * fps)
         alignment = clip.load_alignment()
         keys = select_key_frames(alignment, network_frames, fps, self._network.config.key_placement)
-        style = style_mixture(self._network.config, wanted)
+        style = style_mixture(self._network.config.styles, wanted)
         template, other_system_keys = self.corpus.templates[clip.subject], None
         if self._keys_from is not None:
             other_system_keys = load_predicted_offsets(self._keys_from / f"{clip.name}.npy", clip, template)[:][keys]

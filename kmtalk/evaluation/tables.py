@@ -294,7 +294,7 @@ def _measure_time(name: str, weights: Path, bench: EvaluationSet) -> Iterator[st
         features = encoder.encode(samples)
         encoded = time.perf_counter()
         keys = select_key_frames(alignment, count, clip.fps, network.config.key_placement)
-        predict_motion(network, features, alignment, keys, count, clip.fps, style_mixture(network.config, None))
+        predict_motion(network, features, alignment, keys, count, clip.fps, style_mixture(network.config.styles, None))
         end = time.perf_counter()
         if n:
             encoder_seconds, network_seconds = encoder_seconds + encoded - start, network_seconds + end - encoded

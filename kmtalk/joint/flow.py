@@ -88,7 +88,7 @@ def sample(
     *,
     steps: int = 16,
     temperature: float = 0.8,
-    guidance: float = 0.0,
+    guidance: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
     noise: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -99,8 +99,8 @@ def sample(
         given: Conditions; what is known comes back bit for bit.
         steps: Steps from noise to data.
         temperature: Deviation of the noise; below 1 samples are nearer to the mean.
-        guidance: Weight of classifier-free guidance by the text: velocities move this many times further from those
-            without text.
+        guidance: Weights of classifier-free guidance by the text, of sound and of motion: velocities move this many
+            times further from those without text.
         seed: Seed of the noise.
         noise: The noise itself, (B, N, 80) and (B, M, C), instead of `temperature` and `seed`.
 
@@ -114,7 +114,7 @@ def sample(
         (torch.randn(x.shape, generator=generator) * temperature).to(device) for x in (given.mel, given.motion)
     )
     encoded = network.encode(given)
-    blank = given.without_text() if guidance else None
+    blank = given.without_text() if any(guidance) else None
     blank_encoded = network.encode(blank) if blank is not None else None
     times = sway(steps).to(device)
     for now, after in zip(times[:-1], times[1:], strict=True):
@@ -122,8 +122,8 @@ def sample(
         velocity, motion_velocity = network(mel, motion, t, encoded, given)
         if blank is not None and blank_encoded is not None:
             without, motion_without = network(mel, motion, t, blank_encoded, blank)
-            velocity = velocity + guidance * (velocity - without)
-            motion_velocity = motion_velocity + guidance * (motion_velocity - motion_without)
+            velocity = velocity + guidance[0] * (velocity - without)
+            motion_velocity = motion_velocity + guidance[1] * (motion_velocity - motion_without)
         mel = mel + (after - now) * velocity
         motion = motion + (after - now) * motion_velocity
     return torch.where(given.mel_known > 0, given.mel, mel), torch.where(given.motion_known > 0, given.motion, motion)

@@ -14,6 +14,7 @@ import torch
 
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
+from kmtalk.face.rig import Rig
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.clock import MEL_RATE
 from kmtalk.joint.flow import sample
@@ -22,9 +23,11 @@ from kmtalk.joint.model import Conditions, JointNetwork
 from kmtalk.joint.motion_stream import to_channels, to_weights
 from kmtalk.joint.network_file import load_joint_network
 from kmtalk.joint.tokens import TOKEN, Span, frame_tokens
+from kmtalk.motion.styles import style_mixture
 from kmtalk.synthesis.voice_vector import VECTOR_SIZE
 
 NETWORK_FILE = "joint.safetensors"
+Style = str | dict[str, float] | None
 WINDOW_FRAMES, OVERLAP_FRAMES = 1536, 192
 """Mel frames that are sampled at once (18 s), and by which a window repeats the end of the one before as known."""
 
@@ -87,17 +90,27 @@ class JointFlow:
         """Names of the speaking styles."""
         return self.network.config.styles
 
-    def style_shares(self, style: str | None) -> np.ndarray:
-        """Return the shares (S,) of a style; equal ones for None.
+    @property
+    def default_voice(self) -> np.ndarray:
+        """Voice vector (256,) of what is spoken where no voice is given."""
+        return self.network.default_voice.numpy()
+
+    def check_rig(self, rig: Rig) -> None:
+        """Raise InputError where a rig lacks shapes of the model."""
+        missing = [n for n in self.network.config.shape_names if n not in rig.index]
+        if missing:
+            raise InputError(
+                f"{rig.template.display_name}: its rig lacks {', '.join(missing[:3])}: the joint model needs the "
+                "shapes of the default head"
+            )
+
+    def style_shares(self, style: Style) -> np.ndarray:
+        """Return the shares (S,) of a style: a name, shares by name, or zeros for None, which is the mean of all.
 
         Raises:
-            InputError: There is no such style.
+            InputError: There is no such style, or the shares are no shares.
         """
-        if style is None:
-            return np.full(len(self.styles), 1 / len(self.styles), np.float32)
-        if style not in self.styles:
-            raise InputError(f"{style}: no such style of the joint model; one of {', '.join(self.styles)}")
-        return np.array([s == style for s in self.styles], np.float32)
+        return np.zeros(len(self.styles), np.float32) if style is None else style_mixture(self.styles, style)
 
     @torch.inference_mode()
     def durations(
@@ -105,7 +118,7 @@ class JointFlow:
         phones: Sequence[Span],
         *,
         voice: np.ndarray | None = None,
-        style: str | None = None,
+        style: Style = None,
         rate: float = 1.0,
     ) -> list[Span]:
         """Give phones and pauses the durations that the model predicts.
@@ -113,7 +126,7 @@ class JointFlow:
         Args:
             phones: Phones and pauses in order, of `kmtalk.joint.text.phones_of_text`; their times are ignored.
             voice: Voice vector (256,); None for none.
-            style: Name of a style.
+            style: Name of a style, shares by name, or None for the mean of all.
             rate: Factor of the speaking rate.
 
         Returns:
@@ -140,10 +153,10 @@ class JointFlow:
         known: Known,
         *,
         voice: np.ndarray | None = None,
-        style: str | None = None,
+        style: Style = None,
         steps: int = 16,
         temperature: float = 0.8,
-        guidance: float = 0.0,
+        guidance: tuple[float, float] = (0.0, 0.0),
         seed: int = 0,
         draws: int = 1,
     ) -> JointSample:
@@ -153,10 +166,10 @@ class JointFlow:
             frames: Number N of mel frames, a multiple of three.
             known: What is known, which comes back bit for bit.
             voice: Voice vector (256,) of `kmtalk.synthesis.voice_vector`; None for the mean of all voices.
-            style: Name of a speaking style; None for the mean of all.
+            style: Name of a speaking style, shares by name, or None for the mean of all.
             steps: Steps of the flow.
             temperature: Deviation of the noise.
-            guidance: Weight of classifier-free guidance by the text.
+            guidance: Weights of classifier-free guidance by the text, of sound and of motion.
             seed: Seed of the noise.
             draws: Number of samples whose mean is returned; more are nearer to the truth and smoother.
 
@@ -202,9 +215,7 @@ class JointFlow:
             weights = np.where(columns, known.weights.astype(np.float32), weights)
         return JointSample(np.ascontiguousarray(sound), np.ascontiguousarray(weights), tuple(known.spans))
 
-    def conditions(
-        self, frames: int, known: Known, voice: np.ndarray | None = None, style: str | None = None
-    ) -> Conditions:
+    def conditions(self, frames: int, known: Known, voice: np.ndarray | None = None, style: Style = None) -> Conditions:
         """Return the conditions of one clip; arguments and errors are those of `sample`."""
         network, config = self.network, self.network.config
         tokens = frame_tokens(known.spans, frames)

@@ -143,12 +143,18 @@ class JointNetwork(nn.Module):
 
     Args:
         config: Architecture.
+
+    Attributes:
+        mel_mean, mel_std: (80,) with which mel frames are normalised.
+        motion_mean, motion_std: (C,) with which motion is normalised.
+        default_voice: (256,) voice vector of what is spoken where no voice is given.
     """
 
     mel_mean: Tensor
     mel_std: Tensor
     motion_mean: Tensor
     motion_std: Tensor
+    default_voice: Tensor
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
@@ -161,6 +167,7 @@ class JointNetwork(nn.Module):
             ("motion_std", channels),
         ):
             self.register_buffer(name, torch.ones(size) if name.endswith("std") else torch.zeros(size))
+        self.register_buffer("default_voice", torch.zeros(VECTOR_SIZE))
         self.label_embedding, self.stress_embedding = nn.Embedding(len(VOCABULARY), 96), nn.Embedding(4, 16)
         self.token_projection = nn.Linear(96 + 16 + 3, d)
         self.voice_projection = nn.Linear(VECTOR_SIZE, c)

@@ -54,7 +54,7 @@ class JointStream:
     Args:
         network: A network with coupling `highway`, in evaluation mode.
         voice: Voice vector (256,), or zeros.
-        style: Shares of the styles (S,).
+        style: Shares of the styles (S,); None for the mean of all.
         steps: Steps of the flow.
         temperature: Deviation of the noise.
         seed: Seed of the noise.
@@ -77,7 +77,7 @@ class JointStream:
         config = self.network.config
         if not config.is_causal:
             raise InputError(f"{config.coupling}: only a network with coupling highway can be streamed")
-        shares = np.full(len(config.styles), 1 / len(config.styles)) if self.style is None else self.style
+        shares = np.zeros(len(config.styles)) if self.style is None else self.style
         with torch.inference_mode():
             self._clip = self.network.encode_clip(
                 torch.from_numpy(self.voice.astype(np.float32))[None], torch.from_numpy(shares.astype(np.float32))[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -250,13 +251,16 @@ class JointTrainer(TrainingLoop):
 
 
 def _set_statistics(network: JointNetwork, examples: Sequence[JointExample]) -> None:
-    """Set the mean and deviation with which the network normalises its streams."""
+    """Set the mean and deviation with which the network normalises its streams, and the voice that has most clips."""
     mel = np.concatenate([e.mel[::7] for e in examples]).astype(np.float32)
     motion = np.concatenate([e.motion[::3] for e in examples])
     network.mel_mean.fill_(float(mel.mean()))
     network.mel_std.fill_(float(mel.std()))
     network.motion_mean.copy_(torch.from_numpy(motion.mean(0)))
     network.motion_std.copy_(torch.from_numpy(np.maximum(motion.std(0), SMALLEST_DEVIATION)))
+    usual = Counter(e.speaker for e in examples).most_common(1)[0][0]
+    voice = np.mean([e.voice for e in examples if e.speaker == usual], axis=0)
+    network.default_voice.copy_(torch.from_numpy(voice / np.linalg.norm(voice)))
 
 
 def prepare_joint_training(

@@ -90,7 +90,7 @@ class MotionPredictor:
             InputError: The style is unknown, or the rig lacks shapes of the network.
         """
         config = self.network.config
-        shares = style_mixture(config, style)
+        shares = style_mixture(config.styles, style)
         check_rig_fits_network(self.network, rig)
         count = frame_count(audio.duration, fps)
         out = np.zeros((count, len(rig.shape_names)))

@@ -229,9 +229,8 @@ class Trainer(TrainingLoop):
         """Predict the motion (N, out) of an example with the averaged network."""
         count = len(example.motion)
         key_frames = select_key_frames(example.alignment, count, example.fps, self.network_config.key_placement)
-        style = style_mixture(
-            self.network_config, example.style if example.style in self.network_config.styles else None
-        )
+        styles = self.network_config.styles
+        style = style_mixture(styles, example.style if example.style in styles else None)
         other_system_keys = (
             None if example.other_system_motion is None else example.other_system_motion[:count][key_frames]
         )

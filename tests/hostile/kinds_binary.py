@@ -203,52 +203,81 @@ def _safetensors(head: bytes, body: bytes) -> bytes:
     return struct.pack("<Q", len(head)) + head + body
 
 
-def network_cases(seeds: Path) -> Iterator[Case]:
-    speech, grid = str(seeds / "speech.wav"), str(seeds / "speech.TextGrid")
-    seed = seeds / "network.safetensors"
+def _damaged_weights(seed: Path, key: str) -> Iterator[tuple[str, Content]]:
+    """What happens to a file of weights, whose configuration is under `key` of its metadata."""
     data = seed.read_bytes()
     head, body = _tensors(data)
+    facts = json.loads(head["__metadata__"][key])
+    for what, new in damaged_json(json.dumps(facts).encode(), dice("config"), 50):
+        if len(new) < 1_000_000:
+            meta = {"__metadata__": {key: new.decode("utf-8", "replace")}}
+            yield f"metadata: {what}", _safetensors(to_json(head | meta), body)
+    config = facts["config"]
+    for name, value in config.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            for odd in (0, -1, 1_000_000, 2**62):
+                text = json.dumps(facts | {"config": config | {name: odd}})
+                meta = {"__metadata__": {key: text}}
+                yield f"{name} = {odd}", _safetensors(to_json(head | meta), body)
+    for what, new in damaged_tree({k: v for k, v in head.items() if k != "__metadata__"}, dice("head"), 25):
+        if isinstance(new, dict):
+            yield f"head: {what}", _safetensors(to_json({"__metadata__": head["__metadata__"]} | new), body)
+    halves = np.frombuffer(body, np.float16)
+    for what, values in {
+        "all zero": halves * 0, "all NaN": np.full_like(halves, np.nan),
+        "infinite": np.full_like(halves, np.inf), "times 1000": halves.astype(np.float32) * 1000,
+        "negated": -halves, "all ones": halves * 0 + 1,
+    }.items():  # fmt: skip
+        yield (
+            what,
+            _safetensors(
+                to_json(head),
+                np.clip(values, -6e4, 6e4).astype(np.float16).tobytes() if what[0] == "t" else values.tobytes(),
+            ),
+        )
+    one = halves.copy()
+    one[len(one) // 2] = np.nan
+    yield "one NaN", _safetensors(to_json(head), one.tobytes())
+    for size in (0, 1, 2**31, 2**62, 2**64 - 1):
+        yield f"head of {size} bytes", struct.pack("<Q", size) + data[8:]
 
-    def own() -> Iterator[tuple[str, Content]]:
-        facts = json.loads(head["__metadata__"]["kmtalk"])
-        for what, new in damaged_json(json.dumps(facts).encode(), dice("config"), 50):
-            if len(new) < 1_000_000:
-                meta = {"__metadata__": {"kmtalk": new.decode("utf-8", "replace")}}
-                yield f"metadata: {what}", _safetensors(to_json(head | meta), body)
-        config = facts["config"]
-        for name, value in config.items():
-            if isinstance(value, int) and not isinstance(value, bool):
-                for odd in (0, -1, 1_000_000, 2**62):
-                    text = json.dumps(facts | {"config": config | {name: odd}})
-                    meta = {"__metadata__": {"kmtalk": text}}
-                    yield f"{name} = {odd}", _safetensors(to_json(head | meta), body)
-        for what, new in damaged_tree({k: v for k, v in head.items() if k != "__metadata__"}, dice("head"), 25):
-            if isinstance(new, dict):
-                yield f"head: {what}", _safetensors(to_json({"__metadata__": head["__metadata__"]} | new), body)
-        halves = np.frombuffer(body, np.float16)
-        for what, values in {
-            "all zero": halves * 0, "all NaN": np.full_like(halves, np.nan),
-            "infinite": np.full_like(halves, np.inf), "times 1000": halves.astype(np.float32) * 1000,
-            "negated": -halves, "all ones": halves * 0 + 1,
-        }.items():  # fmt: skip
-            yield (
-                what,
-                _safetensors(
-                    to_json(head),
-                    np.clip(values, -6e4, 6e4).astype(np.float16).tobytes() if what[0] == "t" else values.tobytes(),
-                ),
-            )
-        one = halves.copy()
-        one[len(one) // 2] = np.nan
-        yield "one NaN", _safetensors(to_json(head), one.tobytes())
-        for size in (0, 1, 2**31, 2**62, 2**64 - 1):
-            yield f"head of {size} bytes", struct.pack("<Q", size) + data[8:]
+
+def network_cases(seeds: Path) -> Iterator[Case]:
+    """Weights of the network, and of the joint model."""
+    read = ("keys", str(seeds / "speech.wav"), "--textgrid", str(seeds / "speech.TextGrid"), "--template", "light")
+    for kind, key, options in (
+        ("network", "kmtalk", ("--network",)),
+        ("joint", "kmtalk-joint", ("--motion", "flow", "--joint")),
+    ):
+        seed = seeds / f"{kind}.safetensors"
+        yield from damaged(
+            kind,
+            seed,
+            lambda n, options=options: (*read, *options, n, "-o", "out.json"),
+            ["out.json"],
+            _damaged_weights(seed, key),
+        )
+
+
+def voice_cases(seeds: Path) -> Iterator[Case]:
+    """The settings of a Piper voice, whose graph is that of the voice joe; none where it is not installed."""
+    settings = seeds / "voice.onnx.json"
+    if not settings.is_file():
+        return
+    graph = Path((seeds / "voice.path").read_text())
 
     yield from damaged(
-        "network", seed, lambda n: ("keys", speech, "--textgrid", grid, "--template", "light", "--network", n, "-o",
-                                    "out.json"),
-        ["out.json"], own(),
-    )  # fmt: skip
+        "voice",
+        settings,
+        lambda n: ("speak", "Hello.", "--voice", "voice.onnx", *RULES, "-o", "out.npz"),
+        ["out.npz"],
+        damaged_json(settings.read_bytes(), dice("voice"), 60),
+        beside={"voice.onnx": lambda path: path.symlink_to(graph)},
+        text=True,
+        few=True,
+        named=("voice.onnx", "the text"),
+        seconds=15.0,
+    )
 
 
 class _Evil:
@@ -342,4 +371,4 @@ def model_cases(seeds: Path) -> Iterator[Case]:
     )  # fmt: skip
 
 
-ALL = (sound_cases, array_cases, network_cases, pickle_cases, model_cases)
+ALL = (sound_cases, array_cases, network_cases, voice_cases, pickle_cases, model_cases)

