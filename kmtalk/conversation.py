@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soxr
 
 from kmtalk.animation import Animation, load_animation
+from kmtalk.dialogue_motion import Speaker, heard_speech
 from kmtalk.errors import InputError
-from kmtalk.expression.emotion import EmotionCue, emotion_weights
-from kmtalk.expression.heard_speech import HeardSpeech, analyze_heard_speech
-from kmtalk.expression.layer import ExpressionSettings, speaker_expression
 from kmtalk.expression.listener import ListenerSettings as ListenerLayer
 from kmtalk.expression.listener import SeenSmile, listener_expression
 from kmtalk.expression.mimicry import SMILE_SHAPES
-from kmtalk.expression.turn_taking import fade_expressions, speaking_share
 from kmtalk.face.motion import Motion, frame_count, frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.keys import KeyMotions, locate_key_frames
@@ -58,7 +55,7 @@ def listener_weights(
         InputError: The other face cannot be read, has no shapes of a smile, or lasts longer or shorter than the sound.
     """
     seen = None if other_face is None else _seen_smile(other_face, audio)
-    heard = _heard(audio)
+    heard = heard_speech(audio)
     if heard is None:
         warn(f"{audio.source}: no speech found in the sound: the face stays idle and does not react")
     layer = ListenerLayer(settings.nod, settings.head, settings.gaze, settings.emotion, settings.smile)
@@ -81,89 +78,36 @@ def listener_animation(motion: Motion, audio: Audio, settings: ListenerSettings)
     return Animation(motion, alignment, keys, audio.unanalyzed(), made)
 
 
-def _heard(audio: Audio) -> HeardSpeech | None:
-    """What is noticed in the speech of a sound; None where it has none."""
-    if audio.is_silent:
-        return None
-    heard = analyze_heard_speech(audio.samples)
-    return heard if heard.speaking.any() else None
+def load_other_face(other_face: str | Path | Animation, audio: Audio) -> Animation:
+    """Load the animation of the one who is listened to.
 
-
-def _seen_smile(other_face: str | Path | Animation, audio: Audio) -> SeenSmile:
-    """The smile of the other's animation."""
-    name = "the other face" if isinstance(other_face, Animation) else str(other_face)
+    Raises:
+        InputError: It cannot be read, or lasts longer or shorter than the sound.
+    """
+    name = _name_of(other_face)
     animation = other_face if isinstance(other_face, Animation) else load_animation(other_face)
-    index = animation.motion.rig.index
-    if not all(shape in index for shape in SMILE_SHAPES):
-        raise InputError(
-            f"{name}: has no shapes {' and '.join(SMILE_SHAPES)}, by which a smile is seen; leave --other-face out"
-        )
     seconds = len(animation.motion) / animation.fps
     if abs(seconds - audio.duration) > MOST_DURATION_DIFFERENCE:
         raise InputError(
             f"{name}: lasts {seconds:.2f} s, {audio.source} {audio.duration:.2f} s; give the animation of that sound"
         )
+    return animation
+
+
+def _name_of(other_face: str | Path | Animation) -> str:
+    return "the other face" if isinstance(other_face, Animation) else str(other_face)
+
+
+def _seen_smile(other_face: str | Path | Animation, audio: Audio) -> SeenSmile:
+    """The smile of the other's animation."""
+    name, animation = _name_of(other_face), load_other_face(other_face, audio)
+    index = animation.motion.rig.index
+    if not all(shape in index for shape in SMILE_SHAPES):
+        raise InputError(
+            f"{name}: has no shapes {' and '.join(SMILE_SHAPES)}, by which a smile is seen; leave --other-face out"
+        )
     weights = animation.weights[:, [index[shape] for shape in SMILE_SHAPES]]
     return SeenSmile((weights / animation.motion.rig.shape_gains(SMILE_SHAPES)).mean(axis=1), animation.fps)
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """One of the two in a dialogue.
-
-    Attributes:
-        audio: The sound of the conversation, of which this one's voice is analysed.
-        alignment: Words and phones of this one's voice.
-        mouth: (N, R) weights of the mouth on the default head.
-        brows: Factor on the brows' motion while speaking.
-        emotion: Cues of this one's emotion.
-    """
-
-    audio: Audio
-    alignment: Alignment
-    mouth: np.ndarray
-    brows: float
-    emotion: tuple[EmotionCue, ...]
-
-
-def dialogue_weights(rig: Rig, voices: Sequence[Speaker], settings: DialogueSettings) -> list[np.ndarray]:
-    """Return the weights (N, R) of both faces of a dialogue, on the default head.
-
-    Each has the expression of a speaker while it speaks, and that of a listener while the other does; where both are
-    silent it is idle.
-
-    Args:
-        rig: The rig of the default head, with R shapes.
-        voices: The two voices, of equal length.
-        settings: How they speak and listen.
-    """
-    if not settings.expression:
-        return [voice.mouth for voice in voices]
-    times = frame_times(len(voices[0].mouth), settings.fps)
-    out = []
-    for k, (voice, other) in enumerate(zip(voices, reversed(voices), strict=True)):
-        smile = emotion_weights(other.emotion, times).get(SMILE_SHAPES[0])
-        layer = ListenerLayer(settings.nod, settings.head, settings.gaze, voice.emotion, settings.smile)
-        expression = listener_expression(
-            _heard(other.audio),
-            None if smile is None else SeenSmile(smile, settings.fps),
-            times,
-            layer,
-            np.random.default_rng([settings.seed, 2, k]),
-        )
-        if not voice.audio.is_silent:
-            prosody = analyze_prosody(voice.audio.samples)
-            speaker = speaker_expression(
-                voice.alignment,
-                prosody,
-                times,
-                ExpressionSettings(settings.head, settings.gaze, voice.brows, voice.emotion),
-                np.random.default_rng([settings.seed, voice.audio.digest, 1]),
-            )
-            share = speaking_share(speech_activity(voice.alignment, prosody, times), times)
-            expression = fade_expressions(speaker, expression, share, times)
-        out.append(np.clip(voice.mouth + expression.weights(rig, times), 0, 1))
-    return out
 
 
 def dialogue_animation(motion: Motion, voice: Speaker, settings: DialogueSettings, network_digest: str) -> Animation:

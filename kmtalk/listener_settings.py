@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kmtalk.settings import AnimationSettings, Emotion, FrameRate, Gain, Settings
 from kmtalk.timecode import MAX_FPS, MIN_FPS
@@ -33,6 +33,10 @@ class ReactionSettings(Settings):
 class ListenerSettings(ReactionSettings):
     """How a face listens."""
 
+    motion: Literal["rules", "flow"] = Field(
+        default="rules",
+        description="How the face listens: rules, or flow (sampled by a joint model that listens, which you train).",
+    )
     head: float = Field(
         default=1.0, ge=0, le=2, description="Factor on the motion of the head beside its nods, from 0 to 2."
     )
@@ -47,6 +51,14 @@ class ListenerSettings(ReactionSettings):
     fps: FrameRate = Field(
         default=30.0, ge=MIN_FPS, lt=MAX_FPS, description="Frames per second, as for kmtalk animate."
     )
+
+    @model_validator(mode="after")
+    def _check_motion(self) -> Self:
+        fields = type(self).model_fields
+        ruled = [n for n in ("nod", "smile", "head", "gaze") if getattr(self, n) != fields[n].default]
+        if self.motion == "flow" and ruled:
+            raise ValueError(f"{', '.join(ruled)}: not for motion flow, which follows no rules")
+        return self
 
 
 class DialogueSettings(AnimationSettings, ReactionSettings):

@@ -70,16 +70,16 @@ class MouthAnimator:
             return self.predictor
         return MotionPredictor(load_network(asset_path(COMPLETION_FILE)), self.predictor.encoder)
 
-    def digest(self, settings: AnimationSettings) -> str:
-        """Return the beginning of the SHA-256 of the given weights that the settings use; empty for those shipped.
+    def digest(self, motion: str) -> str:
+        """Return the beginning of the SHA-256 of the given weights that a motion uses; empty for those shipped.
 
         Raises:
             InputError: The file is missing or holds no such weights.
         """
-        path = {"network": self._network_path, "flow": self._joint_path}.get(settings.motion)
+        path = {"network": self._network_path, "flow": self._joint_path}.get(motion)
         if path is None:
             return ""
-        _ = self.network if settings.motion == "network" else self.joint_flow  # a file that cannot be read is named
+        _ = self.network if motion == "network" else self.joint_flow  # a file that cannot be read is named
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     def check(self, settings: AnimationSettings, rig: Rig) -> None:

@@ -13,15 +13,15 @@ import numpy as np
 
 from kmtalk.animation import Animation, load_animation
 from kmtalk.conversation import (
-    Speaker,
     dialogue_animation,
-    dialogue_weights,
     listener_animation,
     listener_weights,
+    load_other_face,
     overlap_warning,
     read_conversation,
 )
 from kmtalk.dialogue import Dialogue
+from kmtalk.dialogue_motion import Speaker, dialogue_weights
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
 from kmtalk.expression.emotion import emotion_weights
@@ -34,6 +34,8 @@ from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
 from kmtalk.faces import Face, Faces, Landmarks, is_mesh_file
 from kmtalk.joint.joint_flow import JointFlow
+from kmtalk.joint_conversion import mouth_shapes
+from kmtalk.joint_tasks import face_of_listener
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
@@ -197,7 +199,7 @@ class KMTalk:
             motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
             keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
         provenance = Provenance(
-            settings=settings, sound=sound_settings_of(audio), network_digest=self._mouths.digest(settings)
+            settings=settings, sound=sound_settings_of(audio), network_digest=self._mouths.digest(settings.motion)
         )
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
@@ -239,9 +241,15 @@ class KMTalk:
         for line in audio.notes:
             self._warn(line)
         with self._progress.stage("motion"):
-            weights = listener_weights(self.rig, audio, other_face, settings, self._warn)
+            if settings.motion == "flow":
+                seen = None if other_face is None else load_other_face(other_face, audio)
+                weights = face_of_listener(self.joint_flow, self.rig, audio, seen, settings.fps, settings.seed)
+            else:
+                weights = listener_weights(self.rig, audio, other_face, settings, self._warn)
             motion = self._faces.retarget(weights, rig, Alignment(), settings.fps, settings.gain)
-        return replace(listener_animation(motion, audio, settings), completer=self.complete)
+        made = listener_animation(motion, audio, settings)
+        provenance = made.provenance.model_copy(update={"network_digest": self._mouths.digest(settings.motion)})
+        return replace(made, provenance=provenance, completer=self.complete)
 
     def dialogue(
         self,
@@ -293,7 +301,7 @@ class KMTalk:
                 self._faces.retarget(weights, one, voice.alignment, settings.fps, settings.gain)
                 for voice, weights, one in zip(voices, both, rigs, strict=True)
             ]
-        digest = self._mouths.digest(settings)
+        digest = self._mouths.digest(settings.motion)
         faces = [dialogue_animation(*parts, settings, digest) for parts in zip(motions, voices, strict=True)]
         return Dialogue(*(replace(face, completer=self.complete) for face in faces))
 
@@ -367,17 +375,26 @@ class KMTalk:
         )
 
     def _speak_jointly(self, text: str, spoken: VoiceSettings, rig: Rig, settings: AnimationSettings) -> Animation:
-        """Speak a text by a joint model."""
+        """Speak a text by the joint model."""
+        if settings.motion == "rules" or settings.gaze != "camera":
+            raise InputError("engine flow makes the whole face itself: motion rules and gaze are for other engines")
+        settings = AnimationSettings.create(settings, motion="flow")
         check_gain(settings.gain, rig)
         with self._progress.stage("speak"):
             audio, alignment, weights = speak_jointly(self.joint_flow, text, spoken, self.rig, settings)
         weights = scale_mouth_weights(weights, self.rig, settings.intensity)
+        head = [i for i, name in enumerate(self.rig.shape_names) if name.startswith("head")]
+        weights[:, head] *= settings.head
+        if not settings.expression:
+            mouth = [self.rig.index[name] for name in mouth_shapes(self.joint_flow)]
+            weights[:, [i for i in range(weights.shape[1]) if i not in mouth]] = 0
         cues = settings.emotion + cues_of_text(text, alignment, settings.language)
         for name, curve in emotion_weights(cues, frame_times(len(weights), settings.fps)).items():
             weights[:, self.rig.index[name]] += curve
         motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
         keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
-        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), role="joint")
+        digest = self._mouths.digest("flow")
+        provenance = Provenance(settings=settings, sound=sound_settings_of(audio), network_digest=digest, role="joint")
         return Animation(motion, alignment, keys, audio, provenance, self.complete)
 
     def check(self, settings: AnimationSettings) -> None:
@@ -483,7 +500,7 @@ class KMTalk:
         if file.provenance.role != "speaker":
             made_by = "a joint model" if file.provenance.role == "joint" else "a conversation"
             raise InputError(f"{path}: belongs to a face of {made_by}; give its animation.npz instead of the sound")
-        if file.provenance.network_digest != self._mouths.digest(settings):
+        if file.provenance.network_digest != self._mouths.digest(settings.motion):
             option = "--joint" if settings.motion == "flow" else "--network"
             raise InputError(f"{path}: was made with other weights; give the same {option}, or none")
         sound = None if isinstance(speech, Audio) else file.provenance.sound

@@ -22,12 +22,20 @@ def run(capfd, *arguments):
     return code, capfd.readouterr().err
 
 
-def random_network(light_rig, coupling: str) -> JointNetwork:
+def random_network(light_rig, coupling: str, listens: bool = False) -> JointNetwork:
     """A small network with random weights, none of them zero."""
     names = light_rig.shape_names
     torch.manual_seed(0)
     config = JointConfig(
-        names, channel_names(names), ("calm", "lively"), coupling, d_model=32, num_layers=4, num_heads=2, token_layers=2
+        names,
+        channel_names(names),
+        ("calm", "lively"),
+        coupling,
+        d_model=32,
+        num_layers=4,
+        num_heads=2,
+        token_layers=2,
+        listens=listens,
     )
     network = JointNetwork(config).eval()
     for p in network.parameters():

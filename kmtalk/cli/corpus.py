@@ -39,6 +39,9 @@ def build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of sentences, styles and augmentation.")] = 0,
     source: Annotated[Path | None, typer.Option(help="Folder of facegood's curves.", show_default=False)] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Hours of synthetic speech of joint.")] = 4.0,
+    dialogues: Annotated[
+        float, typer.Option(min=0, help="Hours of conversations in joint as well, for networks that listen.")
+    ] = 0.0,
     grid: Annotated[
         list[str] | None,
         typer.Option(help="Speaker of GRID and the folder of the corpus, for joint: s1=FOLDER.", show_default=False),
@@ -54,6 +57,8 @@ def build(
 
     if kind not in ("simulated", "joint", "facegood", *LAYOUTS):
         raise InputError(f"{kind}: no such corpus to build; one of simulated, joint, facegood, {', '.join(LAYOUTS)}")
+    if dialogues and kind != "joint":
+        raise InputError("--dialogues is for the joint corpus")
     if grid and kind != "joint":
         raise InputError("--grid is for the joint corpus; configs of other networks name GRID themselves")
     speakers = [_read_grid_option(given) for given in grid or ()]
@@ -67,11 +72,13 @@ def build(
         if kind == "simulated":
             count = build_simulated_corpus(temporary, rig, clips, seed, console, console.log)
         elif kind == "joint":
-            from kmtalk.joint.corpus import build_joint_corpus
+            from kmtalk.joint.corpus_building import build_joint_corpus
             from kmtalk.pipeline import KMTalk
 
             predictor = KMTalk(warn=console.log, progress=console).predictor
-            count = build_joint_corpus(temporary, rig, predictor, hours, speakers, seed, console, console.log)
+            count = build_joint_corpus(
+                temporary, rig, predictor, hours, speakers, dialogues, seed, console, console.log
+            )
         elif source is not None:
             count = build_facegood_corpus(source, temporary, rig, Transcriber(), console, console.log)
         else:

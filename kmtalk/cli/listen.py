@@ -43,6 +43,7 @@ def listen(
         typer.Option(help="The animation.npz of the one who speaks; its smiles are answered.", show_default=False),
     ] = None,
     sound: SoundSettings = SoundSettings(),
+    joint: JointWeights = None,
     settings: ListenerSettings = ListenerSettings(),
     export: ExportSettings = ExportSettings(),
 ) -> None:
@@ -50,6 +51,7 @@ def listen(
     from kmtalk.animation import check_save, has_video
     from kmtalk.render.video import start_opengl_check
 
+    check_joint_weights(joint, settings.motion == "flow", "--motion flow")
     output = output or other.parent / f"{other.stem}-listener"
     check_save(output, export, console.inputs)
     check_character_output(output, export, template, settings.fps)
@@ -58,7 +60,7 @@ def listen(
         from kmtalk.pipeline import KMTalk
 
         check_opengl()
-    talk = KMTalk(warn=console.log, inform=console.announce, progress=console)
+    talk = KMTalk(joint=joint, warn=console.log, inform=console.announce, progress=console)
     animation = talk.listen(
         other,
         template,

@@ -20,6 +20,7 @@ from kmtalk.cli.options import (
     check_joint_weights,
     read_text_option,
 )
+from kmtalk.errors import InputError
 from kmtalk.settings import AnimationSettings, CharacterSettings, ExportSettings, VoiceSettings
 
 
@@ -53,6 +54,8 @@ def speak(
     """Speak a text with a synthetic voice, and animate a face to it."""
     flow = voice.engine == "flow" or settings.motion == "flow"
     check_joint_weights(joint, flow, "--engine flow and --motion flow")
+    if network is not None and voice.engine == "flow":
+        raise InputError(f"{network}: --network is for other engines; give weights of the joint model with --joint")
     words = read_text_option(text) or ""
     output = output or Path("speech-kmtalk")
     with ThreadPoolExecutor(1) as pool:

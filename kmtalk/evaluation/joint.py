@@ -8,7 +8,7 @@ of the corpus, which is simulated; the motion between keys on held-out clips of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,6 @@ import soxr
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
 from kmtalk.evaluation.joint_keys import score_between_keys
-from kmtalk.face.motion import frame_times
 from kmtalk.face.mouth import MouthMeasurer
 from kmtalk.face.rig import Rig
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
@@ -27,8 +26,10 @@ from kmtalk.joint.corpus import SIMULATED, JointClip, load_joint_corpus
 from kmtalk.joint.joint_flow import NETWORK_FILE, JointFlow, JointSample, Known
 from kmtalk.joint.mel import mel_spectrogram
 from kmtalk.joint.reading import align_phones, read_phones
+from kmtalk.joint.text import phones_of_text
 from kmtalk.joint.tokens import Span, alignment_of_spans
 from kmtalk.joint.vocoder import HifiGan, Vocoder
+from kmtalk.joint_conversion import finish_mouth
 from kmtalk.metrics import (
     MetricResult,
     SoundAndMotion,
@@ -48,7 +49,6 @@ from kmtalk.metrics import (
     voice_similarity,
     word_error_rate,
 )
-from kmtalk.motion.postprocessing import postprocess
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE as ANALYSIS_RATE
 from kmtalk.speech.audio import audio_from_samples
@@ -85,12 +85,14 @@ ROWS = (
 
 @dataclass(frozen=True)
 class _Said:
-    """One rendition of a sentence: samples (S,) at 22,050 Hz, its mel spectrogram (N, 80), weights (M, R), phones."""
+    """One rendition of a sentence: samples (S,) at 22,050 Hz, its mel spectrogram (N, 80), weights (M, R), phones, and
+    the weights as they were sampled, before postprocessing."""
 
     samples: np.ndarray
     mel: np.ndarray
     weights: np.ndarray
     spans: tuple[Span, ...]
+    sampled: np.ndarray
 
 
 def evaluate_joint(
@@ -122,8 +124,10 @@ def evaluate_joint(
     given = list(networks) or [("shipped", asset_path(NETWORK_FILE))]
     flows = [(name, JointFlow.load(path)) for name, path in given]
     held_out = [c for c in load_joint_corpus(corpus, rig.shape_names) if c.held_out]
+    held_out = [c for c in held_out if not c.other]  # conversations are for networks that listen
     spoken = [c for c in held_out if c.voice == VOICE][:clips]
-    tracked = [c for c in held_out if not c.source.startswith(SIMULATED)][:clips]
+    tracked = [c for c in held_out if not c.source.startswith(SIMULATED)]
+    tracked = tracked[:: -(-len(tracked) // clips)]  # of all speakers
     if not spoken:
         raise InputError(f"{corpus}: has no held-out sentences of {VOICE}; build a longer one")
     scorer = _Scorer(spoken, rig, steps, progress)
@@ -150,12 +154,12 @@ class _Scorer:
         for clip in clips:
             samples = clip.load_samples()
             mel = mel_spectrogram(samples)[: STEP * len(clip.weights)]
-            self._truth.append(_Said(samples, mel, clip.weights, clip.spans))
+            self._truth.append(_Said(samples, mel, clip.weights, clip.spans, clip.weights))
 
     def score_references(self) -> list[str]:
         """Score Piper itself, the vocoder's round trip, and the motion of the corpus."""
         source = f"{SIMULATED}: held-out sentences of {VOICE}"
-        trip = [_Said(self._vocoder.synthesize(t.mel), t.mel, t.weights, t.spans) for t in self._truth]
+        trip = [replace(t, samples=self._vocoder.synthesize(t.mel)) for t in self._truth]
         lines = [f"Piper: {self._intelligibility(self._truth, 'Piper').with_source(source)}"]
         results = [self._intelligibility(trip, "round trip"), *self._compare_sound(trip)]
         lines += [f"round trip: {r.with_source(source)}" for r in results]
@@ -182,10 +186,10 @@ class _Scorer:
 
     def _sample(self, flow: JointFlow, row: SampledRow, i: int) -> _Said:
         clip, truth = self._clips[i], self._truth[i]
-        vector = self._voice.encode_samples(soxr.resample(truth.samples, SAMPLE_RATE, ANALYSIS_RATE))
+        voice = flow.default_voice  # not that of the true sound, which would tell how it was spoken
         spans: Sequence[Span] = clip.spans
         if row.durations != "true":
-            spans = flow.durations(clip.spans, voice=vector, style=clip.style)
+            spans = flow.durations(phones_of_text(clip.text).spans, voice=voice, style=clip.style)
         weights = None
         if row.durations == "mouth":
             weights = clip.weights
@@ -194,20 +198,18 @@ class _Scorer:
         made: JointSample = flow.sample(
             frames,
             Known(spans, weights=weights),
-            voice=vector,
+            voice=voice,
             style=clip.style,
             steps=self._steps,
             guidance=row.guidance,
             seed=i,
             draws=row.draws,
         )
-        finished = made.weights if row.durations == "mouth" else self._postprocessed(made.weights, spans, clip.voice)
-        return _Said(self._vocoder.synthesize(made.mel), made.mel, finished, tuple(spans))
-
-    def _postprocessed(self, weights: np.ndarray, spans: Sequence[Span], voice: str) -> np.ndarray:
-        times = frame_times(len(weights), MOTION_RATE)
-        out = postprocess(weights.astype(np.float64), self._rig, alignment_of_spans(spans, voice), times)
-        return np.clip(out, 0, 1).astype(np.float32)
+        finished = made.weights
+        if row.durations != "mouth":
+            finished = finish_mouth(made.weights, flow, self._rig, alignment_of_spans(spans, VOICE), MOTION_RATE)
+        sound = self._vocoder.synthesize(made.mel)
+        return _Said(sound, made.mel, finished.astype(np.float32), tuple(spans), made.weights)
 
     def _intelligibility(self, said: Sequence[_Said], name: str) -> MetricResult:
         heard = []
@@ -243,6 +245,7 @@ class _Scorer:
 
     def _score_faces(self, said: Sequence[_Said]) -> list[MetricResult]:
         """Score faces by their own phones and sound."""
+        raw = [self._mouth(s.sampled) for s in said]
         mouths = [self._mouth(s.weights) for s in said]
         alignments = [alignment_of_spans(s.spans, VOICE) for s in said]
         beats = [
@@ -255,6 +258,7 @@ class _Scorer:
         )
         return [
             closure_rate([(m, a, MOTION_RATE) for m, a in zip(mouths, alignments, strict=True)]),
+            _unprocessed(closure_rate([(m, a, MOTION_RATE) for m, a in zip(raw, alignments, strict=True)])),
             beat_consistency(motion_times, audio_times),
             energy_correlation([SoundAndMotion(s.weights, MOTION_RATE, s.mel, MEL_RATE) for s in said]),
         ]
@@ -264,21 +268,26 @@ class _Scorer:
         mouths, true = [self._mouth(s.weights) for s in said], [self._mouth(t.weights) for t in self._truth]
         return [
             closure_f1(mouths, true),
+            _unprocessed(closure_f1([self._mouth(s.sampled) for s in said], true)),
             smile_f1(mouths, true),
             frechet_distance([s.weights for s in said], [t.weights for t in self._truth]),
         ]
 
     def _boundaries(self, said: Sequence[_Said]) -> MetricResult:
         """Compare the beginnings of phones that were read from the mouth with the true ones."""
-        differences = [
-            abs(a.start - b.start) / MEL_RATE * 1000
-            for one, truth in zip(said, self._truth, strict=True)
-            for a, b in zip(one.spans, truth.spans, strict=True)
-            if not a.is_pause
-        ]
+        differences: list[float] = []
+        for one, truth in zip(said, self._truth, strict=True):
+            found, true = ([s for s in side.spans if not s.is_pause] for side in (one, truth))
+            if [s.label for s in found] == [s.label for s in true]:
+                differences += [abs(a.start - b.start) / MEL_RATE * 1000 for a, b in zip(found, true, strict=True)]
         return MetricResult(
             "boundary error", float(np.median(differences)), "ms", f"median of {len(differences)} beginnings of phones"
         )
+
+
+def _unprocessed(result: MetricResult) -> MetricResult:
+    """Name a result that was measured before postprocessing, which seals the lips by rule."""
+    return replace(result, name=f"{result.name} before postprocessing")
 
 
 _DURATIONS = {

@@ -18,9 +18,10 @@ from kmtalk.joint.motion_stream import is_mouth
 from kmtalk.joint.tokens import alignment_of_spans
 from kmtalk.metrics import fdd, lve, mask_from_template
 from kmtalk.motion.inference import load_network_encoder, predict_motion
+from kmtalk.motion.key_editing import interpolate_key_edits
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.styles import style_mixture
-from kmtalk.mouth_animator import NETWORK_FILE
+from kmtalk.mouth_animator import COMPLETION_FILE
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE as ANALYSIS_RATE
 from kmtalk.speech.encoders import SpeechEncoder
@@ -31,7 +32,7 @@ DRAWS = 4  # samples of the row that is a mean
 def score_between_keys(
     flow: JointFlow, clips: Sequence[JointClip], rig: Rig, steps: int, progress: Progress
 ) -> list[str]:
-    """Score the mouth between true poses at phone boundaries: smooth lines, CMC, one sample and the mean of several.
+    """Score the mouth between true poses at phone boundaries: lines, CMC, one sample, and the mean of several.
 
     LVE and FDD of the vertices of the lips, by clips with tracked lips; what is not the mouth is that of the clip.
 
@@ -45,9 +46,9 @@ def score_between_keys(
     Returns:
         The lines of a table.
     """
-    network = load_network(asset_path(NETWORK_FILE))
+    network = load_network(asset_path(COMPLETION_FILE))  # the one that completes keys
     encoder = load_network_encoder(network)
-    names = ["smooth lines", "CMC", "one sample", f"mean of {DRAWS}"]
+    names = ["straight lines", "smooth lines", "CMC", "one sample", f"mean of {DRAWS}"]
     made: dict[str, list[np.ndarray]] = {name: [] for name in names}
     channels = flow.network.config.channels
     mouth = [rig.index[n] for n, m in zip(channels, is_mouth(channels), strict=True) if m]
@@ -58,7 +59,8 @@ def score_between_keys(
             known = np.repeat(~is_mouth(channels)[None], len(clip.weights), 0)
             known[keys] = True
             given = Known(clip.spans, mel, None, clip.weights, known)
-            made["smooth lines"].append(_smooth_lines(clip.weights, keys))
+            made["straight lines"].append(_lines(clip.weights, keys, smooth=False))
+            made["smooth lines"].append(_lines(clip.weights, keys, smooth=True))
             made["CMC"].append(_cmc(network, encoder, clip, keys, rig))
             for name, draws in (("one sample", 1), (f"mean of {DRAWS}", DRAWS)):
                 sampled = flow.sample(len(mel), given, style=clip.style, steps=steps, seed=i, draws=draws)
@@ -89,20 +91,20 @@ def key_frames_of(clip: JointClip) -> np.ndarray:
     return np.unique(np.clip([0, last, *(s.start // STEP for s in clip.spans)], 0, last))
 
 
-def _smooth_lines(weights: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Join the poses (m, R) at the keys by cubics with level ends: (N, R)."""
+def _lines(weights: np.ndarray, keys: np.ndarray, smooth: bool) -> np.ndarray:
+    """Join the poses (m, R) at the keys by straight lines, or by cubics with level ends: (N, R)."""
     frames = np.arange(len(weights))
     left = np.clip(np.searchsorted(keys, frames, side="right") - 1, 0, max(len(keys) - 2, 0))
     if len(keys) < 2:
         return np.repeat(weights[keys], len(weights), 0)
     t = (frames - keys[left]) / (keys[left + 1] - keys[left])
-    rise = (t * t * (3 - 2 * t))[:, None]
+    rise = (t * t * (3 - 2 * t) if smooth else t)[:, None]
     out: np.ndarray = (1 - rise) * weights[keys[left]] + rise * weights[keys[left + 1]]
     return out
 
 
 def _cmc(network: KMTalkNetwork, encoder: SpeechEncoder, clip: JointClip, keys: np.ndarray, rig: Rig) -> np.ndarray:
-    """Complete the true poses at the keys by the shipped network's CMC: (N, R)."""
+    """Complete the true poses at the keys by the CMC of `kmtalk complete`, which then meets them exactly: (N, R)."""
     columns = [rig.index[n] for n in network.config.shape_names]
     features = encoder.encode(soxr.resample(clip.load_samples(), SAMPLE_RATE, ANALYSIS_RATE))
     motion = predict_motion(
@@ -112,9 +114,10 @@ def _cmc(network: KMTalkNetwork, encoder: SpeechEncoder, clip: JointClip, keys: 
         keys,
         len(clip.weights),
         MOTION_RATE,
-        style_mixture(network.config.styles, clip.style),
+        style_mixture(network.config.styles, clip.style if clip.style in network.config.styles else None),
         other_system_keys=clip.weights[keys][:, columns],
     )
+    remaining = clip.weights[keys][:, columns] - motion[keys]
     out = clip.weights.copy()
-    out[:, columns] = motion
+    out[:, columns] = np.clip(motion + interpolate_key_edits(remaining, keys, len(motion)), 0, 1)
     return out

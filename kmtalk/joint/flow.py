@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -127,9 +127,3 @@ def sample(
         mel = mel + (after - now) * velocity
         motion = motion + (after - now) * motion_velocity
     return torch.where(given.mel_known > 0, given.mel, mel), torch.where(given.motion_known > 0, given.motion, motion)
-
-
-def without_coupling(given: Conditions) -> Conditions:
-    """Return conditions under which neither stream sees the other."""
-    off = torch.zeros_like(given.motion_sees_sound)
-    return replace(given, motion_sees_sound=off, sound_sees_motion=off)

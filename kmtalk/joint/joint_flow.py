@@ -5,6 +5,7 @@ N mel frames, M = N / 3 motion frames, R shapes of the rig.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,14 @@ from kmtalk.synthesis.voice_vector import VECTOR_SIZE
 NETWORK_FILE = "joint.safetensors"
 Style = str | dict[str, float] | None
 WINDOW_FRAMES, OVERLAP_FRAMES = 1536, 192
-"""Mel frames that are sampled at once (18 s), and by which a window repeats the end of the one before as known."""
+"""Mel frames that are sampled at once (18 s), and by which windows overlap; of these, the first half is known to the
+later window and the rest is sampled again."""
+
+CONTEXT_FRAMES = 516  # known mel frames, 6 s, to either side of what is unknown that are given to the network
+SENTENCE_PAUSE = 0.2
+"""Seconds that are added to the pause between sentences: the model learnt from single ones, and Piper adds as much."""
+
+SENTENCE_ENDS = (".", "?", "!")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,9 @@ class Known:
         mel_known: (N,) True where `mel` is known; None for everywhere.
         weights: (M, R) weights of the rig; None where no motion is known.
         motion_known: (M, C) True where a channel is known; None for everywhere.
+        other_mel: (N, 80) log mel spectrogram of the other speaker of a conversation, for networks that listen; None
+            where it is unknown.
+        other_weights: (M, R) weights of the other speaker; None where they are unknown.
     """
 
     spans: Sequence[Span] = ()
@@ -49,6 +60,8 @@ class Known:
     mel_known: np.ndarray | None = None
     weights: np.ndarray | None = None
     motion_known: np.ndarray | None = None
+    other_mel: np.ndarray | None = None
+    other_weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,10 @@ class JointFlow:
         stress = torch.tensor([[p.stress for p in phones]])
         clip = self.network.encode_clip(self._voice(voice)[None], torch.from_numpy(self.style_shares(style))[None])
         logarithm = self.network.duration_predictor(labels, stress, torch.ones_like(labels, dtype=torch.bool), clip)
-        ends = np.maximum.accumulate(np.round(np.cumsum(np.exp(logarithm[0].numpy()) / rate)).astype(int))
+        frames = np.exp(logarithm[0].numpy())
+        between = [p.label in SENTENCE_ENDS for p in phones[:-1]] + [False]
+        frames = (frames + SENTENCE_PAUSE * MEL_RATE * np.array(between)) / rate
+        ends = np.maximum.accumulate(np.round(np.cumsum(frames)).astype(int))
         spans, start = [], 0
         for phone, end in zip(phones, ends.tolist(), strict=True):
             stop = max(start + 1, end)
@@ -184,9 +200,9 @@ class JointFlow:
         given = self.conditions(frames, known, voice, style)
         mel, motion = given.mel.clone(), given.motion.clone()
         mel_known, motion_known = given.mel_known.clone(), given.motion_known.clone()
-        start = 0
-        while True:
-            stop = min(start + WINDOW_FRAMES, frames)
+        start, end = self._unknown_range(given)
+        while start < end:
+            stop = min(start + WINDOW_FRAMES, end)
             window, poses = slice(start, stop), slice(start // STEP, stop // STEP)
             part = _crop(replace(given, mel=mel, motion=motion, mel_known=mel_known, motion_known=motion_known), window)
             drawn = [
@@ -198,11 +214,20 @@ class JointFlow:
             ]  # fmt: skip
             mel[:, window] = torch.stack([m for m, _ in drawn]).mean(0)
             motion[:, poses] = torch.stack([m for _, m in drawn]).mean(0)
-            mel_known[:, window], motion_known[:, poses] = 1, 1
-            if stop == frames:
-                break
-            start = stop - OVERLAP_FRAMES
+            # the last frames of a window do not see what comes next: they are sampled again in the next one
+            kept = slice(start, stop if stop == end else stop - OVERLAP_FRAMES // 2)
+            mel_known[:, kept], motion_known[:, kept.start // STEP : kept.stop // STEP] = 1, 1
+            start = end if stop == end else stop - OVERLAP_FRAMES
         return self._result(mel[0], motion[0], given, known)
+
+    def _unknown_range(self, given: Conditions) -> tuple[int, int]:
+        """Return the first and the last but one mel frame of what must be sampled, with what it depends on."""
+        unknown = (given.mel_known[0] < 1).any(1) | (given.motion_known[0] < 1).any(1).repeat_interleave(STEP)
+        where = torch.nonzero(unknown)[:, 0]
+        if not len(where):
+            return 0, 0
+        first, last = int(where[0]) - CONTEXT_FRAMES, int(where[-1]) + 1 + CONTEXT_FRAMES
+        return max(0, first // STEP * STEP), min(len(unknown), -(-last // STEP) * STEP)
 
     def _result(self, mel: torch.Tensor, motion: torch.Tensor, given: Conditions, known: Known) -> JointSample:
         """Undo the normalisation; what is known is copied as it was given."""
@@ -231,10 +256,22 @@ class JointFlow:
             motion = network.normalize_motion(torch.from_numpy(to_channels(known.weights, config.shape_names)))[None]
             mask = np.ones((poses, channels), bool) if known.motion_known is None else known.motion_known
             motion_known = torch.from_numpy(mask.astype(np.float32))[None]
-        if mel.shape[1] != frames or motion.shape[1] != poses:
-            raise InputError(
-                f"sound of {mel.shape[1]} and motion of {motion.shape[1]} frames, not {frames} and {poses}"
-            )
+        if (known.other_mel is not None or known.other_weights is not None) and not config.listens:
+            raise InputError("this joint model does not listen to another speaker; train one with listens: true")
+        other_mel, other_mel_known = torch.zeros(1, frames, BANDS), torch.zeros(1, frames, 1)
+        if known.other_mel is not None:
+            other_mel = network.normalize_mel(torch.from_numpy(known.other_mel.astype(np.float32)))[None]
+            other_mel_known += 1
+        other_motion, other_motion_known = torch.zeros(1, poses, channels), torch.zeros(1, poses, 1)
+        if known.other_weights is not None:
+            seen = torch.from_numpy(to_channels(known.other_weights, config.shape_names))
+            other_motion = network.normalize_motion(seen)[None]
+            other_motion_known += 1
+        for sound, face in ((mel, motion), (other_mel, other_motion)):
+            if sound.shape[1] != frames or face.shape[1] != poses:
+                raise InputError(
+                    f"sound of {sound.shape[1]} and motion of {face.shape[1]} frames, not {frames} and {poses}"
+                )
         yes = torch.ones(1, dtype=torch.bool)
         return Conditions(
             torch.from_numpy(tokens.labels)[None],
@@ -249,6 +286,10 @@ class JointFlow:
             torch.ones(1, frames, dtype=torch.bool),
             yes,
             yes.clone(),
+            other_mel,
+            other_mel_known,
+            other_motion,
+            other_motion_known,
         )
 
     @staticmethod
@@ -263,8 +304,10 @@ class JointFlow:
 def _crop(given: Conditions, window: slice) -> Conditions:
     """Return the conditions of a window of mel frames."""
     poses = slice(window.start // STEP, window.stop // STEP)
-    sound = {n: getattr(given, n)[:, window] for n in ("labels", "stress", "place", "mel", "mel_known", "valid")}
-    motion = {n: getattr(given, n)[:, poses] for n in ("motion", "motion_known")}
+    of_sound = ("labels", "stress", "place", "mel", "mel_known", "valid", "other_mel", "other_mel_known")
+    sound = {n: getattr(given, n)[:, window] for n in of_sound}
+    of_motion = ("motion", "motion_known", "other_motion", "other_motion_known")
+    motion = {n: getattr(given, n)[:, poses] for n in of_motion}
     return replace(given, **sound, **motion)
 
 
@@ -277,8 +320,8 @@ def _columns_known(known: np.ndarray, shape_names: Sequence[str]) -> np.ndarray:
 
 
 def frames_of(duration: float) -> int:
-    """Return the number of whole mel frames of a clip in seconds, rounded up to a multiple of three."""
-    return max(STEP, -(-round(duration * MEL_RATE) // STEP) * STEP)
+    """Return the number of mel frames of a clip in seconds, rounded up to a multiple of three."""
+    return max(STEP, -(-math.ceil(duration * MEL_RATE - 1e-6) // STEP) * STEP)
 
 
 def silent_mel(frames: int) -> np.ndarray:

@@ -57,6 +57,7 @@ class JointConfig:
         condition_dim: Width of the condition of time, voice and style.
         attention_seconds: Distance in time that attention within a stream spans, to either side.
         coupling_seconds: Distance in time that attention between the streams spans.
+        listens: Whether sound and motion of the other speaker of a conversation are inputs (AV-Flow's listener).
     """
 
     shape_names: tuple[str, ...]
@@ -72,6 +73,7 @@ class JointConfig:
     condition_dim: int = 128
     attention_seconds: float = 0.7
     coupling_seconds: float = 0.25
+    listens: bool = False
 
     @property
     def is_causal(self) -> bool:
@@ -96,6 +98,10 @@ class Conditions:
         valid: (B, N) False at padding.
         motion_sees_sound: (B,) False where the motion stream must not see the sound stream.
         sound_sees_motion: (B,) False where the sound stream must not see the motion stream.
+        other_mel: (B, N, 80) mel frames of the other speaker, at the same times; anything where unknown.
+        other_mel_known: (B, N, 1) 1 where they are known, else 0.
+        other_motion: (B, M, C) motion of the other speaker.
+        other_motion_known: (B, M, 1) 1 where it is known, else 0.
     """
 
     labels: Tensor
@@ -110,6 +116,10 @@ class Conditions:
     valid: Tensor
     motion_sees_sound: Tensor
     sound_sees_motion: Tensor
+    other_mel: Tensor
+    other_mel_known: Tensor
+    other_motion: Tensor
+    other_motion_known: Tensor
 
     def to(self, device: torch.device) -> Self:
         """Return the conditions on a device."""
@@ -178,8 +188,10 @@ class JointNetwork(nn.Module):
         self.token_norm = nn.LayerNorm(d)
         self.mel_mean_head, self.motion_mean_head = nn.Linear(d, BANDS), nn.Linear(d, channels)
         self.time_mlp = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c))
-        self.sound_in = nn.Linear(3 * BANDS + 1 + d, d)
-        self.motion_in = nn.Linear(4 * channels + d, d)
+        heard = BANDS + 1 if config.listens else 0
+        seen = channels + 1 if config.listens else 0
+        self.sound_in = nn.Linear(3 * BANDS + 1 + d + heard, d)
+        self.motion_in = nn.Linear(4 * channels + d + heard + seen, d)
         self.positions = RotaryPositions(d // config.num_heads)
 
         def blocks() -> nn.ModuleList:
@@ -297,9 +309,19 @@ class JointNetwork(nn.Module):
         known_mel, known_motion = given.mel * mel_known, given.motion * motion_known
         noisy_mel, noisy_motion = mel * (1 - mel_known) + known_mel, motion * (1 - motion_known) + known_motion
         mel_mean, motion_mean = encoded.mel_mean.detach(), encoded.motion_mean.detach()
-        sound = torch.cat([noisy_mel, known_mel, mel_known, mel_mean, encoded.tokens], -1)
-        face = torch.cat([noisy_motion, known_motion, motion_known, motion_mean, pool(encoded.tokens)], -1)
+        others = given.other_mel, given.other_mel_known, given.other_motion, given.other_motion_known
+        heard, seen = self.listen(*others) if self.config.listens else ([], [])
+        sound = torch.cat([noisy_mel, known_mel, mel_known, mel_mean, encoded.tokens, *heard], -1)
+        face = torch.cat([noisy_motion, known_motion, motion_known, motion_mean, pool(encoded.tokens), *seen], -1)
         return self.sound_in(sound), self.motion_in(face)
+
+    @staticmethod
+    def listen(
+        mel: Tensor, mel_known: Tensor, motion: Tensor, motion_known: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the sound stream and the motion stream are given of the other speaker (see `Conditions`)."""
+        mel, motion = mel * mel_known, motion * motion_known
+        return [mel, mel_known], [pool(mel), mel_known[:, ::MEL_FRAMES_PER_MOTION_FRAME], motion, motion_known]
 
     def _mask(self, queries: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
         """Which keys (times (K,)) each query (times (Q,)) of the same stream sees, (B, 1, Q, K)."""
@@ -316,7 +338,8 @@ class JointNetwork(nn.Module):
         """
         block = (queries * MOTION_RATE).floor()
         key_block = (keys * MOTION_RATE).floor()
-        back = queries[:, None] - keys[None] <= LOOK_BACK_FRAMES / MEL_RATE + 1e-6
+        # half a frame more: single precision of long times
+        back = queries[:, None] - keys[None] <= (LOOK_BACK_FRAMES + 0.5) / MEL_RATE
         return back & (key_block[None] <= block[:, None])
 
     def _cross_mask(self, queries: Tensor, keys: Tensor, valid: Tensor) -> Tensor:

@@ -81,6 +81,8 @@ def _check_config(config: JointConfig) -> None:
         value = getattr(config, name)
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"{name} is {str(value)[:40]}, not a whole number from {low} to {high}")
+    if type(config.listens) is not bool:
+        raise ValueError("listens is neither true nor false")
     if config.coupling not in COUPLINGS:
         raise ValueError(f"coupling is {str(config.coupling)[:40]!r}, which is none")
     if config.d_model % (2 * config.num_heads) or config.kernel % 2 == 0:

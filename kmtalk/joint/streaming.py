@@ -27,6 +27,7 @@ from kmtalk.joint.model import (
     TOKEN_KERNEL,
     JointNetwork,
 )
+from kmtalk.joint.motion_stream import to_channels
 from kmtalk.joint.tokens import FrameTokens
 from kmtalk.synthesis.voice_vector import VECTOR_SIZE
 
@@ -85,6 +86,8 @@ class JointStream:
         self._generator = torch.Generator().manual_seed(self.seed)
         self._labels, self._stress = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._place = np.zeros((0, 3), np.float32)
+        channels = len(config.channels)
+        self._other = [torch.zeros(1, 0, k) for k in (BANDS, 1, channels, 1)]
         self._done = 0
         self._memory = [[(_Memory(), _Memory()) for _ in range(config.num_layers)] for _ in range(self.steps)]
         self._noise: list[tuple[Tensor, Tensor]] = []
@@ -93,6 +96,41 @@ class JointStream:
     def noise(self) -> tuple[Tensor, Tensor]:
         """The noise of all frames so far."""
         return torch.cat([m for m, _ in self._noise], 1), torch.cat([m for _, m in self._noise], 1)
+
+    def hear(self, mel: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Take further frames of the other speaker, before the tokens of the same frames; for networks that listen.
+
+        Args:
+            mel: (n, 80) log mel frames, n a multiple of three.
+            weights: (n / 3, R) weights of the other's face; None where it is not seen.
+
+        Raises:
+            InputError: The network does not listen, or the frames are not of these shapes.
+        """
+        network, names = self.network, self.network.config.shape_names
+        if not network.config.listens:
+            raise InputError("this joint model does not listen to another speaker; train one with listens: true")
+        if len(mel) % STEP or (weights is not None and len(weights) * STEP != len(mel)):
+            raise InputError(f"{len(mel)} mel frames of the other: needs a multiple of {STEP}, and as many poses")
+        channels = np.zeros((len(mel) // STEP, len(names))) if weights is None else weights
+        seen = network.normalize_motion(torch.from_numpy(to_channels(channels.astype(np.float32), names)))
+        new = (
+            network.normalize_mel(torch.from_numpy(mel.astype(np.float32))),
+            torch.ones(len(mel), 1),
+            seen,
+            torch.full((len(seen), 1), float(weights is not None)),
+        )
+        self._other = [torch.cat([old, one[None]], 1) for old, one in zip(self._other, new, strict=True)]
+
+    def _heard(self, start: int, stop: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the streams are given of the other speaker in frames [start, stop); unknown where unheard."""
+        if not self.network.config.listens:
+            return [], []
+        parts = []
+        for part, step in zip(self._other, (1, 1, STEP, STEP), strict=True):
+            unheard = max(0, stop // step - part.shape[1])
+            parts.append(functional.pad(part, (0, 0, 0, unheard))[:, start // step : stop // step])
+        return self.network.listen(*parts)
 
     def feed(self, tokens: FrameTokens) -> tuple[np.ndarray, np.ndarray]:
         """Take the tokens of further mel frames; returns the frames that can be sampled with them.
@@ -150,10 +188,11 @@ class JointStream:
             for layer in (network.sound_condition, network.motion_condition)
         )
         unknown = torch.zeros_like(mel), torch.zeros_like(mel[..., :1])
-        x = network.sound_in(torch.cat([mel, *unknown, mel_mean, tokens], -1))
-        still = torch.zeros_like(motion)
-        y = network.motion_in(torch.cat([motion, still, still, motion_mean, pool(tokens)], -1))
         count = mel.shape[1]
+        heard, seen = self._heard(self._done, self._done + count)
+        x = network.sound_in(torch.cat([mel, *unknown, mel_mean, tokens, *heard], -1))
+        still = torch.zeros_like(motion)
+        y = network.motion_in(torch.cat([motion, still, still, motion_mean, pool(tokens), *seen], -1))
         times = (torch.arange(self._done, self._done + count) + 0.5) / MEL_RATE
         motion_times = (torch.arange(self._done // STEP, (self._done + count) // STEP) + 0.5) / MOTION_RATE
         for i, memory in enumerate(self._memory[step]):

@@ -164,7 +164,13 @@ def spans_of_symbols(
 
 
 def spans_of_alignment(alignment: Alignment, duration: float) -> list[Span]:
-    """Return the spans of an alignment whose phones are times in seconds; stress is unknown."""
+    """Return the spans of an alignment whose phones are times in seconds; stress is unknown.
+
+    Nothing covers speech for which no phones were found (`Alignment.unaligned`), and there are no spans without phones:
+    what is unknown is no pause.
+    """
+    if not alignment.phones:
+        return []
     count = round(duration * MEL_RATE)
     spans: list[Span] = []
     for phone in alignment.phones:
@@ -173,16 +179,21 @@ def spans_of_alignment(alignment: Alignment, duration: float) -> list[Span]:
             start = max(start, spans[-1].stop)
         if stop > start:
             spans.append(Span(canonical_phone(phone.label), start, stop))
-    return _cover(spans, count)
+    unknown = np.zeros(count, bool)
+    for start_seconds, end_seconds in alignment.unaligned:
+        unknown[max(0, round(start_seconds * MEL_RATE)) : round(end_seconds * MEL_RATE)] = True
+    return _cover(spans, count, unknown)
 
 
-def _cover(spans: list[Span], count: int) -> list[Span]:
-    """Fill gaps: short ones by the phone before, longer ones by a pause."""
+def _cover(spans: list[Span], count: int, unknown: np.ndarray) -> list[Span]:
+    """Fill gaps: short ones by the phone before, longer ones by a pause, but none with frames that are `unknown`."""
     out: list[Span] = []
     end = 0
     for span in [*spans, Span("", count, count)]:
         gap = span.start - end
-        if gap > 0 and out and gap < SHORTEST_PAUSE and not out[-1].is_pause and span.label:
+        if unknown[end : span.start].any():
+            pass
+        elif gap > 0 and out and gap < SHORTEST_PAUSE and not out[-1].is_pause and span.label:
             out[-1] = Span(out[-1].label, out[-1].start, span.start, out[-1].stress)
         elif gap > 0:
             out.append(Span("SIL", end, span.start, 0))

