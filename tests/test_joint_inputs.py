@@ -169,7 +169,9 @@ def test_a_mesh_with_a_mouth_of_its_own_keeps_its_seal_and_gain(clip, flow, ligh
     offsets = np.concatenate([light_rig.offsets, light_rig.offsets[:1] * 0.1])
     rig = Rig(light_rig.template, names, offsets, mouth_gain=0.5)
     motion = Motion(rig, rig.retarget(clip.weights, light_rig.shape_names), 30.0)
-    on_mesh = replace(clip, motion=motion, keys=KeyMotions(locate_key_frames(clip.alignment, len(motion), 30.0), motion))
+    on_mesh = replace(
+        clip, motion=motion, keys=KeyMotions(locate_key_frames(clip.alignment, len(motion), 30.0), motion)
+    )
     frames = frames_of(clip.audio.duration)
     np.testing.assert_allclose(
         motion_at_model_rate(on_mesh, flow, frames), motion_at_model_rate(clip, flow, frames), atol=1e-5
@@ -202,7 +204,9 @@ def test_a_voice_has_no_trace_of_the_old_sound(clip, flow, tmp_path, light_rig):
     short = audio_from_samples(clip.audio.samples[:17_887], 16_000)
     count = frame_count(short.duration, 30.0)
     motion = Motion(light_rig, clip.weights[:count], 30.0)
-    odd = replace(clip, audio=short, motion=motion, keys=KeyMotions(locate_key_frames(clip.alignment, count, 30.0), motion))
+    odd = replace(
+        clip, audio=short, motion=motion, keys=KeyMotions(locate_key_frames(clip.alignment, count, 30.0), motion)
+    )
     spoken_again = voice_for_face(odd, flow, HifiGan(), "Thank you.")
     assert frame_count(spoken_again.audio.duration, 30.0) == count
 
