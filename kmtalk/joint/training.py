@@ -72,6 +72,12 @@ class JointTrainingConfig(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
     motion_weight: float = Field(default=1.0, ge=0, description="Weight of the losses of the motion stream.")
     mel_weight: float = Field(default=1.0, ge=0, description="Weight of the losses of the sound stream.")
+    tracked_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of the crops that are of clips with tracked lips, where there are any.",
+    )
     listens: bool = Field(
         default=False,
         description="Sound and motion of the other speaker of a conversation are inputs; the corpus needs dialogues.",
@@ -190,7 +196,7 @@ class JointTrainer(TrainingLoop):
         held_out = [e for e in examples if e.held_out] or known
         self._names = [e.name for e in known]
         channels = self.network_config.channels
-        self._sampler = JointSampler(known, channels, styles, config.crop_frames)
+        self._sampler = JointSampler(known, channels, styles, config.crop_frames, tracked_share=config.tracked_share)
         from_text = JointSampler(held_out, channels, styles, config.crop_frames, TEXT_ALONE)
         self._validation = [
             from_text.sample(config.batch_size, np.random.default_rng([VALIDATION_SEED, i]))

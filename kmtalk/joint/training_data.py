@@ -17,7 +17,7 @@ import torch
 from kmtalk.errors import InputError
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.clock import SAMPLE_RATE
-from kmtalk.joint.corpus import JointClip
+from kmtalk.joint.corpus import SIMULATED, JointClip
 from kmtalk.joint.mel import BANDS, SILENCE, mel_spectrogram
 from kmtalk.joint.model import Conditions
 from kmtalk.joint.motion_stream import is_mouth, to_channels
@@ -44,6 +44,7 @@ class JointExample:
         speaker: Name of the voice.
         held_out: Whether it is kept for validation.
         other: Name of the clip of the other speaker of a conversation, which is as long; "" for none.
+        tracked: Whether its lips are real, tracked ones.
     """
 
     name: str
@@ -56,6 +57,7 @@ class JointExample:
     speaker: str
     held_out: bool
     other: str = ""
+    tracked: bool = False
 
 
 def prepare_examples(
@@ -86,8 +88,18 @@ def prepare_examples(
         tokens = frame_tokens(clip.spans, len(mel))
         out.append(
             JointExample(
-                clip.name, mel, motion, tokens, clip.spans, voice, clip.style, clip.voice, clip.held_out, clip.other
-            )
+                clip.name,
+                mel,
+                motion,
+                tokens,
+                clip.spans,
+                voice,
+                clip.style,
+                clip.voice,
+                clip.held_out,
+                clip.other,
+                not clip.source.startswith(SIMULATED),
+            )  # fmt: skip
         )
     return out
 
@@ -186,6 +198,7 @@ class JointSampler:
         styles: Names of the S styles.
         crop_frames: Length of a crop in mel frames, a multiple of 3.
         shares: Shares of the tasks.
+        tracked_share: Share of the crops that are of clips with tracked lips, where there are any.
     """
 
     examples: Sequence[JointExample]
@@ -193,9 +206,14 @@ class JointSampler:
     styles: Sequence[str]
     crop_frames: int
     shares: TaskShares = field(default_factory=TaskShares)
+    tracked_share: float = 0.3
 
     def __post_init__(self) -> None:
         lengths = np.array([len(e.mel) for e in self.examples], float)
+        tracked = np.array([e.tracked for e in self.examples])
+        if tracked.any() and not tracked.all():
+            for which, share in ((tracked, self.tracked_share), (~tracked, 1 - self.tracked_share)):
+                lengths[which] *= share / lengths[which].sum()
         self._probabilities = lengths / lengths.sum()
         self._mouth = is_mouth(self.channels)
         self._voices: dict[str, list[np.ndarray]] = {}
