@@ -99,7 +99,7 @@ def prepare_examples(
                 clip.held_out,
                 clip.other,
                 not clip.source.startswith(SIMULATED),
-            )  # fmt: skip
+            )
         )
     return out
 
