@@ -245,11 +245,11 @@ def _damaged_weights(seed: Path, key: str) -> Iterator[tuple[str, Content]]:
 def network_cases(seeds: Path) -> Iterator[Case]:
     """Weights of the network, and of the joint model."""
     read = ("keys", str(seeds / "speech.wav"), "--textgrid", str(seeds / "speech.TextGrid"), "--template", "light")
-    for kind, key, options in (
-        ("network", "kmtalk", ("--network",)),
-        ("joint", "kmtalk-joint", ("--motion", "flow", "--joint")),
+    for kind, name, key, options in (
+        ("network", "network", "kmtalk", ("--network",)),
+        ("joint model", "joint", "kmtalk-joint", ("--motion", "flow", "--joint")),
     ):
-        seed = seeds / f"{kind}.safetensors"
+        seed = seeds / f"{name}.safetensors"
         yield from damaged(
             kind,
             seed,
@@ -267,7 +267,7 @@ def voice_cases(seeds: Path) -> Iterator[Case]:
     graph = Path((seeds / "voice.path").read_text())
 
     yield from damaged(
-        "voice",
+        "Piper voice",
         settings,
         lambda n: ("speak", "Hello.", "--voice", "voice.onnx", *RULES, "-o", "out.npz"),
         ["out.npz"],
