@@ -9,8 +9,8 @@ from run import all_cases, every
 from seeds import make_seeds
 
 KINDS = (
-    "animation.npz", "emotion cues", "FBX", "GLB", "glTF", "joint model", "keys.json", "kmrig", "landmarks", "manifest of a corpus",
-    "manifest of clips", "map of shapes", "MFA acoustic model", "MFA dictionary", "motion .npy", "network", "OBJ",
+    "animation.npz", "emotion cues", "FBX", "GLB", "glTF", "joint model", "keys.json", "kmrig", "landmarks",
+    "manifest of a corpus", "manifest of clips", "map of shapes", "MFA acoustic model", "MFA dictionary", "motion .npy", "network", "OBJ",
     "option",
     "pickle", "Piper voice", "PLY", "sound", "STL", "text", "TextGrid", "USD", "video", "VRM", "YAML configuration",
 )  # fmt: skip
