@@ -10,9 +10,9 @@ from seeds import make_seeds
 
 KINDS = (
     "animation.npz", "emotion cues", "FBX", "GLB", "glTF", "joint model", "keys.json", "kmrig", "landmarks",
-    "manifest of a corpus", "manifest of clips", "map of shapes", "MFA acoustic model", "MFA dictionary", "motion .npy", "network", "OBJ",
-    "option",
-    "pickle", "Piper voice", "PLY", "sound", "STL", "text", "TextGrid", "USD", "video", "VRM", "YAML configuration",
+    "manifest of a corpus", "manifest of clips", "map of shapes", "MFA acoustic model", "MFA dictionary", "motion .npy",
+    "network", "OBJ", "option", "pickle", "Piper voice", "PLY", "sound", "STL", "text", "TextGrid", "USD", "video",
+    "VRM", "YAML configuration",
 )  # fmt: skip
 STEP = 60
 """One of so many cases of each kind, beside the valid files."""
