@@ -15,7 +15,7 @@ from kmtalk.animation import Animation
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.face.rig import Rig, load_light_head
-from kmtalk.joint.clock import HOP_SAMPLES, MEL_RATE, MOTION_RATE, SAMPLE_RATE
+from kmtalk.joint.clock import HOP_SAMPLES, MOTION_RATE, SAMPLE_RATE
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.joint_flow import JointFlow, Style
 from kmtalk.joint.mel import mel_spectrogram
@@ -147,8 +147,3 @@ def voice_of(audio: Audio) -> np.ndarray | None:
         return VoiceEncoder.load().encode(audio)
     except InputError:
         return None
-
-
-def mel_frame_times(frames: int) -> np.ndarray:
-    """Return the times in seconds of mel frames (`frames`,)."""
-    return frame_times(frames, MEL_RATE)

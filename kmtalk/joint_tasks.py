@@ -30,7 +30,6 @@ from kmtalk.joint_conversion import (
     finish_mouth,
     heard_mel,
     level_gain,
-    mel_frame_times,
     mel_of_samples,
     motion_at_model_rate,
     mouth_shapes,
@@ -87,7 +86,7 @@ def fill_span(
         raise InputError(f"{animation.audio.source}: the face listens to another's sound; give one that speaks")
     duration, audio = animation.audio.duration, animation.audio
     frames = frames_of(duration)
-    times, motion_times = mel_frame_times(frames), frame_times(frames // STEP, MOTION_RATE)
+    times, motion_times = frame_times(frames, MEL_RATE), frame_times(frames // STEP, MOTION_RATE)
     outside = (motion_times < start) | (motion_times >= stop)
     voice = np.asarray(soxr.resample(_channel(audio), audio.original_rate, SAMPLE_RATE), np.float32)
     gain = level_gain(np.asarray(soxr.resample(voice, SAMPLE_RATE, ANALYSIS_RATE)))

@@ -421,7 +421,7 @@ class Provenance(Settings):
     Attributes:
         settings: What `KMTalk.animate` was given; None for imported vertices, which have no keys to edit.
         sound: Which part of the sound was analysed.
-        network_digest: Beginning of the SHA-256 of the network's weights; empty for those shipped.
+        network_digest: Beginning of the SHA-256 of the weights that moved the face; empty for those shipped.
         role: What the face does in the sound: it speaks (`animate`), listens to it (`listen`), or does both in turn
             (`dialogue`); or a joint model made a part of it ("joint"). Only a speaker can be animated again from the
             sound alone.

@@ -118,13 +118,14 @@ def build_joint_corpus(
         (folder / part).mkdir(parents=True, exist_ok=True)
     sentences = joint_sentences(1_000_000, rng)
     others = [v for v in voices if v.engine != "piper"]
+    voices = [v for v in voices if v.engine == "piper"] + others  # joe first, of whom there is most
     seconds = [hours * 3600 * (1 - OTHER_VOICES_SHARE * bool(others))]
     seconds += [hours * 3600 * OTHER_VOICES_SHARE / max(1, len(others))] * len(others)
     rows: list[dict[str, object]] = []
     speaker = SimulatedSpeaker(rig)
     place, done = 0, 0.0
     with progress.stage("speak", round(hours * 60)) as advance:
-        for voice, wanted in zip([v for v in voices if v.engine == "piper"] + others, seconds, strict=True):
+        for voice, wanted in zip(voices, seconds, strict=True):
             spoken = 0.0
             for utterance in _speak(voice, sentences[place:], rng, warn):
                 place += 1
@@ -140,7 +141,7 @@ def build_joint_corpus(
         rows += _write_grid(folder, len(rows), name, corpus, speaker, seed, progress)
     if dialogue_hours:
         spoken_by = [_speak(v, sentences[place + i :: len(voices)], rng, warn) for i, v in enumerate(voices)]
-        rows += write_dialogues(folder, len(rows), spoken_by, dialogue_hours, speaker.rig, motion, seed)
+        rows += write_dialogues(folder, len(rows), spoken_by, dialogue_hours, speaker.rig, motion, seed, progress)
     manifest = {"version": FORMAT_VERSION, "seed": seed, "names": list(rig.shape_names), "clips": rows}
     temporary = folder / (MANIFEST_NAME + ".part")
     temporary.write_text(json.dumps(manifest) + "\n")

@@ -14,6 +14,7 @@ from kmtalk.joint.clock import HOP_SAMPLES, MOTION_RATE, SAMPLE_RATE
 from kmtalk.joint.corpus import SAMPLES_PER_POSE, SIMULATED, Utterance, write_clip
 from kmtalk.joint.tokens import Span, alignment_of_spans
 from kmtalk.listener_settings import DialogueSettings
+from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio, audio_from_samples
 
@@ -45,6 +46,7 @@ def write_dialogues(
     rig: Rig,
     motion: MotionSource,
     seed: int,
+    progress: Progress,
 ) -> list[dict[str, object]]:
     """Write conversations: the one says a sentence, the other listens and then says one, by `dialogue_weights`.
 
@@ -56,33 +58,36 @@ def write_dialogues(
         rig: The rig of the corpus.
         motion: Predictor of the mouth.
         seed: Random seed.
+        progress: Receives the stage "converse".
 
     Returns:
         Rows of the manifest, two for each conversation.
     """
     rows: list[dict[str, object]] = []
     seconds, conversation = 0.0, 0
-    while seconds < hours * 3600:
-        rng = np.random.default_rng([seed, number + len(rows), 3])
-        second = voices[int(rng.integers(1, len(voices)))] if len(voices) > 1 else voices[0]
-        turns = [next(voices[0], None), next(second, None)]
-        if turns[0] is None or turns[1] is None:
-            break
-        first_speaks_first = bool(rng.random() < 0.5)
-        said = [turns[0], turns[1]] if first_speaks_first else [turns[1], turns[0]]
-        clips = _lay_out(said, rng)
-        styles = [str(rng.choice(motion.styles)) for _ in clips]
-        speakers = [_speaker(clip, motion, rig, style) for clip, style in zip(clips, styles, strict=True)]
-        settings = DialogueSettings.create(None, fps=MOTION_RATE, seed=int(rng.integers(1 << 30)))
-        both = dialogue_weights(rig, speakers, settings)
-        held_out = conversation % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        at = number + len(rows)
-        for k, (clip, weights, style) in enumerate(zip(clips, both, styles, strict=True)):
-            count = len(clip.samples) // SAMPLES_PER_POSE
-            source = f"{SIMULATED}, conversation"
-            rows.append(write_clip(folder, at + k, clip, weights[:count], style, source, held_out, at + 1 - k))
-        seconds += len(clips[0].samples) / SAMPLE_RATE
-        conversation += 1
+    with progress.stage("converse", max(1, round(hours * 60))) as advance:
+        while seconds < hours * 3600:
+            rng = np.random.default_rng([seed, number + len(rows), 3])
+            second = voices[int(rng.integers(1, len(voices)))] if len(voices) > 1 else voices[0]
+            turns = [next(voices[0], None), next(second, None)]
+            if turns[0] is None or turns[1] is None:
+                break
+            first_speaks_first = bool(rng.random() < 0.5)
+            said = [turns[0], turns[1]] if first_speaks_first else [turns[1], turns[0]]
+            clips = _lay_out(said, rng)
+            styles = [str(rng.choice(motion.styles)) for _ in clips]
+            speakers = [_speaker(clip, motion, rig, style) for clip, style in zip(clips, styles, strict=True)]
+            settings = DialogueSettings.create(None, fps=MOTION_RATE, seed=int(rng.integers(1 << 30)))
+            both = dialogue_weights(rig, speakers, settings)
+            held_out = conversation % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+            at = number + len(rows)
+            for k, (clip, weights, style) in enumerate(zip(clips, both, styles, strict=True)):
+                count = len(clip.samples) // SAMPLES_PER_POSE
+                source = f"{SIMULATED}, conversation"
+                rows.append(write_clip(folder, at + k, clip, weights[:count], style, source, held_out, at + 1 - k))
+            seconds += len(clips[0].samples) / SAMPLE_RATE
+            conversation += 1
+            advance(round(seconds / 60))
     return rows
 
 
