@@ -14,6 +14,14 @@ ARGUMENTS = [
 ]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (make chromium)")
 
+LAID_OUT = """async () => {
+    const boxes = () => JSON.stringify([...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect()))
+    const drawn = () => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))
+    let before = ''
+    for (let now = boxes(), n = 0; n < 3; n = now === before ? n + 1 : 0, before = now, now = boxes()) await drawn()
+}"""
+"""Waits until no element has moved for three drawn frames; a page of this size may take a second on a busy machine."""
+
 
 class Opened:
     """A browser page that records messages, errors and requests."""

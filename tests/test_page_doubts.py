@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import SAID, SPEECH
-from pages import Opened, needs_browser
+from pages import LAID_OUT, Opened, needs_browser
 from PIL import Image
 
 from kmtalk.speech.audio import audio_from_samples
@@ -78,7 +78,7 @@ def test_a_wrong_word_and_a_span_without_phones_are_marked(browser, kmtalk, doub
     assert page.locator("#doubts button").nth(0).get_attribute("title").startswith("Words with a score below 0.05")
     assert NO_PHONES in page.locator("#doubts button").nth(1).get_attribute("title")
     page.click("#zoom-all")
-    page.wait_for_timeout(200)
+    page.evaluate(LAID_OUT)
 
     box = page.locator("#timeline").bounding_box()
     length = float(page.inner_text("#length"))
@@ -129,7 +129,7 @@ def test_nothing_is_marked_where_nothing_is_doubtful(browser, spoken, tmp_path):
         opened = Opened(browser, tmp_path / name)
         assert opened.page.locator("#doubts").is_hidden()
         opened.page.click("#zoom-all")
-        opened.page.wait_for_timeout(200)
+        opened.page.evaluate(LAID_OUT)
         assert not marked(opened.page).any()
         opened.page.evaluate("kmtalk.seek(8.5)")
         until(opened.page, "document.querySelector('#time').textContent === '8.50'")
@@ -144,9 +144,9 @@ def test_the_marks_fit_a_phone(browser, doubtful, tmp_path):
     opened = Opened(browser, tmp_path / "a.html")
     for width, height in ((390, 844), (844, 390)):
         opened.page.set_viewport_size({"width": width, "height": height})
-        opened.page.wait_for_timeout(200)
         if height < width and opened.page.locator("#shapes").is_visible():
             opened.page.click("#toggle-shapes")
+        opened.page.evaluate(LAID_OUT)
         for button in opened.page.locator("#doubts button").all():
             box = button.bounding_box()
             assert box["x"] >= 0
