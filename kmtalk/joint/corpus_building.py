@@ -136,7 +136,8 @@ def build_joint_corpus(
                 if spoken >= wanted:
                     break
             else:
-                warn(f"{voice.display_name}: the sentences ended after {spoken / 3600:.1f} hours")
+                more = "" if FORTUNES_DIR.is_dir() else "; apt-get install fortunes brings more"
+                warn(f"{voice.display_name}: the sentences ended after {spoken / 3600:.1f} hours{more}")
     for name, corpus in grid:
         rows += _write_grid(folder, len(rows), name, corpus, speaker, seed, progress)
     if dialogue_hours:
