@@ -90,12 +90,15 @@ def fill_span(
     outside = (motion_times < start) | (motion_times >= stop)
     voice = np.asarray(soxr.resample(_channel(audio), audio.original_rate, SAMPLE_RATE), np.float32)
     gain = level_gain(np.asarray(soxr.resample(voice, SAMPLE_RATE, ANALYSIS_RATE)))
+    heard = np.ones(frames, bool) if part == "face" else (times < start) | (times >= stop)
+    characters = flow.characters_of(audio.samples, frames)
     known = Known(
         spans_of_alignment(animation.alignment, duration),
         mel_of_samples(voice * gain, frames),
-        (times < start) | (times >= stop) if part != "face" else None,
+        heard,
         motion_at_model_rate(animation, flow, frames),
         np.repeat(outside[:, None], len(flow.network.config.channels), 1) if part != "sound" else None,
+        characters=None if characters is None else characters * heard[:, None],
     )
     speaker = None if part == "face" else voice_of(audio)
     made = flow.sample(frames, known, voice=speaker, style=style_of(animation, flow), seed=seed)
@@ -167,7 +170,7 @@ def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Anima
     config = flow.network.config
     motion_times = frame_times(total // STEP, MOTION_RATE)
     free = window[np.clip(np.floor(motion_times * fps).astype(int), 0, count - 1)] > 0
-    sound = heard_mel(animation.audio, total)
+    sound, characters = heard_mel(animation.audio, total), flow.characters_of(animation.audio.samples, total)
     spans = spans_of_alignment(animation.alignment, animation.audio.duration)
     flow.check_rig(animation.motion.rig)
     names = mouth_shapes(flow)
@@ -183,7 +186,11 @@ def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Anima
         known[at] = True
         known[:, ~is_mouth(config.channels)] = True
         made = flow.sample(
-            total, Known(spans, sound, None, given, known), style=style_of(animation, flow), seed=seed, draws=FACE_DRAWS
+            total,
+            Known(spans, sound, None, given, known, characters=characters),
+            style=style_of(animation, flow),
+            seed=seed,
+            draws=FACE_DRAWS,
         )
         return on_rig_of(animation, flow, made.weights)
 
@@ -326,7 +333,8 @@ def face_of_sound(
         return np.zeros((count, len(rig.shape_names)))
     frames = frames_of(audio.duration)
     spans = spans_of_alignment(alignment, audio.duration)
-    made = flow.sample(frames, Known(spans, heard_mel(audio, frames)), style=style, seed=seed, draws=draws)
+    known = Known(spans, heard_mel(audio, frames), characters=flow.characters_of(audio.samples, frames))
+    made = flow.sample(frames, known, style=style, seed=seed, draws=draws)
     out = finish_mouth(_at_frame_rate(made.weights, flow, rig, count, fps), flow, rig, alignment, fps, audio.samples)
     mouth = np.zeros(out.shape[1], bool)
     mouth[[rig.index[n] for n in mouth_shapes(flow)]] = True

@@ -64,20 +64,21 @@ def cache_dir() -> Path:
     return user_cache_path("kmtalk", appauthor=False) / "weights"
 
 
-def load_wav2vec2(source: str) -> Any:
+def load_wav2vec2(source: str, with_characters: bool = False) -> Any:
     """Load a wav2vec 2.0 model with transformers, from safetensors only.
 
     Args:
         source: A folder, or a model name on the Hugging Face hub.
+        with_characters: Load the model with its output layer of characters, which was trained by CTC.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        InputError: transformers is not installed, or `source` has no weights.
+        InputError: transformers is not installed, or `source` has no weights, or none of the output layer.
     """
     try:
-        from transformers import AutoModel
+        from transformers import AutoModel, AutoModelForCTC
         from transformers.utils.logging import disable_progress_bar
     except ImportError:
         raise InputError("wav2vec 2.0 needs transformers; pip install 'kmtalk[wav2vec2]'") from None
@@ -85,12 +86,17 @@ def load_wav2vec2(source: str) -> Any:
         logging.getLogger(logger).setLevel(logging.ERROR)
     disable_progress_bar()
     try:
-        return AutoModel.from_pretrained(source, use_safetensors=True).eval()
+        if not with_characters:
+            return AutoModel.from_pretrained(source, use_safetensors=True).eval()
+        model, facts = AutoModelForCTC.from_pretrained(source, use_safetensors=True, output_loading_info=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{source}: no wav2vec 2.0 weights found ({reason[:120]}); give a folder with model.safetensors"
         ) from None
+    if any(name.startswith("lm_head") for name in facts["missing_keys"]):  # it would be random
+        raise InputError(f"{source}: has no output layer of characters; give a model that was fine-tuned by CTC")
+    return model.eval()
 
 
 def _log_to_stderr(message: str) -> None:

@@ -180,13 +180,14 @@ def tone(tmp_path):
     return path
 
 
-def small_wav2vec2(folder, seed=0):
-    """A folder with an untrained wav2vec 2.0 model of 32 dimensions."""
+def small_wav2vec2(folder, seed=0, characters=False):
+    """A folder with an untrained wav2vec 2.0 model of 32 dimensions, and 32 characters where it has an output layer."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(seed)
     config = transformers.Wav2Vec2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, conv_dim=[16] * 7,
                                          intermediate_size=32, num_conv_pos_embeddings=16)  # fmt: skip
-    transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    model = transformers.Wav2Vec2ForCTC if characters else transformers.Wav2Vec2Model
+    model(config).save_pretrained(folder)
     return str(folder)
 
 

@@ -22,8 +22,8 @@ def run(capfd, *arguments):
     return code, capfd.readouterr().err
 
 
-def random_network(light_rig, coupling: str, listens: bool = False) -> JointNetwork:
-    """A small network with random weights, none of them zero."""
+def random_network(light_rig, coupling: str, **options) -> JointNetwork:
+    """A small network with random weights, none of them zero; options are fields of `JointConfig`."""
     names = light_rig.shape_names
     torch.manual_seed(0)
     config = JointConfig(
@@ -35,7 +35,8 @@ def random_network(light_rig, coupling: str, listens: bool = False) -> JointNetw
         num_layers=4,
         num_heads=2,
         token_layers=2,
-        listens=listens,
+        bridge_seconds=0.5,
+        **options,
     )
     network = JointNetwork(config).eval()
     for p in network.parameters():

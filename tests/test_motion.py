@@ -199,11 +199,11 @@ def test_an_ear_is_wav2vec2_from_its_convolutions_on(tmp_path):
         MotionPredictor(network, load_encoder(f"wav2vec2-conv:{small_wav2vec2(tmp_path, seed=1)}"))
 
 
-@pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2", "wav2vec2-conv"])
+@pytest.mark.parametrize("kind", ["log-mel", "whisper", "wav2vec2", "wav2vec2-conv", "wav2vec2-ctc"])
 def test_an_encoder_hears_a_click_when_it_sounds(kind, tmp_path):
     """The time of a click in each encoder's features, and the dimension of the features."""
     if kind.startswith("wav2vec2"):
-        encoder = load_encoder(f"{kind}:{small_wav2vec2(tmp_path)}")
+        encoder = load_encoder(f"{kind}:{small_wav2vec2(tmp_path, characters=kind == 'wav2vec2-ctc')}")
     else:
         encoder = LogMelEncoder() if kind == "log-mel" else WhisperEncoder("base", 1)
     rng = np.random.default_rng(0)
@@ -235,6 +235,14 @@ def test_unknown_encoders_are_refused():
         load_encoder("hubert")
     with pytest.raises(InputError, match=r"model\.safetensors"):
         Wav2Vec2Encoder("/nowhere/at/all")
+
+
+def test_characters_are_those_of_a_model_with_an_output_layer(tmp_path):
+    encoder = load_encoder(f"wav2vec2-ctc:{small_wav2vec2(tmp_path / 'a', characters=True)}")
+    heard = encoder.encode(load_audio(SPEECH).samples[:SAMPLE_RATE]).values
+    assert heard.shape[1] == 32 and np.allclose(heard.sum(1), 1, atol=1e-5) and heard.min() >= 0
+    with pytest.raises(InputError, match="no output layer of characters"):
+        load_encoder(f"wav2vec2-ctc:{small_wav2vec2(tmp_path / 'b')}")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from kmtalk.motion.styles import style_mixture
 from kmtalk.mouth_animator import COMPLETION_FILE
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE as ANALYSIS_RATE
-from kmtalk.speech.encoders import SpeechEncoder
+from kmtalk.speech.encoders import SpeechFeatures
 
 DRAWS = 4  # samples of the row that is a mean
 
@@ -55,13 +55,16 @@ def score_between_keys(
     with progress.stage("between keys", len(clips)) as advance:
         for i, clip in enumerate(clips):
             keys = key_frames_of(clip)
-            mel = mel_spectrogram(clip.load_samples())[: STEP * len(clip.weights)]
+            samples = clip.load_samples()
+            mel = mel_spectrogram(samples)[: STEP * len(clip.weights)]
+            heard = np.asarray(soxr.resample(samples, SAMPLE_RATE, ANALYSIS_RATE), np.float32)
             known = np.repeat(~is_mouth(channels)[None], len(clip.weights), 0)
             known[keys] = True
-            given = Known(clip.spans, mel, None, clip.weights, known)
+            characters = flow.characters_of(heard, len(mel))
+            given = Known(clip.spans, mel, None, clip.weights, known, characters=characters)
             made["straight lines"].append(_lines(clip.weights, keys, smooth=False))
             made["smooth lines"].append(_lines(clip.weights, keys, smooth=True))
-            made["CMC"].append(_cmc(network, encoder, clip, keys, rig))
+            made["CMC"].append(_cmc(network, encoder.encode(heard), clip, keys, rig))
             for name, draws in (("one sample", 1), (f"mean of {DRAWS}", DRAWS)):
                 sampled = flow.sample(len(mel), given, style=clip.style, steps=steps, seed=i, draws=draws)
                 made[name].append(sampled.weights)
@@ -103,10 +106,9 @@ def _lines(weights: np.ndarray, keys: np.ndarray, smooth: bool) -> np.ndarray:
     return out
 
 
-def _cmc(network: KMTalkNetwork, encoder: SpeechEncoder, clip: JointClip, keys: np.ndarray, rig: Rig) -> np.ndarray:
+def _cmc(network: KMTalkNetwork, features: SpeechFeatures, clip: JointClip, keys: np.ndarray, rig: Rig) -> np.ndarray:
     """Complete the true poses at the keys by the CMC of `kmtalk complete`, which then meets them exactly: (N, R)."""
     columns = [rig.index[n] for n in network.config.shape_names]
-    features = encoder.encode(soxr.resample(clip.load_samples(), SAMPLE_RATE, ANALYSIS_RATE))
     motion = predict_motion(
         network,
         features,

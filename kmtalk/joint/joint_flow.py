@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from kmtalk.assets import asset_path
 from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.clock import MEL_RATE
@@ -25,6 +27,7 @@ from kmtalk.joint.motion_stream import to_channels, to_weights
 from kmtalk.joint.network_file import load_joint_network
 from kmtalk.joint.tokens import TOKEN, Span, frame_tokens
 from kmtalk.motion.styles import style_mixture
+from kmtalk.speech.encoders import SpeechEncoder, load_encoder
 from kmtalk.synthesis.voice_vector import VECTOR_SIZE
 
 NETWORK_FILE = "joint.safetensors"
@@ -53,6 +56,8 @@ class Known:
         other_mel: (N, 80) log mel spectrogram of the other speaker of a conversation, for networks that listen; None
             where it is unknown.
         other_weights: (M, R) weights of the other speaker; None where they are unknown.
+        characters: (N, K) probabilities of the characters heard in a known sound (`JointFlow.characters_of`), zeros
+            where it is unknown; None where none are.
     """
 
     spans: Sequence[Span] = ()
@@ -62,6 +67,7 @@ class Known:
     motion_known: np.ndarray | None = None
     other_mel: np.ndarray | None = None
     other_weights: np.ndarray | None = None
+    characters: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,28 @@ class JointFlow:
                 f"{rig.template.display_name}: its rig lacks {', '.join(missing[:3])}: the joint model needs the "
                 "shapes of the default head"
             )
+
+    @cached_property
+    def _character_encoder(self) -> SpeechEncoder:
+        return load_encoder(self.network.config.character_encoder)
+
+    def characters_of(self, samples: np.ndarray, frames: int) -> np.ndarray | None:
+        """Return the probabilities (N, K) of the characters heard in a sound; None for a network without any.
+
+        Args:
+            samples: (S,) mono at 16 kHz.
+            frames: Number N of mel frames.
+
+        Raises:
+            InputError: The network's recogniser of characters cannot be loaded, or is another one.
+        """
+        config = self.network.config
+        if not config.num_characters:
+            return None
+        encoder = self._character_encoder
+        if encoder.dimension != config.num_characters:
+            raise InputError(f"{encoder.name}: has {encoder.dimension} characters, not {config.num_characters}")
+        return encoder.encode(samples).interpolate(frame_times(frames, MEL_RATE))
 
     def style_shares(self, style: Style) -> np.ndarray:
         """Return the shares (S,) of a style: a name, shares by name, or zeros for None, which is the mean of all.
@@ -258,6 +286,11 @@ class JointFlow:
             motion_known = torch.from_numpy(mask.astype(np.float32))[None]
         if (known.other_mel is not None or known.other_weights is not None) and not config.listens:
             raise InputError("this joint model does not listen to another speaker; train one with listens: true")
+        characters = torch.zeros(1, frames, config.num_characters)
+        if known.characters is not None:
+            if known.characters.shape != characters.shape[1:]:
+                raise InputError(f"characters of shape {known.characters.shape}, not {tuple(characters.shape[1:])}")
+            characters = torch.from_numpy(known.characters.astype(np.float32))[None]
         other_mel, other_mel_known = torch.zeros(1, frames, BANDS), torch.zeros(1, frames, 1)
         if known.other_mel is not None:
             other_mel = network.normalize_mel(torch.from_numpy(known.other_mel.astype(np.float32)))[None]
@@ -277,6 +310,7 @@ class JointFlow:
             torch.from_numpy(tokens.labels)[None],
             torch.from_numpy(tokens.stress)[None],
             torch.from_numpy(tokens.place)[None],
+            characters,
             self._voice(voice)[None],
             torch.from_numpy(self.style_shares(style))[None],
             mel,
@@ -304,7 +338,7 @@ class JointFlow:
 def _crop(given: Conditions, window: slice) -> Conditions:
     """Return the conditions of a window of mel frames."""
     poses = slice(window.start // STEP, window.stop // STEP)
-    of_sound = ("labels", "stress", "place", "mel", "mel_known", "valid", "other_mel", "other_mel_known")
+    of_sound = ("labels", "stress", "place", "characters", "mel", "mel_known", "valid", "other_mel", "other_mel_known")
     sound = {n: getattr(given, n)[:, window] for n in of_sound}
     of_motion = ("motion", "motion_known", "other_motion", "other_motion_known")
     motion = {n: getattr(given, n)[:, poses] for n in of_motion}

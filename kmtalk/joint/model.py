@@ -8,6 +8,7 @@ Dimensions:
 - C: channels of the motion stream (`kmtalk.joint.motion_stream`)
 - d: width of both streams (`d_model`)
 - S: speaking styles
+- K: characters of a recogniser of speech, 0 in networks that are given phones alone
 
 Both streams are transformers over frames with local attention and rotary positions in seconds; `coupling` says how they
 see each other. The text is given as frame-aligned phones, of which a small encoder also predicts the mean of either
@@ -26,6 +27,7 @@ from torch.nn import functional
 from kmtalk.joint.blocks import MODULATIONS, RotaryPositions, StreamBlock, TokenBlock, timestep_encoding
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME, MEL_RATE, MOTION_RATE
 from kmtalk.joint.couplings import CrossAttentionBlock, Highway, pool
+from kmtalk.joint.known_motion import bridge_known
 from kmtalk.joint.mel import BANDS
 from kmtalk.joint.phone_heads import DurationPredictor, PhoneReader
 from kmtalk.joint.tokens import STRESS_UNKNOWN, VOCABULARY
@@ -58,6 +60,11 @@ class JointConfig:
         attention_seconds: Distance in time that attention within a stream spans, to either side.
         coupling_seconds: Distance in time that attention between the streams spans.
         listens: Whether sound and motion of the other speaker of a conversation are inputs (AV-Flow's listener).
+        bridge_seconds: Longest time between known poses over which the network is given the straight line between them;
+            0 for none. Networks with coupling `highway` are given none: the next known pose may be far ahead.
+        character_encoder: Name of the `kmtalk.speech.encoders` encoder whose characters are given beside the phones
+            (AV-Flow's tokens); "" for none.
+        num_characters: Number K of its characters.
     """
 
     shape_names: tuple[str, ...]
@@ -74,6 +81,9 @@ class JointConfig:
     attention_seconds: float = 0.7
     coupling_seconds: float = 0.25
     listens: bool = False
+    bridge_seconds: float = 0.0
+    character_encoder: str = ""
+    num_characters: int = 0
 
     @property
     def is_causal(self) -> bool:
@@ -89,6 +99,7 @@ class Conditions:
         labels: (B, N) int64, phones; 0 where the text is unknown.
         stress: (B, N) int64.
         place: (B, N, 3) float32.
+        characters: (B, N, K) float32, probabilities of the characters heard; zeros where unknown.
         voice: (B, 256) voice vectors; zeros where unknown.
         style: (B, S) shares of the styles; zeros where unknown.
         mel: (B, N, 80) known mel frames; anything where unknown.
@@ -107,6 +118,7 @@ class Conditions:
     labels: Tensor
     stress: Tensor
     place: Tensor
+    characters: Tensor
     voice: Tensor
     style: Tensor
     mel: Tensor
@@ -127,8 +139,9 @@ class Conditions:
 
     def without_text(self) -> Self:
         """Return the conditions with the text unknown."""
-        zeros = torch.zeros_like(self.labels)
-        return replace(self, labels=zeros, stress=zeros + STRESS_UNKNOWN, place=torch.zeros_like(self.place))
+        zeros, characters = torch.zeros_like(self.labels), torch.zeros_like(self.characters)
+        place = torch.zeros_like(self.place)
+        return replace(self, labels=zeros, stress=zeros + STRESS_UNKNOWN, place=place, characters=characters)
 
 
 @dataclass(frozen=True)
@@ -179,7 +192,7 @@ class JointNetwork(nn.Module):
             self.register_buffer(name, torch.ones(size) if name.endswith("std") else torch.zeros(size))
         self.register_buffer("default_voice", torch.zeros(VECTOR_SIZE))
         self.label_embedding, self.stress_embedding = nn.Embedding(len(VOCABULARY), 96), nn.Embedding(4, 16)
-        self.token_projection = nn.Linear(96 + 16 + 3, d)
+        self.token_projection = nn.Linear(96 + 16 + 3 + config.num_characters, d)
         self.voice_projection = nn.Linear(VECTOR_SIZE, c)
         self.style_projection = nn.Linear(len(config.styles), c, bias=False)
         self.clip_to_tokens = nn.Linear(c, d)
@@ -234,9 +247,16 @@ class JointNetwork(nn.Module):
         """Encode voice vectors (B, 256) and shares of styles (B, S) as a condition (B, condition_dim)."""
         return functional.silu(self.voice_projection(voice) + self.style_projection(style))
 
-    def encode_tokens(self, labels: Tensor, stress: Tensor, place: Tensor, clip: Tensor, valid: Tensor) -> Tensor:
-        """Encode frame-aligned phones: (B, N), (B, N), (B, N, 3), with the condition of `encode_clip`, as (B, N, d)."""
-        x = torch.cat([self.label_embedding(labels), self.stress_embedding(stress), place], -1)
+    def encode_tokens(
+        self, labels: Tensor, stress: Tensor, place: Tensor, characters: Tensor, clip: Tensor, valid: Tensor
+    ) -> Tensor:
+        """Encode frame-aligned phones and characters as (B, N, d).
+
+        Args:
+            labels, stress, place, characters, valid: See `Conditions`.
+            clip: The condition of `encode_clip`.
+        """
+        x = torch.cat([self.label_embedding(labels), self.stress_embedding(stress), place, characters], -1)
         x = self.token_projection(x) + self.clip_to_tokens(clip)[:, None]
         for block in self.token_blocks:
             x = block(x, valid)
@@ -246,7 +266,7 @@ class JointNetwork(nn.Module):
     def encode(self, given: Conditions) -> Encoded:
         """Encode the phones, the voice and the style, and predict the means of both streams."""
         clip = self.encode_clip(given.voice, given.style)
-        x = self.encode_tokens(given.labels, given.stress, given.place, clip, given.valid)
+        x = self.encode_tokens(given.labels, given.stress, given.place, given.characters, clip, given.valid)
         return Encoded(x, self.mel_mean_head(x), self.motion_mean_head(pool(x)), clip)
 
     def forward(
@@ -308,6 +328,8 @@ class JointNetwork(nn.Module):
         mel_known, motion_known = given.mel_known, given.motion_known
         known_mel, known_motion = given.mel * mel_known, given.motion * motion_known
         noisy_mel, noisy_motion = mel * (1 - mel_known) + known_mel, motion * (1 - motion_known) + known_motion
+        if self.config.bridge_seconds and not self.config.is_causal:
+            known_motion = bridge_known(known_motion, motion_known, round(self.config.bridge_seconds * MOTION_RATE))
         mel_mean, motion_mean = encoded.mel_mean.detach(), encoded.motion_mean.detach()
         others = given.other_mel, given.other_mel_known, given.other_motion, given.other_motion_known
         heard, seen = self.listen(*others) if self.config.listens else ([], [])

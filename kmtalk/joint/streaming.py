@@ -173,9 +173,11 @@ class JointStream:
         last = min(len(self._labels), stop + frames_ahead(network))
         window = slice(first, last)
         labels, stress = (torch.from_numpy(a[window])[None] for a in (self._labels, self._stress))
-        encoded = network.encode_tokens(
-            labels, stress, torch.from_numpy(self._place[window])[None], self._clip, torch.ones_like(labels).bool()
-        )[:, start - first : stop - first]
+        place = torch.from_numpy(self._place[window])[None]
+        unheard = place.new_zeros(1, last - first, network.config.num_characters)
+        encoded = network.encode_tokens(labels, stress, place, unheard, self._clip, torch.ones_like(labels).bool())[
+            :, start - first : stop - first
+        ]
         return encoded, network.mel_mean_head(encoded), network.motion_mean_head(pool(encoded))
 
     def _velocity(

@@ -19,7 +19,7 @@ from kmtalk.joint.corpus import load_joint_corpus
 from kmtalk.joint.flow import flow_losses
 from kmtalk.joint.model import Conditions, JointConfig, JointNetwork
 from kmtalk.joint.motion_stream import channel_names
-from kmtalk.joint.network_file import save_joint_network
+from kmtalk.joint.network_file import load_joint_network, save_joint_network
 from kmtalk.joint.training_data import (
     CACHE_NAME,
     JointBatch,
@@ -30,6 +30,7 @@ from kmtalk.joint.training_data import (
     prepare_examples,
 )
 from kmtalk.progress import Progress
+from kmtalk.speech.encoders import load_encoder
 from kmtalk.training.config import load_yaml
 from kmtalk.training.loop import WARMUP_STEPS, TrainingLoop
 
@@ -82,6 +83,23 @@ class JointTrainingConfig(BaseModel):
         default=False,
         description="Sound and motion of the other speaker of a conversation are inputs; the corpus needs dialogues.",
     )
+    bridge_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        lt=1000,
+        description="Longest time between known poses over which the network is given the straight line between them; "
+        "0 for none. Without effect with coupling highway.",
+    )
+    character_encoder: str = Field(
+        default="",
+        pattern=r"^(wav2vec2-ctc:.+)?$",
+        description="wav2vec2-ctc:FOLDER-OR-NAME, a wav2vec 2.0 whose characters are given beside the phones, as "
+        "AV-Flow's tokens of the sound; empty for phones alone.",
+    )
+    initial_weights: Path | None = Field(
+        default=None,
+        description="Joint network of the same size whose weights the run starts from, to fine-tune it.",
+    )
     bfloat16: bool = Field(
         default=False, description="Compute in bfloat16 on the CPU too, which processors with AVX-512 BF16 do faster."
     )
@@ -100,7 +118,7 @@ class JointTrainingConfig(BaseModel):
 
 
 def load_joint_config(path: Path) -> JointTrainingConfig:
-    """Read a training configuration from YAML; the corpus is relative to the file's folder.
+    """Read a training configuration from YAML; paths are relative to the file's folder.
 
     Raises:
         InputError: The file cannot be read, or a value is wrong.
@@ -109,7 +127,8 @@ def load_joint_config(path: Path) -> JointTrainingConfig:
         config = JointTrainingConfig.model_validate(load_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {describe_validation_error(error)}") from None
-    return config.model_copy(update={"corpus": (path.parent / config.corpus).resolve()})
+    paths = {"corpus": config.corpus, "initial_weights": config.initial_weights}
+    return config.model_copy(update={n: (path.parent / p).resolve() for n, p in paths.items() if p is not None})
 
 
 class JointModule(nn.Module):
@@ -191,6 +210,8 @@ class JointTrainer(TrainingLoop):
         self.network_config = JointConfig(
             shape_names, channel_names(shape_names), styles, config.coupling, config.d_model, config.num_layers,
             config.num_heads, config.ffn_multiplier, listens=config.listens,
+            bridge_seconds=config.bridge_seconds, character_encoder=config.character_encoder,
+            num_characters=examples[0].characters.shape[1],
         )  # fmt: skip
         known = [e for e in examples if not e.held_out]
         held_out = [e for e in examples if e.held_out] or known
@@ -205,6 +226,8 @@ class JointTrainer(TrainingLoop):
         torch.manual_seed(config.seed)
         network = JointNetwork(self.network_config)
         _set_statistics(network, known)
+        if config.initial_weights is not None:
+            _start_from(network, config.initial_weights)
         super().__init__(
             JointModule(network, config), "network", config.steps, config.eval_every, config.learning_rate,
             config.weight_decay, config.seed, output, progress, log,
@@ -264,7 +287,8 @@ class JointTrainer(TrainingLoop):
 
     def facts(self) -> object:
         """Return architecture and clips, and the configuration but for the number of steps."""
-        config = self.config.model_dump(mode="json", exclude={"corpus", "steps", "decay_steps", "eval_every"})
+        left_out = {"corpus", "initial_weights", "steps", "decay_steps", "eval_every"}
+        config = self.config.model_dump(mode="json", exclude=left_out)
         return [config, asdict(self.network_config), self._names]
 
 
@@ -281,6 +305,22 @@ def _set_statistics(network: JointNetwork, examples: Sequence[JointExample]) -> 
     network.default_voice.copy_(torch.from_numpy(voice / np.linalg.norm(voice)))
 
 
+def _start_from(network: JointNetwork, path: Path) -> None:
+    """Copy the weights of a network, and the statistics that belong to them.
+
+    Raises:
+        InputError: The file is no joint network, or one of other sizes, rig or styles.
+    """
+    loaded = load_joint_network(path)
+    for name, value in asdict(loaded.config).items():
+        wanted = getattr(network.config, name)
+        if name != "bridge_seconds" and value != wanted:
+            raise InputError(
+                f"{path}: has {name} {str(value)[:60]}, not {str(wanted)[:60]}; give those of this network"
+            )
+    network.load_state_dict(loaded.state_dict())
+
+
 def prepare_joint_training(
     config: JointTrainingConfig,
     rig: Rig,
@@ -291,11 +331,12 @@ def prepare_joint_training(
     """Load the corpus and return its training run; features are cached in the corpus' folder.
 
     Raises:
-        InputError: The corpus cannot be used.
+        InputError: The corpus, the recogniser of characters or the initial weights cannot be used.
     """
     progress = progress or Progress()
     clips = load_joint_corpus(config.corpus, rig.shape_names)
-    examples = prepare_examples(clips, rig.shape_names, config.corpus / CACHE_NAME, progress)
+    recognizer = load_encoder(config.character_encoder) if config.character_encoder else None
+    examples = prepare_examples(clips, rig.shape_names, config.corpus / CACHE_NAME, progress, recognizer)
     if not config.listens:  # who cannot hear the other would have to guess when to nod
         examples = [e for e in examples if not e.other]
     elif not any(e.other for e in examples):

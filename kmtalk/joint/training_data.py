@@ -15,8 +15,9 @@ import soxr
 import torch
 
 from kmtalk.errors import InputError
+from kmtalk.face.motion import frame_times
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
-from kmtalk.joint.clock import SAMPLE_RATE
+from kmtalk.joint.clock import MEL_RATE, SAMPLE_RATE
 from kmtalk.joint.corpus import SIMULATED, JointClip
 from kmtalk.joint.mel import BANDS, SILENCE, mel_spectrogram
 from kmtalk.joint.model import Conditions
@@ -24,9 +25,10 @@ from kmtalk.joint.motion_stream import is_mouth, to_channels
 from kmtalk.joint.tokens import STRESS_UNKNOWN, TOKEN, FrameTokens, Span, frame_tokens
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE as ANALYSIS_RATE
+from kmtalk.speech.encoders import SpeechEncoder, encode_cached
 from kmtalk.synthesis.voice_vector import VECTOR_SIZE, default_voice_encoder
 
-CACHE_NAME = "features.npz"
+CACHE_NAME, CHARACTERS_FOLDER = "features.npz", "characters"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class JointExample:
         held_out: Whether it is kept for validation.
         other: Name of the clip of the other speaker of a conversation, which is as long; "" for none.
         tracked: Whether its lips are real, tracked ones.
+        characters: (N, K) float16, probabilities of the characters heard; K is 0 without a recogniser.
     """
 
     name: str
@@ -58,12 +61,24 @@ class JointExample:
     held_out: bool
     other: str = ""
     tracked: bool = False
+    characters: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float16))
 
 
 def prepare_examples(
-    clips: Sequence[JointClip], shape_names: Sequence[str], cache: Path, progress: Progress
+    clips: Sequence[JointClip],
+    shape_names: Sequence[str],
+    cache: Path,
+    progress: Progress,
+    recognizer: SpeechEncoder | None = None,
 ) -> list[JointExample]:
-    """Compute mel spectrograms and voice vectors, or read them from the file `cache`.
+    """Compute mel spectrograms and voice vectors, or read them from the file `cache`; and the characters heard.
+
+    Args:
+        clips: Clips of the corpus.
+        shape_names: Names of the rig's shapes.
+        cache: File of mel spectrograms and voice vectors. Characters are cached in a folder beside it.
+        progress: Receives the stages.
+        recognizer: Encoder whose features are probabilities of characters; None for none.
 
     Raises:
         InputError: The cache is of other clips, or a clip's sound and motion differ in length.
@@ -80,8 +95,11 @@ def prepare_examples(
         temporary = cache.with_suffix(".part.npz")
         np.savez(temporary, names=np.array(names), frames=frames, mel=mels, voice=voices)
         temporary.replace(cache)
+    characters = [np.zeros((int(n), 0), np.float16) for n in np.diff(frames)]
+    if recognizer is not None:
+        characters = _recognize(clips, recognizer, cache.parent / CHARACTERS_FOLDER, progress)
     out = []
-    for clip, start, stop, voice in zip(clips, frames[:-1], frames[1:], voices, strict=True):
+    for i, (clip, start, stop, voice) in enumerate(zip(clips, frames[:-1], frames[1:], voices, strict=True)):
         mel, motion = mels[start:stop], to_channels(clip.weights, shape_names)
         if len(mel) != STEP * len(motion):
             raise InputError(f"clip {clip.name}: sound and motion differ in length; build the corpus again")
@@ -99,6 +117,7 @@ def prepare_examples(
                 clip.held_out,
                 clip.other,
                 not clip.source.startswith(SIMULATED),
+                characters[i],
             )
         )
     return out
@@ -117,6 +136,20 @@ def _compute(clips: Sequence[JointClip], progress: Progress) -> tuple[np.ndarray
     return frames, np.concatenate(mels), voices
 
 
+def _recognize(
+    clips: Sequence[JointClip], recognizer: SpeechEncoder, cache: Path, progress: Progress
+) -> list[np.ndarray]:
+    """Return the probabilities (N, K) of the characters heard in each clip."""
+    out = []
+    with progress.stage("characters", len(clips)) as advance:
+        for i, clip in enumerate(clips):
+            samples = np.asarray(soxr.resample(clip.load_samples(), SAMPLE_RATE, ANALYSIS_RATE), np.float32)
+            heard = encode_cached(recognizer, samples, cache)
+            out.append(heard.interpolate(frame_times(STEP * len(clip.weights), MEL_RATE)).astype(np.float16))
+            advance(i + 1)
+    return out
+
+
 @dataclass(frozen=True)
 class TaskShares:
     """Shares of the crops by what is known of them; the rest is `both`, of which nothing is known.
@@ -132,18 +165,20 @@ class TaskShares:
         style_dropout: Crops without style.
         coupling_dropout: Crops in which a stream does not see the other, for each of the two directions.
         other_dropout: Crops of conversations without the other's sound, and without the other's motion.
+        character_dropout: Crops without characters, in corpora that have them; those of a text have none.
     """
 
     span: float = 0.2
     sound_to_motion: float = 0.15
     motion_to_sound: float = 0.1
-    keys_to_motion: float = 0.15
+    keys_to_motion: float = 0.2
     face_without_mouth: float = 0.1
     text_dropout: float = 0.1
     voice_dropout: float = 0.15
     style_dropout: float = 0.15
     coupling_dropout: float = 0.1
     other_dropout: float = 0.2
+    character_dropout: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -229,6 +264,7 @@ class JointSampler:
             "labels": np.zeros((b, n), np.int64),
             "stress": np.full((b, n), STRESS_UNKNOWN, np.int64),
             "place": np.zeros((b, n, 3), np.float32),
+            "characters": np.zeros((b, n, self.examples[0].characters.shape[1]), np.float32),
             "voice": np.zeros((b, VECTOR_SIZE), np.float32),
             "style": np.zeros((b, len(self.styles)), np.float32),
             "mel_known": np.zeros((b, n, 1), np.float32),
@@ -265,6 +301,8 @@ class JointSampler:
                 arrays["labels"][i, :length] = example.tokens.labels[frames]
                 arrays["stress"][i, :length] = example.tokens.stress[frames]
                 arrays["place"][i, :length] = example.tokens.place[frames]
+            if example.characters.size and rng.random() >= self.shares.character_dropout:
+                arrays["characters"][i, :length] = example.characters[frames]
             for name in ("motion_sees_sound", "sound_sees_motion"):
                 arrays[name][i] = rng.random() >= self.shares.coupling_dropout
         tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ tenth only the earlier window is used, in its last tenth only the later one."""
 
 PAPER_ENCODER = "facebook/wav2vec2-base-960h"
 """The paper's encoder, by its name on the Hugging Face Hub."""
+
+Wav2Vec2Kind = Literal["wav2vec2", "wav2vec2-conv", "wav2vec2-ctc"]
 
 MIN_SECONDS = 0.1  # seconds; shorter audio is padded
 SPEAKING_LEVEL_DB = -20.0  # dBFS of loud parts after normalization
@@ -198,29 +200,31 @@ class WhisperEncoder:
 
 
 class Wav2Vec2Encoder:
-    """Last hidden state of wav2vec 2.0 (the paper's encoder), at 50 Hz, computed with transformers.
+    """wav2vec 2.0 (the paper's encoder) at 50 Hz, computed with transformers.
 
     Value i is centred on its 25 ms of audio.
 
     Args:
         source: Folder with weights, or a name on the Hugging Face Hub.
-        feature_extractor_only: Return the output of the convolutional feature extractor instead, for a network
-            that fine-tunes the transformer (`motion.finetuned_encoder`).
+        kind: What is returned: the last hidden state ("wav2vec2"); the output of the convolutional feature extractor,
+            for a network that fine-tunes the transformer (`motion.finetuned_encoder`, "wav2vec2-conv"); or the
+            probabilities of the characters of a model that was fine-tuned by CTC ("wav2vec2-ctc").
     """
 
     rate = 50.0
 
-    def __init__(self, source: str = PAPER_ENCODER, feature_extractor_only: bool = False) -> None:
-        self.name = f"{'wav2vec2-conv' if feature_extractor_only else 'wav2vec2'}:{source}"
-        self._source, self._feature_extractor_only = source, feature_extractor_only
+    def __init__(self, source: str = PAPER_ENCODER, kind: Wav2Vec2Kind = "wav2vec2") -> None:
+        self.name = f"{kind}:{source}"
+        self._source, self._kind = source, kind
         self._loading = threading.RLock()
         config = self.model.config
-        self.dimension = int(config.conv_dim[-1] if feature_extractor_only else config.hidden_size)
+        dimensions = {"wav2vec2-conv": config.conv_dim[-1], "wav2vec2-ctc": config.vocab_size}
+        self.dimension = int(dimensions.get(kind, config.hidden_size))
 
     @shared_property
     def model(self) -> Any:
-        """The `Wav2Vec2Model` of transformers, loaded on first use."""
-        return load_wav2vec2(self._source)
+        """The `Wav2Vec2Model`, or `Wav2Vec2ForCTC`, of transformers, loaded on first use."""
+        return load_wav2vec2(self._source, with_characters=self._kind == "wav2vec2-ctc")
 
     @shared_property
     def feature_extractor_digest(self) -> str:
@@ -240,8 +244,10 @@ class Wav2Vec2Encoder:
         @torch.inference_mode()
         def states(start: int, stop: int) -> np.ndarray:
             window = torch.from_numpy(x[start * hop : (stop - 1) * hop + width][None].astype(np.float32))
-            if self._feature_extractor_only:
+            if self._kind == "wav2vec2-conv":
                 features = self.model.feature_extractor(window)[0].T
+            elif self._kind == "wav2vec2-ctc":
+                features = self.model(window).logits[0].softmax(-1)
             else:
                 features = self.model(window).last_hidden_state[0]
             values: np.ndarray = features.float().numpy()
@@ -254,8 +260,8 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncod
     """Create a speech encoder from its name.
 
     Args:
-        name: "log-mel", "whisper-SIZE-LAYER", "wav2vec2:FOLDER-OR-NAME" or "wav2vec2-conv:FOLDER-OR-NAME" (the
-            convolutional feature extractor only).
+        name: "log-mel", "whisper-SIZE-LAYER", or a kind of `Wav2Vec2Encoder` with a folder or name, as in
+            "wav2vec2:FOLDER-OR-NAME".
         model: A Whisper model of size SIZE that is already loaded; by default it is loaded on first use.
 
     Raises:
@@ -264,8 +270,9 @@ def load_encoder(name: str, model: whisper.Whisper | None = None) -> SpeechEncod
     if name == LogMelEncoder.name:
         return LogMelEncoder()
     kind, _, rest = name.partition(":")
-    if kind in ("wav2vec2", "wav2vec2-conv"):
-        return Wav2Vec2Encoder(rest or PAPER_ENCODER, feature_extractor_only=kind == "wav2vec2-conv")
+    for wav2vec2_kind in get_args(Wav2Vec2Kind):
+        if kind == wav2vec2_kind:
+            return Wav2Vec2Encoder(rest or PAPER_ENCODER, wav2vec2_kind)
     parts = name.split("-")
     if parts[0] == "whisper" and len(parts) >= 3 and parts[-1].isdecimal():
         return WhisperEncoder("-".join(parts[1:-1]), int(parts[-1]), model)

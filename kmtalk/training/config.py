@@ -181,7 +181,8 @@ class TrainingConfig(_Strict):
 
     encoder: str = Field(
         default="whisper-base-4",
-        description="Speech encoder: log-mel, whisper-SIZE-LAYER or wav2vec2:FOLDER-OR-NAME.",
+        description="Speech encoder: log-mel, whisper-SIZE-LAYER, wav2vec2:FOLDER-OR-NAME, or "
+        "wav2vec2-ctc:FOLDER-OR-NAME for the probabilities of its characters.",
     )
     finetune_encoder: bool = Field(
         default=False,
@@ -240,7 +241,7 @@ class TrainingConfig(_Strict):
 
     @model_validator(mode="after")
     def _check_finetuning(self) -> Self:
-        if not re.fullmatch(r"log-mel|whisper-.+-\d+|wav2vec2(-conv)?(:.*)?", self.encoder):
+        if not re.fullmatch(r"log-mel|whisper-.+-\d+|wav2vec2(-conv|-ctc)?(:.*)?", self.encoder):
             raise ValueError(
                 f"encoder {self.encoder[:80]}: give log-mel, whisper-SIZE-LAYER or wav2vec2:FOLDER-OR-NAME"
             )

@@ -291,7 +291,7 @@ def _load_training_encoder(config: TrainingConfig) -> tuple[SpeechEncoder, FineT
     """Load the frozen encoder, or wav2vec 2.0's convolutions and its trainable rest; and metadata for the weights."""
     if not config.finetune_encoder:
         return load_encoder(config.encoder), None, {}
-    convolutions = Wav2Vec2Encoder(config.encoder.partition(":")[2] or PAPER_ENCODER, feature_extractor_only=True)
+    convolutions = Wav2Vec2Encoder(config.encoder.partition(":")[2] or PAPER_ENCODER, "wav2vec2-conv")
     return (
         convolutions,
         FineTunedEncoder.from_model(convolutions.model),
