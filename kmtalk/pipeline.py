@@ -24,7 +24,6 @@ from kmtalk.dialogue import Dialogue
 from kmtalk.dialogue_motion import Speaker, dialogue_weights
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
-from kmtalk.expression.emotion import emotion_weights
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
 from kmtalk.expression.text_cues import cues_of_text
 from kmtalk.face.fit import FittedRig
@@ -34,14 +33,13 @@ from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
 from kmtalk.faces import Face, Faces, Landmarks, is_mesh_file
 from kmtalk.joint.joint_flow import JointFlow
-from kmtalk.joint_conversion import mouth_shapes
 from kmtalk.joint_tasks import face_of_listener
 from kmtalk.key_editing import apply_key_file, complete_animation
 from kmtalk.keys import KeyMotions, locate_key_frames
 from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.motion.gain import check_gain
 from kmtalk.motion.model import KMTalkNetwork
-from kmtalk.motion.predictor import MotionPredictor, scale_mouth_weights
+from kmtalk.motion.predictor import MotionPredictor
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.mouth_animator import MouthAnimator
 from kmtalk.progress import Progress
@@ -382,15 +380,6 @@ class KMTalk:
         check_gain(settings.gain, rig)
         with self._progress.stage("speak"):
             audio, alignment, weights = speak_jointly(self.joint_flow, text, spoken, self.rig, settings)
-        weights = scale_mouth_weights(weights, self.rig, settings.intensity)
-        head = [i for i, name in enumerate(self.rig.shape_names) if name.startswith("head")]
-        weights[:, head] *= settings.head
-        if not settings.expression:
-            mouth = [self.rig.index[name] for name in mouth_shapes(self.joint_flow)]
-            weights[:, [i for i in range(weights.shape[1]) if i not in mouth]] = 0
-        cues = settings.emotion + cues_of_text(text, alignment, settings.language)
-        for name, curve in emotion_weights(cues, frame_times(len(weights), settings.fps)).items():
-            weights[:, self.rig.index[name]] += curve
         motion = self._faces.retarget(weights, rig, alignment, settings.fps, settings.gain)
         keys = KeyMotions(locate_key_frames(alignment, len(motion), settings.fps, settings.keys == "apex"), motion)
         digest = self._mouths.digest("flow")

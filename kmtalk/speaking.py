@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kmtalk.errors import InputError
-from kmtalk.expression.text_cues import split_text_cues
+from kmtalk.expression.emotion import emotion_weights
+from kmtalk.expression.text_cues import cues_of_text, split_text_cues
+from kmtalk.face.motion import frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.settings import AnimationSettings, VoiceSettings
 from kmtalk.speech.alignment import Alignment
@@ -169,16 +171,18 @@ def speak_jointly(
         text: The text, as for `synthesize_text`.
         spoken: The voice that it imitates, and the rate.
         rig: The default head's rig.
-        settings: Style, seed and frame rate.
+        settings: Style, seed, frame rate, intensity, head, expression and emotion.
 
     Returns:
-        The sound, its phones and words, and weights (N, R) of the whole face.
+        The sound, its phones and words, and weights (N, R) of the whole face, with the emotions of the text's cues.
 
     Raises:
         InputError: The text cannot be spoken, or an input or a setting cannot be used.
     """
     from kmtalk.joint.vocoder import HifiGan
+    from kmtalk.joint_conversion import mouth_shapes
     from kmtalk.joint_tasks import speak_text
+    from kmtalk.motion.predictor import scale_mouth_weights
     from kmtalk.motion.styles import resolve_style
     from kmtalk.synthesis.voice_vector import VoiceEncoder
 
@@ -188,4 +192,15 @@ def speak_jointly(
     style, vocoder = resolve_style(flow.styles, settings.style), HifiGan()
     vector = None if spoken.voice_like is None else VoiceEncoder.load().encode(load_audio(spoken.voice_like))
     said = split_text_cues(parse_spoken_text(text).text, "en")[0]
-    return speak_text(flow, vocoder, rig, said, settings.fps, spoken.rate, vector, style, settings.seed)
+    audio, alignment, weights = speak_text(
+        flow, vocoder, rig, said, settings.fps, spoken.rate, vector, style, settings.seed
+    )
+    weights = scale_mouth_weights(weights, rig, settings.intensity)
+    weights[:, [i for i, name in enumerate(rig.shape_names) if name.startswith("head")]] *= settings.head
+    if not settings.expression:
+        mouth = [rig.index[name] for name in mouth_shapes(flow)]
+        weights[:, [i for i in range(weights.shape[1]) if i not in mouth]] = 0
+    cues = settings.emotion + cues_of_text(text, alignment, settings.language)
+    for name, curve in emotion_weights(cues, frame_times(len(weights), settings.fps)).items():
+        weights[:, rig.index[name]] += curve
+    return audio, alignment, weights
