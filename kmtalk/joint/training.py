@@ -334,6 +334,8 @@ def prepare_joint_training(
         InputError: The corpus, the recogniser of characters or the initial weights cannot be used.
     """
     progress = progress or Progress()
+    if config.initial_weights is not None:
+        load_joint_network(config.initial_weights)  # a wrong file is said before the long work
     clips = load_joint_corpus(config.corpus, rig.shape_names)
     recognizer = load_encoder(config.character_encoder) if config.character_encoder else None
     examples = prepare_examples(clips, rig.shape_names, config.corpus / CACHE_NAME, progress, recognizer)
