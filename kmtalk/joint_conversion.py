@@ -102,7 +102,7 @@ def finish_mouth(
     mouth[:, columns] = weights[:, columns]
     level = None if samples is None else loudness(samples, times)
     out = weights.astype(np.float64)
-    out[:, columns] = postprocess(mouth, rig, alignment, times, level)[:, columns]
+    out[:, columns] = postprocess(mouth, rig, alignment, times, level, learned=True)[:, columns]
     return np.clip(out, 0, 1)
 
 

@@ -35,7 +35,6 @@ def random_network(light_rig, coupling: str, **options) -> JointNetwork:
         num_layers=4,
         num_heads=2,
         token_layers=2,
-        bridge_seconds=0.5,
         **options,
     )
     network = JointNetwork(config).eval()

@@ -19,7 +19,6 @@ from kmtalk.joint.corpus import load_joint_corpus
 from kmtalk.joint.couplings import COUPLINGS, CrossAttentionBlock
 from kmtalk.joint.flow import sample, sway
 from kmtalk.joint.joint_flow import JointFlow, Known, frames_of
-from kmtalk.joint.known_motion import bridge_known
 from kmtalk.joint.mel import SILENCE, mel_spectrogram
 from kmtalk.joint.model import JointNetwork
 from kmtalk.joint.motion_stream import channel_names, is_mouth, to_channels, to_weights
@@ -232,22 +231,6 @@ def test_known_frames_come_back_bit_for_bit_in_every_task(light_rig):
                     np.testing.assert_array_equal(made.weights[mask[:, i], column], weights[mask[:, i], column])
 
 
-def test_what_is_unknown_between_known_poses_is_given_as_lines():
-    """Each channel by itself, and nothing over a gap that is too long, or before the first and after the last pose."""
-    known = torch.zeros(1, 12, 2)
-    known[0, [1, 4, 11], 0] = 1
-    known[0, :, 1] = 1
-    motion = torch.stack([torch.arange(12.0) ** 2, torch.arange(12.0)], -1)[None]
-    bridged = bridge_known(motion, known, longest=5)
-    assert bridged[0, :, 0].tolist() == pytest.approx([0, 1, 6, 11, 16, 0, 0, 0, 0, 0, 0, 121])
-    assert torch.equal(bridged[..., 1], motion[..., 1])
-    assert bridge_known(motion, known, longest=7)[0, 5:11, 0].tolist() == pytest.approx(
-        [16 + 15 * n for n in range(1, 7)]
-    )
-    unknown = torch.where(known > 0, motion, torch.nan)
-    assert bridge_known(unknown, known, longest=7).isnan().sum() == 0
-
-
 def test_samples_depend_on_the_seed_the_style_and_the_voice_alone(flow):
     def made(**options):
         return flow.sample(FRAMES, Known(SPANS), steps=2, **options)
@@ -420,7 +403,7 @@ def test_a_run_learns_resumes_and_continues(corpus, tmp_path, light_rig, capfd):
     assert code == 2 and "another config" in said
 
     begin = "whole/network.safetensors"  # one small step away from there
-    train("tuned", "tuned", initial_weights=begin, steps=1, decay_steps=0, learning_rate=1e-9, bridge_seconds=0)
+    train("tuned", "tuned", initial_weights=begin, steps=1, decay_steps=0, learning_rate=1e-9)
     tuned, began = (load_joint_network(tmp_path / n / "network.safetensors").state_dict() for n in ("tuned", "whole"))
     assert all(torch.allclose(tuned[n], began[n], atol=1e-6) for n in began)
     code, said = run(capfd, "train", config("wider", initial_weights=begin, d_model=64), "-o", tmp_path / "wider")

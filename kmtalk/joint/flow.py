@@ -13,10 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kmtalk.joint.model import Conditions, Encoded, JointNetwork
+from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME
+from kmtalk.joint.mel import BANDS
+from kmtalk.joint.model import Conditions, Encoded, JointConfig, JointNetwork
+from kmtalk.joint.motion_stream import is_mouth
 
 SIGMA = 1e-4
 """Deviation of the noise that is left at the end of a path."""
+
+TEMPERATURE, MOUTH_TEMPERATURE = 0.8, 0.3
+"""Deviation of the noise that samples start from, and of that of the mouth, which the phones determine: more makes
+mouths less true, while head, brows and sound live by theirs."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,43 @@ def sway(steps: int) -> Tensor:
     return 1 - torch.cos(torch.linspace(0, 1, steps + 1) * (math.pi / 2))
 
 
+def draw_noise(
+    config: JointConfig,
+    batch: int,
+    frames: int,
+    temperature: float,
+    mouth_temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Draw the noise that the flow starts from.
+
+    Args:
+        config: The network's configuration.
+        batch: Clips B.
+        frames: Mel frames N, a multiple of three.
+        temperature: Deviation of the noise.
+        mouth_temperature: That of mouth, jaw and tongue.
+        generator: Source of random numbers.
+
+    Returns:
+        mel: (B, N, 80).
+        motion: (B, M, C).
+    """
+    of_mouth = torch.from_numpy(is_mouth(config.channels))
+    deviations = torch.where(of_mouth, mouth_temperature, temperature)
+    mel = torch.randn(batch, frames, BANDS, generator=generator)
+    motion = torch.randn(batch, frames // MEL_FRAMES_PER_MOTION_FRAME, len(config.channels), generator=generator)
+    return mel * temperature, motion * deviations
+
+
 @torch.inference_mode()
 def sample(
     network: JointNetwork,
     given: Conditions,
     *,
     steps: int = 16,
-    temperature: float = 0.8,
+    temperature: float = TEMPERATURE,
+    mouth_temperature: float = MOUTH_TEMPERATURE,
     guidance: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
     noise: tuple[Tensor, Tensor] | None = None,
@@ -99,10 +136,11 @@ def sample(
         given: Conditions; what is known comes back bit for bit.
         steps: Steps from noise to data.
         temperature: Deviation of the noise; below 1 samples are nearer to the mean.
+        mouth_temperature: Deviation of the noise of mouth, jaw and tongue.
         guidance: Weights of classifier-free guidance by the text, of sound and of motion: velocities move this many
             times further from those without text.
         seed: Seed of the noise.
-        noise: The noise itself, (B, N, 80) and (B, M, C), instead of `temperature` and `seed`.
+        noise: The noise itself, (B, N, 80) and (B, M, C), instead of the temperatures and `seed`.
 
     Returns:
         mel: (B, N, 80), normalised.
@@ -110,9 +148,9 @@ def sample(
     """
     generator = torch.Generator().manual_seed(seed)
     device = given.mel.device
-    mel, motion = noise or (
-        (torch.randn(x.shape, generator=generator) * temperature).to(device) for x in (given.mel, given.motion)
-    )
+    batch, count, _ = given.mel.shape
+    drawn = noise or draw_noise(network.config, batch, count, temperature, mouth_temperature, generator)
+    mel, motion = (x.to(device) for x in drawn)
     encoded = network.encode(given)
     blank = given.without_text() if any(guidance) else None
     blank_encoded = network.encode(blank) if blank is not None else None

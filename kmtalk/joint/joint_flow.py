@@ -20,7 +20,7 @@ from kmtalk.face.motion import frame_times
 from kmtalk.face.rig import Rig
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.clock import MEL_RATE
-from kmtalk.joint.flow import sample
+from kmtalk.joint.flow import MOUTH_TEMPERATURE, TEMPERATURE, sample
 from kmtalk.joint.mel import BANDS, SILENCE
 from kmtalk.joint.model import Conditions, JointNetwork
 from kmtalk.joint.motion_stream import to_channels, to_weights
@@ -199,7 +199,8 @@ class JointFlow:
         voice: np.ndarray | None = None,
         style: Style = None,
         steps: int = 16,
-        temperature: float = 0.8,
+        temperature: float = TEMPERATURE,
+        mouth_temperature: float | None = None,
         guidance: tuple[float, float] = (0.0, 0.0),
         seed: int = 0,
         draws: int = 1,
@@ -213,6 +214,8 @@ class JointFlow:
             style: Name of a speaking style, shares by name, or None for the mean of all.
             steps: Steps of the flow.
             temperature: Deviation of the noise.
+            mouth_temperature: Deviation of the noise of mouth, jaw and tongue; None for `MOUTH_TEMPERATURE`, or for
+                `temperature` where the mean of several samples is taken, which needs them to differ.
             guidance: Weights of classifier-free guidance by the text, of sound and of motion.
             seed: Seed of the noise.
             draws: Number of samples whose mean is returned; more are nearer to the truth and smoother.
@@ -225,6 +228,8 @@ class JointFlow:
         """
         if frames < STEP or frames % STEP:
             raise InputError(f"{frames} mel frames: needs a multiple of {STEP}")
+        if mouth_temperature is None:
+            mouth_temperature = MOUTH_TEMPERATURE if draws == 1 else temperature
         given = self.conditions(frames, known, voice, style)
         mel, motion = given.mel.clone(), given.motion.clone()
         mel_known, motion_known = given.mel_known.clone(), given.motion_known.clone()
@@ -235,7 +240,8 @@ class JointFlow:
             part = _crop(replace(given, mel=mel, motion=motion, mel_known=mel_known, motion_known=motion_known), window)
             drawn = [
                 sample(
-                    self.network, part, steps=steps, temperature=temperature, guidance=guidance,
+                    self.network, part, steps=steps, temperature=temperature, mouth_temperature=mouth_temperature,
+                    guidance=guidance,
                     seed=int(np.random.SeedSequence([seed, start, k]).generate_state(1)[0]),
                 )
                 for k in range(draws)

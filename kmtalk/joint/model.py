@@ -27,7 +27,6 @@ from torch.nn import functional
 from kmtalk.joint.blocks import MODULATIONS, RotaryPositions, StreamBlock, TokenBlock, timestep_encoding
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME, MEL_RATE, MOTION_RATE
 from kmtalk.joint.couplings import CrossAttentionBlock, Highway, pool
-from kmtalk.joint.known_motion import bridge_known
 from kmtalk.joint.mel import BANDS
 from kmtalk.joint.phone_heads import DurationPredictor, PhoneReader
 from kmtalk.joint.tokens import STRESS_UNKNOWN, VOCABULARY
@@ -60,8 +59,6 @@ class JointConfig:
         attention_seconds: Distance in time that attention within a stream spans, to either side.
         coupling_seconds: Distance in time that attention between the streams spans.
         listens: Whether sound and motion of the other speaker of a conversation are inputs (AV-Flow's listener).
-        bridge_seconds: Longest time between known poses over which the network is given the straight line between them;
-            0 for none. Networks with coupling `highway` are given none: the next known pose may be far ahead.
         character_encoder: Name of the `kmtalk.speech.encoders` encoder whose characters are given beside the phones
             (AV-Flow's tokens); "" for none.
         num_characters: Number K of its characters.
@@ -81,7 +78,6 @@ class JointConfig:
     attention_seconds: float = 0.7
     coupling_seconds: float = 0.25
     listens: bool = False
-    bridge_seconds: float = 0.0
     character_encoder: str = ""
     num_characters: int = 0
 
@@ -328,8 +324,6 @@ class JointNetwork(nn.Module):
         mel_known, motion_known = given.mel_known, given.motion_known
         known_mel, known_motion = given.mel * mel_known, given.motion * motion_known
         noisy_mel, noisy_motion = mel * (1 - mel_known) + known_mel, motion * (1 - motion_known) + known_motion
-        if self.config.bridge_seconds and not self.config.is_causal:
-            known_motion = bridge_known(known_motion, motion_known, round(self.config.bridge_seconds * MOTION_RATE))
         mel_mean, motion_mean = encoded.mel_mean.detach(), encoded.motion_mean.detach()
         others = given.other_mel, given.other_mel_known, given.other_motion, given.other_motion_known
         heard, seen = self.listen(*others) if self.config.listens else ([], [])

@@ -83,8 +83,6 @@ def _check_config(config: JointConfig) -> None:
             raise ValueError(f"{name} is {str(value)[:40]}, not a whole number from {low} to {high}")
     if type(config.listens) is not bool:
         raise ValueError("listens is neither true nor false")
-    if type(config.bridge_seconds) not in (int, float) or not 0 <= config.bridge_seconds < 1000:
-        raise ValueError("bridge_seconds is no time in seconds")
     encoder, count = config.character_encoder, config.num_characters
     if type(encoder) is not str or type(count) is not int or bool(encoder) != bool(count) or not 0 <= count <= 10_000:
         raise ValueError("character_encoder and num_characters are no encoder and its number of characters")

@@ -19,7 +19,7 @@ from kmtalk.joint.blocks import MODULATIONS, StreamBlock, timestep_encoding
 from kmtalk.joint.clock import MEL_FRAMES_PER_MOTION_FRAME as STEP
 from kmtalk.joint.clock import MEL_RATE, MOTION_RATE
 from kmtalk.joint.couplings import pool
-from kmtalk.joint.flow import sway
+from kmtalk.joint.flow import MOUTH_TEMPERATURE, TEMPERATURE, draw_noise, sway
 from kmtalk.joint.mel import BANDS
 from kmtalk.joint.model import (
     CAUSAL_TOKENS_AHEAD,
@@ -58,6 +58,7 @@ class JointStream:
         style: Shares of the styles (S,); None for the mean of all.
         steps: Steps of the flow.
         temperature: Deviation of the noise.
+        mouth_temperature: Deviation of the noise of mouth, jaw and tongue.
         seed: Seed of the noise.
 
     Attributes:
@@ -71,7 +72,8 @@ class JointStream:
     voice: np.ndarray = field(default_factory=lambda: np.zeros(VECTOR_SIZE, np.float32))
     style: np.ndarray | None = None
     steps: int = 8
-    temperature: float = 0.8
+    temperature: float = TEMPERATURE
+    mouth_temperature: float = MOUTH_TEMPERATURE
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -155,8 +157,9 @@ class JointStream:
         if not count:
             return np.zeros((0, BANDS), np.float32), np.zeros((0, channels), np.float32)
         tokens, mel_mean, motion_mean = self._encode(self._done, self._done + count)
-        mel = torch.randn(1, count, BANDS, generator=self._generator) * self.temperature
-        motion = torch.randn(1, count // STEP, channels, generator=self._generator) * self.temperature
+        mel, motion = draw_noise(
+            self.network.config, 1, count, self.temperature, self.mouth_temperature, self._generator
+        )
         self._noise.append((mel, motion))
         times = sway(self.steps)
         for i, (now, after) in enumerate(zip(times[:-1], times[1:], strict=True)):

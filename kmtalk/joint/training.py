@@ -83,13 +83,6 @@ class JointTrainingConfig(BaseModel):
         default=False,
         description="Sound and motion of the other speaker of a conversation are inputs; the corpus needs dialogues.",
     )
-    bridge_seconds: float = Field(
-        default=1.0,
-        ge=0,
-        lt=1000,
-        description="Longest time between known poses over which the network is given the straight line between them; "
-        "0 for none. Without effect with coupling highway.",
-    )
     character_encoder: str = Field(
         default="",
         pattern=r"^(wav2vec2-ctc:.+)?$",
@@ -210,7 +203,7 @@ class JointTrainer(TrainingLoop):
         self.network_config = JointConfig(
             shape_names, channel_names(shape_names), styles, config.coupling, config.d_model, config.num_layers,
             config.num_heads, config.ffn_multiplier, listens=config.listens,
-            bridge_seconds=config.bridge_seconds, character_encoder=config.character_encoder,
+            character_encoder=config.character_encoder,
             num_characters=examples[0].characters.shape[1],
         )  # fmt: skip
         known = [e for e in examples if not e.held_out]
@@ -314,7 +307,7 @@ def _start_from(network: JointNetwork, path: Path) -> None:
     loaded = load_joint_network(path)
     for name, value in asdict(loaded.config).items():
         wanted = getattr(network.config, name)
-        if name != "bridge_seconds" and value != wanted:
+        if value != wanted:
             raise InputError(
                 f"{path}: has {name} {str(value)[:60]}, not {str(wanted)[:60]}; give those of this network"
             )

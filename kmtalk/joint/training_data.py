@@ -171,7 +171,7 @@ class TaskShares:
     span: float = 0.2
     sound_to_motion: float = 0.15
     motion_to_sound: float = 0.1
-    keys_to_motion: float = 0.2
+    keys_to_motion: float = 0.15
     face_without_mouth: float = 0.1
     text_dropout: float = 0.1
     voice_dropout: float = 0.15

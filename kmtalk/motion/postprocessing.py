@@ -35,11 +35,17 @@ SETTLE_SECONDS, PREPARE_SECONDS = 0.1, 0.1  # seconds of a pause, after and befo
 EASE_SECONDS = 0.05  # seconds over which motion blends into the held pose
 MOST_SPEED = 320.0  # mm/s of lip opening above which motion is smoothed; real lips reach 440, but rarely 250
 SMOOTHING_STEPS = 12  # greatest number of times that fast frames are smoothed
+MIDDLE_OF_CONTACT = 0.6  # degree of a contact above which that of learned motion is set
 CLOSED = 0.98  # degree of closure above which frames are not smoothed
 
 
 def postprocess(
-    weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray, level_db: np.ndarray | None = None
+    weights: np.ndarray,
+    rig: Rig,
+    alignment: Alignment,
+    times: np.ndarray,
+    level_db: np.ndarray | None = None,
+    learned: bool = False,
 ) -> np.ndarray:
     """Hold the mouth still in pauses, close the lips at p, b and m, limit their speed, place the tongue.
 
@@ -50,6 +56,8 @@ def postprocess(
         times: Time of each frame in seconds, shape (N,).
         level_db: Loudness of each frame, as `kmtalk.speech.prosody.loudness` gives it, shape (N,): a gap between phones
             that is loud is speech of which no phones were found. None: every gap is a pause.
+        learned: The weights are of a model that learned postprocessed motion, which has the contacts of f, v, p, b and
+            m already: they are made sure of at their middle alone. Set twice, they would last longer.
 
     Returns:
         Weights, shape (N, R).
@@ -57,9 +65,16 @@ def postprocess(
     if not alignment.phones:
         return weights
     weights = hold_pauses(weights, rig, alignment, times, level_db)
-    for step in (raise_jaw, bite_lip, seal_bilabials, limit_speed, place_tongue):
-        weights = step(weights, rig, alignment, times)
-    return weights
+    weights = raise_jaw(weights, rig, alignment, times)
+    weights = bite_lip(weights, rig, alignment, times, learned)
+    weights = seal_bilabials(weights, rig, alignment, times, learned)
+    weights = limit_speed(weights, rig, alignment, times)
+    return place_tongue(weights, rig, alignment, times)
+
+
+def _middle(contact: np.ndarray) -> np.ndarray:
+    """Return the degree of a contact (N,) without its beginning and end."""
+    return np.clip((contact - MIDDLE_OF_CONTACT) / (1 - MIDDLE_OF_CONTACT), 0, 1)
 
 
 def raise_jaw(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
@@ -78,13 +93,16 @@ def raise_jaw(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.nda
     return out
 
 
-def bite_lip(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+def bite_lip(
+    weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray, learned: bool = False
+) -> np.ndarray:
     """Show the edges of the upper teeth on the lower lip at f and v.
 
     A tracker takes the tucked lower lip for nearly closed lips, so that the network's f looks like m. Arguments and
     result are those of `postprocess`.
     """
-    contact = LABIODENTAL * contact_degree(alignment, times, Contact.LABIODENTAL)[:, None]
+    degree = contact_degree(alignment, times, Contact.LABIODENTAL)
+    contact = LABIODENTAL * (_middle(degree) if learned else degree)[:, None]
     pose = weights.copy()
     most = LABIODENTAL_JAW / _jaw_drop(rig)
     pose[:, rig.index["jawOpen"]] = np.minimum(pose[:, rig.index["jawOpen"]], most)
@@ -108,12 +126,15 @@ def place_tongue(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.
     return out
 
 
-def seal_bilabials(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
+def seal_bilabials(
+    weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray, learned: bool = False
+) -> np.ndarray:
     """Close the lips at p, b and m: shapes that open them fade out, and mouthClose follows jawOpen, which stays.
 
     Arguments and result are those of `postprocess`.
     """
-    closure = bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE)[:, None]
+    degree = bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE)
+    closure = (_middle(degree) if learned else degree)[:, None]
     return (1 - closure) * weights + closure * _closed(weights, rig)
 
 
