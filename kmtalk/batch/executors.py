@@ -176,7 +176,7 @@ class ProcessExecutor:
 def _worker_main(connection: Connection, settings: JobSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the batch itself decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # half-written files are removed on the way out
-    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=exit_with_parent, args=(os.getppid(),), daemon=True).start()
     worker = Worker(settings)
     while True:
         try:
@@ -199,7 +199,7 @@ def _check_address(address: str) -> None:
         raise InputError(f"--ray {address}: no cluster answers there ({error})") from None
 
 
-def _exit_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process when its parent is killed, so that it does not write into a batch that another run resumes."""
     while os.getppid() == parent:
         time.sleep(0.2)

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from kmtalk import __version__
-from kmtalk.cli import animate, batch, corpus, doctor, evaluate, export, fit, joint, keys, listen, live, speak, train
+from kmtalk.cli import (
+    animate,
+    batch,
+    corpus,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    joint,
+    keys,
+    listen,
+    live,
+    serve,
+    speak,
+    train,
+)
 
 typer_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Speech in, a talking 3D face out.")
 typer_app.command()(animate.animate)
@@ -25,6 +40,7 @@ typer_app.command()(export.render)
 typer_app.command()(export.view)
 typer_app.command()(export.compare)
 typer_app.command()(live.live)
+typer_app.command()(serve.serve)
 typer_app.command()(batch.batch)
 typer_app.command()(doctor.doctor)
 typer_app.add_typer(corpus.app, name="corpus")
