@@ -21,6 +21,7 @@ from pages import needs_browser
 from kmtalk.animation import load_animation
 from kmtalk.errors import InputError
 from kmtalk.server.settings import JobOptions, ServerSettings
+from kmtalk.server.worker import EndMessage, StageMessage, decode_message, encode_message
 
 httpx = pytest.importorskip("httpx")
 psutil = pytest.importorskip("psutil")
@@ -364,6 +365,14 @@ def test_a_server_that_cannot_be_started_says_why(tmp_path, capfd, arguments, sa
     code, err = run(capfd, "serve", *(() if "-o" in arguments else ("-o", tmp_path / "s")), *arguments)
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
     assert not (tmp_path / "s").exists()
+
+
+def test_messages_of_processes_are_no_pickles():
+    for message in (StageMessage("render", 3, 10), EndMessage(None, {"a.npz": 5}, ("x",)), EndMessage("no", {}, ())):
+        assert decode_message(encode_message(message)) == message
+    for wrong in (b"", b"\x80\x04N.", b"[]", b'{"kind": "end"}', b'{"kind": "stage", "name": 1, "done": "x"}'):
+        with pytest.raises(ValueError):
+            decode_message(wrong)
 
 
 def test_options_name_no_file():

@@ -115,7 +115,7 @@ def create_app(
 
     def status_of(job: JobRecord) -> JobStatus:
         now = supervisor.progress_of(job.id) if job.state == "running" else None
-        ended = job.finished is not None and job.started is not None
+        took = None if job.started is None or job.finished is None else round(job.finished - job.started, 3)
         return JobStatus(
             id=job.id,
             state=job.state,
@@ -125,7 +125,7 @@ def create_app(
             stage="" if now is None else now.name,
             progress=None if now is None or not now.total else min(1.0, now.done / now.total),
             created=job.created,
-            seconds=round(job.finished - job.started, 3) if ended and job.finished and job.started else None,
+            seconds=took,
             error=job.error,
             warnings=list(job.warnings),
             files=[JobFile(name=name, bytes=size) for name, size in job.files.items()],
@@ -219,9 +219,10 @@ def create_app(
         listed = [one for one in job.files if one == name]  # the path is that of the listing, not of the request
         if not listed:
             raise HTTPException(404, "the job has no such file")
-        path = store.folder_of(job.id) / RESULT / listed[0]
-        if not path.is_file():
-            raise HTTPException(404, "the file was removed")
+        result = store.folder_of(job.id) / RESULT
+        path = (result / listed[0]).resolve()
+        if not path.is_file() or not path.is_relative_to(result):  # the process that decodes files made the listing
+            raise HTTPException(404, "the job has no such file")
         suffix = path.suffix.removeprefix(".")
         headers = {"Content-Security-Policy": _SANDBOX, "X-Content-Type-Options": "nosniff"}
         kind = _KINDS.get(suffix, "application/octet-stream")

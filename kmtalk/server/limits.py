@@ -87,7 +87,7 @@ class AccessCheck:
         self._app, self._hosts, self._token = app, hosts, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         host, origin = _header(scope, b"host"), _header(scope, b"origin")

@@ -83,7 +83,8 @@ class JobStore:
         self.folder = folder.resolve()
         self._lock = threading.Lock()
         try:
-            (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "jobs").mkdir(mode=0o700, exist_ok=True)  # other users of this machine see none
             self._database = sqlite3.connect(self.folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
             self._database.row_factory = sqlite3.Row
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)

@@ -15,7 +15,7 @@ from typing import Any
 
 from kmtalk.server.settings import ServerSettings
 from kmtalk.server.store import JobRecord, JobStore
-from kmtalk.server.worker import RESULT, EndMessage, StageMessage, Task, worker_main
+from kmtalk.server.worker import RESULT, EndMessage, StageMessage, Task, decode_message, worker_main
 
 POLL_SECONDS = 0.1
 JOBS_PER_PROCESS = 50
@@ -103,7 +103,7 @@ class _Slot:
         task = Task(folder, job.options, job.speech_name, job.character, settings.max_minutes * 60)
         try:
             end = self._wait_for_end(job, self._give(task))
-        except (EOFError, OSError):  # the process died
+        except (EOFError, OSError, ValueError):  # the process died, or says what it should not
             self._end_process()
             if store.give_back(job.id):
                 log(f"job {job.id[:8]}: its process died; it is tried again")
@@ -136,13 +136,14 @@ class _Slot:
         """Follow a job to its end; None where it was cancelled or the server ends.
 
         Raises:
-            EOFError: The process died.
+            EOFError, OSError: The process died.
+            ValueError: It sent something else than a message.
         """
         supervisor, settings = self._supervisor, self._supervisor._settings
         deadline = time.monotonic() + settings.job_minutes * 60
         while True:
             if connection.poll(POLL_SECONDS):
-                message = connection.recv()
+                message = decode_message(connection.recv_bytes())
                 if isinstance(message, EndMessage):
                     return message
                 supervisor._progress[job.id] = message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,25 @@ class EndMessage:
     warnings: tuple[str, ...]
 
 
+def encode_message(message: StageMessage | EndMessage) -> bytes:
+    """Encode a message as JSON: the server must not unpickle what a process says that decodes users' files."""
+    kind = "end" if isinstance(message, EndMessage) else "stage"
+    return json.dumps({"kind": kind, **asdict(message)}).encode()
+
+
+def decode_message(data: bytes) -> StageMessage | EndMessage:
+    """Undo `encode_message`; raises ValueError for anything else."""
+    facts = json.loads(data)
+    try:
+        if facts.pop("kind") == "stage":
+            total = facts["total"]
+            return StageMessage(str(facts["name"]), int(facts["done"]), None if total is None else int(total))
+        error, files = facts["error"], {str(name): int(size) for name, size in facts["files"].items()}
+        return EndMessage(None if error is None else str(error), files, tuple(map(str, facts["warnings"])))
+    except (AttributeError, KeyError, TypeError) as problem:
+        raise ValueError(f"no message: {problem}") from None
+
+
 class _Relay(Progress):
     """Sends progress to the server."""
 
@@ -100,9 +120,9 @@ def worker_main(connection: Connection, threads: int) -> None:
     said: list[str] = []
     lock = threading.Lock()  # stages may be reported from several threads
 
-    def send(message: StageMessage) -> None:
+    def send(message: StageMessage | EndMessage) -> None:
         with lock:
-            connection.send(message)
+            connection.send_bytes(encode_message(message))
 
     talk = KMTalk(warn=said.append, progress=_Relay(send))
     while True:
@@ -111,9 +131,7 @@ def worker_main(connection: Connection, threads: int) -> None:
         except EOFError:
             return
         said.clear()
-        message = _end_of(task, talk, said, _Relay(send))
-        with lock:
-            connection.send(message)
+        send(_end_of(task, talk, said, _Relay(send)))
 
 
 def _end_of(task: Task, talk: KMTalk, said: list[str], progress: Progress) -> EndMessage:
