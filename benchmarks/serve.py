@@ -78,7 +78,7 @@ def kill_while_working(folder: Path, speech: bytes, count: int, rng: random.Rand
     jobs = [str(server.add(speech)) for _ in range(count)]
     workers = servers = 0
     while server.states(jobs).keys() & {"waiting", "running"}:
-        time.sleep(rng.uniform(2, 8))
+        time.sleep(rng.uniform(15, 40))  # a process needs some seconds before it can do its first job
         if rng.random() < 0.3:
             server.process.kill()
             server.process.wait()

@@ -50,8 +50,6 @@ Part = Literal["both", "face", "sound"]
 SHORTEST_SPAN = 0.1  # seconds
 FADE_SECONDS = 0.01  # over which made sound is cross-faded with the sound around it
 EASE_FRAMES = 3  # of an animation, over which a span that is made anew leaves the frames around it
-FACE_DRAWS = 4
-"""Samples whose mean is the face of a sound: nearer to the true lips than one (DESIGN: a third of the error less)."""
 
 
 def fill_span(
@@ -190,7 +188,6 @@ def complete_keys(animation: Animation, flow: JointFlow, seed: int = 0) -> Anima
             Known(spans, sound, None, given, known, characters=characters),
             style=style_of(animation, flow),
             seed=seed,
-            draws=FACE_DRAWS,
         )
         return on_rig_of(animation, flow, made.weights)
 
@@ -307,7 +304,6 @@ def face_of_sound(
     fps: float,
     style: Style = None,
     seed: int = 0,
-    draws: int = FACE_DRAWS,
 ) -> np.ndarray:
     """Sample the mouth of a sound.
 
@@ -319,7 +315,6 @@ def face_of_sound(
         fps: Frames per second of the result.
         style: Name of a style of the joint model, shares by name, or None for the mean of all.
         seed: Seed of the sample.
-        draws: Samples whose mean is returned.
 
     Returns:
         Weights (N, R) of mouth, jaw and tongue, postprocessed by the phones; the others are zero, and all for silence.
@@ -334,7 +329,7 @@ def face_of_sound(
     frames = frames_of(audio.duration)
     spans = spans_of_alignment(alignment, audio.duration)
     known = Known(spans, heard_mel(audio, frames), characters=flow.characters_of(audio.samples, frames))
-    made = flow.sample(frames, known, style=style, seed=seed, draws=draws)
+    made = flow.sample(frames, known, style=style, seed=seed)
     out = finish_mouth(_at_frame_rate(made.weights, flow, rig, count, fps), flow, rig, alignment, fps, audio.samples)
     mouth = np.zeros(out.shape[1], bool)
     mouth[[rig.index[n] for n in mouth_shapes(flow)]] = True

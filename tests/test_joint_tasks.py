@@ -97,7 +97,7 @@ def test_a_face_gets_a_voice_and_keeps_its_motion(clip, flow, vocoder):
 
 
 def test_the_face_of_a_sound_is_postprocessed(clip, flow, light_rig):
-    weights = face_of_sound(flow, light_rig, clip.audio, clip.alignment, 30.0, "lively", draws=1)
+    weights = face_of_sound(flow, light_rig, clip.audio, clip.alignment, 30.0, "lively")
     assert weights.shape == clip.weights.shape
     assert not weights[:, light_rig.index["eyeBlinkLeft"]].any() and weights[:, light_rig.index["jawOpen"]].any()
 
