@@ -23,7 +23,7 @@ from kmtalk.server.settings import JobOptions
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 WAITING, RUNNING, DONE, FAILED, CANCELLED = get_args(JobState)
 FINISHED = (DONE, FAILED, CANCELLED)
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5
 """Times that a job is begun whose process dies."""
 
 _SCHEMA = """
