@@ -9,11 +9,14 @@ import time
 
 import numpy as np
 import pytest
+import soundfile
+from conftest import FACE
 from joint_networks import run
 from scipy.spatial.transform import Rotation
 
 from kmtalk.errors import InputError
 from kmtalk.exchange.arkit import LIVE_LINK_ORDER, LIVE_LINK_ROTATIONS, arkit_curves, head_and_eye_rotations
+from kmtalk.face.files.load import load_template
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import ARKIT_NAMES
 from kmtalk.live.frames import live_frames
@@ -195,6 +198,15 @@ def test_a_slow_receiver_does_not_delay_the_face(light_rig):
 def test_what_cannot_be_sent_is_said_in_one_line(saved, capfd, arguments, said):
     code, err = run(capfd, "live", saved, *arguments)
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
+
+
+def test_imported_vertices_have_nothing_to_send(talk, tmp_path, capfd):
+    template = load_template(FACE)
+    np.save(tmp_path / "m.npy", np.tile(template.vertices, (30, 1, 1)))
+    soundfile.write(tmp_path / "s.wav", np.sin(np.arange(16000) / 20), 16000)
+    talk.from_vertices(tmp_path / "m.npy", FACE, tmp_path / "s.wav").save(tmp_path / "v.npz")
+    code, err = run(capfd, "live", tmp_path / "v.npz", "--live-link", "localhost")
+    assert code == 2 and "imported vertices" in err and len(err.strip().splitlines()) == 1, err
 
 
 def test_addresses():

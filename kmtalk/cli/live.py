@@ -47,6 +47,8 @@ def live(
     wanted = read_frame_rate("--fps", fps)
     with console.stage("read"):
         motion = load_animation(animation).motion
+        if "jawOpen" not in motion.rig.index:
+            raise InputError(f"{animation}: has imported vertices, which are no shapes that other programs receive")
         rate = motion.fps if wanted is None else wanted
         receivers = [live_link_receiver(address, subject, rate) for address in live_link or []]
         receivers += [vmc_receiver(address, motion.rig) for address in vmc or []]

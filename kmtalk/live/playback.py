@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from kmtalk.errors import InputError
 from kmtalk.live.frames import LiveFrame
 from kmtalk.live.receivers import Receiver
 
+REMEMBERED_POSES = 100_000  # half an hour at 60 a second: a face may play for days
+
 
 @dataclass
 class PlaybackReport:
@@ -20,12 +23,12 @@ class PlaybackReport:
     Attributes:
         sent: Poses sent.
         dropped: Poses left out because the next one was due already.
-        lateness: Seconds between the moment that each pose was due and its sending.
+        lateness: Seconds between the moment that each of the last `REMEMBERED_POSES` poses was due and its sending.
     """
 
     sent: int = 0
     dropped: int = 0
-    lateness: list[float] = field(default_factory=list)
+    lateness: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_POSES))
 
     def describe(self) -> str:
         """Return a line of text."""

@@ -111,7 +111,6 @@ def create_app(
         title="kmtalk", version=__version__, summary="Speech in, a talking 3D face out.", lifespan=lifespan,
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
-    app.state.supervisor, app.state.store = supervisor, store
 
     def status_of(job: JobRecord) -> JobStatus:
         now = supervisor.progress_of(job.id) if job.state == "running" else None

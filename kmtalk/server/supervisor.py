@@ -61,10 +61,6 @@ class Supervisor:
         """Return the last progress of a running job."""
         return self._progress.get(job_id)
 
-    def process_ids(self) -> list[int]:
-        """Return the identifiers of the processes that run."""
-        return [s.process.pid for s in self._slots if s.process is not None and s.process.pid is not None]
-
     def _remove_expired(self) -> None:
         while not self._stopping.is_set():
             self._store.remove_expired(self._settings.keep_hours * 3600)
@@ -147,7 +143,6 @@ class _Slot:
                 if isinstance(message, EndMessage):
                     return message
                 supervisor._progress[job.id] = message
-                continue
             if supervisor._stopping.is_set():
                 self._end_process()
                 supervisor._store.return_unstarted(job.id)
