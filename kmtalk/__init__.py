@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     )
     from kmtalk.speech.alignment import Alignment
     from kmtalk.speech.audio import Audio
+    from kmtalk.stream_settings import StreamSettings
+    from kmtalk.streaming.face_stream import FaceStream, StreamedPose
 
 __all__ = [
     "Alignment",
@@ -49,6 +51,7 @@ __all__ = [
     "Dialogue",
     "DialogueSettings",
     "ExportSettings",
+    "FaceStream",
     "FittedRig",
     "InputError",
     "Intensity",
@@ -59,6 +62,8 @@ __all__ = [
     "RecognitionSettings",
     "Rig",
     "SoundSettings",
+    "StreamSettings",
+    "StreamedPose",
     "Template",
     "__version__",
     "load_animation",
@@ -73,6 +78,7 @@ _MODULES = {
     "Dialogue": "kmtalk.dialogue",
     "DialogueSettings": "kmtalk.listener_settings",
     "ExportSettings": "kmtalk.settings",
+    "FaceStream": "kmtalk.streaming.face_stream",
     "FittedRig": "kmtalk.face.fit",
     "InputError": "kmtalk.errors",
     "Intensity": "kmtalk.settings",
@@ -83,6 +89,8 @@ _MODULES = {
     "Rig": "kmtalk.face.rig",
     "RecognitionSettings": "kmtalk.settings",
     "SoundSettings": "kmtalk.settings",
+    "StreamSettings": "kmtalk.stream_settings",
+    "StreamedPose": "kmtalk.streaming.face_stream",
     "Template": "kmtalk.face.template",
     "load_animation": "kmtalk.animation",
 }

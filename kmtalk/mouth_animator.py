@@ -25,9 +25,12 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import Audio
 from kmtalk.speech.prosody import Prosody
 from kmtalk.speech_reader import SpeechReader
+from kmtalk.streaming.model import StreamingNetwork
+from kmtalk.streaming.network_file import load_streaming_network
 
 NETWORK_FILE = "network.safetensors"
 COMPLETION_FILE = "completion.safetensors"
+STREAMING_FILE = "streaming.safetensors"
 
 
 class MouthAnimator:
@@ -36,13 +39,21 @@ class MouthAnimator:
     Args:
         network: File of the network's weights; None for those shipped.
         joint: File of the joint model's weights; None for those shipped.
+        streaming: File of the streaming network's weights; None for those shipped.
         reader: Whose Whisper model the network's speech encoder shares.
         progress: Receives the stages "encode" and "motion".
     """
 
-    def __init__(self, network: Path | None, joint: Path | None, reader: SpeechReader, progress: Progress) -> None:
+    def __init__(
+        self,
+        network: Path | None,
+        joint: Path | None,
+        streaming: Path | None,
+        reader: SpeechReader,
+        progress: Progress,
+    ) -> None:
         self._loading = threading.RLock()
-        self._network_path, self._joint_path = network, joint
+        self._network_path, self._joint_path, self._streaming_path = network, joint, streaming
         self._reader, self._progress = reader, progress
 
     @shared_property
@@ -54,6 +65,11 @@ class MouthAnimator:
     def joint_flow(self) -> JointFlow:
         """The joint model of sound and face."""
         return JointFlow.load(self._joint_path)
+
+    @shared_property
+    def streaming_network(self) -> StreamingNetwork:
+        """The network of faces that follow a voice."""
+        return load_streaming_network(self._streaming_path or asset_path(STREAMING_FILE))
 
     @shared_property
     def predictor(self) -> MotionPredictor:
@@ -76,10 +92,12 @@ class MouthAnimator:
         Raises:
             InputError: The file is missing or holds no such weights.
         """
-        path = {"network": self._network_path, "flow": self._joint_path}.get(motion)
+        paths = {"network": self._network_path, "flow": self._joint_path, "live": self._streaming_path}
+        path = paths.get(motion)
         if path is None:
             return ""
-        _ = self.network if motion == "network" else self.joint_flow  # a file that cannot be read is named
+        # a file that cannot be read is named
+        getattr(self, {"network": "network", "flow": "joint_flow", "live": "streaming_network"}[motion])
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     def check(self, settings: AnimationSettings, rig: Rig) -> None:

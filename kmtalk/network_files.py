@@ -23,6 +23,15 @@ def write_network_file(
     temporary.replace(path)
 
 
+def network_kind(path: Path) -> str:
+    """Return the kind under which a file's network was written, and "" where the file is none or cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return next(iter(file.metadata() or {}), "")
+    except Exception:  # whoever loads the file says what is wrong with it
+        return ""
+
+
 def read_network_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return the fields of the network's configuration, with tuples for lists, under "config", the header's "metadata",
     and the tensors as float32.

@@ -25,6 +25,7 @@ from kmtalk.dialogue_motion import Speaker, dialogue_weights
 from kmtalk.errors import InputError
 from kmtalk.exchange.keys_json import read_keys
 from kmtalk.expression.layer import ExpressionSettings, expression_weights
+from kmtalk.expression.live_layer import LiveExpressionSettings
 from kmtalk.expression.text_cues import cues_of_text
 from kmtalk.face.fit import FittedRig
 from kmtalk.face.motion import frame_times
@@ -40,6 +41,7 @@ from kmtalk.listener_settings import DialogueSettings, ListenerSettings
 from kmtalk.motion.gain import check_gain
 from kmtalk.motion.model import KMTalkNetwork
 from kmtalk.motion.predictor import MotionPredictor
+from kmtalk.motion.styles import resolve_style, style_mixture
 from kmtalk.motion_import import animation_from_vertex_cache, import_key_motions
 from kmtalk.mouth_animator import MouthAnimator
 from kmtalk.progress import Progress
@@ -54,9 +56,11 @@ from kmtalk.settings import (
 from kmtalk.sound_input import read_speech, sound_settings_of
 from kmtalk.speaking import Voice, prepare_voice, speak_jointly, synthesize_text
 from kmtalk.speech.alignment import Alignment
-from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.audio import Audio, audio_from_samples, load_audio
 from kmtalk.speech.prosody import analyze_prosody
 from kmtalk.speech_reader import Speech, SpeechReader
+from kmtalk.stream_settings import StreamSettings
+from kmtalk.streaming.face_stream import FaceStream
 
 
 def _log_to_stderr(message: str) -> None:
@@ -75,6 +79,7 @@ class KMTalk:
         *,
         network: str | Path | None = None,
         joint: str | Path | None = None,
+        streaming: str | Path | None = None,
         warn: Callable[[str], None] = _log_to_stderr,
         inform: Callable[[str], None] = lambda line: None,
         progress: Progress | None = None,
@@ -85,6 +90,7 @@ class KMTalk:
             recognition: Settings of transcription and alignment.
             network: File of trained weights (.safetensors); None for those shipped.
             joint: File of weights of the joint model (.safetensors), for "flow"; None for those shipped.
+            streaming: File of weights of the streaming network (.safetensors), for `stream`; None for those shipped.
             warn: Called with each one-line warning.
             inform: Called with one line on how each mesh is animated.
             progress: Receives the progress of each stage.
@@ -97,8 +103,8 @@ class KMTalk:
         self._warn, self._progress = warn, progress or Progress()
         self._faces = Faces(warn, inform, self._progress)
         self._reader = SpeechReader(recognition, warn, self._progress)
-        network_path, joint_path = (None if path is None else Path(path) for path in (network, joint))
-        self._mouths = MouthAnimator(network_path, joint_path, self._reader, self._progress)
+        paths = [None if path is None else Path(path) for path in (network, joint, streaming)]
+        self._mouths = MouthAnimator(paths[0], paths[1], paths[2], self._reader, self._progress)
 
     @property
     def rig(self) -> Rig:
@@ -248,6 +254,62 @@ class KMTalk:
         made = listener_animation(motion, audio, settings)
         provenance = made.provenance.model_copy(update={"network_digest": self._mouths.digest(settings.motion)})
         return replace(made, provenance=provenance, completer=self.complete)
+
+    def stream(
+        self, rate: float, fps: float = 60.0, *, settings: StreamSettings | None = None, **options: Any
+    ) -> FaceStream:
+        """Begin a face that follows a voice while it is spoken.
+
+        >>> stream = KMTalk().stream(48_000)
+        >>> for block in blocks:  # (S,) samples each
+        ...     for pose in stream.feed(block):
+        ...         print(pose.time, pose.weights)
+
+        Args:
+            rate: Sample rate of the sound in Hz, 8,000 to 192,000.
+            fps: Poses per second, 1 to 240.
+            settings: How the face follows.
+            options: Fields of `StreamSettings` by keyword: `style`, `head`, `gaze`, `seed` …
+
+        Returns:
+            The stream: `feed` takes samples and returns poses, weights (R,) of `rig`; `follow` does so for `async for`.
+
+        Raises:
+            InputError: A rate or a setting cannot be used.
+        """
+        settings = StreamSettings.create(settings, **options)
+        network = self._mouths.streaming_network
+        style = style_mixture(network.config.styles, resolve_style(network.config.styles, settings.style))
+        expression = LiveExpressionSettings(settings.head, settings.gaze, settings.brows)
+        return FaceStream(
+            network, self.rig, rate, fps, style, expression if settings.expression else None, settings.seed
+        )
+
+    def animation_of_stream(
+        self, weights: np.ndarray, fps: float, samples: np.ndarray, rate: int, template: Face | None = None
+    ) -> Animation:
+        """Make an animation of what a stream gave, to save it.
+
+        Args:
+            weights: Weights (N, R) of `rig`, the poses of the stream.
+            fps: Poses per second.
+            samples: The sound that it followed, (S,) or (S, channels).
+            rate: Sample rate of the sound in Hz.
+            template: A face, as for `animate`.
+
+        Raises:
+            InputError: There are no poses or no samples, or the template cannot be used.
+        """
+        if not len(weights):
+            raise InputError("the stream has given no poses: the sound was too short")
+        rig = self._faces.rig_for(template, None)
+        audio, alignment = audio_from_samples(samples, rate, "stream"), Alignment(status="silent")
+        motion = self._faces.retarget(np.asarray(weights, np.float32), rig, alignment, fps, {})
+        keys = KeyMotions(locate_key_frames(alignment, len(motion), fps), motion)
+        made = Provenance(
+            settings=AnimationSettings.create(None, fps=fps), network_digest=self._mouths.digest("live"), role="live"
+        )
+        return Animation(motion, alignment, keys, audio.unanalyzed(), made)
 
     def dialogue(
         self,
@@ -487,7 +549,7 @@ class KMTalk:
         if settings is None:
             raise InputError(f"{path}: belongs to imported vertices, which have no keys to edit")
         if file.provenance.role != "speaker":
-            made_by = "a joint model" if file.provenance.role == "joint" else "a conversation"
+            made_by = {"joint": "a joint model", "live": "a live voice"}.get(file.provenance.role, "a conversation")
             raise InputError(f"{path}: belongs to a face of {made_by}; give its animation.npz instead of the sound")
         if file.provenance.network_digest != self._mouths.digest(settings.motion):
             option = "--joint" if settings.motion == "flow" else "--network"

@@ -423,13 +423,13 @@ class Provenance(Settings):
         sound: Which part of the sound was analysed.
         network_digest: Beginning of the SHA-256 of the weights that moved the face; empty for those shipped.
         role: What the face does in the sound: it speaks (`animate`), listens to it (`listen`), or does both in turn
-            (`dialogue`); or a joint model made a part of it ("joint"). Only a speaker can be animated again from the
-            sound alone.
+            (`dialogue`); a joint model made a part of it ("joint"), or it followed a voice live (`stream`). Only a
+            speaker can be animated again from the sound alone.
         reaction: Factors on a listener's `nod` and `smile`; empty for a speaker.
     """
 
     settings: AnimationSettings | None = AnimationSettings()
     sound: SoundSettings = SoundSettings()
     network_digest: str = ""
-    role: Literal["speaker", "listener", "dialogue", "joint"] = "speaker"
+    role: Literal["speaker", "listener", "dialogue", "joint", "live"] = "speaker"
     reaction: dict[str, float] = {}

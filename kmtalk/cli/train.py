@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kmtalk.cli.command import command
 from kmtalk.cli.console import CommandOutput
 from kmtalk.errors import InputError
+
+if TYPE_CHECKING:
+    from kmtalk.training.loop import TrainingLoop
 
 
 @command
@@ -37,8 +41,9 @@ def train(
     from kmtalk.training.data import prepare_task
     from kmtalk.training.trainer import Trainer
 
-    if "coupling" in load_yaml(config):
-        _train_joint(console, config, output, path)
+    kinds = load_yaml(config)
+    if "coupling" in kinds or "look_ahead" in kinds:
+        _train_on_joint_corpus(console, config, output, path, "look_ahead" in kinds)
         return
     settings = load_config(config)
     if path is not None:
@@ -54,16 +59,26 @@ def train(
     console.report_written([Trainer(settings, task, output, console, console.log).run()])
 
 
-def _train_joint(console: CommandOutput, config: Path, output: Path, path: Path | None) -> None:
-    """Train the joint model of sound and face."""
+def _train_on_joint_corpus(
+    console: CommandOutput, config: Path, output: Path, path: Path | None, streams: bool
+) -> None:
+    """Train the joint model of sound and face, or the streaming network."""
     from kmtalk.face.rig import load_light_head
-    from kmtalk.joint.training import load_joint_config, prepare_joint_training
     from kmtalk.output import check_writable
 
-    settings = load_joint_config(config)
+    prepare: Callable[..., TrainingLoop]
+    settings: Any
+    if streams:
+        from kmtalk.streaming.training import load_streaming_config, prepare_streaming_training
+
+        settings, prepare = load_streaming_config(config), prepare_streaming_training
+    else:
+        from kmtalk.joint.training import load_joint_config, prepare_joint_training
+
+        settings, prepare = load_joint_config(config), prepare_joint_training
     if path is not None:
         settings = settings.model_copy(update={"corpus": path})
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; a folder is needed there")
     check_writable(output / "run")
-    console.report_written([prepare_joint_training(settings, load_light_head(), output, console, console.log).run()])
+    console.report_written([prepare(settings, load_light_head(), output, console, console.log).run()])

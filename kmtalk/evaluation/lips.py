@@ -23,18 +23,24 @@ from kmtalk.evaluation.lip_reader import SLOTS, LipReader, ReadableClip
 from kmtalk.evaluation.lip_scores import BOOTSTRAP_SAMPLES, ScoredClip, ScoreTable
 from kmtalk.face.motion import frame_times
 from kmtalk.face.mouth import LIP_CHANNELS
+from kmtalk.face.rig import Rig
 from kmtalk.motion.inference import load_network_encoder, predict_motion, predict_without_completion, select_key_frames
 from kmtalk.motion.model import KMTalkNetwork, load_network
 from kmtalk.motion.postprocessing import postprocess
 from kmtalk.motion.predictor import check_rig_fits_network
 from kmtalk.motion.styles import DEFAULT_STYLE, style_mixture
-from kmtalk.mouth_animator import NETWORK_FILE
+from kmtalk.mouth_animator import NETWORK_FILE, STREAMING_FILE
+from kmtalk.network_files import network_kind
 from kmtalk.pipeline import KMTalk
 from kmtalk.progress import Progress
 from kmtalk.speech.alignment import Alignment, Phone
-from kmtalk.speech.audio import Audio, load_audio
+from kmtalk.speech.audio import SAMPLE_RATE, Audio, load_audio
 from kmtalk.speech.encoders import SpeechFeatures, encode_cached
 from kmtalk.speech.prosody import analyze_prosody, loudness
+from kmtalk.streaming.face_stream import FaceStream
+from kmtalk.streaming.model import StreamingNetwork
+from kmtalk.streaming.network_file import KIND as STREAMING_KIND
+from kmtalk.streaming.network_file import load_streaming_network
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,11 @@ def evaluate_on_grid(
     """
     progress, pipeline = progress or Progress(), KMTalk(warn=lambda line: None)
     further: list[tuple[str, KMTalkNetwork]] = []
+    streaming = [("live", load_streaming_network(asset_path(STREAMING_FILE)))]
     for name, path in extra_networks:
+        if network_kind(path) == STREAMING_KIND:
+            streaming.append((name, load_streaming_network(path)))
+            continue
         further.append((name, load_network(path)))
         check_rig_fits_network(further[-1][1], pipeline.rig)
     shipped = load_network(asset_path(NETWORK_FILE))
@@ -131,6 +141,10 @@ def evaluate_on_grid(
     for stem, seeds in groups.items():
         if len(seeds) > 1:
             yield rows.format_seeds(stem, seeds)
+    for name, stream in streaming:
+        yield from rows.format(
+            name, [_stream_mouth(stream, a.audio, solver, pipeline.rig, STYLES[speaker]) for a in aligned]
+        )
     yield from rows.format("real lips", [c.mouth_measurements for c in clips])
 
 
@@ -168,6 +182,17 @@ def mouth_from_loudness(audio: Audio, frame_count: int) -> np.ndarray:
     times = (np.arange(frame_count) + 0.5) / FPS
     level = gaussian_filter1d(np.clip(voice.interpolate(times, voice.level_db) / 30 + 1, 0, 1), 1.0)
     return np.stack([12 * level, -2 * level, 2 * level, 10 * level, -2 * level], axis=1)
+
+
+def _stream_mouth(
+    network: StreamingNetwork, audio: Audio, solver: MouthSolver, rig: Rig, style_name: str
+) -> np.ndarray:
+    """Mouth (N, 5) in mm of a streaming network, which knows no phones; the sound's blocks change nothing in it."""
+    styles = network.config.styles
+    known = [name for name in (style_name, DEFAULT_STYLE) if name in styles]
+    stream = FaceStream(network, rig, SAMPLE_RATE, FPS, style_mixture(styles, known[0] if known else None))
+    poses = stream.feed(audio.samples) + stream.finish()
+    return solver.measure(np.stack([p.weights for p in poses]).astype(np.float64)).lip_channels
 
 
 def _predict_mouths(

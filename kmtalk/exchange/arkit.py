@@ -46,21 +46,31 @@ HEAD_ANGLE = np.radians(10.0)  # head rotation at weight 1 of a head shape
 EYE_ANGLE = np.radians(30.0)  # approximate eye rotation at weight 1 of an eyeLook shape
 
 
-def arkit_curves(motion: Motion) -> np.ndarray:
-    """Convert a motion to weights that drive any face with ARKit shapes.
+class ArkitConverter:
+    """Converts weights of a rig to weights that drive any face with ARKit shapes.
 
     The per-mesh gain of the mouth shapes is divided out. Shapes that ARKit lacks (labiodental, protrusion, tongue)
     are replaced by the mixture of ARKit shapes that is nearest to them on this rig, by non-negative least squares.
 
-    Returns:
-        Weights (N, 52) float32 in [0, 1], in the order of `LIVE_LINK_ORDER`.
+    Args:
+        rig: Rig of the weights.
     """
-    rig = motion.rig
-    without_gain = motion.weights / rig.shape_gains(rig.shape_names)
-    weights: np.ndarray = without_gain[:, [rig.index[n] for n in LIVE_LINK_ORDER]] + without_gain[
-        :, [rig.index[n] for n in SPEECH_NAMES]
-    ] @ _speech_shapes_as_arkit(rig)
-    return np.clip(weights, 0, 1).astype(np.float32)
+
+    def __init__(self, rig: Rig) -> None:
+        self._gains = rig.shape_gains(rig.shape_names)
+        self._arkit, self._further = ([rig.index[n] for n in names] for names in (LIVE_LINK_ORDER, SPEECH_NAMES))
+        self._mixtures = _speech_shapes_as_arkit(rig)
+
+    def convert(self, weights: np.ndarray) -> np.ndarray:
+        """Convert weights (N, R) to weights (N, 52) float32 in [0, 1], in the order of `LIVE_LINK_ORDER`."""
+        plain = weights / self._gains
+        mixed: np.ndarray = plain[:, self._arkit] + plain[:, self._further] @ self._mixtures
+        return np.clip(mixed, 0, 1).astype(np.float32)
+
+
+def arkit_curves(motion: Motion) -> np.ndarray:
+    """Convert a motion to weights (N, 52) of ARKit's shapes; see `ArkitConverter`."""
+    return ArkitConverter(motion.rig).convert(motion.weights)
 
 
 def _speech_shapes_as_arkit(rig: Rig) -> np.ndarray:

@@ -37,19 +37,42 @@ def gaze_direction(
     Returns:
         (N, 2).
     """
-    out = np.zeros((len(times), 2))
-    now, target = 0.0, np.zeros(2)
-    low, median, high = FIXATION_SECONDS
-    while len(times) and now < times[-1]:
-        now += float(np.clip(rng.lognormal(np.log(median), 0.6), low, high))
-        aside = gaze == "wander" and rng.random() < wander_share
-        following = rng.normal(size=2) * (WANDER_DEGREES if aside else (CAMERA_DEGREES, CAMERA_DEGREES))
-        following = np.clip(following, np.negative(MOST_WANDER_DEGREES), MOST_WANDER_DEGREES)
-        jump = JUMP_SECONDS + JUMP_SECONDS_PER_DEGREE * float(np.linalg.norm(following - target))
-        share = np.clip((times - now) / jump, 0, 1)[:, None]
-        out += share * share * (3 - 2 * share) * (following - target)
-        target = following
-    return out
+    return GazePath(gaze, rng, wander_share).at(times)
+
+
+class GazePath:
+    """Where the eyes look, from now on for as long as is asked for.
+
+    Args:
+        gaze: See `gaze_direction`.
+        rng: See `gaze_direction`.
+        wander_share: See `gaze_direction`.
+    """
+
+    def __init__(self, gaze: Gaze, rng: np.random.Generator, wander_share: float = WANDER_SHARE) -> None:
+        self._gaze, self._rng, self._wander_share = gaze, rng, wander_share
+        self._now, self._target = 0.0, np.zeros(2)
+        self._base = np.zeros(2)  # where the jumps that are over have led
+        self._jumps: list[tuple[float, float, np.ndarray]] = []  # start, duration, and by how much
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Return degrees to the left and up (N, 2) at rising times (N,), none before those of an earlier call."""
+        low, median, high = FIXATION_SECONDS
+        while len(times) and self._now < times[-1]:
+            self._now += float(np.clip(self._rng.lognormal(np.log(median), 0.6), low, high))
+            aside = self._gaze == "wander" and self._rng.random() < self._wander_share
+            following = self._rng.normal(size=2) * (WANDER_DEGREES if aside else (CAMERA_DEGREES, CAMERA_DEGREES))
+            following = np.clip(following, np.negative(MOST_WANDER_DEGREES), MOST_WANDER_DEGREES)
+            jump = JUMP_SECONDS + JUMP_SECONDS_PER_DEGREE * float(np.linalg.norm(following - self._target))
+            self._jumps.append((self._now, jump, following - self._target))
+            self._target = following
+        out = np.tile(self._base, (len(times), 1))
+        for start, duration, turn in self._jumps:
+            share = np.clip((times - start) / duration, 0, 1)[:, None]
+            out += share * share * (3 - 2 * share) * turn
+        while len(times) and self._jumps and sum(self._jumps[0][:2]) < times[-1]:
+            self._base = self._base + self._jumps.pop(0)[2]
+        return out
 
 
 def gaze_weights(direction: np.ndarray, head: np.ndarray) -> dict[str, np.ndarray]:

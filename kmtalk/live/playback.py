@@ -23,7 +23,8 @@ class PlaybackReport:
     Attributes:
         sent: Poses sent.
         dropped: Poses left out because the next one was due already.
-        lateness: Seconds between the moment that each of the last `REMEMBERED_POSES` poses was due and its sending.
+        lateness: Seconds between the moment that each of the last `REMEMBERED_POSES` poses was due, or that its sound
+            arrived, and its sending.
     """
 
     sent: int = 0
@@ -37,6 +38,19 @@ class PlaybackReport:
             return text
         half, most = np.percentile(np.array(self.lateness) * 1000, (50, 95))
         return f"{text}; late by {half:.1f} ms in the median, {most:.1f} ms in the 95th percentile"
+
+
+def send_pose(receivers: Sequence[Receiver], frame: LiveFrame, time: float) -> None:
+    """Send a pose, which is due `time` seconds after the start, to all receivers.
+
+    Raises:
+        InputError: A receiver cannot be reached.
+    """
+    for receiver in receivers:
+        try:
+            receiver.send(frame, time)
+        except OSError as error:
+            raise InputError(f"{receiver.name}: cannot be reached ({error.strerror})") from None
 
 
 def play(
@@ -71,11 +85,7 @@ def play(
         if late > 1 / fps:
             report.dropped += 1
             continue
-        for receiver in receivers:
-            try:
-                receiver.send(frame, due)
-            except OSError as error:
-                raise InputError(f"{receiver.name}: cannot be reached ({error.strerror})") from None
+        send_pose(receivers, frame, due)
         report.sent += 1
         report.lateness.append(late)
         advance(done)

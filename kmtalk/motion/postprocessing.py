@@ -103,12 +103,7 @@ def bite_lip(
     """
     degree = contact_degree(alignment, times, Contact.LABIODENTAL)
     contact = LABIODENTAL * (_middle(degree) if learned else degree)[:, None]
-    pose = weights.copy()
-    most = LABIODENTAL_JAW / _jaw_drop(rig)
-    pose[:, rig.index["jawOpen"]] = np.minimum(pose[:, rig.index["jawOpen"]], most)
-    for name, value in LABIODENTAL_POSE.items():
-        pose[:, rig.index[name]] = value
-    return (1 - contact) * weights + contact * pose
+    return (1 - contact) * weights + contact * ContactPoses(rig).bitten(weights)
 
 
 def place_tongue(weights: np.ndarray, rig: Rig, alignment: Alignment, times: np.ndarray) -> np.ndarray:
@@ -135,16 +130,35 @@ def seal_bilabials(
     """
     degree = bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE)
     closure = (_middle(degree) if learned else degree)[:, None]
-    return (1 - closure) * weights + closure * _closed(weights, rig)
+    return (1 - closure) * weights + closure * ContactPoses(rig).closed(weights)
 
 
-def _closed(weights: np.ndarray, rig: Rig) -> np.ndarray:
-    """Return weights (…, R) with closed lips over the same jaw."""
-    opening, jaw, closing = _opens_lips(rig), rig.index["jawOpen"], rig.index["mouthClose"]
-    opening[[jaw, closing]] = False
-    out = np.where(opening, 0.0, weights)
-    out[..., closing] = out[..., jaw]
-    return out
+class ContactPoses:
+    """Poses of the lips' contacts over a given pose.
+
+    Args:
+        rig: Rig of the weights.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self._index = rig.index
+        self._opening = _opens_lips(rig)
+        self._opening[[rig.index["jawOpen"], rig.index["mouthClose"]]] = False
+        self._most_jaw = LABIODENTAL_JAW / _jaw_drop(rig)
+
+    def closed(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights (…, R) with closed lips over the same jaw."""
+        out = np.where(self._opening, 0.0, weights)
+        out[..., self._index["mouthClose"]] = out[..., self._index["jawOpen"]]
+        return out
+
+    def bitten(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights (…, R) with the lower lip at the upper teeth."""
+        out, jaw = weights.copy(), self._index["jawOpen"]
+        out[..., jaw] = np.minimum(out[..., jaw], self._most_jaw)
+        for name, value in LABIODENTAL_POSE.items():
+            out[..., self._index[name]] = value
+        return out
 
 
 def seal_retargeted_bilabials(
@@ -190,7 +204,7 @@ def hold_pauses(
     Returns:
         Weights, shape (N, R).
     """
-    out, opening = weights.copy(), _lip_opening(rig)
+    out, opening, contacts = weights.copy(), _lip_opening(rig), ContactPoses(rig)
     end = float(times[-1]) + 1.0
     bounds = [-1.0, *(t for p in alignment.phones for t in (p.start, p.end)), end]
     for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
@@ -205,7 +219,7 @@ def hold_pauses(
             continue  # speech of which no phones were found
         pose = np.median(weights[inside], axis=0)
         if pose @ opening < OPEN_PAUSE:
-            pose = _closed(pose, rig)
+            pose = contacts.closed(pose)
         into_pose = np.minimum(times - first + EASE_SECONDS, last + EASE_SECONDS - times)[:, None]
         hold = np.clip(into_pose / EASE_SECONDS, 0, 1)
         hold = hold * hold * (3 - 2 * hold)

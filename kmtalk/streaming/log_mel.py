@@ -1,0 +1,110 @@
+"""Log mel spectrogram of sound that arrives in blocks, relative to the loudness of the voice so far.
+
+Frame k, 25 ms long, is centred at (k + 0.5) · 10 ms. Levels are in dB; 0 dB of a frame is the level that loud syllables
+of the voice have, so that a distant microphone gives what a near one does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kmtalk.speech.audio import SAMPLE_RATE
+from kmtalk.synthesis.mel import mel_filterbank
+
+BANDS = 80
+HOP, WINDOW, N_FFT = 160, 400, 512  # samples: 10 ms, 25 ms
+HOP_SECONDS = HOP / SAMPLE_RATE
+AHEAD = (WINDOW - HOP) // 2  # samples of a frame's window after its hop
+FLOOR_DB = -100.0  # level of silence
+FIRST_LEVEL_DB = -24.0  # level of loud syllables that is assumed before any is heard
+QUIETEST_LEVEL_DB = -45.0  # no voice is taken for quieter, so that noise stays quiet
+ATTACK_SECONDS, DECAY_DB = 0.25, 0.5
+"""Time constant with which the level rises to louder syllables, and dB per second by which it falls in speech."""
+
+SPEECH_RANGE_DB = 25.0
+"""Sound this far below the level is a pause, in which the level stays."""
+
+LOWEST, HIGHEST, SCALE = -60.0, 20.0, 20.0
+"""Bounds of a band relative to the level in dB, and dB per unit of the network's input."""
+
+
+def frame_bands(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Analyse windows that begin every `HOP` samples.
+
+    Args:
+        samples: Mono samples (S,) at `SAMPLE_RATE`; frame k is made of those from k · `HOP` on.
+
+    Returns:
+        bands: (n, `BANDS`) float32 power in dB.
+        level: (n,) float32 power of the frame in dB.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP] if len(samples) >= WINDOW else None
+    if windows is None:
+        return np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
+    spectrum = np.fft.rfft(windows * _HANN, N_FFT, axis=1)
+    power = (spectrum.real**2 + spectrum.imag**2) / (_HANN @ _HANN)
+    bands = 10 * np.log10(power @ _FILTERS.T + 10 ** (FLOOR_DB / 10))
+    level = 10 * np.log10(power.mean(1) + 10 ** (FLOOR_DB / 10))
+    return bands.astype(np.float32), level.astype(np.float32)
+
+
+_HANN = np.hanning(WINDOW + 2)[1:-1]
+_FILTERS = mel_filterbank(SAMPLE_RATE, N_FFT, BANDS, 20.0, 7600.0)
+_FILTERS /= _FILTERS.sum(1, keepdims=True)
+
+
+def relative_bands(bands: np.ndarray, reference_db: np.ndarray | float) -> np.ndarray:
+    """Return bands (n, `BANDS`) in dB relative to the voice's level (n, 1), bounded and scaled for the network."""
+    out: np.ndarray = np.clip(bands - reference_db, LOWEST, HIGHEST).astype(np.float32) / np.float32(SCALE)
+    return out
+
+
+class VoiceLevel:
+    """Follows the level of the loud syllables of a voice, by what was heard so far alone.
+
+    Attributes:
+        level_db: The level now.
+    """
+
+    def __init__(self) -> None:
+        self.level_db = FIRST_LEVEL_DB
+
+    def follow(self, levels: np.ndarray) -> np.ndarray:
+        """Take the levels (n,) of further frames in dB; returns the voice's level (n,) at each."""
+        attack = 1 - math.exp(-HOP_SECONDS / ATTACK_SECONDS)
+        now, out = self.level_db, np.empty(len(levels), np.float32)
+        for i, level in enumerate(levels.tolist()):
+            if level > now:
+                now += attack * (level - now)
+            elif level > now - SPEECH_RANGE_DB:
+                now = max(now - DECAY_DB * HOP_SECONDS, QUIETEST_LEVEL_DB)
+            out[i] = now
+        self.level_db = now
+        return out
+
+
+class LogMelStream:
+    """The log mel spectrogram of sound that arrives in blocks.
+
+    Attributes:
+        voice_level: The running level of the voice.
+    """
+
+    def __init__(self) -> None:
+        self.voice_level = VoiceLevel()
+        self._pending = np.zeros(AHEAD, np.float32)  # the first window begins before the sound
+
+    def feed(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take further mono samples (S,) at `SAMPLE_RATE`, and return the frames that are complete with them.
+
+        Returns:
+            frames: (n, `BANDS`) float32, the network's input.
+            relative_db: (n,) float32, level of each frame relative to that of the voice.
+        """
+        samples = np.concatenate([self._pending, samples.astype(np.float32)])
+        bands, level = frame_bands(samples)
+        self._pending = samples[len(level) * HOP :]
+        reference = self.voice_level.follow(level)
+        return relative_bands(bands, reference[:, None]), level - reference

@@ -1,0 +1,131 @@
+"""The mouth of sound that arrives in blocks: weights of the rig at 50 Hz, with the lips' contacts made sure of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kmtalk.errors import InputError
+from kmtalk.face.rig import Rig
+from kmtalk.motion.postprocessing import LABIODENTAL, ContactPoses
+from kmtalk.streaming.log_mel import AHEAD, BANDS, HOP, LogMelStream
+from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
+
+CONTACT_RANGE, PAUSE_RANGE = (0.45, 0.75), (0.8, 0.98)
+"""Degree of a contact, and of a pause, as the network finds it, at which it begins to be set, and from which it is set
+wholly. Held too early, the mouth would not prepare for the next word."""
+
+SETTLE_TOKENS = 5  # of a pause, in which the mouth may come to rest before it is held
+HELD_SECONDS = 0.12  # time constant with which the pose that is held in a pause is taken from the motion
+
+
+@dataclass(frozen=True)
+class StreamedMouth:
+    """The mouth at n tokens of 20 ms.
+
+    Attributes:
+        weights: (n, R) float32 weights of the rig.
+        speaking: (n,) float32, whether there is speech, in [0, 1].
+        level_db: (n,) float32, loudness relative to that of loud syllables.
+    """
+
+    weights: np.ndarray
+    speaking: np.ndarray
+    level_db: np.ndarray
+
+
+class MouthStream:
+    """Animates a mouth while the sound arrives.
+
+    Args:
+        network: The network, in evaluation mode.
+        rig: Rig of the weights.
+        style: Shares of the network's styles (S,).
+        contacts: Whether the lips' contacts and pauses that the network finds are set in the motion.
+
+    Raises:
+        InputError: The rig lacks shapes that the network moves.
+    """
+
+    def __init__(self, network: StreamingNetwork, rig: Rig, style: np.ndarray, contacts: bool = True) -> None:
+        missing = [n for n in network.config.shape_names if n not in rig.index]
+        if missing:
+            raise InputError(f"the streaming network moves {missing[0]}, which the rig lacks; train one for this rig")
+        self._network, self._set_contacts = network, contacts
+        self._columns = [rig.index[n] for n in network.config.shape_names]
+        self._shapes = len(rig.shape_names)
+        self._poses = ContactPoses(rig)
+        self._style = torch.from_numpy(style.astype(np.float32))[None]
+        self._memory = network.new_memory()
+        self._mel = LogMelStream()
+        self._frames, self._levels = np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
+        self._held: np.ndarray | None = None
+        self._last_pauses = np.zeros((SETTLE_TOKENS, 1), np.float32)
+
+    @property
+    def delay(self) -> float:
+        """Seconds of sound that must follow a token's middle before it is known."""
+        return float((self._network.config.look_ahead_seconds + TOKEN_SECONDS / 2) + AHEAD / HOP * 0.01)
+
+    def feed(self, samples: np.ndarray) -> StreamedMouth:
+        """Take further mono samples (S,) at 16 kHz; returns the tokens that are known with them."""
+        return self._advance(*self._mel.feed(samples))
+
+    def finish(self) -> StreamedMouth:
+        """Return the last tokens: the sound has ended."""
+        frames, levels = self._mel.feed(np.zeros(AHEAD, np.float32))
+        if (len(self._frames) + len(frames)) % MEL_PER_TOKEN and len(frames):
+            frames, levels = frames[:-1], levels[:-1]
+        return self._advance(frames, levels, ends=True)
+
+    @torch.inference_mode()
+    def _advance(self, frames: np.ndarray, levels: np.ndarray, ends: bool = False) -> StreamedMouth:
+        self._frames = np.concatenate([self._frames, frames])
+        self._levels = np.concatenate([self._levels, levels])
+        whole = len(self._frames) // MEL_PER_TOKEN * MEL_PER_TOKEN
+        new, self._frames = self._frames[:whole], self._frames[whole:]
+        if not whole and not ends:
+            return self._nothing()
+        found = self._network.advance(torch.from_numpy(new)[None], self._style, self._memory, ends)
+        if found is None:
+            return self._nothing()
+        weights = np.zeros((found.motion.shape[1], self._shapes), np.float32)
+        weights[:, self._columns] = found.motion[0].clamp(0, 1).numpy()
+        degrees = torch.sigmoid(found.contacts[0]).numpy()
+        count = len(weights)
+        levels = self._levels[: count * MEL_PER_TOKEN].reshape(count, MEL_PER_TOKEN).max(1)
+        self._levels = self._levels[count * MEL_PER_TOKEN :]
+        if self._set_contacts:
+            weights = self._with_contacts(weights, degrees)
+        return StreamedMouth(weights, 1 - degrees[:, CONTACTS.index("pause")], levels)
+
+    def _nothing(self) -> StreamedMouth:
+        empty = np.zeros(0, np.float32)
+        return StreamedMouth(np.zeros((0, self._shapes), np.float32), empty, empty)
+
+    def _with_contacts(self, weights: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+        """Hold the closed mouth still in pauses, bite the lip at f and v, and close the lips at p, b and m."""
+        bilabial, labiodental, pause = (degrees[:, CONTACTS.index(name), None] for name in CONTACTS)
+        bilabial, labiodental = _rise(bilabial, *CONTACT_RANGE), _rise(labiodental, *CONTACT_RANGE)
+        pauses = np.concatenate([self._last_pauses, _rise(pause, *PAUSE_RANGE)])
+        self._last_pauses = pauses[len(weights) :]
+        pause = np.lib.stride_tricks.sliding_window_view(pauses, SETTLE_TOKENS + 1, 0).min(-1)
+        closed = self._poses.closed(weights)
+        follow = 1 - math.exp(-TOKEN_SECONDS / HELD_SECONDS)
+        held = np.empty_like(weights)
+        for i, pose in enumerate(closed):
+            self._held = pose if self._held is None else self._held + follow * (pose - self._held)
+            held[i] = self._held
+        weights = (1 - pause) * weights + pause * held
+        weights = weights + LABIODENTAL * labiodental * (self._poses.bitten(weights) - weights)
+        out: np.ndarray = weights + bilabial * (self._poses.closed(weights) - weights)
+        return out.astype(np.float32)
+
+
+def _rise(degree: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
+    share = np.clip((degree - low) / (high - low), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share))
