@@ -27,6 +27,7 @@ def serve(
     try:
         import uvicorn
 
+        from kmtalk.live.websocket import MOST_MESSAGE_BYTES
         from kmtalk.server.app import create_app, is_local
     except ImportError:
         raise InputError("kmtalk serve needs FastAPI: pip install 'kmtalk[server]'") from None
@@ -42,6 +43,9 @@ def serve(
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=5,
+        ws="websockets-sansio",
+        ws_max_size=MOST_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
     )
     try:
         socket = config.bind_socket()

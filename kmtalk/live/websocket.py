@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,21 @@ _ORIGINS: list[Any] = [None, "null", re.compile(r"https?://(localhost|127\.0\.0\
 """Who may connect: programs, which name no origin, and pages of this machine; no page of another site."""
 
 
-def encode_header(fps: float) -> str:
+def encode_header(
+    fps: float, names: Sequence[str] = LIVE_LINK_ORDER, rotations: Sequence[str] = LIVE_LINK_ROTATIONS
+) -> str:
     """Return the first message: what the values of the poses mean."""
-    return json.dumps({"type": "header", "fps": fps, "names": LIVE_LINK_ORDER, "rotations": LIVE_LINK_ROTATIONS})
+    return json.dumps({"type": "header", "fps": fps, "names": names, "rotations": rotations})
 
 
-def encode_pose(frame: LiveFrame, time: float) -> str:
-    """Return the message of a pose."""
+def encode_pose(number: int, time: float, weights: np.ndarray, rotations: np.ndarray | None = None) -> str:
+    """Return the message of a pose: the weights of shapes and rotations in radians, in the order of the header."""
     values = {
         "type": "pose",
-        "frame": frame.number,
+        "frame": number,
         "time": round(time, 4),
-        "weights": [round(w, 4) for w in frame.weights.tolist()],
-        "rotations": [round(r, 5) for r in frame.rotations.tolist()],
+        "weights": [round(w, 4) for w in weights.tolist()],
+        "rotations": [] if rotations is None else [round(r, 5) for r in rotations.tolist()],
     }
     return json.dumps(values, separators=(",", ":"))
 
@@ -92,7 +95,8 @@ class WebSocketReceiver:
     def send(self, frame: LiveFrame, time: float) -> None:
         """Send a pose to all who listen; one that is slow gets the latest and not those before."""
         with self._news:
-            self._latest = self._latest[0] + 1, encode_pose(frame, time)
+            message = encode_pose(frame.number, time, frame.weights, frame.rotations)
+            self._latest = self._latest[0] + 1, message
             self._news.notify_all()
 
     def close(self) -> None:

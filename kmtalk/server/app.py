@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from kmtalk import __version__
 from kmtalk.errors import InputError, describe_validation_error
 from kmtalk.server.limits import TOKEN_COOKIE, AccessCheck, App, RateLimit, SizeLimit
+from kmtalk.server.live import add_live_face
 from kmtalk.server.settings import CharacterKind, JobOptions, ServerSettings
 from kmtalk.server.store import FINISHED, JobRecord, JobState, JobStore
 from kmtalk.server.supervisor import Supervisor
@@ -238,6 +239,7 @@ def create_app(
             store.cancel(job.id)
             supervisor.wake()
 
+    add_live_face(app, folder, settings, log)
     guarded: App = AccessCheck(app, _host_names(settings), settings.token)
     return SizeLimit(guarded, settings.max_megabytes * 1_000_000)
 

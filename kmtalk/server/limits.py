@@ -21,7 +21,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 TOKEN_COOKIE = "kmtalk-token"
 
 
-async def _refuse(send: Send, status: int, detail: str) -> None:
+async def _refuse(send: Send, status: int, detail: str, scope: Scope | None = None) -> None:
+    if scope is not None and scope["type"] == "websocket":  # before it is accepted, which the client sees as 403
+        await send({"type": "websocket.close", "code": 1008, "reason": detail[:120]})
+        return
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 413:  # what is still to come is not read
@@ -87,16 +90,16 @@ class AccessCheck:
         self._app, self._hosts, self._token = app, hosts, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         host, origin = _header(scope, b"host"), _header(scope, b"origin")
         if self._hosts is not None and _host_name(host) not in self._hosts:
-            await _refuse(send, 400, "the request is for another host")
+            await _refuse(send, 400, "the request is for another host", scope)
         elif origin and urlsplit(origin).netloc != host:
-            await _refuse(send, 403, "the request comes from a page of another origin")
+            await _refuse(send, 403, "the request comes from a page of another origin", scope)
         elif self._token is not None and not self._has_token(scope):
-            await _refuse(send, 401, "the token is missing or wrong; open the address that kmtalk serve printed")
+            await _refuse(send, 401, "the token is missing or wrong; open the address that kmtalk serve printed", scope)
         else:
             await self._app(scope, receive, send)
 

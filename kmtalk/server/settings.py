@@ -31,6 +31,7 @@ class ServerSettings(Settings):
     requests_per_minute: int = Field(
         default=60, ge=1, le=100_000, description="Most jobs that one address may give in a minute."
     )
+    max_live: int = Field(default=2, ge=0, le=1000, description="Most faces that follow a voice at a time.")
     keep_hours: float = Field(default=24.0, gt=0, le=8760, description="Hours after which a finished job is removed.")
     job_minutes: float = Field(default=30.0, gt=0, le=1440, description="Most minutes that one job may take.")
     memory_gigabytes: float = Field(

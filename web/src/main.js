@@ -11,6 +11,8 @@ const $ = (id) => document.getElementById(id);
 const nextFrame = () => new Promise(requestAnimationFrame);
 
 async function start(hook) {
+  // a page that shows this one in a frame may want the face alone: animation.html#face
+  document.documentElement.classList.toggle('face-alone', location.hash === '#face');
   const facts = readFacts();
   await nextFrame(); // let the page show "Loading" first
   const face = await Face.load(await readModel());
@@ -60,6 +62,10 @@ async function start(hook) {
   const hold = (name, value) => {
     if (!face.places.has(name)) return;
     face.held.set(name, value);
+    showFrame(true);
+  };
+  const holdAll = (values) => {
+    for (const [name, value] of Object.entries(values)) if (face.places.has(name)) face.held.set(name, value);
     showFrame(true);
   };
   const release = (...names) => {
@@ -141,6 +147,7 @@ async function start(hook) {
     positions: () => face.positions(),
     skinnedPositions: () => face.skinnedPositions(),
     setShape: hold,
+    setShapes: holdAll,
     toggleCurve: (name) => curves.toggle(name),
     clearShapes: actions['reset-shapes'],
   });
