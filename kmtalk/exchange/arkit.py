@@ -50,7 +50,8 @@ def arkit_curves(motion: Motion) -> np.ndarray:
     """Convert a motion to weights that drive any face with ARKit shapes.
 
     The per-mesh gain of the mouth shapes is divided out. Shapes that ARKit lacks (labiodental, protrusion, tongue)
-    are replaced by the mixture of ARKit shapes that is nearest to them on this rig, by non-negative least squares.
+    are replaced by the mixture of ARKit shapes that is nearest to them on this rig (least squares with weights in
+    [0, 1]).
 
     Returns:
         Weights (N, 52) float32 in [0, 1], in the order of `LIVE_LINK_ORDER`.
