@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import lsq_linear
 
 from kmtalk.face.rig import MOUTH_SEAL, Rig
 
@@ -50,6 +49,8 @@ def solve_bounded(gram: np.ndarray, projected: np.ndarray) -> np.ndarray:
     Returns:
         Weights, shape (N, K).
     """
+    from scipy.optimize import lsq_linear  # slow to import
+
     root = np.linalg.cholesky(gram)
     goals = np.linalg.solve(root, projected.T).T
     # the default tolerance, of the gain per step, ends it before shapes with small motion have their weights
