@@ -308,7 +308,8 @@ def test_blender_shows_the_same_vertices(talking, talk, base, clip, tmp_path, mo
     again = talk.animate(clip[0], given, textgrid=clip[1])
     again.save(tmp_path / "again.glb")
     assert worst_mm(again, tmp_path / "again.glb") < 0.1
-    assert np.abs(opening_mm(again) - opening_mm(animation)).max() < 0.1
+    # what is left is the rounding of positions in metres to 32 bits, twice, and of Blender's scale
+    assert np.abs(opening_mm(again) - opening_mm(animation)).max() < 0.01
     assert len(GltfDocument.load(tmp_path / "again.glb").items("materials")) >= 6
 
 

@@ -82,6 +82,30 @@ def test_no_room_imports_a_higher_one(path):
         assert other == room or RANK[other] < RANK[room], (room, other)
 
 
+SLOW_PARTS = ("scipy.interpolate", "scipy.optimize", "scipy.signal", "scipy.stats")
+SLOW = ("av", "matplotlib", "mediapipe", "numba", "pxr", "ray", "scipy", "torch", "transformers", "trimesh", "whisper")
+
+
+def imported(code, names):
+    """Those of the modules that a new Python has after running code."""
+    code = f"import sys\n{code}\nprint('IMPORTED', *[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def test_help_comes_without_slow_imports():
+    """A prompt answer: the help of all commands and of one, the version, and a usage error."""
+    for arguments in (["--help"], ["animate", "--help"], ["--version"], ["animate", "--nonsense"]):
+        code = f"from kmtalk.cli import app\napp({arguments!r}, standalone_mode=False)"
+        assert imported(code, SLOW) == [], arguments
+
+
+def test_the_first_stage_waits_for_no_needless_imports():
+    needless = [name for name in SLOW if name not in ("numba", "scipy", "torch", "whisper")]
+    assert imported("import kmtalk.pipeline", [*needless, *SLOW_PARTS]) == []
+
+
 def test_the_rendering_process_never_imports_torch():
     code = "import sys, kmtalk.render.worker; sys.exit('torch' in sys.modules or 'whisper' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,6 +13,7 @@ from heads import closures
 from kmtalk import InputError, Template
 from kmtalk.exchange.upright import upright_turn
 from kmtalk.face.files.load import load_template
+from kmtalk.face.rig import ARKIT_NAMES
 from kmtalk.face.shape_names import match_shape_names
 from kmtalk.face.template import write_obj
 
@@ -106,6 +107,24 @@ def test_arkit_shapes_of_a_file_are_driven_by_name(talk, avatar, tmp_path):
     turn = upright_turn(fit.rig)  # the mesh lies, and the file's node turns it upright
     assert not np.allclose(turn, np.eye(3), atol=0.1)
     assert np.abs(posed - animation.vertices[40] @ turn.T).max() < 1e-3
+
+
+def test_the_order_of_shapes_changes_nothing(talk):
+    """Shapes that a file lacks, such as the tongue between the teeth, are the same mixtures of its own."""
+    rig, rng = talk.rig, np.random.default_rng(4)
+    made = []
+    for turn in range(3):
+        names = sorted(ARKIT_NAMES) if turn == 0 else rng.permutation(ARKIT_NAMES).tolist()
+        order = rng.permutation(len(rig.template.vertices))  # of no known topology, nor in the cache of rigs
+        place = np.argsort(order)
+        shapes = {name: rig.offsets[rig.index[name]][order] for name in names}
+        faces = place[rig.template.faces].astype(np.int32)
+        fit = talk.fit(Template(rig.template.vertices[order], faces, name="avatar", shapes=shapes))
+        assert fit.report.method == "own shapes"
+        made.append(fit.rig.offsets[:, place] * fit.rig.template.mm_per_unit)
+    assert max(np.abs(one - made[0]).max() for one in made[1:]) < 1e-3
+    tongue = np.abs(rig.offsets[rig.index["tongueOut"]]).max(1) > 0
+    assert np.abs(made[0][rig.index["tongueInterdental"]][~tongue]).max() < 1e-3  # it moves alone
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def write_avatar(
         _add_mesh(file, source, vertices, weights, mesh, groups, material, chosen, visemes, is_fine)
     if body:
         between_eyes = (places[names.index("LeftEye")] + places[names.index("RightEye")]) / 2
-        front = vertices[np.unique(np.concatenate(_polygons(source, "head")[0]))]
+        front = vertices[np.unique(np.concatenate(_polygons("head")[0]))]
         _add_hair(file, between_eyes, front[front[:, 2] > between_eyes[2]], names.index("Head"))
     times = file.add_accessor(np.array([0.0, 0.5, 1.0], np.float32), bounds=True)
     arm = 1 + names.index("LeftArm")
@@ -208,7 +208,9 @@ def _meshes(source: Body, body: bool) -> list[tuple[str, list[str], int]]:
     return out
 
 
-def _polygons(source: Body, group: str) -> tuple[list[list[int]], list[list[int]]]:
+@cache
+def _polygons(group: str) -> tuple[list[list[int]], list[list[int]]]:
+    source = load_body()
     if group not in ("head", "limbs"):
         return source.polygons[group], source.corners[group]
     polygons, corners = source.polygons["body"], source.corners["body"]
@@ -230,7 +232,7 @@ def _add_mesh(
     visemes: bool,
     fine: bool,
 ) -> None:
-    polygons, corners = ([p for g in groups for p in _polygons(source, g)[k]] for k in (0, 1))
+    polygons, corners = ([p for g in groups for p in _polygons(g)[k]] for k in (0, 1))
     pairs = [(p[0], p[k], p[k + 1], c[0], c[k], c[k + 1]) for p, c in zip(polygons, corners, strict=True)
              for k in range(1, len(p) - 1)]  # fmt: skip
     triangles = np.array(pairs)
@@ -346,8 +348,9 @@ def _parts(names: Sequence[str], offsets: np.ndarray, points: np.ndarray) -> dic
     return {name: share * offsets for name, share in zip(names, shares, strict=True)}
 
 
-def _add_materials(file: GlbFile) -> None:
-    """Six materials with their pictures: skin in MakeHuman's layout, and plain ones."""
+@cache
+def _pictures() -> list[bytes]:
+    """The materials' pictures as PNG: skin in MakeHuman's layout, and plain ones."""
     folder = data_folder() / "mpfb2/textures"
     size = 1024
     grain = np.random.default_rng(0).normal(0, 4, (size, size, 1))
@@ -367,7 +370,7 @@ def _add_materials(file: GlbFile) -> None:
         np.array((58, 74, 110)) * weave,
         texture_path("brows.png"),
     )
-    views = []
+    out = []
     for picture in pictures:
         stream = io.BytesIO()
         shown = (
@@ -375,7 +378,13 @@ def _add_materials(file: GlbFile) -> None:
         )
         shown.thumbnail((1024, 1024))
         shown.save(stream, "PNG", optimize=True)
-        views.append(file.add_view(np.frombuffer(stream.getvalue(), np.uint8)))
+        out.append(stream.getvalue())
+    return out
+
+
+def _add_materials(file: GlbFile) -> None:
+    """Six materials with their pictures."""
+    views = [file.add_view(np.frombuffer(picture, np.uint8)) for picture in _pictures()]
     document = file.document
     document["images"] = [
         {"name": n, "bufferView": v, "mimeType": "image/png"} for n, v in zip(MATERIALS, views, strict=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import oaconvolve
 
 from kmtalk.articulation import targets
 from kmtalk.articulation.styles import SpeakingStyle
@@ -343,6 +342,8 @@ def _blend_targets(
 
 def _critically_damped(curve: np.ndarray, hz: float) -> np.ndarray:
     """Filter a curve with a critically damped mass, forward and backward in time so that there is no lag."""
+    from scipy.signal import oaconvolve  # slow to import
+
     omega = 2 * np.pi * hz
     s = np.arange(-int(0.4 / TIME_STEP), int(0.4 / TIME_STEP) + 1) * TIME_STEP
     kernel = (1 + omega * np.abs(s)) * np.exp(-omega * np.abs(s))

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,7 +29,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from kmtalk.cli.entry import INTERRUPTED
+from kmtalk.cli.entry import INTERRUPTED, importing
 from kmtalk.errors import InputError
 from kmtalk.output import PlannedFiles, check_planned, check_writable, full_disk
 from kmtalk.progress import Progress
@@ -59,12 +59,13 @@ class CommandOutput(Progress):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        if self.as_json:
-            yield from self._progress_events(name, total)
-        elif self.quiet or not self._console.is_terminal:
-            yield lambda done: None
-        else:
-            yield from self._progress_bar(name, total)
+        with importing() if name == "load" else nullcontext():
+            if self.as_json:
+                yield from self._progress_events(name, total)
+            elif self.quiet or not self._console.is_terminal:
+                yield lambda done: None
+            else:
+                yield from self._progress_bar(name, total)
 
     def _progress_bar(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]

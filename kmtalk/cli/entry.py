@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -49,11 +50,28 @@ def app(arguments: Sequence[str] | None = None, standalone_mode: bool = True) ->
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
-    import typer
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import modules without garbage collection, which takes a seventh of the time and finds nothing.
 
-    from kmtalk.cli.commands import typer_app
-    from kmtalk.cli.console import printable
+    What was imported is not looked at later either.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+def _run(arguments: list[str]) -> int:
+    with importing():
+        import typer
+
+        from kmtalk.cli.commands import typer_app
+        from kmtalk.cli.console import printable
 
     usage_error: Any = typer.BadParameter.__base__  # of all faults in the arguments
     try:

@@ -50,7 +50,8 @@ class ArkitConverter:
     """Converts weights of a rig to weights that drive any face with ARKit shapes.
 
     The per-mesh gain of the mouth shapes is divided out. Shapes that ARKit lacks (labiodental, protrusion, tongue)
-    are replaced by the mixture of ARKit shapes that is nearest to them on this rig, by non-negative least squares.
+    are replaced by the mixture of ARKit shapes that is nearest to them on this rig (least squares with weights in
+    [0, 1]).
 
     Args:
         rig: Rig of the weights.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -35,6 +34,8 @@ class KeyedCurve:
 
     def evaluate(self, frames: np.ndarray) -> np.ndarray:
         """Values (F,) at frame numbers (F,) from 0 to N − 1, which may have fractions."""
+        from scipy.interpolate import CubicHermiteSpline  # slow to import
+
         if len(self) == 1:
             return np.full(len(frames), self.values[0])
         out: np.ndarray = CubicHermiteSpline(self.frames, self.values, self.slopes)(frames)
@@ -71,6 +72,8 @@ class _HermiteFit:
     """Fits Hermite splines to the samples of one curve: its frames, and between two frames their interpolation."""
 
     def __init__(self, values: np.ndarray, tolerance: float) -> None:
+        from scipy.interpolate import PchipInterpolator  # slow to import
+
         frames = np.arange(len(values))
         monotone = PchipInterpolator(frames, values)
         self._times = np.arange(2 * len(values) - 1) / 2
@@ -98,6 +101,8 @@ class _HermiteFit:
 
     def _errors(self, keys: np.ndarray) -> np.ndarray:
         """Errors of the samples between the first and the last of the keys."""
+        from scipy.interpolate import CubicHermiteSpline  # slow to import
+
         inside = slice(2 * keys[0], 2 * keys[-1] + 1)
         spline = CubicHermiteSpline(keys, self._samples[2 * keys], self.slopes(keys))
         out: np.ndarray = np.abs(spline(self._times[inside]) - self._samples[inside])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.spatial.transform import Rotation
 
 from kmtalk.exchange.arkit import LIVE_LINK_ORDER, arkit_curves, head_and_eye_rotations
@@ -15,6 +14,7 @@ from kmtalk.exchange.gltf import CHARACTER_ANIMATION
 from kmtalk.face.joints import NECK_SHARE
 from kmtalk.face.motion import Motion
 from kmtalk.face.rig import Rig
+from kmtalk.face.weight_solver import solve_bounded
 
 # height in metres of the bones above the one before; VRM players use rotations relative to this rest pose alone
 BONES = {"hips": 0.95, "spine": 0.1, "chest": 0.15, "neck": 0.25, "head": 0.08}
@@ -96,10 +96,9 @@ class MouthExpressionFitter:
         poses = np.array([[pose.get(name, 0.0) for name in names] for pose in MOUTHS.values()])
         self._columns = [LIVE_LINK_ORDER.index(name) for name in names]
         self._project = gram @ poses.T
-        self._factor = np.linalg.cholesky(poses @ self._project + 1e-9 * np.trace(gram) * np.eye(len(poses)))
+        self._gram = poses @ self._project + 1e-9 * np.trace(gram) * np.eye(len(poses))
 
     def fit(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return weights (N,) of the expressions by name, for weights (N, 52) in the order of `LIVE_LINK_ORDER`."""
-        wanted = np.linalg.solve(self._factor, (weights[:, self._columns] @ self._project).T)
-        solved = np.array([nnls(self._factor.T, column)[0] for column in wanted.T])
-        return dict(zip(MOUTHS, np.clip(solved, 0, 1).T, strict=True))
+        solved = solve_bounded(self._gram, weights[:, self._columns] @ self._project)
+        return dict(zip(MOUTHS, solved.T, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 from kmtalk.speech.prosody import Prosody
 
@@ -23,6 +22,8 @@ def brow_weights(prosody: Prosody, times: np.ndarray, scale: float, rng: np.rand
         scale: Factor on the motion.
         rng: Source of the random variation: not every accent lifts the brows, and not equally.
     """
+    from scipy.signal import find_peaks  # slow to import
+
     zero = np.zeros(len(times))
     if len(times) < 2:
         return dict.fromkeys(("browInnerUp", "browOuterUpLeft", "browOuterUpRight"), zero)

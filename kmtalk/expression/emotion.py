@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from kmtalk.errors import InputError
 from kmtalk.text_files import read_json_file
@@ -103,6 +102,8 @@ def emotion_weights(cues: Sequence[EmotionCue], times: np.ndarray) -> dict[str, 
 
     A cue at time 0 or before holds from the first frame on; later ones blend in.
     """
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and the command line needs the names
+
     out: dict[str, np.ndarray] = {}
     fps = 1 / (times[1] - times[0]) if len(times) > 1 else 30.0
     for emotion in dict.fromkeys(cue.name for cue in cues):

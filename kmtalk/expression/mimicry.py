@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.signal import lfilter
 
 from kmtalk.expression.emotion import ACTION_UNITS, EMOTIONS
 
@@ -34,6 +33,8 @@ def mirrored_smile(
         amount: Factor on the smile.
         own: Weights (N,) that the emotion of one's own has by shape name; the answer fills them up, and does not add.
     """
+    from scipy.signal import lfilter  # slow to import
+
     count = max(1, round(MEDIAN_SECONDS * fps))
     padded = np.concatenate([np.full(count - 1, smile[0]), smile])
     lasting = np.median(np.lib.stride_tricks.sliding_window_view(padded, count), axis=1)

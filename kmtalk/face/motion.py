@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from kmtalk.face.rig import Rig
 
@@ -63,6 +62,8 @@ def resample_motion(motion: np.ndarray, fps: float, times: np.ndarray) -> np.nda
     Returns:
         (M, D) values at `times`.
     """
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
     if len(motion) < 2:
         return np.repeat(motion, len(times), axis=0)
     known = frame_times(len(motion), fps)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from kmtalk.errors import InputError
@@ -18,6 +17,7 @@ from kmtalk.face.rig import ARKIT_NAMES, MOUTH_SEAL, NativeShapes, Rig, compute_
 from kmtalk.face.shape_matching import FileShapes, add_shapes_of_still_parts, shapes_by_name
 from kmtalk.face.source_head import SourceHead
 from kmtalk.face.template import Template
+from kmtalk.face.weight_solver import solve_bounded
 from kmtalk.face.work_mesh import Measurements
 
 MIN_ARKIT_SHAPES = 15  # least number of ARKit shapes to drive a face by their names
@@ -52,7 +52,7 @@ def rig_from_arkit_shapes(
     """Build the rig of a mesh with ARKit shapes.
 
     Each shape in the file is used as it is; a missing one is the combination of the others that is nearest to it on
-    the source head (non-negative least squares).
+    the source head (least squares with weights in [0, 1]).
 
     Args:
         template: The mesh with its blendshapes.
@@ -98,7 +98,7 @@ def rig_from_visemes(
     """Build the rig of a mesh with visemes.
 
     Each shape of the fitted rig that the file lacks is approximated by a mixture of the file's own shapes
-    (non-negative least squares).
+    (least squares with weights in [0, 1]).
 
     Args:
         template: The mesh with its blendshapes.
@@ -171,7 +171,7 @@ def _mix_shapes(
 def solve_shape_mixture(
     basis: np.ndarray, target: np.ndarray, pairs: np.ndarray, gap_weight: float = 1.0
 ) -> tuple[np.ndarray, float]:
-    """Approximate a shape by a mixture of others (non-negative least squares).
+    """Approximate a shape by a mixture of others (least squares with weights in [0, 1]).
 
     The gaps between the lips count as much as all other motion, times `gap_weight`, because viewers notice the
     mouth's opening first.
@@ -192,12 +192,10 @@ def solve_shape_mixture(
     basis_gaps = (basis[:, pairs[:, 1]] - basis[:, pairs[:, 0]]).reshape(len(basis), -1).astype(np.float64)
     target_gap = (target[pairs[:, 1]] - target[pairs[:, 0]]).ravel().astype(np.float64)
     scale = gap_weight * total / max(float((basis_gaps**2).sum(1).max()), 1e-30)
-    # the Cholesky factor of the normal equations is (K, K), however large the mesh is
+    # the normal equations are (K, K), however large the mesh is
     gram = flat_basis @ flat_basis.T + scale * basis_gaps @ basis_gaps.T
     gram += 1e-9 * max(float(np.trace(gram)), 1e-30) * np.eye(len(gram))
-    factor = np.linalg.cholesky(gram)
-    weights, _ = nnls(factor.T, np.linalg.solve(factor, flat_basis @ flat_target + scale * basis_gaps @ target_gap))
-    weights = np.clip(weights, 0, 1)
+    weights = solve_bounded(gram, (flat_basis @ flat_target + scale * basis_gaps @ target_gap)[None])[0]
     residual = float(((weights @ flat_basis - flat_target) ** 2).sum())
     return np.where(weights < 0.01, 0, weights), max(0.0, 1 - residual / total)
 

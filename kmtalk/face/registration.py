@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.interpolate import RBFInterpolator
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
@@ -22,6 +22,9 @@ from kmtalk.face.geometry import (
     sample_triangles,
 )
 from kmtalk.face.template import vertex_normals
+
+if TYPE_CHECKING:
+    from scipy.interpolate import RBFInterpolator
 
 SMOOTHING = 1e-2  # of the face's size: the warp meets landmarks within about this distance
 STIFFNESS = (100, 100, 30, 30, 10, 10, 3, 3, 1, 1, 0.3, 0.3)  # weight of the smoothness term in each iteration
@@ -118,6 +121,8 @@ def fit_warp(source: np.ndarray, target: np.ndarray, exact: bool = False) -> Rbf
         exact: Use all landmarks. Otherwise those whose displacement differs from that of their neighbours are
             left out.
     """
+    from scipy.interpolate import RBFInterpolator  # slow to import
+
     similarity, _ = fit_similarity_robust(source, target)
     aligned = similarity(source)
     size = float(np.linalg.norm(np.ptp(target, axis=0)))

@@ -23,7 +23,7 @@ from kmtalk.face.rig_arrays import find_source, rig_from_arrays, rig_to_arrays
 from kmtalk.face.template import Template
 from kmtalk.output import atomic_write
 
-FORMAT_VERSION = 5  # of the file format and of the fitting method; a new version invalidates cached rigs
+FORMAT_VERSION = 6  # of the file format and of the fitting method; a new version invalidates cached rigs
 RIG_SUFFIX = ".kmrig"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from kmtalk.errors import InputError
 from kmtalk.face.joints import HEAD_NAMES
@@ -91,6 +90,8 @@ def shapes_by_effect(template: Template, fitted: Rig) -> tuple[FileShapes, dict[
     Returns:
         The shapes, those with recognised names among them, and the likeness (cosine) of each that was matched.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     named = shapes_by_name(template)
     made = {
         meaning: {named.names[k]: float(weight) for k, weight in enumerate(row) if weight}
