@@ -145,12 +145,17 @@ class ContactPoses:
         self._opening = _opens_lips(rig)
         self._opening[[rig.index["jawOpen"], rig.index["mouthClose"]]] = False
         self._most_jaw = LABIODENTAL_JAW / _jaw_drop(rig)
+        self._lip_opening = _lip_opening(rig)
 
     def closed(self, weights: np.ndarray) -> np.ndarray:
         """Return weights (…, R) with closed lips over the same jaw."""
         out = np.where(self._opening, 0.0, weights)
         out[..., self._index["mouthClose"]] = out[..., self._index["jawOpen"]]
         return out
+
+    def opening(self, weights: np.ndarray) -> np.ndarray:
+        """Return the opening of the middle of the lips in mm (…) at weights (…, R)."""
+        return np.asarray(weights @ self._lip_opening)
 
     def bitten(self, weights: np.ndarray) -> np.ndarray:
         """Return weights (…, R) with the lower lip at the upper teeth."""

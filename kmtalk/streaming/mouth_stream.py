@@ -10,7 +10,7 @@ import torch
 
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
-from kmtalk.motion.postprocessing import LABIODENTAL, ContactPoses
+from kmtalk.motion.postprocessing import LABIODENTAL, OPEN_PAUSE, ContactPoses
 from kmtalk.streaming.log_mel import AHEAD, BANDS, HOP, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
 
@@ -107,16 +107,18 @@ class MouthStream:
         return StreamedMouth(np.zeros((0, self._shapes), np.float32), empty, empty)
 
     def _with_contacts(self, weights: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-        """Hold the closed mouth still in pauses, bite the lip at f and v, and close the lips at p, b and m."""
+        """Hold the mouth still in pauses, bite the lip at f and v, and close the lips at p, b and m."""
         bilabial, labiodental, pause = (degrees[:, CONTACTS.index(name), None] for name in CONTACTS)
         bilabial, labiodental = _rise(bilabial, *CONTACT_RANGE), _rise(labiodental, *CONTACT_RANGE)
         pauses = np.concatenate([self._last_pauses, _rise(pause, *PAUSE_RANGE)])
         self._last_pauses = pauses[len(weights) :]
         pause = np.lib.stride_tricks.sliding_window_view(pauses, SETTLE_TOKENS + 1, 0).min(-1)
-        closed = self._poses.closed(weights)
+        # some speakers breathe through the open mouth
+        parted = _rise(self._poses.opening(weights), OPEN_PAUSE - 1, OPEN_PAUSE)[:, None]
+        resting = parted * weights + (1 - parted) * self._poses.closed(weights)
         follow = 1 - math.exp(-TOKEN_SECONDS / HELD_SECONDS)
         held = np.empty_like(weights)
-        for i, pose in enumerate(closed):
+        for i, pose in enumerate(resting):
             self._held = pose if self._held is None else self._held + follow * (pose - self._held)
             held[i] = self._held
         weights = (1 - pause) * weights + pause * held

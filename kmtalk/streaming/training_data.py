@@ -5,6 +5,7 @@ T tokens of 20 ms, C shapes, S styles, B crops.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ CACHE_NAME = "streaming_mel.npz"
 SHORTEST_PAUSE = 0.15  # seconds of a gap between phones that is a pause, in which the lips may close
 MOST_GAIN_DB = 7.0  # by which the running level of the voice may be wrong
 MOST_TILT_DB = 8.0  # of the spectrum from the lowest to the highest band: microphones and rooms
-MOST_WARP = 0.06  # share by which the bands are stretched: longer and shorter vocal tracts
+MOST_WARP = 0.1  # share by which the bands are stretched: longer and shorter vocal tracts
 NOISE_SHARE, NOISE_DB = 0.5, (-45.0, -8.0)  # share of the crops with noise, and its level relative to the voice
 NO_SPEECH_SHARE = 0.04  # share of the crops in which nobody speaks
 MASK_SHARE, MOST_MASK = 0.3, 12  # share of the crops in which some neighbouring bands are hidden
@@ -51,6 +52,7 @@ class StreamingExample:
         contacts: (T, 3) float32, degree of each of `kmtalk.streaming.model.CONTACTS`.
         labels: (T,) int64, phones and pauses of `kmtalk.joint.tokens.VOCABULARY`; 0 where unknown.
         style: Name of the speaking style.
+        voice: Name of the speaker.
         held_out: Whether it is kept for validation.
         tracked: Whether its lips are real, tracked ones.
     """
@@ -62,6 +64,7 @@ class StreamingExample:
     contacts: np.ndarray
     labels: np.ndarray
     style: str
+    voice: str
     held_out: bool
     tracked: bool
 
@@ -152,6 +155,7 @@ def _example(clip: JointClip, bands: np.ndarray, level: float, columns: np.ndarr
         contacts.astype(np.float32),
         tokens.labels[(times * MEL_RATE).astype(int)],
         clip.style,
+        clip.voice,
         clip.held_out,
         not clip.source.startswith(SIMULATED),
     )
@@ -189,6 +193,11 @@ class StreamingSampler:
         self._examples, self._crop, self._augment = list(examples), crop_tokens, augment
         self._shares = {name: np.eye(len(styles), dtype=np.float32)[i] for i, name in enumerate(styles)}
         lengths = np.array([float(len(e.motion)) for e in examples])
+        # a voice with more sound is heard more often, but by its square root: the network shall follow any voice
+        spoken: Counter[str] = Counter()
+        for example, length in zip(examples, lengths, strict=True):
+            spoken[example.voice] += length
+        lengths /= np.sqrt([spoken[e.voice] for e in examples])
         tracked = np.array([e.tracked for e in examples])
         if tracked.any() and not tracked.all():
             lengths[tracked] *= tracked_share / lengths[tracked].sum()
