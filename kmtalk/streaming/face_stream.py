@@ -9,7 +9,6 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from kmtalk.errors import InputError
 from kmtalk.expression.live_layer import LiveExpression, LiveExpressionSettings
@@ -17,10 +16,11 @@ from kmtalk.face.rig import Rig
 from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.streaming.model import TOKEN_SECONDS, StreamingNetwork
 from kmtalk.streaming.mouth_stream import MouthStream, StreamedMouth
+from kmtalk.streaming.resampling import StreamResampler
 
 SAMPLE_RATES = (8_000, 192_000)
 FRAME_RATES = (1.0, 240.0)
-_RESAMPLING = "LQ"  # soxr's quality with the least delay that suppresses what 16 kHz cannot hold
+PART_SECONDS = 1.0  # of sound that are computed at once: what attention takes grows with the square of it
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ class FaceStream:
         self.rig, self.rate, self.fps = rig, rate, fps
         self._mouth = MouthStream(network, rig, style)
         self._expression = None if expression is None else LiveExpression(rig, fps, expression, seed)
-        self._resampler = (
-            None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", quality=_RESAMPLING)
-        )
+        self._resampler = None if rate == SAMPLE_RATE else StreamResampler(rate, SAMPLE_RATE)
         self._tokens = StreamedMouth(np.zeros((0, len(rig.shape_names)), np.float32), np.zeros(0), np.zeros(0))
         self._first = 0  # number of the first token that is kept
         self._next = 0  # number of the next frame
@@ -84,9 +82,10 @@ class FaceStream:
         """Seconds of sound that must follow a frame's time before the frame is known, at most.
 
         It is the network's look-ahead, half a window of the spectrum, and two tokens: the frame lies between two, and
-        the second of them ends later. Resampling adds some milliseconds.
+        the second of them ends later. Resampling adds 1 ms or 2 ms.
         """
-        return self._mouth.delay + TOKEN_SECONDS
+        resampling = 0.0 if self._resampler is None else self._resampler.delay
+        return self._mouth.delay + TOKEN_SECONDS + resampling
 
     @property
     def received_seconds(self) -> float:
@@ -106,8 +105,13 @@ class FaceStream:
         if self._ended:
             raise InputError("the stream has ended; begin another one")
         mono = mix_samples(samples)
-        self._received += len(mono)
-        return self._emit(self._mouth.feed(self._resample(mono, ends=False)))
+        poses: list[StreamedPose] = []
+        size = int(self.rate * PART_SECONDS)
+        for start in range(0, len(mono), size):
+            part = mono[start : start + size]
+            self._received += len(part)
+            poses += self._emit(self._mouth.feed(self._resample(part, ends=False)))
+        return poses
 
     def finish(self) -> list[StreamedPose]:
         """Return the last frames, up to the end of the sound."""
@@ -127,10 +131,7 @@ class FaceStream:
             yield pose
 
     def _resample(self, mono: np.ndarray, ends: bool) -> np.ndarray:
-        if self._resampler is None:
-            return mono
-        out: np.ndarray = self._resampler.resample_chunk(mono, last=ends)
-        return out
+        return mono if self._resampler is None else self._resampler.resample(mono, ends)
 
     def _emit(self, new: StreamedMouth, ends: bool = False) -> list[StreamedPose]:
         """Take further tokens, and return the frames between those that are known."""

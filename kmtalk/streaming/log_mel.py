@@ -24,7 +24,16 @@ ATTACK_SECONDS, DECAY_DB = 0.25, 0.5
 """Time constant with which the level rises to louder syllables, and dB per second by which it falls in speech."""
 
 SPEECH_RANGE_DB = 25.0
-"""Sound this far below the level is a pause, in which the level stays."""
+"""Sound this far below the loud syllables of the last seconds is a pause, in which the level stays."""
+
+OVER_NOISE_DB, NOISE_RISE_DB = 10.0, 1.0
+"""Speech is this far above steady noise, and dB per second by which what is taken for noise rises to steady sound."""
+
+RECENT_DB, FORGET_DB = 8.0, 1.0
+"""dB per second by which the level of the last seconds falls in speech, and in pauses."""
+
+CATCH_UP_DB, CATCH_UP_FROM_DB = 6.0, 6.0
+"""dB per second by which the level falls to a voice that is quieter than it by more than this."""
 
 LOWEST, HIGHEST, SCALE = -60.0, 20.0, 20.0
 """Bounds of a band relative to the level in dB, and dB per unit of the network's input."""
@@ -64,24 +73,37 @@ def relative_bands(bands: np.ndarray, reference_db: np.ndarray | float) -> np.nd
 class VoiceLevel:
     """Follows the level of the loud syllables of a voice, by what was heard so far alone.
 
+    It rises to louder syllables in a moment, and falls slowly, but for a voice that is much quieter than assumed: a
+    distant microphone. Sound that is steady is noise, and does not lower it.
+
     Attributes:
         level_db: The level now.
     """
 
     def __init__(self) -> None:
         self.level_db = FIRST_LEVEL_DB
+        self._recent = QUIETEST_LEVEL_DB  # that of the last seconds of speech alone
+        self._noise = math.inf
 
     def follow(self, levels: np.ndarray) -> np.ndarray:
         """Take the levels (n,) of further frames in dB; returns the voice's level (n,) at each."""
         attack = 1 - math.exp(-HOP_SECONDS / ATTACK_SECONDS)
-        now, out = self.level_db, np.empty(len(levels), np.float32)
+        now, recent, noise, out = self.level_db, self._recent, self._noise, np.empty(len(levels), np.float32)
         for i, level in enumerate(levels.tolist()):
+            noise = min(level, noise + NOISE_RISE_DB * HOP_SECONDS)
+            speaks = level > max(noise + OVER_NOISE_DB, recent - SPEECH_RANGE_DB)
+            if level > recent:
+                recent += attack * (level - recent)
+            else:
+                fall = RECENT_DB if speaks else FORGET_DB
+                recent = max(recent - fall * HOP_SECONDS, QUIETEST_LEVEL_DB)
             if level > now:
                 now += attack * (level - now)
-            elif level > now - SPEECH_RANGE_DB:
-                now = max(now - DECAY_DB * HOP_SECONDS, QUIETEST_LEVEL_DB)
+            elif speaks:
+                fall = CATCH_UP_DB if now > recent + CATCH_UP_FROM_DB else DECAY_DB
+                now = max(now - fall * HOP_SECONDS, QUIETEST_LEVEL_DB)
             out[i] = now
-        self.level_db = now
+        self.level_db, self._recent, self._noise = now, recent, noise
         return out
 
 

@@ -202,7 +202,7 @@ class StreamingNetwork(nn.Module):
         out, middle = block.update(kept.waiting[:, :count], attended, condition, before=kept.middle)
         past = block.convolution.past
         before = middle.new_zeros(1, past, middle.shape[2]) if kept.middle is None else kept.middle
-        kept.middle = torch.cat([before, middle], 1)[:, -past:]
+        kept.middle = torch.cat([before, middle], 1)[:, before.shape[1] + middle.shape[1] - past :]
         kept.waiting, kept.queries = kept.waiting[:, count:], kept.queries[:, :, count:]
         kept.done += count
         needed = self.config.look_back + kept.seen - kept.done
