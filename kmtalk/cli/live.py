@@ -166,11 +166,15 @@ def _play(
         receivers = open_receivers(motion.rig, fps)
         frames = list(live_frames(motion, fps))
     report = PlaybackReport()
-    while True:
-        with console.stage("play", len(frames)) as advance:
-            play(frames, fps, receivers, report, advance)
-        if not loop:
-            return report
+    try:
+        while True:
+            with console.stage("play", len(frames)) as advance:
+                play(frames, fps, receivers, report, advance)
+            if not loop:
+                return report
+    finally:
+        for receiver in receivers:
+            receiver.close()
 
 
 def _follow(
@@ -187,7 +191,11 @@ def _follow(
 
     report, heard = PlaybackReport(), SourceReport()
     console.announce(f"following {sound.name}, {sound.rate:,} Hz; Ctrl-C ends it")
-    with contextlib.suppress(KeyboardInterrupt):  # how a microphone is ended: what was recorded is written
-        follow(sound, stream, receivers, report, heard, recording)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # how a microphone is ended: what was recorded is written
+            follow(sound, stream, receivers, report, heard, recording)
+    finally:
+        for receiver in receivers:
+            receiver.close()
     console.announce(heard.describe())
     return report

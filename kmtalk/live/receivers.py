@@ -27,6 +27,10 @@ class Receiver(Protocol):
         """Send a pose, which is due `time` seconds after the start; raises OSError where it cannot be sent."""
         ...
 
+    def close(self) -> None:
+        """Send no more."""
+        ...
+
 
 class _Udp:
     """Packets to one address."""
@@ -44,6 +48,9 @@ class _Udp:
 
     def send(self, frame: LiveFrame, time: float) -> None:
         self._socket.sendto(self._encode(frame, time), self._address)
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def parse_address(address: str, port: int) -> tuple[str, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -22,8 +25,11 @@ STALL_SECONDS = 0.06
 """Silence stands in for sound that is later than this: the face stays alive, and keeps its place in time."""
 
 MOST_AHEAD_SECONDS = 0.1
-"""Sound of a microphone or socket that is this far ahead of the clock is left out: its clock runs faster, or late sound
-came in a burst, for which silence has stood in already."""
+"""Sound of a microphone or socket that is this far ahead of the clock, and of the longest block in which it comes, is
+left out: its clock runs faster, or late sound came in a burst, for which silence has stood in already."""
+
+MOST_BLOCK_SECONDS = 1.0
+"""Longest block of a socket that is waited for. Programs send 10 ms to 250 ms at a time."""
 
 PIPE_SECONDS = 1.0  # of a pipe that are read ahead; the other program then waits
 
@@ -55,11 +61,15 @@ class SampleBuffer:
 
     Args:
         most: Number of samples that it holds before `put` waits; None for no bound.
+
+    Attributes:
+        longest: Number of samples of the longest block that was put.
     """
 
     def __init__(self, most: int | None = None) -> None:
         self._parts: deque[np.ndarray] = deque()
         self._count, self._most, self._ended = 0, most, False
+        self.longest = 0
         self._changed = threading.Condition()
 
     def put(self, samples: np.ndarray) -> None:
@@ -69,6 +79,7 @@ class SampleBuffer:
                 self._changed.wait(0.5)
             self._parts.append(samples)
             self._count += len(samples)
+            self.longest = max(self.longest, len(samples))
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -90,11 +101,6 @@ class SampleBuffer:
             if not self._count:
                 return None
             return self._pop(min(count, self._count))
-
-    def drop(self, count: int) -> None:
-        """Leave out the next `count` samples."""
-        with self._changed:
-            self._pop(min(count, self._count))
 
     def __len__(self) -> int:
         return self._count
@@ -177,10 +183,14 @@ class PipeSource(SoundSource):
 
     def _read(self) -> None:
         width = 2 * self._channels
+        size = max(1, int(self.rate * BLOCK_SECONDS)) * width
+        number = None
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            number = self._stream.fileno()
         rest = b""
         while True:
-            read = self._stream.read1 if hasattr(self._stream, "read1") else self._stream.read
-            data = read(max(width, int(self.rate * BLOCK_SECONDS) * width))
+            # what reads a buffered stream holds its lock, for which Python waits at its end, and dies of it
+            data = self._stream.read(size) if number is None else os.read(number, size)
             if not data:
                 break
             rest += data
@@ -214,7 +224,8 @@ class MicrophoneSource(SoundSource):
         try:
             found = sounddevice.query_devices(chosen, "input")
         except (ValueError, sounddevice.PortAudioError) as error:
-            raise InputError(f"mic{':' * bool(device)}{device}: no such microphone ({error})") from None
+            reason = " ".join(str(error).split())  # it may list the devices, one in each line
+            raise InputError(f"mic{':' * bool(device)}{device}: no such microphone ({reason[:300]})") from None
         self.name, self.rate = str(found["name"]), int(rate or found["default_samplerate"])
         self.buffer = SampleBuffer()
         try:
@@ -264,7 +275,7 @@ def timed_blocks(source: SoundSource, report: SourceReport) -> Iterator[tuple[np
     is left out. So the stream's time is that of the clock after hours too.
     """
     rate, size = source.rate, max(1, round(source.rate * BLOCK_SECONDS))
-    begin, fed = None, 0
+    begin, fed, surplus = None, 0, 0
     while True:
         if begin is not None and not source.captures:
             time.sleep(max(0.0, begin + (fed + size) / rate - time.monotonic()))
@@ -276,17 +287,21 @@ def timed_blocks(source: SoundSource, report: SourceReport) -> Iterator[tuple[np
             if not len(block):
                 continue
             begin = now - len(block) / rate
+        left_out = min(surplus, len(block))
+        block, surplus = block[left_out:], surplus - left_out
+        report.dropped += left_out / rate
         if len(block):
             fed += len(block)
             report.seconds += len(block) / rate
             yield block, begin
-        ahead = (fed + len(source.buffer)) / rate - (now - begin)
+        now = time.monotonic()  # whoever took the block may have taken long, and sound has come meanwhile
+        ahead = (fed + len(source.buffer) - surplus) / rate - (now - begin)
         if ahead < -STALL_SECONDS:
             lost = np.zeros(round(-ahead * rate), np.float32)
             fed += len(lost)
             report.missing += len(lost) / rate
             yield lost, begin
-        elif source.captures and ahead > MOST_AHEAD_SECONDS:
-            surplus = min(len(source.buffer), round(ahead * rate))
-            source.buffer.drop(surplus)
-            report.dropped += surplus / rate
+        elif source.captures:
+            usual = min(source.buffer.longest / rate, MOST_BLOCK_SECONDS)
+            if ahead > MOST_AHEAD_SECONDS + usual:
+                surplus += round((ahead - usual) * rate)

@@ -24,8 +24,10 @@ from kmtalk.streaming.face_stream import mix_samples
 
 PORT = 8765
 MOST_MESSAGE_BYTES = 1 << 20
-_ORIGINS: list[Any] = [None, "null", re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")]
-"""Who may connect: programs, which name no origin, and pages of this machine; no page of another site."""
+CLOSE_SECONDS = 1.0  # that those who listen have to take leave
+_ORIGINS: list[Any] = [None, re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")]
+"""Who may connect: programs, which name no origin, and pages that this machine serves; no page of another site. A page
+that was opened as a file has the origin null, which any site can give to a frame of its own."""
 
 
 def encode_header(
@@ -89,6 +91,7 @@ class WebSocketReceiver:
         self._header = encode_header(fps)
         self._latest: tuple[int, str] = -1, ""
         self._news = threading.Condition()
+        self._closed, self._listeners = False, 0
         self._server = _serve(address, self._handle)
         self.name = f"WebSocket ws://{':'.join(map(str, self._server.socket.getsockname()[:2]))}"
 
@@ -100,27 +103,40 @@ class WebSocketReceiver:
             self._news.notify_all()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and take leave of all who listen."""
         self._server.shutdown()
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+            self._news.wait_for(lambda: not self._listeners, timeout=CLOSE_SECONDS)
 
     def _handle(self, connection: Any) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        seen = self._latest[0]
+        with self._news:
+            self._listeners += 1
+            seen = self._latest[0]
         try:
             connection.send(self._header)
             while True:
                 with self._news:
-                    if self._latest[0] == seen:
+                    if self._latest[0] == seen and not self._closed:
                         self._news.wait(timeout=5)
                     number, message = self._latest
-                if number == seen:
+                if number != seen:
+                    seen = number
+                    connection.send(message)
+                elif self._closed:
+                    connection.close(1001, "the face has ended")
+                    return
+                else:
                     connection.ping()
-                    continue
-                seen = number
-                connection.send(message)
         except ConnectionClosed:
             return
+        finally:
+            with self._news:
+                self._listeners -= 1
+                self._news.notify_all()
 
 
 class WebSocketSource(SoundSource):

@@ -119,8 +119,9 @@ class StreamingModule(nn.Module):
         contacts = functional.binary_cross_entropy_with_logits(
             found.contacts.float()[valid], batch.contacts[valid], reduction="mean"
         )
-        known = valid & (batch.labels > 0)
-        phones = functional.cross_entropy(found.phones.float()[known], batch.labels[known])
+        known = valid & (batch.labels > 0)  # nowhere in a small batch in which nobody speaks
+        phones = functional.cross_entropy(found.phones.float()[known], batch.labels[known], reduction="sum")
+        phones = phones / max(1, int(known.sum()))
         return {
             "surface": SURFACE_WEIGHT * self.surface.squared_error(motion - batch.motion)[valid].mean(),
             "velocity": VELOCITY_WEIGHT * self.surface.squared_error(step - true_step)[pairs].mean(),

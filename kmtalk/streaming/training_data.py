@@ -5,11 +5,13 @@ T tokens of 20 ms, C shapes, S styles, B crops.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import soxr
@@ -22,7 +24,7 @@ from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.joint.clock import MEL_RATE, MOTION_RATE
 from kmtalk.joint.clock import SAMPLE_RATE as CORPUS_RATE
-from kmtalk.joint.corpus import SIMULATED, JointClip
+from kmtalk.joint.corpus import MANIFEST_NAME, SIMULATED, JointClip
 from kmtalk.joint.tokens import PAUSES, Span, alignment_of_spans, frame_tokens
 from kmtalk.motion.postprocessing import CLOSURE, RELEASE_SECONDS
 from kmtalk.progress import Progress
@@ -106,7 +108,8 @@ def prepare_streaming_examples(
         progress: Progress display.
     """
     cache = folder / CACHE_NAME
-    if not cache.is_file():
+    built = (folder / MANIFEST_NAME).stat().st_mtime  # clips of a corpus that was built again have the same names
+    if not cache.is_file() or cache.stat().st_mtime < built:
         analysed: dict[str, Any] = {}
         with progress.stage("analyse", len(clips)) as advance:
             for done, clip in enumerate(clips, 1):
@@ -118,11 +121,16 @@ def prepare_streaming_examples(
         np.savez(temporary, **analysed)
         temporary.replace(cache)
     out = []
-    with np.load(cache) as stored:
-        for clip in clips:
-            if clip.name not in stored:
-                raise InputError(f"{cache}: is of another corpus; delete it")
-            out.append(_example(clip, stored[clip.name], float(stored[f"{clip.name}-level"]), columns))
+    try:
+        with np.load(cache) as stored:
+            for clip in clips:
+                if clip.name not in stored:
+                    raise InputError(f"{cache}: is of another corpus; delete it")
+                out.append(_example(clip, stored[clip.name], float(stored[f"{clip.name}-level"]), columns))
+    except (BadZipFile, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{cache}: is damaged; delete it") from None
     return out
 
 
