@@ -102,6 +102,11 @@ class SampleBuffer:
                 return None
             return self._pop(min(count, self._count))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no more samples follow those that it holds."""
+        return self._ended
+
     def __len__(self) -> int:
         return self._count
 
@@ -296,7 +301,7 @@ def timed_blocks(source: SoundSource, report: SourceReport) -> Iterator[tuple[np
             yield block, begin
         now = time.monotonic()  # whoever took the block may have taken long, and sound has come meanwhile
         ahead = (fed + len(source.buffer) - surplus) / rate - (now - begin)
-        if ahead < -STALL_SECONDS:
+        if ahead < -STALL_SECONDS and not source.buffer.has_ended:
             lost = np.zeros(round(-ahead * rate), np.float32)
             fed += len(lost)
             report.missing += len(lost) / rate
