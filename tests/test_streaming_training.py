@@ -155,7 +155,7 @@ def silent_example(names):
     count = 30
     return StreamingExample(
         "s", np.full((2 * count, BANDS), -80, np.float16), -20.0, np.zeros((count, len(names)), np.float32),
-        np.zeros((count, len(CONTACTS)), np.float32), np.zeros(count, np.int64), "a", False, False,
+        np.zeros((count, len(CONTACTS)), np.float32), np.zeros(count, np.int64), "a", "v", False, False,
     )  # fmt: skip
 
 
