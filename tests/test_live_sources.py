@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -217,6 +218,23 @@ def test_a_pipe_that_pauses_leaves_the_face_alive(talk, speech):
 
 
 @pytest.mark.parametrize("sound", [True, False])
+def test_what_waited_in_a_recorder_s_pipe_is_left_out():
+    """A recorder fills the pipe while the models load: the face shall not be late by that for good."""
+    sound = np.ones(3 * 16_000, "<i2")
+
+    class Pipe(io.BytesIO):
+        def fileno(self):
+            raise io.UnsupportedOperation
+
+    for captures in (True, False):
+        report = SourceReport()
+        source = PipeSource(Pipe(sound.tobytes()), 16_000, captures=captures)
+        source.start()
+        time.sleep(0.3)  # all that the pipe holds is read, or as much as is read ahead
+        taken = sum(len(block) for block, _ in timed_blocks(source, report)) / 16_000
+        assert (report.dropped > 2.5 and taken < 0.5) if captures else (report.dropped == 0 and taken == 3)
+
+
 def test_ctrl_c_writes_what_a_pipe_without_end_has_given(speech, tmp_path, sound):
     """With sound, and while a program that never sends any is waited for: no traceback and no fatal error of Python."""
     command = [*KMTALK, "live", "-", "-o", tmp_path / "t.npz"]

@@ -163,7 +163,7 @@ def test_the_spectrum_of_a_stream_is_that_of_the_whole_sound():
     """In blocks as at once; a click is in the frames around it, and a louder voice looks the same after a moment."""
     rng = np.random.default_rng(0)
     sound = rng.normal(size=16_000).astype(np.float32) * np.linspace(0, 0.3, 16_000, dtype=np.float32)
-    whole, level = LogMelStream().feed(sound)
+    whole, level, _ = LogMelStream().feed(sound)
     stream, parts = LogMelStream(), []
     for start in range(0, 16_000, 77):
         parts.append(stream.feed(sound[start : start + 77])[0])

@@ -79,6 +79,9 @@ def live(
         typer.Option(help="Sample rate of pipe, socket (default: 16000) or microphone in Hz.", show_default=False),
     ] = None,
     channels: Annotated[int, typer.Option(min=1, max=8, help="Interleaved channels of the pipe.")] = 1,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="The pipe's sound is of now, as a recorder's: what is late is left out.")
+    ] = False,
     loop: Annotated[bool, typer.Option(help="Begin the animation again at its end, until Ctrl-C.")] = False,
     settings: StreamSettings = StreamSettings(),
     streaming: Annotated[
@@ -123,14 +126,18 @@ def live(
             from kmtalk.pipeline import KMTalk
 
             talk = KMTalk(streaming=streaming, warn=console.log, inform=console.announce, progress=console)
-            sound = open_source(source, sys.stdin.buffer, rate, channels)
+            sound = open_source(source, sys.stdin.buffer, rate, channels, capture)
             stream = talk.stream(sound.rate, wanted or DEFAULT_FPS, settings=settings)
         recording = Recording() if output is not None else None
-        report = _follow(console, sound, stream, open_receivers(stream.rig, stream.fps), recording)
-        if output is not None and recording is not None:
-            samples, weights = np.concatenate([np.zeros(0), *recording.samples]), np.array(recording.weights)
-            animation = talk.animation_of_stream(weights, stream.fps, samples, sound.rate, template)
-            console.report_written(animation.save(output, ExportSettings(), progress=console))
+        try:
+            report = _follow(console, sound, stream, open_receivers(stream.rig, stream.fps), recording)
+        finally:  # what was recorded is not lost where a receiver is
+            if output is not None and recording is not None and recording.weights:
+                samples, weights = np.concatenate([np.zeros(0), *recording.samples]), np.array(recording.weights)
+                animation = talk.animation_of_stream(weights, stream.fps, samples, sound.rate, template)
+                console.report_written(animation.save(output, ExportSettings(), progress=console))
+        if recording is not None and not recording.weights:
+            raise InputError(f"{source}: is too short for a pose; nothing was recorded")
     console.summary |= {"sent": report.sent, "dropped": report.dropped}
     console.announce(report.describe())
 

@@ -174,14 +174,15 @@ class PipeSource(SoundSource):
         stream: The pipe.
         rate: Sample rate in Hz.
         channels: Channels, interleaved.
+        captures: Whether the sound is of now, as that of a recorder: what has waited in the pipe is then left out. Else
+            the other program waits.
     """
 
-    captures = False
     name = "standard input"
 
-    def __init__(self, stream: BinaryIO, rate: int, channels: int = 1) -> None:
-        self.rate, self._stream, self._channels = rate, stream, channels
-        self.buffer = SampleBuffer(int(rate * PIPE_SECONDS))
+    def __init__(self, stream: BinaryIO, rate: int, channels: int = 1, captures: bool = False) -> None:
+        self.rate, self._stream, self._channels, self.captures = rate, stream, channels, captures
+        self.buffer = SampleBuffer(None if captures else int(rate * PIPE_SECONDS))
 
     def start(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
@@ -251,7 +252,7 @@ class MicrophoneSource(SoundSource):
         self.buffer.put(data[:, 0].copy())
 
 
-def open_source(text: str, stdin: BinaryIO, rate: int | None, channels: int) -> SoundSource:
+def open_source(text: str, stdin: BinaryIO, rate: int | None, channels: int = 1, captures: bool = False) -> SoundSource:
     """Return the source that `text` names: a sound file, "-" for a pipe, "mic" or "mic:DEVICE", or ws://HOST:PORT.
 
     Raises:
@@ -260,7 +261,9 @@ def open_source(text: str, stdin: BinaryIO, rate: int | None, channels: int) -> 
     if rate is not None and not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
         raise InputError(f"--rate {rate}: must be {SAMPLE_RATES[0]:,} to {SAMPLE_RATES[1]:,} Hz")
     if text == "-":
-        return PipeSource(stdin, rate or 16_000, channels)
+        return PipeSource(stdin, rate or 16_000, channels, captures)
+    if captures:
+        raise InputError("--capture: is for samples on standard input (-)")
     if text == "mic" or text.startswith("mic:"):
         return MicrophoneSource(text[4:], rate)
     if text.startswith("ws://"):

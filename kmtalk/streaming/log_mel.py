@@ -29,6 +29,10 @@ SPEECH_RANGE_DB = 25.0
 OVER_NOISE_DB, NOISE_RISE_DB = 10.0, 1.0
 """Speech is this far above steady noise, and dB per second by which what is taken for noise rises to steady sound."""
 
+FIRST_NOISE_DB = -50.0  # level of noise that is assumed before any is heard
+SOUND_OVER_NOISE_DB = 6.0
+"""Sound that is no further above steady noise than this is that noise: its level varies by less."""
+
 RECENT_DB, FORGET_DB = 8.0, 1.0
 """dB per second by which the level of the last seconds falls in speech, and in pauses."""
 
@@ -83,14 +87,21 @@ class VoiceLevel:
     def __init__(self) -> None:
         self.level_db = FIRST_LEVEL_DB
         self._recent = QUIETEST_LEVEL_DB  # that of the last seconds of speech alone
-        self._noise = math.inf
+        self._noise = FIRST_NOISE_DB
 
-    def follow(self, levels: np.ndarray) -> np.ndarray:
-        """Take the levels (n,) of further frames in dB; returns the voice's level (n,) at each."""
+    def follow(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take the levels (n,) of further frames in dB.
+
+        Returns:
+            level: (n,) float32, the voice's level at each.
+            sounds: (n,) bool, whether a frame is more than steady noise.
+        """
         attack = 1 - math.exp(-HOP_SECONDS / ATTACK_SECONDS)
-        now, recent, noise, out = self.level_db, self._recent, self._noise, np.empty(len(levels), np.float32)
+        now, recent, noise = self.level_db, self._recent, self._noise
+        out, sounds = np.empty(len(levels), np.float32), np.empty(len(levels), bool)
         for i, level in enumerate(levels.tolist()):
             noise = min(level, noise + NOISE_RISE_DB * HOP_SECONDS)
+            sounds[i] = level > noise + SOUND_OVER_NOISE_DB
             speaks = level > max(noise + OVER_NOISE_DB, recent - SPEECH_RANGE_DB)
             if level > recent:
                 recent += attack * (level - recent)
@@ -104,7 +115,7 @@ class VoiceLevel:
                 now = max(now - fall * HOP_SECONDS, QUIETEST_LEVEL_DB)
             out[i] = now
         self.level_db, self._recent, self._noise = now, recent, noise
-        return out
+        return out, sounds
 
 
 class LogMelStream:
@@ -118,15 +129,16 @@ class LogMelStream:
         self.voice_level = VoiceLevel()
         self._pending = np.zeros(AHEAD, np.float32)  # the first window begins before the sound
 
-    def feed(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def feed(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Take further mono samples (S,) at `SAMPLE_RATE`, and return the frames that are complete with them.
 
         Returns:
             frames: (n, `BANDS`) float32, the network's input.
             relative_db: (n,) float32, level of each frame relative to that of the voice.
+            sounds: (n,) bool, whether a frame is more than steady noise.
         """
         samples = np.concatenate([self._pending, samples.astype(np.float32)])
         bands, level = frame_bands(samples)
         self._pending = samples[len(level) * HOP :]
-        reference = self.voice_level.follow(level)
-        return relative_bands(bands, reference[:, None]), level - reference
+        reference, sounds = self.voice_level.follow(level)
+        return relative_bands(bands, reference[:, None]), level - reference, sounds

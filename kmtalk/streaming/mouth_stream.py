@@ -18,6 +18,10 @@ CONTACT_RANGE, PAUSE_RANGE = (0.3, 0.55), (0.8, 0.98)
 """Degree of a contact, and of a pause, as the network finds it, at which it begins to be set, and from which it is set
 wholly. Held too early, the mouth would not prepare for the next word."""
 
+HUSH_TOKENS, HUSH_RAMP = 10, 4
+"""Tokens without more than steady noise, after which the mouth rests, whatever the network takes the noise for, and
+tokens over which it comes to rest. The network's look-ahead ends the rest before the next sound."""
+
 SETTLE_TOKENS = 5  # of a pause, in which the mouth may come to rest before it is held
 HELD_SECONDS = 0.12  # time constant with which the pose that is held in a pause is taken from the motion
 
@@ -62,6 +66,7 @@ class MouthStream:
         self._memory = network.new_memory()
         self._mel = LogMelStream()
         self._frames, self._levels = np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
+        self._sounds = np.zeros((HUSH_TOKENS + HUSH_RAMP - 1) * MEL_PER_TOKEN, bool)  # from some tokens before the next
         self._held: np.ndarray | None = None
         self._last_pauses = np.zeros((SETTLE_TOKENS, 1), np.float32)
 
@@ -76,15 +81,16 @@ class MouthStream:
 
     def finish(self) -> StreamedMouth:
         """Return the last tokens: the sound has ended."""
-        frames, levels = self._mel.feed(np.zeros(AHEAD, np.float32))
+        frames, levels, sounds = self._mel.feed(np.zeros(AHEAD, np.float32))
         if (len(self._frames) + len(frames)) % MEL_PER_TOKEN and len(frames):
-            frames, levels = frames[:-1], levels[:-1]
-        return self._advance(frames, levels, ends=True)
+            frames, levels, sounds = frames[:-1], levels[:-1], sounds[:-1]
+        return self._advance(frames, levels, sounds, ends=True)
 
     @torch.inference_mode()
-    def _advance(self, frames: np.ndarray, levels: np.ndarray, ends: bool = False) -> StreamedMouth:
+    def _advance(self, frames: np.ndarray, levels: np.ndarray, sounds: np.ndarray, ends: bool = False) -> StreamedMouth:
         self._frames = np.concatenate([self._frames, frames])
         self._levels = np.concatenate([self._levels, levels])
+        self._sounds = np.concatenate([self._sounds, sounds])
         whole = len(self._frames) // MEL_PER_TOKEN * MEL_PER_TOKEN
         new, self._frames = self._frames[:whole], self._frames[whole:]
         if not whole and not ends:
@@ -98,9 +104,23 @@ class MouthStream:
         count = len(weights)
         levels = self._levels[: count * MEL_PER_TOKEN].reshape(count, MEL_PER_TOKEN).max(1)
         self._levels = self._levels[count * MEL_PER_TOKEN :]
+        sounding = self._sounding(count)
         if self._set_contacts:
-            weights = self._with_contacts(weights, degrees)
-        return StreamedMouth(weights, 1 - degrees[:, CONTACTS.index("pause")], levels)
+            weights = sounding[:, None] * self._with_contacts(weights, degrees)
+        return StreamedMouth(weights, sounding * (1 - degrees[:, CONTACTS.index("pause")]), levels)
+
+    def _sounding(self, count: int) -> np.ndarray:
+        """Return whether there is more than steady noise around the next tokens (count,), in [0, 1], float32."""
+        ahead = sum(self._network.config.look_ahead)
+        whole = len(self._sounds) // MEL_PER_TOKEN * MEL_PER_TOKEN
+        tokens: np.ndarray = self._sounds[:whole].reshape(-1, MEL_PER_TOKEN).max(1)
+        window, needed = HUSH_TOKENS + 1 + ahead, HUSH_TOKENS + HUSH_RAMP - 1 + count + ahead
+        missing = max(0, needed - len(tokens))  # after the end there is nothing
+        tokens = np.concatenate([tokens, np.zeros(missing, bool)])[:needed]
+        near = np.lib.stride_tricks.sliding_window_view(tokens, window).max(1).astype(np.float32)
+        self._sounds = self._sounds[count * MEL_PER_TOKEN :]
+        out: np.ndarray = np.lib.stride_tricks.sliding_window_view(near, HUSH_RAMP).mean(1)
+        return out
 
     def _nothing(self) -> StreamedMouth:
         empty = np.zeros(0, np.float32)
