@@ -295,6 +295,12 @@ def timed_blocks(source: SoundSource, report: SourceReport) -> Iterator[tuple[np
             if not len(block):
                 continue
             begin = now - len(block) / rate
+        # what has come while the machine was busy is taken at once, which costs little more than one block
+        behind = int((now - begin) * rate) - fed - len(block)
+        extra = min(behind, len(source.buffer), round(MOST_BLOCK_SECONDS * rate))
+        if len(block) and extra >= size:
+            more = source.buffer.take(extra, 0.0)
+            block = block if more is None else np.concatenate([block, more])
         left_out = min(surplus, len(block))
         block, surplus = block[left_out:], surplus - left_out
         report.dropped += left_out / rate

@@ -27,6 +27,7 @@ FACE_FILE = "live-face.html"
 MOST_AHEAD_SECONDS = 3.0  # by which sound may be ahead of the clock: the server's time is not for whole files
 MOST_WAITING = 500  # messages that wait while poses are made; then the client has to
 IDLE_SECONDS = 30.0  # without sound, after which the place is given to others
+MOST_REASON_BYTES = 123  # of a socket's closing frame
 CLOSED_BUSY, CLOSED_WRONG, CLOSED_POLICY = 1013, 1003, 1008
 _PAGE_POLICY = (
     "default-src 'self'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data:; media-src blob:; "
@@ -127,7 +128,8 @@ def add_live_face(app: FastAPI, folder: Path, settings: ServerSettings, log: Cal
         except WebSocketDisconnect:
             pass
         except InputError as error:
-            await socket.close(CLOSED_WRONG, str(error)[:120])
+            reason = str(error).encode()[:MOST_REASON_BYTES].decode(errors="ignore")
+            await socket.close(CLOSED_WRONG, reason)
         except TimeoutError:
             await socket.close(CLOSED_POLICY, f"no sound for {IDLE_SECONDS:g} s")
         finally:
