@@ -11,7 +11,8 @@ import torch
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.motion.postprocessing import LABIODENTAL, OPEN_PAUSE, ContactPoses
-from kmtalk.streaming.log_mel import AHEAD, BANDS, HOP, LogMelStream
+from kmtalk.speech.audio import SAMPLE_RATE
+from kmtalk.streaming.log_mel import AHEAD, BANDS, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
 
 CONTACT_RANGE, PAUSE_RANGE = (0.3, 0.55), (0.8, 0.98)
@@ -48,17 +49,16 @@ class MouthStream:
         network: The network, in evaluation mode.
         rig: Rig of the weights.
         style: Shares of the network's styles (S,).
-        contacts: Whether the lips' contacts and pauses that the network finds are set in the motion.
 
     Raises:
         InputError: The rig lacks shapes that the network moves.
     """
 
-    def __init__(self, network: StreamingNetwork, rig: Rig, style: np.ndarray, contacts: bool = True) -> None:
+    def __init__(self, network: StreamingNetwork, rig: Rig, style: np.ndarray) -> None:
         missing = [n for n in network.config.shape_names if n not in rig.index]
         if missing:
             raise InputError(f"the streaming network moves {missing[0]}, which the rig lacks; train one for this rig")
-        self._network, self._set_contacts = network, contacts
+        self._network = network
         self._columns = [rig.index[n] for n in network.config.shape_names]
         self._shapes = len(rig.shape_names)
         self._poses = ContactPoses(rig)
@@ -73,7 +73,7 @@ class MouthStream:
     @property
     def delay(self) -> float:
         """Seconds of sound that must follow a token's middle before it is known."""
-        return float((self._network.config.look_ahead_seconds + TOKEN_SECONDS / 2) + AHEAD / HOP * 0.01)
+        return self._network.config.look_ahead_seconds + TOKEN_SECONDS / 2 + AHEAD / SAMPLE_RATE
 
     def feed(self, samples: np.ndarray) -> StreamedMouth:
         """Take further mono samples (S,) at 16 kHz; returns the tokens that are known with them."""
@@ -105,8 +105,7 @@ class MouthStream:
         levels = self._levels[: count * MEL_PER_TOKEN].reshape(count, MEL_PER_TOKEN).max(1)
         self._levels = self._levels[count * MEL_PER_TOKEN :]
         sounding = self._sounding(count)
-        if self._set_contacts:
-            weights = sounding[:, None] * self._with_contacts(weights, degrees)
+        weights = sounding[:, None] * self._with_contacts(weights, degrees)
         return StreamedMouth(weights, sounding * (1 - degrees[:, CONTACTS.index("pause")]), levels)
 
     def _sounding(self, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from kmtalk.joint.corpus import load_joint_corpus
 from kmtalk.joint.motion_stream import is_mouth
 from kmtalk.motion.losses import RigSurfaceMetric
 from kmtalk.progress import Progress
-from kmtalk.streaming.model import TOKEN_RATE, StreamingConfig, StreamingNetwork
+from kmtalk.streaming.model import StreamingConfig, StreamingNetwork
 from kmtalk.streaming.network_file import save_streaming_network
 from kmtalk.streaming.training_data import (
     StreamingBatch,
@@ -259,8 +259,7 @@ def prepare_streaming_training(
     clips = [c for c in load_joint_corpus(config.corpus, rig.shape_names) if not c.other]
     columns = np.flatnonzero(is_mouth(rig.shape_names))
     examples = prepare_streaming_examples(config.corpus, clips, columns, progress or Progress())
-    longest = max((len(e.motion) for e in examples), default=0) / TOKEN_RATE
-    if not longest or all(e.held_out for e in examples):
+    if not any(len(e.motion) and not e.held_out for e in examples):
         raise InputError(f"{config.corpus}: has no clip to train on")
     names = tuple(rig.shape_names[i] for i in columns)
     return StreamingTrainer(config, examples, names, rig, output, progress, log)
