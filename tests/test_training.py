@@ -225,6 +225,7 @@ def test_every_mouth_is_scored_on_held_out_lips_and_keeps_its_bars(kmtalk):
         "network",
         "no postprocessing",
         "no CMC",
+        "live",
         "real lips",
     ]
 
