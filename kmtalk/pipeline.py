@@ -94,7 +94,8 @@ class KMTalk:
             warn: Called with each one-line warning.
             inform: Called with one line on how each mesh is animated.
             progress: Receives the progress of each stage.
-            options: Fields of `RecognitionSettings` by keyword: `whisper`, `aligner`, `acoustic_model`, `dictionary`.
+            options: Fields of `RecognitionSettings` by keyword: `whisper`, `whisper_engine`, `aligner`,
+                `acoustic_model`, `dictionary`.
 
         Raises:
             InputError: A setting cannot be used.

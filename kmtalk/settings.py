@@ -66,6 +66,11 @@ class RecognitionSettings(Settings):
     """How words and phones are found in the sound."""
 
     whisper: str = Field(default="base", description="Whisper model, by name or path.")
+    whisper_engine: Literal["auto", "openai-whisper", "faster-whisper"] = Field(
+        default="auto",
+        description="What runs Whisper: openai-whisper; faster-whisper, in 8 bit on the CPU; or auto: faster-whisper "
+        "where it is installed and has the weights.",
+    )
     aligner: str = Field(default="auto", description=f"Forced aligner: {', '.join(ALIGNER_NAMES)}.")
     acoustic_model: str | None = Field(
         default=None, description="MFA acoustic model: a zip file, or a model's name in MFA's folder."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import whisper
+from whisper import Whisper
 
 from kmtalk.errors import InputError
 from kmtalk.expression.emotion import EMOTIONS
@@ -20,11 +20,12 @@ from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment, read_textgrid
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
 from kmtalk.speech.audio import Audio
+from kmtalk.speech.openai_whisper import OpenAIWhisper
 from kmtalk.speech.recognition import SpeechRecognizer
 from kmtalk.speech.spoken_text import parse_spoken_text
 from kmtalk.speech.text import check_spoken_text
-from kmtalk.speech.transcribe import Transcriber
-from kmtalk.weights import find_whisper_weights
+from kmtalk.speech.transcribe import find_weights, load_transcriber
+from kmtalk.speech.transcriber import Transcriber
 
 Speech = str | Path | Audio
 
@@ -43,17 +44,18 @@ class SpeechReader:
 
     def __init__(self, recognition: RecognitionSettings, warn: Callable[[str], None], progress: Progress) -> None:
         self._loading = threading.RLock()
-        self._whisper, self._warn, self._progress = recognition.whisper, warn, progress
+        self._recognition, self._warn, self._progress = recognition, warn, progress
         self._aligners = AlignerRegistry(recognition.aligner, recognition.acoustic_model, recognition.dictionary)
 
     @shared_property
     def transcriber(self) -> Transcriber:
         """The transcriber with its Whisper model."""
-        return Transcriber(self._whisper)
+        return load_transcriber(self._recognition.whisper, self._recognition.whisper_engine)
 
-    def loaded_model(self, name: str) -> whisper.Whisper | None:
-        """The Whisper model `name`, where the transcriber has loaded it; else None."""
-        return self.transcriber.model if name == self._whisper and "transcriber" in self.__dict__ else None
+    def loaded_model(self, name: str) -> Whisper | None:
+        """The Whisper model `name`, where the transcriber has loaded it in openai-whisper; else None."""
+        loaded = self.__dict__.get("transcriber")
+        return loaded.model if name == self._recognition.whisper and isinstance(loaded, OpenAIWhisper) else None
 
     def read(
         self,
@@ -102,10 +104,7 @@ class SpeechReader:
 
     def _load_transcriber(self, wanted: bool) -> Transcriber | None:
         """The transcriber; where it is not `wanted` for itself, None unless its weights are at hand."""
-        if not wanted and "transcriber" not in self.__dict__:
-            name = self._whisper
-            if name not in whisper.available_models():
-                return self.transcriber if Path(name).is_file() else None
-            if find_whisper_weights(name) is None:
-                return None
-        return self.transcriber
+        if wanted or "transcriber" in self.__dict__:
+            return self.transcriber
+        at_hand = find_weights(self._recognition.whisper, self._recognition.whisper_engine)
+        return None if at_hand is None else self.transcriber

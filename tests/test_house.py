@@ -23,6 +23,8 @@ RANK = {
     "output": 2,
     "tensor_checks": 1,
     "network_files": 1,
+    "ctranslate2_format": 1,
+    "whisper_wheels": 1,
     "weights": 2,
     "blender_process": 2,
     "speech": 3,

@@ -15,7 +15,7 @@ from kmtalk.face.mouth import MouthMeasurer
 from kmtalk.joint.joint_flow import JointFlow
 from kmtalk.joint.tokens import spans_of_alignment
 from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.openai_whisper import OpenAIWhisper
 
 pytestmark = [needs_joint, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ TEXT = "Please move the brown box to my room. Five people have been waiting for 
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber("base")
+    return OpenAIWhisper("base")
 
 
 @pytest.fixture(scope="module")

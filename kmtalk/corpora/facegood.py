@@ -29,7 +29,7 @@ from kmtalk.speech.audio import SAMPLE_RATE, audio_from_samples, load_audio
 from kmtalk.speech.espeak import espeak
 from kmtalk.speech.phones import canonical_phone
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.transcriber import Transcriber
 from kmtalk.synthesis.voices import Voice, install_command
 
 STYLE = "facegood"

@@ -52,7 +52,7 @@ from kmtalk.metrics import (
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE as ANALYSIS_RATE
 from kmtalk.speech.audio import audio_from_samples
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.openai_whisper import OpenAIWhisper
 from kmtalk.synthesis.voice_vector import default_voice_encoder
 
 VOICE = "piper-joe"
@@ -147,7 +147,7 @@ class _Scorer:
 
     def __init__(self, clips: Sequence[JointClip], rig: Rig, steps: int, progress: Progress) -> None:
         self._clips, self._rig, self._steps, self._progress = clips, rig, steps, progress
-        self._voice, self._transcriber = default_voice_encoder(), Transcriber("base")
+        self._voice, self._transcriber = default_voice_encoder(), OpenAIWhisper("base")
         self._vocoder: Vocoder = HifiGan()
         self._measurer = MouthMeasurer.from_template(rig.template)
         self._truth = []

@@ -12,7 +12,7 @@ from kmtalk.speech.aligner_registry import AlignerRegistry
 from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.alignment_pipeline import Transcript, empty_alignment
 from kmtalk.speech.audio import Audio
-from kmtalk.speech.transcribe import Transcriber
+from kmtalk.speech.transcriber import Transcriber
 from kmtalk.speech.transcript_alignment import align_with_fallback
 
 SURE_LANGUAGE = 0.8
