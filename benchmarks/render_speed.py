@@ -72,7 +72,7 @@ def frames_per_second(render: Callable[[np.ndarray], np.ndarray], frames: np.nda
         picture = render(vertices)
     size = picture.shape[1], picture.shape[0]
     start = time.perf_counter()
-    with nullcontext() if path is None else VideoEncoder(str(path), size, 30.0, None) as video:
+    with nullcontext() if path is None else VideoEncoder(str(path), size, 30.0, None, "veryfast", 18) as video:
         for vertices in frames:
             picture = render(vertices)
             if video is not None:

@@ -140,7 +140,6 @@ def render_comparison(
         write_render_input(folder / "other.npz", second)
         job = {
             "kind": "compare",
-            "frames": len(first),
             "names": list(names),
             "max_distance": max_distance,
             "mm_per_unit": first.rig.template.mm_per_unit,

@@ -19,13 +19,17 @@ class EncodingError(OSError):
 class VideoEncoder:
     """Writes an mp4 (H.264, AAC, yuv420p, faststart). As a context manager it completes the file at the end."""
 
-    def __init__(self, path: str, size: tuple[int, int], fps: float, audio: str | None) -> None:
+    def __init__(
+        self, path: str, size: tuple[int, int], fps: float, audio: str | None, preset: str, rate_factor: int
+    ) -> None:
         """
         Args:
             path: The file.
             size: Width and height of the pictures in pixels, even.
             fps: Frames per second.
             audio: The sound file, if the video has sound.
+            preset: Preset of x264.
+            rate_factor: Constant rate factor of x264; less is better and larger.
         """
         import imageio_ffmpeg
 
@@ -33,7 +37,7 @@ class VideoEncoder:
         # a rational, so that rates like 24000/1001 are not rounded
         rate = str(Fraction(fps).limit_denominator())
         pictures = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", rate, "-i", "-"]
-        video = ["-map", "0:v:0", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-crf", "18"]
+        video = ["-map", "0:v:0", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", preset, "-crf", str(rate_factor)]
         colors = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
         colors += ["-color_primaries", "bt709", "-color_trc", "bt709"]
         inputs = pictures if audio is None else [*pictures, "-i", f"file:{audio}"]

