@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         RecognitionSettings,
         SoundSettings,
     )
-    from kmtalk.speech.alignment import Alignment
+    from kmtalk.speech.alignment import Alignment, Phone
     from kmtalk.speech.audio import Audio
     from kmtalk.stream_settings import StreamSettings
     from kmtalk.streaming.face_stream import FaceStream, StreamedPose
@@ -59,6 +59,7 @@ __all__ = [
     "KeyMotions",
     "ListenerSettings",
     "Motion",
+    "Phone",
     "RecognitionSettings",
     "Rig",
     "SoundSettings",
@@ -86,6 +87,7 @@ _MODULES = {
     "KeyMotions": "kmtalk.keys",
     "ListenerSettings": "kmtalk.listener_settings",
     "Motion": "kmtalk.face.motion",
+    "Phone": "kmtalk.speech.alignment",
     "Rig": "kmtalk.face.rig",
     "RecognitionSettings": "kmtalk.settings",
     "SoundSettings": "kmtalk.settings",

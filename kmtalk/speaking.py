@@ -38,10 +38,12 @@ class Voice(Protocol):
     Attributes:
         name: Its name in messages.
         language: ISO 639-1 code of what it speaks.
+        rate: Sample rate of its sound in Hz.
     """
 
     name: str
     language: str
+    rate: int
 
     def speaker_number(self, speaker: str | None) -> int:
         """The number of a speaker; raises InputError where there is no such one."""

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from kmtalk.live.following import Recording
     from kmtalk.live.playback import PlaybackReport
     from kmtalk.live.receivers import Receiver
+    from kmtalk.live.sound_output import SoundOutput
     from kmtalk.live.sources import SoundSource
     from kmtalk.streaming.face_stream import FaceStream
 
 DEFAULT_FPS = 60.0
+TEXT = "text"  # the source of lines of text
 
 
 @command
@@ -36,7 +38,8 @@ def live(
         str,
         typer.Argument(
             help="What the face follows: a sound file, mic or mic:DEVICE, - for samples of 16 bits on standard input, "
-            "or ws://HOST:PORT to listen for samples; or an animation.npz to play.",
+            "ws://HOST:PORT to listen for samples, or text for lines of text on standard input, which a voice speaks; "
+            "or an animation.npz to play.",
             show_default=False,
         ),
     ],
@@ -82,6 +85,21 @@ def live(
     capture: Annotated[
         bool, typer.Option("--capture", help="The pipe's sound is of now, as a recorder's: what is late is left out.")
     ] = False,
+    voice: Annotated[
+        str | None,
+        typer.Option(help="Piper voice that speaks the lines of text (.onnx; default: joe).", show_default=False),
+    ] = None,
+    speaker: Annotated[
+        str | None, typer.Option(help="Name or number of a speaker of the voice.", show_default=False)
+    ] = None,
+    play: Annotated[
+        bool | None,
+        typer.Option(
+            "--play/--no-play",
+            help="Play the sound on the loudspeaker, in time with the face (default: for text).",
+            show_default=False,
+        ),
+    ] = None,
     loop: Annotated[bool, typer.Option(help="Begin the animation again at its end, until Ctrl-C.")] = False,
     settings: StreamSettings = StreamSettings(),
     streaming: Annotated[
@@ -111,6 +129,10 @@ def live(
             console.announce(f"sending to {receiver.name}, {poses_per_second:g} poses a second")
         return receivers
 
+    if source != TEXT and (voice is not None or speaker is not None):
+        raise InputError(f"{source}: --voice and --speaker are for lines of text (text)")
+    if play and (source.split(":")[0] == "mic" or Path(source).suffix.lower() == ".npz"):
+        raise InputError(f"{source}: --play is for a sound file, a pipe, a socket or text")
     if Path(source).suffix.lower() == ".npz":
         if output is not None:
             raise InputError(f"{output}: an animation that is played is not recorded; kmtalk export writes it")
@@ -126,11 +148,17 @@ def live(
             from kmtalk.pipeline import KMTalk
 
             talk = KMTalk(streaming=streaming, warn=console.log, inform=console.announce, progress=console)
-            sound = open_source(source, sys.stdin.buffer, rate, channels, capture)
+            sound: SoundSource
+            if source == TEXT:
+                sound = _open_text(rate, voice, speaker, console)
+            else:
+                sound = open_source(source, sys.stdin.buffer, rate, channels, capture)
             stream = talk.stream(sound.rate, wanted or DEFAULT_FPS, settings=settings)
+            loudspeaker = _open_loudspeaker(sound, stream) if play or (play is None and source == TEXT) else None
         recording = Recording() if output is not None else None
         try:
-            report = _follow(console, sound, stream, open_receivers(stream.rig, stream.fps), recording)
+            receivers = open_receivers(stream.rig, stream.fps)
+            report = _follow(console, sound, stream, receivers, recording, loudspeaker)
         finally:  # what was recorded is not lost where a receiver is
             if output is not None and recording is not None and recording.weights:
                 samples, weights = np.concatenate([np.zeros(0), *recording.samples]), np.array(recording.weights)
@@ -140,6 +168,24 @@ def live(
             raise InputError(f"{source}: is too short for a pose; nothing was recorded")
     console.summary |= {"sent": report.sent, "dropped": report.dropped}
     console.announce(report.describe())
+
+
+def _open_text(rate: int | None, voice: str | None, speaker: str | None, console: CommandOutput) -> SoundSource:
+    """Open standard input as lines of text."""
+    from kmtalk.live.text_source import TextSource
+    from kmtalk.speaking import load_voice
+
+    if rate is not None:
+        raise InputError("text: --rate is for a pipe, a microphone or a socket; a voice has its own")
+    return TextSource(sys.stdin.buffer, load_voice("piper", voice), speaker, console.log)
+
+
+def _open_loudspeaker(sound: SoundSource, stream: FaceStream) -> SoundOutput:
+    """Open the loudspeaker for the sound of a stream."""
+    from kmtalk.live.following import MARGIN_SECONDS
+    from kmtalk.live.sound_output import SoundOutput
+
+    return SoundOutput(sound.rate, stream.delay + MARGIN_SECONDS)
 
 
 def _check_recording(console: CommandOutput, output: Path, template: Path | None) -> None:
@@ -190,6 +236,7 @@ def _follow(
     stream: FaceStream,
     receivers: list[Receiver],
     recording: Recording | None,
+    loudspeaker: SoundOutput | None,
 ) -> PlaybackReport:
     """Follow a source of sound until it ends, or until Ctrl-C."""
     from kmtalk.live.following import follow
@@ -200,8 +247,10 @@ def _follow(
     console.announce(f"following {sound.name}, {sound.rate:,} Hz; Ctrl-C ends it")
     try:
         with contextlib.suppress(KeyboardInterrupt):  # how a microphone is ended: what was recorded is written
-            follow(sound, stream, receivers, report, heard, recording)
+            follow(sound, stream, receivers, report, heard, recording, loudspeaker)
     finally:
+        if loudspeaker is not None:
+            loudspeaker.close()
         for receiver in receivers:
             receiver.close()
     console.announce(heard.describe())

@@ -11,6 +11,7 @@ import numpy as np
 from kmtalk.live.frames import LiveFrameConverter
 from kmtalk.live.playback import PlaybackReport, send_pose
 from kmtalk.live.receivers import Receiver
+from kmtalk.live.sound_output import SoundOutput
 from kmtalk.live.sources import SoundSource, SourceReport, timed_blocks
 from kmtalk.streaming.face_stream import FaceStream, StreamedPose
 
@@ -38,6 +39,7 @@ def follow(
     report: PlaybackReport,
     heard: SourceReport,
     recording: Recording | None = None,
+    output: SoundOutput | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Send the poses of a stream until the source ends.
@@ -51,6 +53,7 @@ def follow(
         report: Counts what is sent; its lateness is the time from the sound of a pose to its sending.
         heard: Counts what becomes of the sound.
         recording: Keeps poses and sound; None for nothing.
+        output: Plays the sound in time with the poses; None for nothing.
         advance: Called with the number of poses that were sent.
 
     Raises:
@@ -73,6 +76,9 @@ def follow(
         for block, begin in timed_blocks(source, heard):
             if recording is not None:
                 recording.samples.append(block)
+            if output is not None:
+                output.put(block)
+            stream.expect(source.take_phones())
             for pose in stream.feed(block):
                 send(pose, begin)
         for pose in stream.finish():

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from kmtalk.errors import InputError
+from kmtalk.speech.alignment import Phone
 from kmtalk.speech.audio import load_audio
 from kmtalk.streaming.face_stream import SAMPLE_RATES, mix_samples
 
@@ -147,6 +148,10 @@ class SoundSource(ABC):
         """Receive no more."""
         self.buffer.end()
 
+    def take_phones(self) -> list[Phone]:
+        """Return the phones that are known of the sound that is taken next, in seconds of the sound."""
+        return []
+
 
 class FileSource(SoundSource):
     """A sound file, at the pace of real time.
@@ -190,20 +195,41 @@ class PipeSource(SoundSource):
     def _read(self) -> None:
         width = 2 * self._channels
         size = max(1, int(self.rate * BLOCK_SECONDS)) * width
-        number = None
-        with contextlib.suppress(OSError, io.UnsupportedOperation):
-            number = self._stream.fileno()
         rest = b""
-        while True:
-            # what reads a buffered stream holds its lock, for which Python waits at its end, and dies of it
-            data = self._stream.read(size) if number is None else os.read(number, size)
-            if not data:
-                break
+        for data in read_available(self._stream, size):
             rest += data
             whole = len(rest) // width * width
             samples, rest = np.frombuffer(rest[:whole], "<i2").reshape(-1, self._channels), rest[whole:]
             self.buffer.put(mix_samples(samples))
         self.buffer.end()
+
+
+def read_available(stream: BinaryIO, most: int) -> Iterator[bytes]:
+    """Yield what a pipe holds, up to `most` bytes at once, as it comes; without its number, `most` bytes each."""
+    number = None
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        number = stream.fileno()
+    # what reads a buffered stream holds its lock, for which Python waits at its end, and dies of it
+    while data := stream.read(most) if number is None else os.read(number, most):
+        yield data
+
+
+def import_sounddevice(needed_by: str) -> Any:
+    """Return the module sounddevice.
+
+    Args:
+        needed_by: What needs it, for messages.
+
+    Raises:
+        InputError: It or PortAudio is not installed.
+    """
+    try:
+        import sounddevice
+    except ImportError:
+        raise InputError(f"{needed_by} needs sounddevice; pip install 'kmtalk[live]'") from None
+    except OSError:
+        raise InputError(f"{needed_by} needs PortAudio; install it (Debian: apt install libportaudio2)") from None
+    return sounddevice
 
 
 class MicrophoneSource(SoundSource):
@@ -220,12 +246,7 @@ class MicrophoneSource(SoundSource):
     captures = True
 
     def __init__(self, device: str, rate: int | None) -> None:
-        try:
-            import sounddevice
-        except ImportError:
-            raise InputError("a microphone needs sounddevice; pip install 'kmtalk[live]'") from None
-        except OSError:
-            raise InputError("a microphone needs PortAudio; install it (Debian: apt install libportaudio2)") from None
+        sounddevice = import_sounddevice("a microphone")
         chosen = int(device) if device.isdecimal() else device or None
         try:
             found = sounddevice.query_devices(chosen, "input")

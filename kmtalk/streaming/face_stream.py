@@ -5,7 +5,7 @@ R shapes of the rig. Frame n is at (n + 0.5) / fps seconds after the first sampl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from kmtalk.errors import InputError
 from kmtalk.expression.live_layer import LiveExpression, LiveExpressionSettings
 from kmtalk.face.rig import Rig
+from kmtalk.speech.alignment import Phone
 from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.streaming.model import TOKEN_SECONDS, StreamingNetwork
 from kmtalk.streaming.mouth_stream import MouthStream, StreamedMouth
@@ -91,6 +92,18 @@ class FaceStream:
     def received_seconds(self) -> float:
         """Seconds of sound fed so far."""
         return self._received / self.rate
+
+    def expect(self, phones: Sequence[Phone]) -> None:
+        """Take the phones of sound that is fed later, as a text-to-speech voice knows them: contacts of the lips, and
+        pauses, are then those of the phones.
+
+        Args:
+            phones: In seconds after the first sample of the stream, in order of time, after all given before.
+
+        Raises:
+            InputError: They overlap, or are not in order.
+        """
+        self._mouth.expect(phones)
 
     def feed(self, samples: np.ndarray) -> list[StreamedPose]:
         """Take further samples, and return the frames that are known with them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from kmtalk.errors import InputError
 from kmtalk.face.rig import Rig
 from kmtalk.motion.postprocessing import LABIODENTAL, OPEN_PAUSE, ContactPoses
+from kmtalk.speech.alignment import Phone
 from kmtalk.speech.audio import SAMPLE_RATE
+from kmtalk.streaming.known_phones import KnownPhones
 from kmtalk.streaming.log_mel import AHEAD, BANDS, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
 
@@ -67,6 +70,7 @@ class MouthStream:
         self._mel = LogMelStream()
         self._frames, self._levels = np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
         self._sounds = np.zeros((HUSH_TOKENS + HUSH_RAMP - 1) * MEL_PER_TOKEN, bool)  # from some tokens before the next
+        self._phones, self._next = KnownPhones(), 0  # number of the next token
         self._held: np.ndarray | None = None
         self._last_pauses = np.zeros((SETTLE_TOKENS, 1), np.float32)
 
@@ -74,6 +78,10 @@ class MouthStream:
     def delay(self) -> float:
         """Seconds of sound that must follow a token's middle before it is known."""
         return self._network.config.look_ahead_seconds + TOKEN_SECONDS / 2 + AHEAD / SAMPLE_RATE
+
+    def expect(self, phones: Sequence[Phone]) -> None:
+        """Take phones whose sound is fed later, in seconds of the stream; raises InputError where they overlap."""
+        self._phones.add(phones)
 
     def feed(self, samples: np.ndarray) -> StreamedMouth:
         """Take further mono samples (S,) at 16 kHz; returns the tokens that are known with them."""
@@ -100,8 +108,10 @@ class MouthStream:
             return self._nothing()
         weights = np.zeros((found.motion.shape[1], self._shapes), np.float32)
         weights[:, self._columns] = found.motion[0].clamp(0, 1).numpy()
-        degrees = torch.sigmoid(found.contacts[0]).numpy()
         count = len(weights)
+        times = (self._next + np.arange(count) + 0.5) * TOKEN_SECONDS
+        degrees = self._phones.correct(torch.sigmoid(found.contacts[0]).numpy(), times)
+        self._next += count
         levels = self._levels[: count * MEL_PER_TOKEN].reshape(count, MEL_PER_TOKEN).max(1)
         self._levels = self._levels[count * MEL_PER_TOKEN :]
         sounding = self._sounding(count)

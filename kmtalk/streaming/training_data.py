@@ -18,22 +18,19 @@ import soxr
 import torch
 from torch import Tensor
 
-from kmtalk.articulation.gestures import bilabial_closure, contact_degree
-from kmtalk.articulation.targets import Contact
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times, resample_motion
 from kmtalk.joint.clock import MEL_RATE, MOTION_RATE
 from kmtalk.joint.clock import SAMPLE_RATE as CORPUS_RATE
 from kmtalk.joint.corpus import MANIFEST_NAME, SIMULATED, JointClip
 from kmtalk.joint.tokens import PAUSES, Span, alignment_of_spans, frame_tokens
-from kmtalk.motion.postprocessing import CLOSURE, RELEASE_SECONDS
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE
+from kmtalk.streaming.known_phones import SHORTEST_PAUSE, contacts_of_phones
 from kmtalk.streaming.log_mel import AHEAD, BANDS, SPEECH_RANGE_DB, frame_bands, relative_bands
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_RATE, TOKEN_SECONDS
 
 CACHE_NAME = "streaming_mel.npz"
-SHORTEST_PAUSE = 0.15  # seconds of a gap between phones that is a pause, in which the lips may close
 MOST_GAIN_DB = 7.0  # by which the running level of the voice may be wrong
 MOST_TILT_DB = 8.0  # of the spectrum from the lowest to the highest band: microphones and rooms
 MOST_WARP = 0.1  # share by which the bands are stretched: longer and shorter vocal tracts
@@ -146,21 +143,15 @@ def _example(clip: JointClip, bands: np.ndarray, level: float, columns: np.ndarr
     count = min(len(bands) // MEL_PER_TOKEN, int(len(clip.weights) / MOTION_RATE / TOKEN_SECONDS))
     times = frame_times(count, TOKEN_RATE)
     alignment = alignment_of_spans(clip.spans, "corpus")
-    contacts = np.stack(
-        [
-            bilabial_closure(alignment, times, RELEASE_SECONDS, CLOSURE),
-            contact_degree(alignment, times, Contact.LABIODENTAL),
-            _pauses(clip.spans, times),
-        ],
-        1,
-    )
+    contacts = contacts_of_phones(alignment, times)
+    contacts[:, CONTACTS.index("pause")] = _pauses(clip.spans, times)
     tokens = frame_tokens(clip.spans, int(count * TOKEN_SECONDS * MEL_RATE) + 2)
     return StreamingExample(
         clip.name,
         bands[: count * MEL_PER_TOKEN],
         level,
         resample_motion(clip.weights[:, columns], MOTION_RATE, times).astype(np.float32),
-        contacts.astype(np.float32),
+        contacts,
         tokens.labels[(times * MEL_RATE).astype(int)],
         clip.style,
         clip.voice,
