@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from conftest import FACE, SPEECH
+from filelock import FileLock
 
 from kmtalk import InputError
 from kmtalk.batch.jobs import JobSettings, collect_jobs
@@ -186,3 +188,67 @@ def test_a_clip_changed_is_done_anew(kmtalk, clips, tmp_path):
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert said in done.stderr
     assert kmtalk("batch", "nowhere", "-o", "out").returncode == 2
+
+
+@pytest.fixture
+def humming(tmp_path):
+    """A manifest of five short hums, which are animated in no time."""
+    rows = []
+    for n in range(5):
+        path = tmp_path / "hums" / f"{n}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * np.sin(np.arange(8000) * (0.05 + 0.01 * n)), 16000)
+        rows.append({"speech": str(path), "output_dir": str(n)})
+    (tmp_path / "hums.json").write_text(json.dumps(rows))
+    return tmp_path / "hums.json"
+
+
+QUICK = ("--motion", "rules", "--aligner", "uniform", "--formats", "csv", "--jobs", "1")
+
+
+@pytest.mark.slow
+def test_parts_of_a_batch_make_the_whole(humming, tmp_path):
+    first = batch(tmp_path, humming, "-o", "parts", *QUICK, "--shard", "1/2")
+    assert first.stdout.splitlines() == [str(Path("parts/batch-1-of-2.jsonl")), "3 completed, 0 skipped, 0 failed"]
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir() if p.is_dir()) == ["0", "2", "4"]
+    second = batch(tmp_path, humming, "-o", "parts", *QUICK, "--shard", "2/2")
+    assert second.stdout.splitlines()[-1] == "2 completed, 0 skipped, 0 failed"
+    again = batch(tmp_path, humming, "-o", "parts", *QUICK, "--shard", "2/3")  # in other parts, and whole
+    assert again.stdout.splitlines()[-1] == "0 completed, 2 skipped, 0 failed"
+    whole = batch(tmp_path, humming, "-o", "parts", *QUICK)
+    assert whole.stdout.splitlines()[-1] == "0 completed, 5 skipped, 0 failed"
+
+
+def test_no_whole_batch_runs_beside_a_part(humming, tmp_path, kmtalk):
+    (tmp_path / "out").mkdir()
+    for held, wanted in (("2-of-3", None), ("2-of-3", "2/3"), (None, "1/3")):
+        name = ".batch.lock" if held is None else f".batch-{held}.lock"
+        shard = () if wanted is None else ("--shard", wanted)
+        with FileLock(tmp_path / "out" / name):
+            done = kmtalk("batch", humming, "-o", tmp_path / "out", *QUICK, *shard)
+        assert done.returncode == 2 and "another batch is writing there" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/1/1", "-1/2"])
+def test_parts_that_are_none_are_one_line(humming, tmp_path, kmtalk, shard):
+    done = kmtalk("batch", humming, "-o", tmp_path / "out", "--shard", shard)
+    assert done.returncode == 2 and "2/8" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_clip_whose_process_is_killed_is_begun_again(humming, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    running = subprocess.Popen(command(humming, "-o", "out", *QUICK), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    killed, deadline = [], time.monotonic() + 120
+    while len(killed) < 2 and running.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        workers = [p for p in psutil.Process(running.pid).children() if p.pid not in killed]
+        spawned = [p for p in workers if "spawn_main" in " ".join(p.cmdline())]
+        if spawned and spawned[0].cpu_times().user > 0.5:  # it has begun
+            spawned[0].kill()
+            killed.append(spawned[0].pid)
+    out = running.communicate(timeout=300)[0]
+    assert len(killed) == 2 and running.returncode == 0
+    assert out.splitlines()[-1] == "5 completed, 0 skipped, 0 failed"

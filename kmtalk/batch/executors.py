@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ class JobResult:
     error: str | None = None
     written: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+MOST_ATTEMPTS = 3
 
 
 class Worker:
@@ -116,8 +120,11 @@ class Executor(Protocol):
 
 
 def run_jobs(executor: Executor, jobs: Sequence[Job]) -> Iterator[tuple[Job, JobResult]]:
-    """Yield each job with its result, in the order of completion. A worker that dies loses one job and is replaced."""
-    waiting, running = list(reversed(jobs)), dict[int, Job]()
+    """Yield each job with its result, in the order of completion.
+
+    A worker that dies is replaced, and its job is begun again, `MOST_ATTEMPTS` times in all.
+    """
+    waiting, running, attempts = list(reversed(jobs)), dict[int, Job](), Counter[Path]()
     try:
         while waiting or running:
             for worker in range(executor.size):
@@ -126,7 +133,11 @@ def run_jobs(executor: Executor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Job
                     executor.submit(worker, running[worker])
             worker, result = executor.wait()
             job = running.pop(worker)
-            yield job, result or JobResult(0.0, "the process died; too little memory is the usual reason")
+            attempts[job.output_dir] += 1
+            if result is None and attempts[job.output_dir] < MOST_ATTEMPTS:
+                waiting.append(job)
+                continue
+            yield job, result or JobResult(0.0, f"its process died {MOST_ATTEMPTS} times; is there enough memory?")
     finally:
         executor.shutdown(running.keys())
 

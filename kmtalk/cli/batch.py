@@ -28,6 +28,12 @@ def batch(
     ray: Annotated[
         str | None, typer.Option(help="Use a Ray cluster: its address, auto, or local to start one here.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do only the part K of N, such as 2/8: another machine does each of the others.", show_default=False
+        ),
+    ] = None,
     template: Template = None,
     landmarks: Landmarks = None,
     sound: SoundSettings = SoundSettings(),
@@ -41,7 +47,7 @@ def batch(
     again. clip.txt or clip.TextGrid beside clip.wav are its words or phones. Exit code 1 where clips failed."""
     from kmtalk.animation import DEFAULT_FOLDER_FORMATS
     from kmtalk.batch.jobs import JobSettings, collect_jobs
-    from kmtalk.batch.runner import LOG_NAME, run_batch
+    from kmtalk.batch.runner import LOG_NAME, Shard, run_batch
 
     shared = JobSettings(
         sound=sound,
@@ -53,10 +59,12 @@ def batch(
         template=template,
         landmarks=landmarks,
     )
-    summary = run_batch(collect_jobs(source, output, console.log), shared, output, jobs, ray, console, console.log)
+    part = None if shard is None else Shard.parse(shard)
+    clips = collect_jobs(source, output, console.log)
+    summary = run_batch(clips, shared, output, jobs, ray, part, console, console.log)
     counts = {"completed": summary.completed, "skipped": summary.skipped, "failed": summary.failed}
     console.summary |= counts
-    console.report_written([output / LOG_NAME])
+    console.report_written([output / (LOG_NAME if part is None else part.name(LOG_NAME))])
     if not console.quiet:
         console.print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
     console.exit_code = 1 if summary.failed else 0
