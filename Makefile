@@ -13,7 +13,7 @@ LOCK   ?= $(shell $(PYTHON) -c 'import platform, sys; \
   print("requirements" if here == ("Linux", "x86_64", 3, 11) else "")')
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test hostile package-test audit lock docs gl detector chromium voices blender blender-extension viewer lint clean
+.PHONY: demo test bench hostile package-test audit lock docs gl detector chromium voices blender blender-extension viewer lint clean
 
 demo: $(VENV)/.demo gl
 	$(BIN)/kmtalk animate assets/speech.wav -o speech-kmtalk --contact-sheet speech-kmtalk.png
@@ -29,6 +29,10 @@ test: $(VENV)/.test
 # documentation
 hostile: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/run.py --write docs/explanation/robustness.md
+
+# all speeds, as a table for docs/explanation/speed.md; a quarter of an hour on two cores that do nothing else
+bench: $(VENV)/.test gl
+	$(BIN)/python benchmarks/bench.py
 
 # the documentation, into site/
 docs: $(VENV)/.test

@@ -95,9 +95,8 @@ def main() -> None:
         again = subprocess.run([*KMTALK, str(manifest), *OPTIONS, "-o", str(folder / "there")], check=False)
         subprocess.run([*KMTALK, str(manifest), *OPTIONS, "-o", str(folder / "here"), "-q"], check=True)
         here, there = outputs(folder / "here"), outputs(folder / "there")
-        print(
-            f"{sum(there.get(k) == v for k, v in here.items())} of {len(here)} files equal; exit code {again.returncode}"
-        )
+        equal = sum(there.get(name) == content for name, content in here.items())
+        print(f"{equal} of {len(here)} files equal; exit code {again.returncode}")
         sys.exit(here != there or refused.returncode != 2)
 
 

@@ -64,7 +64,8 @@ def batch(
     summary = run_batch(clips, shared, output, jobs, ray, part, console, console.log)
     counts = {"completed": summary.completed, "skipped": summary.skipped, "failed": summary.failed}
     console.summary |= counts
-    console.report_written([output / (LOG_NAME if part is None else part.name(LOG_NAME))])
+    log_file = output / (LOG_NAME if part is None else part.name(LOG_NAME))
+    console.report_written([log_file] if log_file.is_file() else [])  # a part may have no clips
     if not console.quiet:
         console.print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
     console.exit_code = 1 if summary.failed else 0
