@@ -247,6 +247,22 @@ def test_the_mouth_rests_in_steady_noise_and_speaks_over_it(talk, solver, speech
     assert aperture[4 * 60 :].max() > 8.0
 
 
+@pytest.mark.parametrize("level", [-30, -20, -10])
+def test_loud_noise_is_taken_for_noise_within_a_second(talk, solver, level):
+    noise = np.random.default_rng(0).normal(size=4 * 16_000) * 10 ** (level / 20)
+    assert solver.measure(follow(talk, noise)).aperture[60:].max() < 1.0
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025])
+def test_a_narrow_voice_closes_its_lips_too(talk, solver, speech, rate):
+    """As of a telephone or a headset: nothing above half the rate."""
+    narrow = soxr.resample(soxr.resample(speech, 16_000, rate), rate, 16_000)
+    wide, made = (solver.measure(follow(talk, s)).lip_channels for s in (speech, narrow))
+    alignment = talk.align(SPEECH)[1]
+    closed = [metrics.closure_rate([(lips, alignment, 60.0)]).value for lips in (wide, made)]
+    assert closed[0] >= 0.8 and closed[1] >= 0.6
+
+
 def test_samples_that_are_not_finite_count_as_silence(talk, speech):
     holes = speech[: 3 * 16_000].copy()
     holes[16_000:20_000] = 0
@@ -292,7 +308,7 @@ def aligned(talk):
 def test_lips_close_at_bilabials_and_the_jaw_opens_in_vowels(talk, solver, speech, aligned):
     mouth = solver.measure(follow(talk, speech))
     closed = metrics.closure_rate([(mouth.lip_channels, aligned, 60.0)])
-    assert closed.value >= 0.7, closed  # .75: 9 of 12
+    assert closed.value >= 0.8, closed  # .83: 10 of 12
     times = (np.arange(len(mouth.jaw)) + 0.5) / 60
 
     def jaw(labels):

@@ -18,7 +18,7 @@ from kmtalk.streaming.known_phones import KnownPhones
 from kmtalk.streaming.log_mel import AHEAD, BANDS, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
 
-CONTACT_RANGE, PAUSE_RANGE = (0.3, 0.55), (0.8, 0.98)
+CONTACT_RANGE, PAUSE_RANGE = (0.06, 0.2), (0.8, 0.98)
 """Degree of a contact, and of a pause, as the network finds it, at which it begins to be set, and from which it is set
 wholly. Held too early, the mouth would not prepare for the next word."""
 

@@ -33,9 +33,16 @@ from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_RATE, TOKEN_SE
 CACHE_NAME = "streaming_mel.npz"
 MOST_GAIN_DB = 7.0  # by which the running level of the voice may be wrong
 MOST_TILT_DB = 8.0  # of the spectrum from the lowest to the highest band: microphones and rooms
-MOST_WARP = 0.1  # share by which the bands are stretched: longer and shorter vocal tracts
-NOISE_SHARE, NOISE_DB = 0.5, (-45.0, -8.0)  # share of the crops with noise, and its level relative to the voice
-NO_SPEECH_SHARE = 0.04  # share of the crops in which nobody speaks
+MOST_WARP = 0.16  # share by which the bands are stretched: longer and shorter vocal tracts
+NOISE_SHARE, NOISE_DB = 0.5, (-45.0, -5.0)  # share of the crops with noise, and its level relative to the voice
+NO_SPEECH_SHARE = 0.06  # share of the crops in which nobody speaks
+NOISE_JITTER_DB = (2.0, 6.0)  # standard deviation of a noise's bands; that of white noise is 5.6 dB
+NO_SPEECH_DB = (-60.0, 3.0)  # level of sound that is no speech
+MOST_TEMPO = 0.15  # share by which speech is faster or slower
+NARROW_SHARE, NARROW_BANDS, NARROW_DB = 0.4, (54, 78), (30.0, 80.0)
+"""Share of the crops whose sound ends at a frequency, as that of telephones and headsets does; the first band beyond it,
+from 3.2 kHz on, and how much weaker the bands beyond it are."""
+
 MASK_SHARE, MOST_MASK = 0.3, 12  # share of the crops in which some neighbouring bands are hidden
 
 
@@ -217,18 +224,20 @@ class StreamingSampler:
         for row, index in enumerate(rng.choice(len(self._examples), count, p=self._odds)):
             example = self._examples[index]
             style[row] = self._shares[example.style]
-            start = int(rng.integers(max(0, len(example.motion) - crop) + 1))
-            stop = min(start + crop, len(example.motion))
-            length = stop - start
-            bands = example.bands[start * MEL_PER_TOKEN : stop * MEL_PER_TOKEN].astype(np.float32) - example.level_db
+            tempo = rng.uniform(1 - MOST_TEMPO, 1 + MOST_TEMPO) if self._augment else 1.0
+            start = int(rng.integers(max(0, len(example.motion) - int(crop * tempo)) + 1))
+            length = min(crop, int((len(example.motion) - start) / tempo))
+            tokens = start + ((np.arange(length) + 0.5) * tempo).astype(int)
+            frames = start * MEL_PER_TOKEN + ((np.arange(length * MEL_PER_TOKEN) + 0.5) * tempo).astype(int)
+            bands = example.bands[frames].astype(np.float32) - example.level_db
             valid[row, :length] = True
             if self._augment and rng.random() < NO_SPEECH_SHARE:
-                bands = _noise(bands.shape, rng) + rng.uniform(-60, -5)
+                bands = _noise(bands.shape, rng) + rng.uniform(*NO_SPEECH_DB)
                 contacts[row, :length, CONTACTS.index("pause")] = 1
             else:
-                motion[row, :length] = example.motion[start:stop]
-                contacts[row, :length] = example.contacts[start:stop]
-                labels[row, :length] = example.labels[start:stop]
+                motion[row, :length] = example.motion[tokens]
+                contacts[row, :length] = example.contacts[tokens]
+                labels[row, :length] = example.labels[tokens]
                 if self._augment:
                     bands = vary_sound(bands, rng)
             mel[row, : length * MEL_PER_TOKEN] = relative_bands(bands, 0.0)
@@ -244,6 +253,9 @@ def vary_sound(bands: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     high, share = np.minimum(low + 1, BANDS - 1), (source - low).astype(np.float32)
     bands = bands[:, low] * (1 - share) + bands[:, high] * share
     bands = bands + rng.uniform(-MOST_TILT_DB, MOST_TILT_DB) * place + rng.uniform(-MOST_GAIN_DB, MOST_GAIN_DB)
+    if rng.random() < NARROW_SHARE:
+        end = int(rng.integers(*NARROW_BANDS))
+        bands[:, end:] -= rng.uniform(*NARROW_DB) * np.minimum(1, (np.arange(BANDS - end) + 1) / 3)
     if rng.random() < NOISE_SHARE:
         bands = np.logaddexp(bands * _NEPERS, (_noise(bands.shape, rng) + rng.uniform(*NOISE_DB)) * _NEPERS) / _NEPERS
     if rng.random() < MASK_SHARE:
@@ -259,4 +271,4 @@ _NEPERS = np.log(10) / 10  # natural logarithm of power per dB
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Return bands (n, 80) in dB of noise with a random slope of the spectrum, about 0 dB in the mean."""
     place = np.linspace(0.5, -0.5, BANDS)
-    return rng.uniform(-10, 30) * place + rng.normal(0, 3.0, shape)
+    return rng.uniform(-10, 30) * place + rng.normal(0, rng.uniform(*NOISE_JITTER_DB), shape)
