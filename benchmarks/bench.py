@@ -136,7 +136,7 @@ def startup(folder: Path, seconds: float) -> None:
     """Print how soon commands answer."""
     command = [sys.executable, str(Path(__file__).with_name("startup.py")), "--runs", "3"]
     lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[-2:]
-    answer, read = float(lines[0].split()[1]), float(lines[1].split()[4])
+    answer, read = float(lines[0].split()[1]), float(lines[1].split(" after ")[1].split()[0])
     row("`kmtalk --help`", f"{answer:.2f} s", "≤ 0.5 s", answer <= 0.5)
     row("`animate` until it reads the sound", f"{read:.2f} × `import torch`", "≤ 1.5", read <= 1.5)
 
