@@ -40,8 +40,8 @@ NOISE_JITTER_DB = (2.0, 6.0)  # standard deviation of a noise's bands; that of w
 NO_SPEECH_DB = (-60.0, 3.0)  # level of sound that is no speech
 MOST_TEMPO = 0.15  # share by which speech is faster or slower
 NARROW_SHARE, NARROW_BANDS, NARROW_DB = 0.4, (54, 78), (30.0, 80.0)
-"""Share of the crops whose sound ends at a frequency, as that of telephones and headsets does; the first band beyond it,
-from 3.2 kHz on, and how much weaker the bands beyond it are."""
+"""Share of the crops whose sound ends at a frequency, as that of telephones and headsets does; the first band beyond
+it, from 3.2 kHz on; and how much weaker those bands are."""
 
 MASK_SHARE, MOST_MASK = 0.3, 12  # share of the crops in which some neighbouring bands are hidden
 
