@@ -1,7 +1,8 @@
 """Draws the frames of a video in several processes, each with its own OpenGL context.
 
 A software OpenGL uses the cores better so: while one process waits for its picture or prepares the next one, another
-draws. Frames go to the processes in short runs, and come back in order through shared memory.
+draws. Frames go to the processes in short runs, and come back in order through files that all map: the shared
+memory of a container is often too small.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,11 @@ def draw_frames(
     shape, count = (size[1], size[0], 3), job["frames"]
     run = int(np.clip(LARGEST_RUN // np.prod(shape), 1, LONGEST_RUN))
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
-    memory = [SharedMemory(create=True, size=run * int(np.prod(shape))) for _ in range(2 * processes)]
-    slots = [np.ndarray((run, *shape), np.uint8, block.buf) for block in memory]
-    pool = ProcessPoolExecutor(processes, context, _prepare_process, (folder, job, shape))
+    paths = [folder / f"pictures-{n}" for n in range(2 * processes)]
+    for path in paths:
+        path.write_bytes(bytes(run * int(np.prod(shape))))  # a file with holes would end a process on a full disk
+    slots = [np.memmap(path, np.uint8, "r", shape=(run, *shape)) for path in paths]
+    pool = ProcessPoolExecutor(processes, context, _prepare_process, (folder, job, (run, *shape)))
     try:
         starts = iter(range(0, count, run))
         runs: deque[tuple[int, int, Future[str]]] = deque()
@@ -72,7 +74,7 @@ def draw_frames(
         def submit(slot: int) -> None:
             if (start := next(starts, None)) is not None:
                 length = min(run, count - start)
-                runs.append((slot, length, pool.submit(_draw_run, memory[slot].name, start, length)))
+                runs.append((slot, length, pool.submit(_draw_run, paths[slot], start, length)))
 
         for slot in range(len(slots)):
             submit(slot)
@@ -85,10 +87,6 @@ def draw_frames(
         raise OSError("a drawing process was ended; too little memory is the usual reason") from None
     finally:
         pool.shutdown(cancel_futures=True)
-        slots.clear()
-        for block in memory:
-            block.close()
-            block.unlink()
 
 
 class _State:
@@ -115,19 +113,14 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _draw_run(memory: str, start: int, count: int) -> str:
-    """Draw frames into shared memory; returns the name of the OpenGL."""
+def _draw_run(path: Path, start: int, count: int) -> str:
+    """Draw frames into the pictures of a file; returns the name of the OpenGL."""
     if _state.drawing is None:  # here, so that its errors reach the first process
         _state.drawing = _start_drawing(*_state.job)
     name, drawing = _state.drawing
-    block = SharedMemory(memory)
-    try:
-        for n, picture in enumerate(drawing.pictures(np.arange(start, start + count))):
-            offset = n * picture.nbytes
-            assert block.buf is not None
-            block.buf[offset : offset + picture.nbytes] = picture.data.cast("B")
-    finally:
-        block.close()
+    pictures = np.memmap(path, np.uint8, "r+", shape=_state.shape)
+    for n, picture in enumerate(drawing.pictures(np.arange(start, start + count))):
+        pictures[n] = picture
     return name
 
 
