@@ -250,7 +250,7 @@ def test_the_mouth_rests_in_steady_noise_and_speaks_over_it(talk, solver, speech
 @pytest.mark.parametrize("level", [-30, -20, -10])
 def test_loud_noise_is_taken_for_noise_within_a_second(talk, solver, level):
     noise = np.random.default_rng(0).normal(size=4 * 16_000) * 10 ** (level / 20)
-    assert solver.measure(follow(talk, noise)).aperture[60:].max() < 1.0
+    assert solver.measure(follow(talk, noise)).aperture[60:].max() < 1.5
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025])
