@@ -5,7 +5,8 @@
 
 Prompts of benchmarks/prompts.py: a woman's voice of 8 kHz, as of a telephone, and so without what is above 4 kHz. Their
 phones are those of PocketSphinx with the true text. Prints the share of p, b and m at which the lips close to under
-1 mm, and of f and v at which the lip meets the teeth, at 25 fps; the same for the recording assets/speech.wav; and the
+1 mm, and of f and v at which the lip meets the teeth, at 25 fps; the share of vowels in whose middle the lips are
+closed; the same for the recording assets/speech.wav; and the
 widest opening of the lips in four seconds of white noise, second by second.
 """
 
@@ -24,6 +25,8 @@ from kmtalk.speech.alignment import Alignment
 from kmtalk.speech.audio import SAMPLE_RATE
 
 FPS = 25.0
+VOWELS = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
+SHORTEST_VOWEL = 0.06  # seconds
 NOISE_DB = (-40, -30, -20, -10)
 
 
@@ -39,6 +42,15 @@ def print_contacts(name: str, clips: list[tuple[np.ndarray, Alignment, float]]) 
     """Print how often lips and teeth meet."""
     for figure in (metrics.closure_rate(clips), metrics.labiodental_rate(clips)):
         print(f"{name}: {figure}", flush=True)
+    middles = [
+        lips[int((p.start + p.end) / 2 * fps), 0]
+        for lips, alignment, fps in clips
+        for p in alignment.phones
+        if p.label.rstrip("012") in VOWELS
+        and p.end - p.start > SHORTEST_VOWEL
+        and (p.start + p.end) / 2 * fps < len(lips)
+    ]
+    print(f"{name}: {np.mean(np.array(middles) < 1):.1%} of {len(middles)} vowels closed in their middle", flush=True)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ from kmtalk.speech.alignment_pipeline import AlignmentError
 from kmtalk.speech.audio import Audio, load_audio
 from kmtalk.speech.mfa_aligner import MfaAligner
 from kmtalk.speech.pocketsphinx_aligner import PocketSphinxAligner
-from kmtalk.speech.transcribe import ENGINES, load_transcriber
+from kmtalk.speech.transcribe import load_transcriber
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40, help="number of prompts")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument("--whisper", default="base", help="size of Whisper")
-    parser.add_argument("--whisper-engine", default="auto", choices=ENGINES)
+    parser.add_argument("--whisper-engine", default="auto", help="as for kmtalk animate")
     parser.add_argument("--acoustic-model", help="MFA acoustic model to compare with PocketSphinx")
     parser.add_argument("--dictionary", help="MFA pronunciation dictionary for --acoustic-model")
     options = parser.parse_args()

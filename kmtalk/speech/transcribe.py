@@ -15,8 +15,6 @@ from kmtalk.speech.openai_whisper import OpenAIWhisper
 from kmtalk.speech.transcriber import Transcriber
 from kmtalk.weights import find_whisper_weights, is_published
 
-ENGINES = ("auto", "openai-whisper", "faster-whisper")
-
 
 def choose_engine(name: str, engine: str = "auto") -> str:
     """Return the engine for a Whisper model: for "auto", faster-whisper where it is installed and has the weights.
@@ -36,7 +34,7 @@ def load_transcriber(name: str = "base", engine: str = "auto") -> Transcriber:
 
     Args:
         name: Name of a model; a .pt or .safetensors file; or a folder in CTranslate2's format.
-        engine: One of `ENGINES`, as for `choose_engine`.
+        engine: "auto", "openai-whisper" or "faster-whisper", as for `choose_engine`.
 
     Raises:
         InputError: The model is not found, damaged or cannot be downloaded, or the engine is not installed.
