@@ -140,7 +140,8 @@ def test_requests_that_are_refused(server, short, tmp_path):
     before = sorted(p.name for p in (server.folder / "jobs").iterdir())
     client = server.client
     too_much = b"\0" * 3_200_000
-    assert client.post("/jobs", files={"speech": ("a.wav", too_much)}).status_code == 413
+    for _ in range(30):  # a connection closed over unread bytes loses the answer now and then
+        assert client.post("/jobs", files={"speech": ("a.wav", too_much)}).status_code == 413
 
     def stream():  # without a length in its header
         yield b'--x\r\ncontent-disposition: form-data; name="speech"; filename="a.wav"\r\n\r\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import threading
@@ -19,6 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 TOKEN_COOKIE = "kmtalk-token"
+LINGER_SECONDS = 5.0
 
 
 async def _refuse(send: Send, status: int, detail: str, scope: Scope | None = None) -> None:
@@ -27,10 +29,24 @@ async def _refuse(send: Send, status: int, detail: str, scope: Scope | None = No
         return
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 413:  # what is still to come is not read
-        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse_size(detail: str, receive: Receive, send: Send) -> None:
+    """Refuse a request whose body is still coming, and take in some of the rest before the connection is closed.
+
+    A connection closed over unread bytes is reset, and the client may never see the answer (RFC 9112, 9.6).
+    """
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 class SizeLimit:
@@ -51,7 +67,7 @@ class SizeLimit:
         detail = f"the request is larger than {self._limit / 1e6:g} MB"
         length = _header(scope, b"content-length")
         if length.isdecimal() and int(length) > self._limit:
-            await _refuse(send, 413, detail)
+            await _refuse_size(detail, receive, send)
             return
         received = 0
 
@@ -71,7 +87,7 @@ class SizeLimit:
             if received <= self._limit:
                 raise
         if received > self._limit:
-            await _refuse(send, 413, detail)
+            await _refuse_size(detail, receive, send)
 
 
 class AccessCheck:
