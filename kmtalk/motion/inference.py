@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
@@ -28,6 +29,9 @@ WINDOW_SECONDS = 10.0
 
 OVERLAP_SECONDS = 3.0
 """Overlap in seconds of neighbouring windows, which are cross-faded there; a window has weight 0 in its outer fifth."""
+
+BATCHED_WINDOWS = 4
+"""Windows that go through the network at once: enough for large matrices, few enough for little memory."""
 
 WINDOW_TOLERANCE_MM = 1.5
 """Millimetres by which the lip opening changes at most, in 99 of 100 frames, when the windows of network and encoder
@@ -168,10 +172,11 @@ def predict_without_completion(
     """
 
     def interpolate(batch: Batch) -> torch.Tensor:
-        poses = network.predict_keys(network.encode_audio(batch), batch)[0].float().cpu().numpy()
-        keys, frames = batch.key_frames[0].cpu().numpy(), np.arange(batch.times.shape[1])
-        motion = np.stack([np.interp(frames, keys, poses[:, i]) for i in range(poses.shape[1])], 1)
-        return torch.from_numpy(motion.astype(np.float32))[None]
+        poses = network.predict_keys(network.encode_audio(batch), batch).float().cpu().numpy()
+        frames, motion = np.arange(batch.times.shape[1]), []
+        for keys, real, values in zip(batch.key_frames.cpu().numpy(), batch.key_mask.cpu().numpy(), poses, strict=True):
+            motion.append(np.stack([np.interp(frames, keys[real], v[real]) for v in values.T], 1))
+        return torch.from_numpy(np.stack(motion).astype(np.float32))
 
     return _predict_in_windows(network, features, alignment, key_frames, frame_count, fps, style_weights, interpolate)
 
@@ -195,33 +200,50 @@ def _predict_in_windows(
     phones = phone_activity(alignment, times) if network.config.phone_input else None
     out = np.zeros((count, network.config.output_dim), np.float32)
     total = np.zeros((count, 1), np.float32)
-    for start, stop in split_into_windows(count, fps):
-        in_window = (keys >= start) & (keys < stop)
-        inside = keys[in_window] - start
+    windows = split_into_windows(count, fps)
+    for together in [*_chunks(windows[:-1], BATCHED_WINDOWS), windows[-1:]]:  # the last one may be shorter
+        in_windows = [np.flatnonzero((keys >= start) & (keys < stop)) for start, stop in together]
+        inside = [
+            keys[found] - start if len(found) else np.array([(stop - start) // 2])
+            for found, (start, stop) in zip(in_windows, together, strict=True)
+        ]
 
-        def select(rows: np.ndarray | None, in_window: np.ndarray = in_window) -> torch.Tensor | None:
-            if rows is None or not in_window.any():
+        def select(rows: np.ndarray | None, in_windows: list[np.ndarray] = in_windows) -> torch.Tensor | None:
+            if rows is None or not any(map(len, in_windows)):
                 return None
-            return torch.from_numpy(rows[in_window].astype(np.float32))[None]
+            none = np.zeros_like(rows[:1])  # of a window without keys
+            return _padded([(rows[found] if len(found) else none).astype(np.float32) for found in in_windows])
 
-        if not len(inside):
-            inside = np.array([(stop - start) // 2])
+        def cut(values: np.ndarray, together: list[tuple[int, int]] = together) -> torch.Tensor:
+            return torch.from_numpy(np.stack([values[start:stop] for start, stop in together]))
+
+        first = times[[start for start, _ in together]][:, None]
         batch = Batch(
-            torch.from_numpy(audio[start:stop])[None],
-            torch.from_numpy((times[start:stop] - times[start] + times[0]).astype(np.float32))[None],
-            torch.ones(1, stop - start, dtype=torch.bool),
-            torch.from_numpy(inside)[None],
-            torch.ones(1, len(inside), dtype=torch.bool),
-            torch.from_numpy(style)[None],
-            None if phones is None else torch.from_numpy(phones[start:stop])[None],
+            cut(audio),
+            (cut(times) - torch.from_numpy(first) + times[0]).float(),
+            torch.ones(len(together), together[0][1] - together[0][0], dtype=torch.bool),
+            _padded(inside),
+            _padded([np.ones(len(found), bool) for found in inside]),
+            torch.from_numpy(style).expand(len(together), -1),
+            None if phones is None else cut(phones),
             key_edits=select(key_edits),
             other_system_keys=select(other_system_keys),
         )
-        motion = predict(batch.to(network.feature_mean.device))
-        weight = _crossfade_weights(start, stop, count, fps)
-        out[start:stop] += weight * motion[0].float().cpu().numpy()
-        total[start:stop] += weight
+        motion = predict(batch.to(network.feature_mean.device)).float().cpu().numpy()
+        for (start, stop), predicted in zip(together, motion, strict=True):
+            weight = _crossfade_weights(start, stop, count, fps)
+            out[start:stop] += weight * predicted
+            total[start:stop] += weight
     return out / total
+
+
+def _chunks(windows: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    return [windows[n : n + size] for n in range(0, len(windows), size)]
+
+
+def _padded(rows: list[np.ndarray]) -> torch.Tensor:
+    """Arrays of different lengths, at least one row long, as one batch with zeros after each."""
+    return pad_sequence([torch.from_numpy(r) for r in rows], batch_first=True)
 
 
 def _crossfade_weights(start: int, stop: int, count: int, fps: float) -> np.ndarray:

@@ -59,6 +59,7 @@ def draw_frames(
         drawing.close()
         return
     os.environ["LP_NUM_THREADS"] = str(max(1, job["threads"] // processes))  # Mesa's own threads, for each process
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # further ones would spin between the small products of NumPy
     shape, count = (size[1], size[0], 3), job["frames"]
     run = int(np.clip(LARGEST_RUN // np.prod(shape), 1, LONGEST_RUN))
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork

@@ -70,7 +70,7 @@ class Audio:
         """Length in seconds."""
         return len(self.original) / self.original_rate
 
-    @property
+    @cached_property
     def is_silent(self) -> bool:
         """True if no part of the clip is louder than `SILENCE_DB`."""
         return bool(rms_level(self.samples).max(initial=-np.inf) < SILENCE_DB)

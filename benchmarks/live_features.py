@@ -1,0 +1,246 @@
+"""What a live network should hear: log mel, or the first layers of a Whisper encoder, at an equal delay.
+
+    python benchmarks/live_features.py CORPUS [--steps 1500] [--clips 400] [--threads 2]
+
+CORPUS is a folder that `kmtalk corpus build joint` wrote with GRID's speakers s1 and s4. Networks of one architecture
+and one seed, but for the layer that takes the features in, learn the tracked lips of s1; held-out clips of s1, and all
+of s4, whom they never heard, are compared by the opening of the lips. No sound is varied, since Whisper's states of
+varied sound would have to be computed anew for each crop.
+
+The delay is that from a sound to the last moment at which its token is known: the look-ahead and the wait for a block
+to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. Whisper reads the last 1.5 s
+anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows alone, or
+half in them and half in the network.
+
+Prints, for each, correlation and root mean square error of the opening (all frames of all clips pooled, levels of the
+mean opening of the lips' middle in mm), and the time to compute features for a second of sound on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import whisper
+from torch import Tensor, nn
+
+from kmtalk.face.rig import Rig, load_light_head
+from kmtalk.joint.corpus import JointClip, load_joint_corpus
+from kmtalk.joint.motion_stream import is_mouth
+from kmtalk.motion.losses import RigSurfaceMetric
+from kmtalk.progress import Progress
+from kmtalk.speech.audio import SAMPLE_RATE, load_audio
+from kmtalk.speech.encoders import normalize_level
+from kmtalk.streaming.log_mel import relative_bands
+from kmtalk.streaming.model import MEL_PER_TOKEN, TOKEN_SECONDS, StreamingConfig, StreamingNetwork
+from kmtalk.streaming.training import StreamingModule
+from kmtalk.streaming.training_data import StreamingBatch, StreamingExample, prepare_streaming_examples
+from kmtalk.weights import load_whisper_encoder
+
+WINDOW_SECONDS, BLOCK = 1.5, 2  # of Whisper; tokens in a block
+TOKEN = round(TOKEN_SECONDS * SAMPLE_RATE)  # samples
+BATCH, CROP, WARMUP = 24, 100, 200
+
+
+@dataclass(frozen=True)
+class Features:
+    """One kind of input.
+
+    Attributes:
+        name: What is printed.
+        layer: Whisper's layer; 0 for log mel.
+        ahead: Tokens of look-ahead in Whisper's windows.
+        look_ahead: Tokens of look-ahead of each of the network's blocks.
+    """
+
+    name: str
+    layer: int
+    ahead: int
+    look_ahead: tuple[int, ...]
+
+    @property
+    def delay(self) -> float:
+        """Seconds from a sound to the moment at which its token is known at the latest."""
+        return (self.ahead + sum(self.look_ahead) + (BLOCK if self.layer else 1)) * TOKEN_SECONDS
+
+
+KINDS = (
+    Features("log mel", 0, 0, (2, 2, 2, 1, 0)),
+    Features("Whisper base, 2 layers, 120 ms in its windows", 2, 6, (0, 0, 0, 0, 0)),
+    Features("Whisper base, 4 layers, 120 ms in its windows", 4, 6, (0, 0, 0, 0, 0)),
+    Features("Whisper base, 2 layers, 60 + 60 ms", 2, 3, (1, 1, 1, 0, 0)),
+    Features("Whisper base, 4 layers, 60 + 60 ms", 4, 3, (1, 1, 1, 0, 0)),
+)
+
+
+class FeatureNetwork(StreamingNetwork):
+    """The streaming network with another input."""
+
+    def __init__(self, config: StreamingConfig, dimension: int) -> None:
+        super().__init__(config)
+        d = config.d_model
+        self.input = nn.Sequential(nn.Linear(dimension, 2 * d), nn.GELU(), nn.Linear(2 * d, d), nn.LayerNorm(d))
+
+    def _tokens(self, mel: Tensor) -> Tensor:
+        out: Tensor = self.input(mel)
+        return out
+
+
+@torch.inference_mode()
+def whisper_states(encoder: whisper.model.AudioEncoder, samples: np.ndarray, ahead: int, count: int) -> list[Tensor]:
+    """States (count, 512) of each layer, of windows that end `ahead` tokens after their block."""
+    width = round(WINDOW_SECONDS / TOKEN_SECONDS)
+    padded = np.pad(samples, (width * TOKEN, (ahead + BLOCK) * TOKEN))
+    ends = [(first + BLOCK + ahead + width) * TOKEN for first in range(0, count, BLOCK)]
+    states: list[list[Tensor]] = [[] for _ in encoder.blocks]
+    for group in np.array_split(ends, max(1, len(ends) // 25)):
+        windows = torch.from_numpy(np.stack([padded[end - width * TOKEN : end] for end in group]))
+        x = nn.functional.gelu(encoder.conv1(whisper.log_mel_spectrogram(windows, encoder.conv1.in_channels)))
+        x = nn.functional.gelu(encoder.conv2(x)).permute(0, 2, 1)
+        x = x + encoder.positional_embedding[: x.shape[1]]
+        for layer, block in enumerate(encoder.blocks):
+            x = block(x)
+            states[layer].append(x[:, width - ahead - BLOCK : width - ahead].flatten(0, 1))
+    return [torch.cat(layer)[:count].half() for layer in states]
+
+
+def features_of(kind: Features, clips: list[JointClip], examples: list[StreamingExample], cache: Path) -> list[Tensor]:
+    """Features (T, D) of each clip; Whisper's are kept in a folder."""
+    if not kind.layer:
+        return [
+            torch.from_numpy(relative_bands(e.bands.astype(np.float32) - e.level_db, 0.0)).unflatten(
+                0, (-1, MEL_PER_TOKEN)
+            ).flatten(1)
+            for e in examples
+        ]  # fmt: skip
+    cache.mkdir(parents=True, exist_ok=True)
+    encoder, out = None, []
+    for clip, example in zip(clips, examples, strict=True):
+        path = cache / f"{clip.name}-{kind.ahead}-{kind.layer}.npy"
+        if not path.is_file():
+            if encoder is None:
+                encoder = load_whisper_encoder("base")
+                encoder.blocks = encoder.blocks[: max(k.layer for k in KINDS)]
+            samples = normalize_level(load_audio(clip.audio).samples)
+            states = whisper_states(encoder, samples, kind.ahead, len(example.motion))
+            for layer in {k.layer for k in KINDS if k.ahead == kind.ahead and k.layer}:
+                np.save(cache / f"{clip.name}-{kind.ahead}-{layer}.npy", states[layer - 1].numpy())
+        out.append(torch.from_numpy(np.load(path)))
+    return out
+
+
+def train(
+    kind: Features,
+    features: list[Tensor],
+    examples: list[StreamingExample],
+    rig: Rig,
+    names: tuple[str, ...],
+    steps: int,
+) -> FeatureNetwork:
+    """Train a network on clips."""
+    torch.manual_seed(0)
+    network = FeatureNetwork(StreamingConfig(names, ("natural",), kind.look_ahead), features[0].shape[1])
+    motion = np.concatenate([e.motion for e in examples])
+    network.motion_mean.copy_(torch.from_numpy(motion.mean(0)))
+    network.motion_std.copy_(torch.from_numpy(np.maximum(motion.std(0), 0.01)))
+    module = StreamingModule(network, RigSurfaceMetric(rig, names)).train()
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: min(1.0, (n + 1) / WARMUP, (steps - n) / (0.4 * steps))
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = module(batch(features, examples, rng.integers(len(examples), size=BATCH), rng))
+        optimizer.zero_grad()
+        sum(losses.values()).backward()  # type: ignore[union-attr]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+def batch(
+    features: list[Tensor], examples: list[StreamingExample], chosen: np.ndarray, rng: np.random.Generator
+) -> StreamingBatch:
+    """Crops of clips."""
+    rows: dict[str, list[Tensor]] = {n: [] for n in ("mel", "motion", "contacts", "labels", "valid")}
+    for index in chosen:
+        start = int(rng.integers(max(0, len(examples[index].motion) - CROP) + 1))
+        values = {
+            "mel": features[index].float(),
+            **{n: torch.from_numpy(getattr(examples[index], n)) for n in ("motion", "contacts", "labels")},
+        }
+        values["valid"] = torch.ones(len(values["motion"]), dtype=torch.bool)
+        for name, value in values.items():
+            crop = value[start : start + CROP]
+            rows[name].append(torch.cat([crop, crop.new_zeros(CROP - len(crop), *crop.shape[1:])]))
+    return StreamingBatch(style=torch.ones(len(chosen), 1), **{name: torch.stack(r) for name, r in rows.items()})
+
+
+@torch.inference_mode()
+def quality(
+    network: FeatureNetwork, surface: RigSurfaceMetric, features: list[Tensor], examples: list[StreamingExample]
+) -> str:
+    """Correlation and error of the opening of the lips over clips."""
+    found, true = [], []
+    for x, example in zip(features, examples, strict=True):
+        predicted = network(x.float()[None], torch.ones(1, 1)).motion[0]
+        for out, motion in ((found, predicted), (true, torch.from_numpy(example.motion))):
+            out.append(surface.lip_opening(motion).mean(-1).numpy())
+    a, b = np.concatenate(found), np.concatenate(true)
+    return f"r {np.corrcoef(a, b)[0, 1]:.3f}, error {np.sqrt(((a - b) ** 2).mean()):.2f} mm"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--clips", type=int, default=400, help="clips of s1 to learn from")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--features", type=Path, help="folder for Whisper's features; default in the corpus")
+    parser.add_argument("--only-features", action="store_true", help="compute Whisper's features and end")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rig = load_light_head()
+    clips = [
+        c for c in load_joint_corpus(options.corpus, rig.shape_names) if c.source.startswith("GRID") and not c.other
+    ]
+    learnt = [c for c in clips if "s1" in c.source and not c.held_out][: options.clips]
+    tests = {
+        "s1, held out": [c for c in clips if "s1" in c.source and c.held_out][:80],
+        "s4": [c for c in clips if "s4" in c.source],
+    }
+    columns = np.flatnonzero(is_mouth(rig.shape_names))
+    names = tuple(rig.shape_names[i] for i in columns)
+    surface = RigSurfaceMetric(rig, names)
+    print(f"{len(learnt)} clips of s1 (GRID, tracked, monocular), {options.steps} steps; tested on "
+          + ", ".join(f"{len(c)} clips of {name}" for name, c in tests.items()))  # fmt: skip
+
+    def examples_of(some: list[JointClip]) -> list[StreamingExample]:
+        made = prepare_streaming_examples(options.corpus, some, columns, Progress())
+        return [replace(e, style="natural") for e in made]
+
+    cache = options.features or options.corpus / "whisper_states"
+    for kind in KINDS:
+        began = time.perf_counter()
+        features = features_of(kind, learnt, examples_of(learnt), cache)
+        tested = {name: features_of(kind, some, examples_of(some), cache) for name, some in tests.items()}
+        if options.only_features:
+            print(kind.name, f"{time.perf_counter() - began:.0f} s", flush=True)
+            continue
+        network = train(kind, features, examples_of(learnt), rig, names, options.steps)
+        found = "; ".join(
+            f"{name}: {quality(network, surface, tested[name], examples_of(some))}" for name, some in tests.items()
+        )
+        print(
+            f"{kind.name}, delay {kind.delay * 1000:.0f} ms: {found}; {time.perf_counter() - began:.0f} s", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
