@@ -201,20 +201,17 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--clips", type=int, default=400, help="clips of s1 to learn from")
+    parser.add_argument("--test-clips", type=int, default=50, help="clips of each speaker to test on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--features", type=Path, help="folder for Whisper's features; default in the corpus")
     parser.add_argument("--only-features", action="store_true", help="compute Whisper's features and end")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rig = load_light_head()
-    clips = [
-        c for c in load_joint_corpus(options.corpus, rig.shape_names) if c.source.startswith("GRID") and not c.other
-    ]
-    learnt = [c for c in clips if "s1" in c.source and not c.held_out][: options.clips]
-    tests = {
-        "s1, held out": [c for c in clips if "s1" in c.source and c.held_out][:80],
-        "s4": [c for c in clips if "s4" in c.source],
-    }
+    clips = [c for c in load_joint_corpus(options.corpus, rig.shape_names) if c.source.startswith("GRID")]
+    s1, s4 = ([c for c in clips if c.source.startswith(f"GRID {name}")] for name in ("s1", "s4"))
+    learnt = [c for c in s1 if not c.held_out][: options.clips]
+    tests = {"s1, held out": [c for c in s1 if c.held_out][: options.test_clips], "s4": s4[: options.test_clips]}
     columns = np.flatnonzero(is_mouth(rig.shape_names))
     names = tuple(rig.shape_names[i] for i in columns)
     surface = RigSurfaceMetric(rig, names)
@@ -234,12 +231,11 @@ def main() -> None:
             print(kind.name, f"{time.perf_counter() - began:.0f} s", flush=True)
             continue
         network = train(kind, features, examples_of(learnt), rig, names, options.steps)
-        found = "; ".join(
+        found = [
             f"{name}: {quality(network, surface, tested[name], examples_of(some))}" for name, some in tests.items()
-        )
-        print(
-            f"{kind.name}, delay {kind.delay * 1000:.0f} ms: {found}; {time.perf_counter() - began:.0f} s", flush=True
-        )
+        ]
+        took = time.perf_counter() - began
+        print(f"{kind.name}, delay {kind.delay * 1000:.0f} ms: {'; '.join(found)}; {took:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

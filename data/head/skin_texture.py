@@ -25,6 +25,7 @@ LID = (0.735, 0.535, 0.455)
 LIP = (0.700, 0.425, 0.385)
 LIP_INNER = (0.610, 0.315, 0.305)
 WET_PINK = (0.755, 0.510, 0.475)  # lid margins, inner corners
+CARUNCLE = (0.735, 0.430, 0.405)
 HAIR = (0.235, 0.165, 0.130)
 MOLE = (0.360, 0.225, 0.170)
 
@@ -124,7 +125,7 @@ class Regions:
                 setattr(self, name, np.minimum(getattr(self, name), np.minimum(distance, 99).reshape(shape)))
             inner = upper[0] - self._centre
             gap = np.linalg.norm(self.points - inner, axis=-1)
-            self.caruncle = np.maximum(self.caruncle, 1 - smoothstep(gap, 1.5, 4.5))
+            self.caruncle = np.maximum(self.caruncle, 1 - smoothstep(gap, 0.8, 2.8))
         self.is_upper_lid = self.upper_lid < self.lower_lid
 
     def ear(self) -> np.ndarray:
@@ -243,7 +244,7 @@ def _tones(r: Regions, sky: np.ndarray, noise: Noise) -> np.ndarray:
     _mix(color, WET_PINK, 0.55 * (1 - smoothstep(margin, 0.4, 1.5)))
     _mix(color, (0.42, 0.27, 0.22), 0.35 * np.exp(-(((r.upper_lid - 1.9) / 0.9) ** 2)) * r.is_upper_lid)
     _mix(color, (0.50, 0.32, 0.27), 0.18 * np.exp(-(((r.lower_lid - 1.9) / 0.8) ** 2)) * ~r.is_upper_lid)
-    _mix(color, (0.73, 0.385, 0.37), 0.85 * r.caruncle)
+    _mix(color, CARUNCLE, 0.7 * r.caruncle)
     nostril = (1 - smoothstep(sky, 0.15, 0.60)) * r.near((8, ny - 6, nz - 12), (11, 9, 14))
     _mix(color, (0.20, 0.075, 0.06), 1.1 * nostril)
     # where light is scattered back and forth between surfaces, shadows are reddish

@@ -23,6 +23,9 @@ SHORTEST_DECAY_SECONDS, LONGEST_DECAY_SECONDS = 0.06, 2.0
 series over the heads. Speech affects the mouth over about a second. The decay allows clips of any length, and their
 division into windows."""
 
+MASKED_SECONDS = 2e4
+"""Distance in seconds at which padding is put: attention has decayed to zero."""
+
 
 def sinusoidal_encoding(times: Tensor, size: int = 16) -> Tensor:
     """Encode times by sines and cosines: PE(16) of the paper, computed instead of tabulated.
@@ -68,8 +71,8 @@ class TemporalDistanceBias(nn.Module):
             bias: Tensor, shape (batch, heads, queries, keys).
         """
         distance = (query_times[:, :, None] - times[:, None, :]).abs()[:, None]
-        bias = -self.slopes[None, :, None, None] * distance
-        return bias.masked_fill(~mask[:, None, None, :], -1e4)
+        distance = distance.masked_fill(~mask[:, None, None, :], MASKED_SECONDS)  # before there are as many as heads
+        return -self.slopes[None, :, None, None] * distance
 
 
 class MultiheadAttention(nn.Module):

@@ -30,7 +30,7 @@ WINDOW_SECONDS = 10.0
 OVERLAP_SECONDS = 3.0
 """Overlap in seconds of neighbouring windows, which are cross-faded there; a window has weight 0 in its outer fifth."""
 
-BATCHED_WINDOWS = 4
+BATCHED_WINDOWS = 8
 """Windows that go through the network at once: enough for large matrices, few enough for little memory."""
 
 WINDOW_TOLERANCE_MM = 1.5

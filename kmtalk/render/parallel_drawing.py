@@ -58,7 +58,8 @@ def draw_frames(
         yield from ((picture, name) for picture in drawing.pictures(np.arange(job["frames"])))
         drawing.close()
         return
-    os.environ["LP_NUM_THREADS"] = str(max(1, job["threads"] // processes))  # Mesa's own threads, for each process
+    # Mesa's own threads, for each process; one that has no core to itself would only be waited for
+    os.environ["LP_NUM_THREADS"] = str(job["threads"] // processes if job["threads"] > processes else 0)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # further ones would spin between the small products of NumPy
     shape, count = (size[1], size[0], 3), job["frames"]
     run = int(np.clip(LARGEST_RUN // np.prod(shape), 1, LONGEST_RUN))

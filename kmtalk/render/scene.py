@@ -182,7 +182,7 @@ class SceneRenderer:
         GL.glBindTexture(GL.GL_TEXTURE_2D, self._shadows.texture)
         GL.glBlendFunc(GL.GL_SRC_ALPHA, GL.GL_ONE_MINUS_SRC_ALPHA)
         for surface in self._surfaces:
-            (GL.glEnable if surface.material.alpha_mode == "BLEND" else GL.glDisable)(GL.GL_BLEND)
+            (GL.glEnable if surface.material.alpha_mode != "OPAQUE" else GL.glDisable)(GL.GL_BLEND)
             surface.draw()
         GL.glDisable(GL.GL_BLEND)
         return self._canvas.read()

@@ -63,7 +63,9 @@ void main() {
 #endif
     float alpha = 1.0;
 #ifdef ALPHA_MASK
-    if (base.a < alpha_cutoff) discard;
+    // soft edges, 0.6 where the file cuts: cut hairs would be jagged
+    alpha = clamp(1.5 * base.a / alpha_cutoff - 0.9, 0.0, 1.0);
+    if (alpha < 0.05) discard;
 #endif
 #ifdef ALPHA_BLEND
     alpha = base.a;
