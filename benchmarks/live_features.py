@@ -4,16 +4,16 @@
 
 CORPUS is a folder that `kmtalk corpus build joint` wrote with GRID's speakers s1 and s4. Networks of one architecture
 and one seed, but for the layer that takes the features in, learn the tracked lips of s1; held-out clips of s1, and all
-of s4, whom they never heard, are compared by the opening of the lips. No sound is varied, since Whisper's states of
-varied sound would have to be computed anew for each crop.
+of s4, whom they never heard, are compared by the opening of the lips. Log mel is learnt as it is, and varied as in
+`kmtalk train`; Whisper's states are of the sound as it is, since those of varied sound would have to be computed anew
+for each crop.
 
 The delay is that from a sound to the last moment at which its token is known: the look-ahead and the wait for a block
 to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. Whisper reads the last 1.5 s
-anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows alone, or
-half in them and half in the network.
+anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows.
 
 Prints, for each, correlation and root mean square error of the opening (all frames of all clips pooled, levels of the
-mean opening of the lips' middle in mm), and the time to compute features for a second of sound on one thread.
+mean opening of the lips' middle in mm), and the time to compute Whisper's states for a second of sound on one thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from kmtalk.speech.encoders import normalize_level
 from kmtalk.streaming.log_mel import relative_bands
 from kmtalk.streaming.model import MEL_PER_TOKEN, TOKEN_SECONDS, StreamingConfig, StreamingNetwork
 from kmtalk.streaming.training import StreamingModule
-from kmtalk.streaming.training_data import StreamingBatch, StreamingExample, prepare_streaming_examples
+from kmtalk.streaming.training_data import StreamingBatch, StreamingExample, prepare_streaming_examples, vary_sound
 from kmtalk.weights import load_whisper_encoder
 
 WINDOW_SECONDS, BLOCK = 1.5, 2  # of Whisper; tokens in a block
@@ -55,12 +55,14 @@ class Features:
         layer: Whisper's layer; 0 for log mel.
         ahead: Tokens of look-ahead in Whisper's windows.
         look_ahead: Tokens of look-ahead of each of the network's blocks.
+        varied: Whether the spectra vary as other voices, rooms and microphones would make them.
     """
 
     name: str
     layer: int
     ahead: int
     look_ahead: tuple[int, ...]
+    varied: bool = False
 
     @property
     def delay(self) -> float:
@@ -70,10 +72,9 @@ class Features:
 
 KINDS = (
     Features("log mel", 0, 0, (2, 2, 2, 1, 0)),
-    Features("Whisper base, 2 layers, 120 ms in its windows", 2, 6, (0, 0, 0, 0, 0)),
-    Features("Whisper base, 4 layers, 120 ms in its windows", 4, 6, (0, 0, 0, 0, 0)),
-    Features("Whisper base, 2 layers, 60 + 60 ms", 2, 3, (1, 1, 1, 0, 0)),
-    Features("Whisper base, 4 layers, 60 + 60 ms", 4, 3, (1, 1, 1, 0, 0)),
+    Features("log mel, varied", 0, 0, (2, 2, 2, 1, 0), varied=True),
+    Features("2 layers of Whisper base", 2, 6, (0, 0, 0, 0, 0)),
+    Features("4 layers of Whisper base", 4, 6, (0, 0, 0, 0, 0)),
 )
 
 
@@ -108,15 +109,15 @@ def whisper_states(encoder: whisper.model.AudioEncoder, samples: np.ndarray, ahe
     return [torch.cat(layer)[:count].half() for layer in states]
 
 
+def mel_tokens(bands: np.ndarray) -> Tensor:
+    """Tokens (T, D) of bands in dB relative to the voice's level."""
+    return torch.from_numpy(relative_bands(bands, 0.0)).unflatten(0, (-1, MEL_PER_TOKEN)).flatten(1)
+
+
 def features_of(kind: Features, clips: list[JointClip], examples: list[StreamingExample], cache: Path) -> list[Tensor]:
     """Features (T, D) of each clip; Whisper's are kept in a folder."""
     if not kind.layer:
-        return [
-            torch.from_numpy(relative_bands(e.bands.astype(np.float32) - e.level_db, 0.0)).unflatten(
-                0, (-1, MEL_PER_TOKEN)
-            ).flatten(1)
-            for e in examples
-        ]  # fmt: skip
+        return [mel_tokens(e.bands.astype(np.float32) - e.level_db) for e in examples]
     cache.mkdir(parents=True, exist_ok=True)
     encoder, out = None, []
     for clip, example in zip(clips, examples, strict=True):
@@ -131,6 +132,17 @@ def features_of(kind: Features, clips: list[JointClip], examples: list[Streaming
                 np.save(cache / f"{clip.name}-{kind.ahead}-{layer}.npy", states[layer - 1].numpy())
         out.append(torch.from_numpy(np.load(path)))
     return out
+
+
+def whisper_cost(kind: Features, clip: JointClip) -> float:
+    """Seconds on one thread to compute Whisper's states for a second of sound, in batches of 25 windows."""
+    encoder = load_whisper_encoder("base")
+    encoder.blocks = encoder.blocks[: kind.layer]
+    samples = normalize_level(load_audio(clip.audio).samples)
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    whisper_states(encoder, samples, kind.ahead, len(samples) // TOKEN)
+    return (time.perf_counter() - began) / (len(samples) / SAMPLE_RATE)
 
 
 def train(
@@ -155,7 +167,7 @@ def train(
     rng = np.random.default_rng(0)
     for _ in range(steps):
         with torch.autocast("cpu", torch.bfloat16):
-            losses = module(batch(features, examples, rng.integers(len(examples), size=BATCH), rng))
+            losses = module(batch(features, examples, rng.integers(len(examples), size=BATCH), rng, kind.varied))
         optimizer.zero_grad()
         sum(losses.values()).backward()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -165,20 +177,27 @@ def train(
 
 
 def batch(
-    features: list[Tensor], examples: list[StreamingExample], chosen: np.ndarray, rng: np.random.Generator
+    features: list[Tensor],
+    examples: list[StreamingExample],
+    chosen: np.ndarray,
+    rng: np.random.Generator,
+    varied: bool,
 ) -> StreamingBatch:
     """Crops of clips."""
     rows: dict[str, list[Tensor]] = {n: [] for n in ("mel", "motion", "contacts", "labels", "valid")}
     for index in chosen:
-        start = int(rng.integers(max(0, len(examples[index].motion) - CROP) + 1))
-        values = {
-            "mel": features[index].float(),
-            **{n: torch.from_numpy(getattr(examples[index], n)) for n in ("motion", "contacts", "labels")},
-        }
-        values["valid"] = torch.ones(len(values["motion"]), dtype=torch.bool)
+        example = examples[index]
+        start = int(rng.integers(max(0, len(example.motion) - CROP) + 1))
+        stop = min(start + CROP, len(example.motion))
+        values = {n: torch.from_numpy(getattr(example, n)[start:stop]) for n in ("motion", "contacts", "labels")}
+        values["mel"] = features[index][start:stop].float()
+        if varied:
+            bands = example.bands[start * MEL_PER_TOKEN : stop * MEL_PER_TOKEN].astype(np.float32) - example.level_db
+            values["mel"] = mel_tokens(vary_sound(bands, rng).astype(np.float32))
+        values["valid"] = torch.ones(stop - start, dtype=torch.bool)
         for name, value in values.items():
-            crop = value[start : start + CROP]
-            rows[name].append(torch.cat([crop, crop.new_zeros(CROP - len(crop), *crop.shape[1:])]))
+            padding = value.new_zeros(CROP - len(value), *value.shape[1:])
+            rows[name].append(torch.cat([value, padding]))
     return StreamingBatch(style=torch.ones(len(chosen), 1), **{name: torch.stack(r) for name, r in rows.items()})
 
 
@@ -204,6 +223,7 @@ def main() -> None:
     parser.add_argument("--test-clips", type=int, default=50, help="clips of each speaker to test on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--features", type=Path, help="folder for Whisper's features; default in the corpus")
+    parser.add_argument("--kinds", help="numbers of the rows to compute, from 0, separated by commas")
     parser.add_argument("--only-features", action="store_true", help="compute Whisper's features and end")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -223,7 +243,12 @@ def main() -> None:
         return [replace(e, style="natural") for e in made]
 
     cache = options.features or options.corpus / "whisper_states"
-    for kind in KINDS:
+    for kind in KINDS if options.kinds is None else [KINDS[int(n)] for n in options.kinds.split(",")]:
+        if kind.layer:
+            print(
+                f"{kind.name}: {whisper_cost(kind, learnt[0]):.2f} s for a second of sound, on one thread", flush=True
+            )
+            torch.set_num_threads(options.threads)
         began = time.perf_counter()
         features = features_of(kind, learnt, examples_of(learnt), cache)
         tested = {name: features_of(kind, some, examples_of(some), cache) for name, some in tests.items()}

@@ -35,7 +35,8 @@ def animate(speech: Path, folder: Path, size: int) -> tuple[Path, float, float]:
     """Run the command. Returns the film, the seconds it took, and the most MB that its processes used together."""
     began, most = time.perf_counter(), 0.0
     command = [sys.executable, "-m", "kmtalk.cli", "animate", speech, "-o", folder, "--size", str(size)]
-    running = subprocess.Popen([*map(str, command), "--template", "light", "--json"], stdout=subprocess.PIPE)
+    command += ["--template", "light", "--json"]
+    running = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     ended = threading.Event()
 
     def watch() -> None:
@@ -50,10 +51,10 @@ def animate(speech: Path, folder: Path, size: int) -> tuple[Path, float, float]:
             most = max(most, used / 1e6)
 
     threading.Thread(target=watch, daemon=True).start()
-    out, _ = running.communicate()
+    out, err = running.communicate()
     ended.set()
     if running.returncode:
-        raise SystemExit(running.returncode)
+        raise SystemExit(err.decode().splitlines()[-1])
     written = [Path(p) for p in json.loads(out.splitlines()[-1])["written"]]
     return next(p for p in written if p.suffix == ".mp4"), time.perf_counter() - began, most
 

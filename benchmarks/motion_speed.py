@@ -1,6 +1,6 @@
 """Time of the motion stage for a minute of speech, beside the decoders of FaceFormer and SelfTalk, in one run.
 
-    python benchmarks/motion_speed.py [--seconds 60] [--runs 3]
+    python benchmarks/motion_speed.py [--seconds 60] [--runs 7]
 
 kmtalk's stage is what `kmtalk animate` does between the speech encoder's features and the weights of the rig, with the
 shipped network at 30 fps. The two others are timing models with random weights: layers and sizes of the published code,
@@ -117,7 +117,7 @@ def motion_stage(seconds: float) -> tuple[Callable[[], object], Audio, Alignment
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
     stage, *_ = motion_stage(options.seconds)
     ours = median_seconds(stage, options.runs)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_server import CommandServer
 from pages import ARGUMENTS, CHROMIUM
 
 from kmtalk import InputError, KMTalk
@@ -151,15 +152,18 @@ def own(corpora, tmp_path):
     return tmp_path / "vocaset"
 
 
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory):
+    """A process in whose forks `kmtalk` runs."""
+    server = CommandServer(tmp_path_factory.mktemp("commands"))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def kmtalk(tmp_path):
+def kmtalk(tmp_path, command_server):
     """Run the `kmtalk` command in an empty folder."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "kmtalk"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
-
-    return run
+    return lambda *arguments: command_server.run([*map(str, arguments)], tmp_path)
 
 
 def launched(*arguments: object) -> subprocess.CompletedProcess[str]:
