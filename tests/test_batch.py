@@ -94,8 +94,9 @@ def test_on_a_ray_cluster_the_outputs_are_the_same(clips, tmp_path):
         {"speech": str(clips / f"{n:03d}.wav"), "text": (clips / f"{n:03d}.txt").read_text()} for n in (0, 1, 2, 20)
     ]
     (tmp_path / "few.json").write_text(json.dumps(rows))
-    here = batch(tmp_path, "few.json", "-o", "here", "--formats", "csv")
-    there = batch(tmp_path, "few.json", "-o", "there", "--formats", "csv", "--ray", "local")
+    options = ("--motion", "rules", "--formats", "csv")  # the network would be loaded by each process
+    here = batch(tmp_path, "few.json", "-o", "here", *options)
+    there = batch(tmp_path, "few.json", "-o", "there", *options, "--ray", "local")
     for ran in (here, there):
         assert ran.stdout.splitlines()[-1] == "3 completed, 0 skipped, 1 failed", ran.stderr
     assert outputs(tmp_path / "here") == outputs(tmp_path / "there")
@@ -178,7 +179,7 @@ def test_a_clip_changed_is_done_anew(kmtalk, clips, tmp_path):
     for n in ("000", "001"):
         touch(tmp_path / "in" / f"{n}.txt", (clips / f"{n}.txt").read_text())
         (tmp_path / "in" / f"{n}.wav").write_bytes((clips / f"{n}.wav").read_bytes())
-    options = ("-o", "out", "--formats", "csv", "--jobs", "1")
+    options = ("-o", "out", "--motion", "rules", "--formats", "csv", "--jobs", "1")
     assert "2 completed, 0 skipped" in kmtalk("batch", "in", *options).stdout
     (tmp_path / "in" / "001.wav").write_bytes((clips / "002.wav").read_bytes())
     assert "1 completed, 1 skipped" in kmtalk("batch", "in", *options).stdout

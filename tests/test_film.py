@@ -173,13 +173,13 @@ def test_masked_materials_show_what_is_behind(film, quality):
 
 
 def test_high_quality_says_how_long_it_takes(kmtalk, tmp_path):
-    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(6 * 16000) / 20), 16000)
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(3 * 16000) / 20), 16000)
     given = ("animate", "a.wav", "--text", "la la la", "-o", "a.mp4", "--size", "512", "--quality", "high")
     done = kmtalk(*given)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "rendering 180 frames, about" in line]
+    lines = [line for line in done.stderr.splitlines() if "rendering 90 frames, about" in line]
     assert len(lines) == 1
     assert lines[0].endswith(" s")
     assert "rendering" not in kmtalk(*given, "--quiet").stderr
     events = [json.loads(line) for line in kmtalk(*given, "--json").stderr.splitlines()]
-    assert any("rendering 180 frames" in e["message"] for e in events if e["event"] == "message")
+    assert any("rendering 90 frames" in e["message"] for e in events if e["event"] == "message")

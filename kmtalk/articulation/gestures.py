@@ -413,7 +413,7 @@ def _speech_activity(gestures: list[Gesture], clock: np.ndarray) -> np.ndarray:
     out = np.zeros(len(clock))
     for g in gestures:
         if not g.is_pause:
-            out[(clock >= g.start) & (clock < g.end)] = 1.0
+            out[slice(*np.searchsorted(clock, (g.start, g.end)))] = 1.0
     return out
 
 
@@ -424,8 +424,9 @@ def _preparatory_opening(gestures: list[Gesture], clock: np.ndarray) -> np.ndarr
         if not pause.is_pause or following.is_pause or following.target.contact is Contact.BILABIAL:
             continue
         onset = following.start
-        rise = 0.5 - 0.5 * np.cos(np.pi * np.clip((clock - (onset - 0.45)) / 0.3, 0, 1))
-        fall = 0.5 - 0.5 * np.cos(np.pi * np.clip((onset + 0.05 - clock) / 0.15, 0, 1))
+        part = slice(*np.searchsorted(clock, (onset - 0.45, onset + 0.05)))
+        rise = 0.5 - 0.5 * np.cos(np.pi * np.clip((clock[part] - (onset - 0.45)) / 0.3, 0, 1))
+        fall = 0.5 - 0.5 * np.cos(np.pi * np.clip((onset + 0.05 - clock[part]) / 0.15, 0, 1))
         room = np.clip((onset - max(pause.start, 0.0) - 0.2) / 0.3, 0, 1)  # no opening in short pauses
-        out += PREPARATORY_OPENING_MM * room * rise * fall
+        out[part] += PREPARATORY_OPENING_MM * room * rise * fall
     return out

@@ -42,14 +42,16 @@ def blink_times(alignment: Alignment, talking: np.ndarray, times: np.ndarray, rn
 
 
 def blink_curve(blinks: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the closure of the lids (N,) in [0, 1] at `times` (N,), for blinks at the given times.
+    """Return the closure of the lids (N,) in [0, 1] at rising `times` (N,), for blinks at the given times.
 
     The lids close in 75 ms, stay shut for 45 ms, in which at least one frame of 24 a second lies, and open in 160 ms.
     """
     lids = np.zeros(len(times))
     for blink in blinks:
-        t = times - blink
+        first, last = blink - SHUT_SECONDS / 2 - CLOSE_SECONDS, blink + SHUT_SECONDS / 2 + OPEN_SECONDS
+        part = slice(*np.searchsorted(times, (first, last)))
+        t = times[part] - blink
         before, after = -SHUT_SECONDS / 2 - t, t - SHUT_SECONDS / 2
         closure = 1 - np.maximum(np.clip(before / CLOSE_SECONDS, 0, 1), np.clip(after / OPEN_SECONDS, 0, 1))
-        lids = np.maximum(lids, closure * closure * (3 - 2 * closure))
+        lids[part] = np.maximum(lids[part], closure * closure * (3 - 2 * closure))
     return lids

@@ -34,9 +34,10 @@ def brow_weights(prosody: Prosody, times: np.ndarray, scale: float, rng: np.rand
     lift = zero.copy()
     for peak, prominence in zip(peaks, found["prominences"], strict=True):
         size = ACCENT_LIFT * min(prominence / 5.0, 1.5) * rng.choice([0.0, 0.6, 1.0, 1.3], p=[0.25, 0.25, 0.35, 0.15])
-        t = times - times[peak]
+        part = slice(*np.searchsorted(times, (times[peak] - RISE_SECONDS, times[peak] + FALL_SECONDS)))
+        t = times[part] - times[peak]
         bump = np.where(t < 0, np.clip(1 + t / RISE_SECONDS, 0, 1), np.clip(1 - t / FALL_SECONDS, 0, 1))
-        lift = np.maximum(lift, size * bump * bump * (3 - 2 * bump))
+        lift[part] = np.maximum(lift[part], size * bump * bump * (3 - 2 * bump))
     lift = scale * (lift + 0.03 * np.clip(pitch, 0, 5))
     frown = scale * np.clip(-0.03 * (pitch + 2.0), 0, 0.25)
     return {

@@ -68,8 +68,10 @@ class GazePath:
             self._target = following
         out = np.tile(self._base, (len(times), 1))
         for start, duration, turn in self._jumps:
-            share = np.clip((times - start) / duration, 0, 1)[:, None]
-            out += share * share * (3 - 2 * share) * turn
+            part = slice(*np.searchsorted(times, (start, start + duration)))
+            share = np.clip((times[part] - start) / duration, 0, 1)[:, None]
+            out[part] += share * share * (3 - 2 * share) * turn
+            out[part.stop :] += turn
         while len(times) and self._jumps and sum(self._jumps[0][:2]) < times[-1]:
             self._base = self._base + self._jumps.pop(0)[2]
         return out

@@ -216,8 +216,8 @@ def hold_pauses(
         if stop - start < MIN_PAUSE or any(a < stop and b > start for a, b in alignment.unaligned):
             continue
         first, last = start + SETTLE_SECONDS, stop - PREPARE_SECONDS
-        inside = (times >= first) & (times <= last)
-        if not inside.any():
+        inside = slice(np.searchsorted(times, first), np.searchsorted(times, last, "right"))
+        if inside.start >= inside.stop:
             continue
         low, high = np.percentile(weights[inside] @ opening, [10, 90])
         if level_db is not None and high - low > SPOKEN_MM and np.percentile(level_db[inside], 90) > SPOKEN_DB:
@@ -225,10 +225,11 @@ def hold_pauses(
         pose = np.median(weights[inside], axis=0)
         if pose @ opening < OPEN_PAUSE:
             pose = contacts.closed(pose)
-        into_pose = np.minimum(times - first + EASE_SECONDS, last + EASE_SECONDS - times)[:, None]
+        eased = slice(*np.searchsorted(times, (first - EASE_SECONDS, last + EASE_SECONDS)))
+        into_pose = np.minimum(times[eased] - first + EASE_SECONDS, last + EASE_SECONDS - times[eased])[:, None]
         hold = np.clip(into_pose / EASE_SECONDS, 0, 1)
         hold = hold * hold * (3 - 2 * hold)
-        out = (1 - hold) * out + hold * pose
+        out[eased] = (1 - hold) * out[eased] + hold * pose
     return out
 
 

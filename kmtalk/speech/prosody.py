@@ -93,5 +93,5 @@ def speech_activity(alignment: Alignment, prosody: Prosody, times: np.ndarray) -
         return (prosody.interpolate(times, prosody.level_db) > -25).astype(float)
     out = np.zeros(len(times))
     for phone in alignment.phones:
-        out[(times >= phone.start - 0.05) & (times < phone.end + 0.05)] = 1.0
+        out[slice(*np.searchsorted(times, (phone.start - 0.05, phone.end + 0.05)))] = 1.0
     return out
