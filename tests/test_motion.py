@@ -285,6 +285,27 @@ def test_where_windows_fall_matters_little(talk, monkeypatch):
     assert 0 < np.percentile(away, 99) < inference.WINDOW_TOLERANCE_MM
 
 
+@pytest.mark.slow
+def test_windows_together_give_what_each_gives_alone(talk, monkeypatch):
+    """Half a minute, with keys in few of the windows, and one of no keys."""
+    rng = np.random.default_rng(0)
+    audio = audio_from_samples(0.1 * rng.standard_normal(30 * 16000).astype(np.float32), 16000)
+    features, count = talk.predictor.encode_audio(audio), 900
+    keys = np.concatenate([np.arange(0, 90, 5), [100, 205, 600, 700]])
+    edits = rng.normal(0, 0.1, (len(keys), talk.network.config.output_dim)).astype(np.float32)
+    style = np.eye(len(talk.network.config.styles), dtype=np.float32)[0]
+    given = (talk.network, features, phones(("AA", 0.2, 0.5)), keys, count, 30.0, style)
+    for more in ({}, {"key_edits": edits}):
+        together = inference.predict_motion(*given, **more)
+        monkeypatch.setattr(inference, "BATCHED_WINDOWS", 1)
+        alone = inference.predict_motion(*given, **more)
+        monkeypatch.undo()
+        np.testing.assert_allclose(together, alone, atol=2e-5)
+    linear = inference.predict_without_completion(*given)
+    monkeypatch.setattr(inference, "BATCHED_WINDOWS", 1)
+    np.testing.assert_allclose(linear, inference.predict_without_completion(*given), atol=2e-5)
+
+
 def test_the_phones_close_the_lips_and_still_the_pauses(rig):
     from kmtalk.articulation.mouth_solver import MouthSolver
 
