@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -203,6 +204,25 @@ def test_no_job_is_lost_when_processes_and_the_server_are_killed(tmp_path, short
     assert [f["state"] for f in found] == ["done"] * 4, found
     assert all("animation.npz" in {f["name"] for f in one["files"]} for one in found)
     assert server.stop()[0] == 130
+
+
+@pytest.mark.slow
+def test_jobs_go_on_after_the_database_failed(tmp_path, short):
+    """Another program holds its lock for longer than SQLite waits, while a job runs."""
+    server = Server(tmp_path / "s")
+    job = server.add(short)
+    with contextlib.closing(sqlite3.connect(server.folder / "jobs.sqlite", isolation_level=None)) as other:
+        while server.get(job)["state"] != "running":
+            time.sleep(0.02)
+        other.execute("BEGIN IMMEDIATE")
+        assert server.post(short).status_code == 503
+        time.sleep(9)  # the job's end, and SQLite's patience of 5 s
+        assert server.get(job)["state"] == "running"
+        other.execute("ROLLBACK")
+    assert server.wait(job)["state"] == "done"
+    assert server.wait(server.add(short))["state"] == "done"
+    code, _, err = server.stop()
+    assert code == 130 and "the database of the jobs fails" in err
 
 
 @pytest.mark.slow

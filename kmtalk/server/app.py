@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,6 +80,7 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
         (413, "The request is too large."),
         (422, "A value cannot be used."),
         (429, "Too many jobs; try again later."),
+        (503, "The database of the jobs fails; try again later."),
     )
 }
 
@@ -136,6 +138,11 @@ def create_app(
         if job is None:
             raise HTTPException(404, "there is no such job")
         return job
+
+    @app.exception_handler(sqlite3.Error)
+    async def _say_that_jobs_are_not_kept(request: Request, error: sqlite3.Error) -> Response:
+        detail = f"the database of the jobs fails ({error}); try again later"
+        return Response(Problem(detail=detail).model_dump_json(), 503, media_type="application/json")
 
     @app.exception_handler(InputError)
     async def _say_what_is_wrong(request: Request, error: InputError) -> Response:

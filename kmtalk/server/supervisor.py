@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ JOBS_PER_PROCESS = 50
 """Jobs after which a process is replaced, so that memory that libraries keep is freed."""
 
 EXPIRY_SECONDS = 60.0  # between searches for expired jobs
+DATABASE_SECONDS = 2.0  # until a database that failed is used again
 
 
 class Supervisor:
@@ -63,7 +65,8 @@ class Supervisor:
 
     def _remove_expired(self) -> None:
         while not self._stopping.is_set():
-            self._store.remove_expired(self._settings.keep_hours * 3600)
+            with suppress(sqlite3.Error):  # the processes' threads say so
+                self._store.remove_expired(self._settings.keep_hours * 3600)
             self._stopping.wait(EXPIRY_SECONDS)
 
 
@@ -74,22 +77,31 @@ class _Slot:
         self.number = number
         self.process: Any = None
         self._supervisor = supervisor
+        self._claimed: JobRecord | None = None
         self._connection: Connection | None = None
         self._done = 0
 
     def run(self) -> None:
-        """Do jobs until the server ends."""
+        """Do jobs until the server ends. Where the database fails, as on a full disk, they wait for it."""
         supervisor = self._supervisor
         while not supervisor._stopping.is_set():
-            job = supervisor._store.claim()
-            if job is None:
-                supervisor._wake.wait(POLL_SECONDS * 5)
-                supervisor._wake.clear()
-                continue
             try:
-                self._do(job)
-            finally:
-                supervisor._progress.pop(job.id, None)
+                if self._claimed is not None:  # one whose end could not be noted
+                    supervisor._store.return_unstarted(self._claimed.id)
+                self._claimed = supervisor._store.claim()
+                if self._claimed is None:
+                    supervisor._wake.wait(POLL_SECONDS * 5)
+                    supervisor._wake.clear()
+                    continue
+                self._do(self._claimed)
+                supervisor._progress.pop(self._claimed.id, None)
+                self._claimed = None
+            except sqlite3.Error as error:
+                supervisor._log(f"the database of the jobs fails ({error}); it is tried again")
+                self._end_process()
+                if self._claimed is not None:
+                    supervisor._progress.pop(self._claimed.id, None)
+                supervisor._stopping.wait(DATABASE_SECONDS)
         self._end_process()
 
     def _do(self, job: JobRecord) -> None:
