@@ -12,8 +12,8 @@ The delay is that from a sound to the last moment at which its token is known: t
 to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. Whisper reads the last 1.5 s
 anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows.
 
-Prints, for each, correlation and root mean square error of the opening (all frames of all clips pooled, levels of the
-mean opening of the lips' middle in mm), and the time to compute Whisper's states for a second of sound on one thread.
+Prints, for each, correlation and root mean square error of the opening (all frames of all clips pooled; mm), and the
+time to compute Whisper's states for a second of sound on one thread.
 """
 
 from __future__ import annotations
@@ -224,7 +224,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--features", type=Path, help="folder for Whisper's features; default in the corpus")
     parser.add_argument("--kinds", help="numbers of the rows to compute, from 0, separated by commas")
-    parser.add_argument("--only-features", action="store_true", help="compute Whisper's features and end")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rig = load_light_head()
@@ -252,9 +251,6 @@ def main() -> None:
         began = time.perf_counter()
         features = features_of(kind, learnt, examples_of(learnt), cache)
         tested = {name: features_of(kind, some, examples_of(some), cache) for name, some in tests.items()}
-        if options.only_features:
-            print(kind.name, f"{time.perf_counter() - began:.0f} s", flush=True)
-            continue
         network = train(kind, features, examples_of(learnt), rig, names, options.steps)
         found = [
             f"{name}: {quality(network, surface, tested[name], examples_of(some))}" for name, some in tests.items()

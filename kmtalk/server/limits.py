@@ -20,28 +20,28 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 TOKEN_COOKIE = "kmtalk-token"
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 5.0  # in which the rest of a request that is too large is taken in
 
 
-async def _refuse(send: Send, status: int, detail: str, scope: Scope | None = None) -> None:
+async def _refuse(
+    send: Send, status: int, detail: str, scope: Scope | None = None, receive: Receive | None = None
+) -> None:
+    """Answer with a problem; with `receive`, of a request whose body is still coming, and close its connection.
+
+    Some of the rest is taken in before: a connection that is closed over unread bytes is reset, and the client may
+    never see the answer (RFC 9112, 9.6).
+    """
     if scope is not None and scope["type"] == "websocket":  # before it is accepted, which the client sees as 403
         await send({"type": "websocket.close", "code": 1008, "reason": detail[:120]})
         return
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if receive is not None:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse_size(detail: str, receive: Receive, send: Send) -> None:
-    """Refuse a request whose body is still coming, and take in some of the rest before the connection is closed.
-
-    A connection closed over unread bytes is reset, and the client may never see the answer (RFC 9112, 9.6).
-    """
-    body = json.dumps({"detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": body, "more_body": receive is not None})
+    if receive is None:
+        return
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while (message := await receive())["type"] == "http.request" and message.get("more_body"):
@@ -67,7 +67,7 @@ class SizeLimit:
         detail = f"the request is larger than {self._limit / 1e6:g} MB"
         length = _header(scope, b"content-length")
         if length.isdecimal() and int(length) > self._limit:
-            await _refuse_size(detail, receive, send)
+            await _refuse(send, 413, detail, receive=receive)
             return
         received = 0
 
@@ -87,7 +87,7 @@ class SizeLimit:
             if received <= self._limit:
                 raise
         if received > self._limit:
-            await _refuse_size(detail, receive, send)
+            await _refuse(send, 413, detail, receive=receive)
 
 
 class AccessCheck:

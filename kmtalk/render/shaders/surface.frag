@@ -63,8 +63,8 @@ void main() {
 #endif
     float alpha = 1.0;
 #ifdef ALPHA_MASK
-    // soft edges, 0.6 where the file cuts: cut hairs would be jagged
-    alpha = clamp(1.5 * base.a / alpha_cutoff - 0.9, 0.0, 1.0);
+    // edges are soft over a pixel, which would be jagged if cut; what is above the cutoff is opaque, as in glTF
+    alpha = clamp((base.a - alpha_cutoff + 1e-4) / max(fwidth(base.a), 1e-4) + 0.5, 0.0, 1.0);
     if (alpha < 0.05) discard;
 #endif
 #ifdef ALPHA_BLEND
