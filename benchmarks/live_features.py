@@ -1,12 +1,12 @@
 """What a live network should hear: log mel, or the first layers of a Whisper encoder, at an equal delay.
 
-    python benchmarks/live_features.py CORPUS [--steps 1500] [--clips 400] [--threads 2]
+    python benchmarks/live_features.py CORPUS [--steps 1500] [--clips 400] [--voices 0] [--seeds 1] [--threads 2]
 
 CORPUS is a folder that `kmtalk corpus build joint` wrote with GRID's speakers s1 and s4. Networks of one architecture
-and one seed, but for the layer that takes the features in, learn the tracked lips of s1; held-out clips of s1, and all
-of s4, whom they never heard, are compared by the opening of the lips. Log mel is learnt as it is, and varied as in
-`kmtalk train`; Whisper's states are of the sound as it is, since those of varied sound would have to be computed anew
-for each crop.
+and one seed, but for the layer that takes the features in, learn the tracked lips of s1, and with --voices those of
+simulated speakers too; held-out clips of s1, and all of s4, whom they never heard, are compared by the opening of the
+lips. Log mel is learnt as it is, and varied as in `kmtalk train`; Whisper's states are of the sound as it is, since
+those of varied sound would have to be computed anew for each crop.
 
 The delay is that from a sound to the last moment at which its token is known: the look-ahead and the wait for a block
 to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. Whisper reads the last 1.5 s
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ import whisper
 from torch import Tensor, nn
 
 from kmtalk.face.rig import Rig, load_light_head
-from kmtalk.joint.corpus import JointClip, load_joint_corpus
+from kmtalk.joint.corpus import SIMULATED, JointClip, load_joint_corpus
 from kmtalk.joint.motion_stream import is_mouth
 from kmtalk.motion.losses import RigSurfaceMetric
 from kmtalk.progress import Progress
@@ -44,6 +44,7 @@ from kmtalk.weights import load_whisper_encoder
 WINDOW_SECONDS, BLOCK = 1.5, 2  # of Whisper; tokens in a block
 TOKEN = round(TOKEN_SECONDS * SAMPLE_RATE)  # samples
 BATCH, CROP, WARMUP = 24, 100, 200
+TRACKED_SHARE = 0.3  # of the crops, where simulated speakers are learnt too: as in `kmtalk train`
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class FeatureNetwork(StreamingNetwork):
 
 
 @torch.inference_mode()
+@torch.autocast("cpu", torch.bfloat16)
 def whisper_states(encoder: whisper.model.AudioEncoder, samples: np.ndarray, ahead: int, count: int) -> list[Tensor]:
     """States (count, 512) of each layer, of windows that end `ahead` tokens after their block."""
     width = round(WINDOW_SECONDS / TOKEN_SECONDS)
@@ -125,11 +127,10 @@ def features_of(kind: Features, clips: list[JointClip], examples: list[Streaming
         if not path.is_file():
             if encoder is None:
                 encoder = load_whisper_encoder("base")
-                encoder.blocks = encoder.blocks[: max(k.layer for k in KINDS)]
+                encoder.blocks = encoder.blocks[: kind.layer]
             samples = normalize_level(load_audio(clip.audio).samples)
             states = whisper_states(encoder, samples, kind.ahead, len(example.motion))
-            for layer in {k.layer for k in KINDS if k.ahead == kind.ahead and k.layer}:
-                np.save(cache / f"{clip.name}-{kind.ahead}-{layer}.npy", states[layer - 1].numpy())
+            np.save(path, states[-1].numpy())
         out.append(torch.from_numpy(np.load(path)))
     return out
 
@@ -152,10 +153,12 @@ def train(
     rig: Rig,
     names: tuple[str, ...],
     steps: int,
+    seed: int,
 ) -> FeatureNetwork:
     """Train a network on clips."""
-    torch.manual_seed(0)
-    network = FeatureNetwork(StreamingConfig(names, ("natural",), kind.look_ahead), features[0].shape[1])
+    torch.manual_seed(seed)
+    styles = tuple(sorted({e.style for e in examples}))
+    network = FeatureNetwork(StreamingConfig(names, styles, kind.look_ahead), features[0].shape[1])
     motion = np.concatenate([e.motion for e in examples])
     network.motion_mean.copy_(torch.from_numpy(motion.mean(0)))
     network.motion_std.copy_(torch.from_numpy(np.maximum(motion.std(0), 0.01)))
@@ -164,10 +167,14 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda n: min(1.0, (n + 1) / WARMUP, (steps - n) / (0.4 * steps))
     )
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
+    tracked = np.array([e.tracked for e in examples])
+    share = TRACKED_SHARE if not tracked.all() else 1.0
+    chances = np.where(tracked, share / tracked.sum(), (1 - share) / max(1, (~tracked).sum()))
     for _ in range(steps):
         with torch.autocast("cpu", torch.bfloat16):
-            losses = module(batch(features, examples, rng.integers(len(examples), size=BATCH), rng, kind.varied))
+            chosen = rng.choice(len(examples), BATCH, p=chances)
+            losses = module(batch(features, examples, chosen, styles, rng, kind.varied))
         optimizer.zero_grad()
         sum(losses.values()).backward()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -180,6 +187,7 @@ def batch(
     features: list[Tensor],
     examples: list[StreamingExample],
     chosen: np.ndarray,
+    styles: tuple[str, ...],
     rng: np.random.Generator,
     varied: bool,
 ) -> StreamingBatch:
@@ -198,7 +206,8 @@ def batch(
         for name, value in values.items():
             padding = value.new_zeros(CROP - len(value), *value.shape[1:])
             rows[name].append(torch.cat([value, padding]))
-    return StreamingBatch(style=torch.ones(len(chosen), 1), **{name: torch.stack(r) for name, r in rows.items()})
+    style = torch.eye(len(styles))[[styles.index(examples[i].style) for i in chosen]]
+    return StreamingBatch(style=style, **{name: torch.stack(r) for name, r in rows.items()})
 
 
 @torch.inference_mode()
@@ -208,7 +217,9 @@ def quality(
     """Correlation and error of the opening of the lips over clips."""
     found, true = [], []
     for x, example in zip(features, examples, strict=True):
-        predicted = network(x.float()[None], torch.ones(1, 1)).motion[0]
+        styles = network.config.styles
+        style = styles.index(example.style if example.style in styles else "natural")
+        predicted = network(x.float()[None], torch.eye(len(styles))[[style]]).motion[0]
         for out, motion in ((found, predicted), (true, torch.from_numpy(example.motion))):
             out.append(surface.lip_opening(motion).mean(-1).numpy())
     a, b = np.concatenate(found), np.concatenate(true)
@@ -221,25 +232,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--clips", type=int, default=400, help="clips of s1 to learn from")
     parser.add_argument("--test-clips", type=int, default=50, help="clips of each speaker to test on")
+    parser.add_argument("--voices", type=int, default=0, help="simulated speakers to learn from too")
+    parser.add_argument("--voice-clips", type=int, default=200, help="clips of each of them at most")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--features", type=Path, help="folder for Whisper's features; default in the corpus")
     parser.add_argument("--kinds", help="numbers of the rows to compute, from 0, separated by commas")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rig = load_light_head()
-    clips = [c for c in load_joint_corpus(options.corpus, rig.shape_names) if c.source.startswith("GRID")]
+    clips = load_joint_corpus(options.corpus, rig.shape_names)
     s1, s4 = ([c for c in clips if c.source.startswith(f"GRID {name}")] for name in ("s1", "s4"))
     learnt = [c for c in s1 if not c.held_out][: options.clips]
+    simulated = [c for c in clips if c.source.startswith(SIMULATED) and not c.held_out]
+    voices = sorted({c.voice for c in simulated})[: options.voices]
+    others = [c for voice in voices for c in [c for c in simulated if c.voice == voice][: options.voice_clips]]
     tests = {"s1, held out": [c for c in s1 if c.held_out][: options.test_clips], "s4": s4[: options.test_clips]}
     columns = np.flatnonzero(is_mouth(rig.shape_names))
     names = tuple(rig.shape_names[i] for i in columns)
     surface = RigSurfaceMetric(rig, names)
-    print(f"{len(learnt)} clips of s1 (GRID, tracked, monocular), {options.steps} steps; tested on "
-          + ", ".join(f"{len(c)} clips of {name}" for name, c in tests.items()))  # fmt: skip
+    print(f"{len(learnt)} clips of s1 (GRID, tracked, monocular), {len(others)} of {len(voices)} simulated speakers, "
+          f"{options.steps} steps; tested on "
+          + ", ".join(f"{len(c)} clips of {name}" for name, c in tests.items()), flush=True)  # fmt: skip
+    learnt += others
 
     def examples_of(some: list[JointClip]) -> list[StreamingExample]:
-        made = prepare_streaming_examples(options.corpus, some, columns, Progress())
-        return [replace(e, style="natural") for e in made]
+        return prepare_streaming_examples(options.corpus, some, columns, Progress())
 
     cache = options.features or options.corpus / "whisper_states"
     for kind in KINDS if options.kinds is None else [KINDS[int(n)] for n in options.kinds.split(",")]:
@@ -249,14 +267,19 @@ def main() -> None:
             )
             torch.set_num_threads(options.threads)
         began = time.perf_counter()
-        features = features_of(kind, learnt, examples_of(learnt), cache)
+        examples = examples_of(learnt)
+        features = features_of(kind, learnt, examples, cache)
         tested = {name: features_of(kind, some, examples_of(some), cache) for name, some in tests.items()}
-        network = train(kind, features, examples_of(learnt), rig, names, options.steps)
-        found = [
-            f"{name}: {quality(network, surface, tested[name], examples_of(some))}" for name, some in tests.items()
-        ]
-        took = time.perf_counter() - began
-        print(f"{kind.name}, delay {kind.delay * 1000:.0f} ms: {'; '.join(found)}; {took:.0f} s", flush=True)
+        for seed in options.seeds:
+            network = train(kind, features, examples, rig, names, options.steps, seed)
+            found = [
+                f"{name}: {quality(network, surface, tested[name], examples_of(some))}" for name, some in tests.items()
+            ]
+            took = time.perf_counter() - began
+            print(
+                f"{kind.name}, delay {kind.delay * 1000:.0f} ms, seed {seed}: {'; '.join(found)}; {took:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -24,14 +24,15 @@ RULES = {"text": WORDS, "motion": "rules", "formats": ["npz"]}
 class Server:
     """`kmtalk serve` in a folder, on a free port."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, environment=None):
         self.folder, self.options = folder, [*map(str, options)]
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kmtalk.cli", "serve", "-o", str(self.folder), "--port", "0", *self.options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://127.0.0.1:"), self.process.stderr.read()

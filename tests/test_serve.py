@@ -235,7 +235,7 @@ def test_a_job_that_takes_too_long_ends(tmp_path, short):
 
 @pytest.mark.slow
 def test_a_token_is_needed_where_one_is_set(tmp_path):
-    server = Server(tmp_path / "s", "--token", TOKEN)
+    server = Server(tmp_path / "s", environment={"KMTALK_TOKEN": TOKEN})
     client = server.client
     for header in ({}, {"authorization": "Bearer wrong"}, {"cookie": "kmtalk-token=wrong"}, {"cookie": '=;;"='}):
         assert client.get("/jobs", headers=header).status_code == 401

@@ -27,7 +27,8 @@ OUTPUT_PARAMETERS = ("output", "contact_sheet", "cache")
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Make a typer command of a function whose first parameter is a `CommandOutput`.
 
-    A parameter annotated with a `Settings` class becomes one option per field, with the field's description as help.
+    A parameter annotated with a `Settings` class becomes one option per field, with the field's description as help;
+    text may come from the environment variable that `envvar` in the field's `json_schema_extra` names.
     --quiet and --json are added. An InputError ends the command with one line on stderr and exit code 2.
     """
     signature = inspect.signature(function, eval_str=True)
@@ -72,7 +73,9 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     once, all other types as optional text."""
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType) and set(get_args(kind)) == {str, type(None)}:
-        return _keyword(name, Annotated[str | None, typer.Option(help=field.description)], None)
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        option = typer.Option(help=field.description, envvar=extra.get("envvar"))
+        return _keyword(name, Annotated[str | None, option], None)
     if isinstance(field.default, dict):
         return _keyword(
             name, Annotated[list[str] | None, typer.Option(help=field.description, show_default=False)], None

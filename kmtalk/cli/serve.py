@@ -33,8 +33,8 @@ def serve(
         raise InputError("kmtalk serve needs FastAPI: pip install 'kmtalk[server]'") from None
     if not is_local(settings.host) and settings.token is None:
         raise InputError(
-            f"--host {settings.host}: others could use this server; give --token with 16 characters or more, "
-            f"such as {secrets.token_urlsafe(18)}"
+            f"--host {settings.host}: others could use this server; set KMTALK_TOKEN, or give --token, "
+            f"16 characters or more, such as {secrets.token_urlsafe(18)}"
         )
     config = uvicorn.Config(
         create_app(folder, settings, console.log),

@@ -22,7 +22,11 @@ class ServerSettings(Settings):
     )
     port: int = Field(default=8100, ge=0, le=65535, description="Port; 0 takes a free one.")
     token: str | None = Field(
-        default=None, min_length=16, max_length=200, description="What requests must bring; 16 characters or more."
+        default=None,
+        min_length=16,
+        max_length=200,
+        description="What requests must bring; 16 characters or more. An option is shown in the list of processes.",
+        json_schema_extra={"envvar": "KMTALK_TOKEN"},
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that animate.")
     max_megabytes: int = Field(default=200, ge=1, le=100_000, description="Largest request, in megabytes.")
