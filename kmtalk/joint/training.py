@@ -32,7 +32,7 @@ from kmtalk.joint.training_data import (
 from kmtalk.progress import Progress
 from kmtalk.speech.encoders import load_encoder
 from kmtalk.training.config import load_yaml
-from kmtalk.training.loop import WARMUP_STEPS, TrainingLoop
+from kmtalk.training.loop import TrainingLoop, warmup_stable_decay
 
 SMALLEST_DEVIATION = 0.03  # of a channel of the motion stream: still channels are not blown up
 VALIDATION_BATCHES, VALIDATION_SEED = 6, 123
@@ -264,9 +264,8 @@ class JointTrainer(TrainingLoop):
         return self._losses(self.module, batch, number)
 
     def learning_rate_factor(self) -> float:
-        """Return the learning rate as a share of the peak: warm-up, constant, linear decay at the end."""
-        left = (self.config.steps - self.step) / max(1, self.config.decay_steps)
-        return min(1.0, (self.step + 1) / WARMUP_STEPS, left)
+        """Return the learning rate as a share of the peak."""
+        return warmup_stable_decay(self.step, self.config.steps, self.config.decay_steps)
 
     def validate(self) -> dict[str, float]:
         """Return the mean losses on held-out crops of which nothing but the text is known."""

@@ -28,7 +28,7 @@ from kmtalk.streaming.training_data import (
     prepare_streaming_examples,
 )
 from kmtalk.training.config import load_yaml
-from kmtalk.training.loop import WARMUP_STEPS, TrainingLoop
+from kmtalk.training.loop import TrainingLoop, warmup_stable_decay
 
 SMALLEST_DEVIATION = 0.01  # of a shape's weight: still shapes are not blown up
 VALIDATION_BATCHES, VALIDATION_SEED = 8, 321
@@ -213,9 +213,8 @@ class StreamingTrainer(TrainingLoop):
         return self._losses(self.module, self._sampler.sample(self.config.batch_size, np.random.default_rng(number)))
 
     def learning_rate_factor(self) -> float:
-        """Return the learning rate as a share of the peak: warm-up, constant, linear decay at the end."""
-        left = (self.config.steps - self.step) / max(1, self.config.decay_steps)
-        return min(1.0, (self.step + 1) / WARMUP_STEPS, left)
+        """Return the learning rate as a share of the peak."""
+        return warmup_stable_decay(self.step, self.config.steps, self.config.decay_steps)
 
     def validate(self) -> dict[str, float]:
         """Return the mean losses on held-out crops, and correlation and error of the lips' opening there."""

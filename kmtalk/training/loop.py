@@ -32,6 +32,11 @@ def _ema_update(mean: Any, now: Any, count: Any) -> None:
     torch._foreach_lerp_(mean, now, 1 - min(EMA_DECAY, (1 + n) / (10 + n)))
 
 
+def warmup_stable_decay(step: int, steps: int, decay_steps: int) -> float:
+    """Return the learning rate as a share of the peak: warm-up, constant, linear decay over the last steps."""
+    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / max(1, decay_steps))
+
+
 def _mixed_precision() -> str | None:
     """Return "bf16" where the GPU supports it, "no" otherwise, and None where `accelerate launch` sets it."""
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
