@@ -74,7 +74,8 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType) and set(get_args(kind)) == {str, type(None)}:
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        option = typer.Option(help=field.description, envvar=extra.get("envvar"))
+        variable = str(extra["envvar"]) if "envvar" in extra else None
+        option = typer.Option(help=field.description, envvar=variable)
         return _keyword(name, Annotated[str | None, option], None)
     if isinstance(field.default, dict):
         return _keyword(
