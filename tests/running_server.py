@@ -30,12 +30,13 @@ class Server:
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kmtalk.cli", "serve", "-o", str(self.folder), "--port", "0", *self.options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
-        )  # fmt: skip
+        with open(f"{self.folder}.log", "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kmtalk.cli", "serve", "-o", str(self.folder), "--port", "0", *self.options],
+                stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment,
+            )  # fmt: skip
         self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://127.0.0.1:"), self.process.stderr.read()
+        assert self.address.startswith("http://127.0.0.1:"), self.said()
         self.client = httpx.Client(base_url=self.address.partition("?")[0], timeout=60)
         for _ in range(200):
             with contextlib.suppress(httpx.TransportError):
@@ -57,8 +58,12 @@ class Server:
         self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        out, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, out, self.said()
+
+    def said(self):
+        """What it has written to stderr."""
+        return Path(f"{self.folder}.log").read_text()
 
     def post(self, speech, options=RULES, character=None, **given):
         files = {"speech": (Path(speech).name, Path(speech).read_bytes())}
