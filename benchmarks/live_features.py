@@ -9,8 +9,9 @@ lips. Log mel is learnt as it is, and varied as in `kmtalk train`; Whisper's sta
 those of varied sound would have to be computed anew for each crop.
 
 The delay is that from a sound to the last moment at which its token is known: the look-ahead and the wait for a block
-to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. Whisper reads the last 1.5 s
-anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows.
+to be full. Log mel comes in blocks of 20 ms with a look-ahead of 140 ms in the network. "In windows", Whisper reads the
+last 1.5 s anew for each block of 40 ms, which takes half a core already; its look-ahead of 120 ms is in those windows.
+"In a band", it is as in `kmtalk live`: each token is computed once, and sees 3 tokens ahead in each layer.
 
 Prints, for each, correlation and root mean square error of the opening (all frames of all clips pooled; mm), and the
 time to compute Whisper's states for a second of sound on one thread.
@@ -35,13 +36,20 @@ from kmtalk.motion.losses import RigSurfaceMetric
 from kmtalk.progress import Progress
 from kmtalk.speech.audio import SAMPLE_RATE, load_audio
 from kmtalk.speech.encoders import normalize_level
+from kmtalk.streaming.encoders import MEL_PER_TOKEN, StackedFrames, load_streaming_encoder
 from kmtalk.streaming.log_mel import relative_bands
-from kmtalk.streaming.model import MEL_PER_TOKEN, TOKEN_SECONDS, StreamingConfig, StreamingNetwork
+from kmtalk.streaming.model import TOKEN_SECONDS, StreamingConfig, StreamingNetwork
 from kmtalk.streaming.training import StreamingModule
-from kmtalk.streaming.training_data import StreamingBatch, StreamingExample, prepare_streaming_examples, vary_sound
+from kmtalk.streaming.training_data import (
+    LONGEST_STREAM,
+    StreamingBatch,
+    StreamingExample,
+    prepare_streaming_examples,
+    vary_sound,
+)
 from kmtalk.weights import load_whisper_encoder
 
-WINDOW_SECONDS, BLOCK = 1.5, 2  # of Whisper; tokens in a block
+WINDOW_SECONDS, BLOCK, BAND = 1.5, 2, 50  # of Whisper; tokens in a block, and of the past in a band
 TOKEN = round(TOKEN_SECONDS * SAMPLE_RATE)  # samples
 BATCH, CROP, WARMUP = 24, 100, 200
 TRACKED_SHARE = 0.3  # of the crops, where simulated speakers are learnt too: as in `kmtalk train`
@@ -56,6 +64,7 @@ class Features:
         layer: Whisper's layer; 0 for log mel.
         ahead: Tokens of look-ahead in Whisper's windows.
         look_ahead: Tokens of look-ahead of each of the network's blocks.
+        band: Whether Whisper's attention is a band, as in `kmtalk live`.
         varied: Whether the spectra vary as other voices, rooms and microphones would make them.
     """
 
@@ -64,19 +73,28 @@ class Features:
     ahead: int
     look_ahead: tuple[int, ...]
     varied: bool = False
+    band: bool = False
 
     @property
     def delay(self) -> float:
         """Seconds from a sound to the moment at which its token is known at the latest."""
-        return (self.ahead + sum(self.look_ahead) + (BLOCK if self.layer else 1)) * TOKEN_SECONDS
+        return (self.ahead + sum(self.look_ahead) + (BLOCK if self.layer and not self.band else 1)) * TOKEN_SECONDS
 
 
 KINDS = (
     Features("log mel", 0, 0, (2, 2, 2, 1, 0)),
     Features("log mel, varied", 0, 0, (2, 2, 2, 1, 0), varied=True),
-    Features("2 layers of Whisper base", 2, 6, (0, 0, 0, 0, 0)),
-    Features("4 layers of Whisper base", 4, 6, (0, 0, 0, 0, 0)),
+    Features("2 layers of Whisper base in windows", 2, 6, (0, 0, 0, 0, 0)),
+    Features("4 layers of Whisper base in windows", 4, 6, (0, 0, 0, 0, 0)),
+    Features("2 layers of Whisper base in a band", 2, 6, (0, 0, 0, 0, 0), band=True),
 )
+
+
+class Given(StackedFrames):
+    """Features that were computed before."""
+
+    def forward(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
+        return mel
 
 
 class FeatureNetwork(StreamingNetwork):
@@ -87,9 +105,7 @@ class FeatureNetwork(StreamingNetwork):
         d = config.d_model
         self.input = nn.Sequential(nn.Linear(dimension, 2 * d), nn.GELU(), nn.Linear(2 * d, d), nn.LayerNorm(d))
 
-    def _tokens(self, mel: Tensor) -> Tensor:
-        out: Tensor = self.input(mel)
-        return out
+        self.encoder = Given()
 
 
 @torch.inference_mode()
@@ -120,6 +136,16 @@ def features_of(kind: Features, clips: list[JointClip], examples: list[Streaming
     """Features (T, D) of each clip; Whisper's are kept in a folder."""
     if not kind.layer:
         return [mel_tokens(e.bands.astype(np.float32) - e.level_db) for e in examples]
+    if kind.band:
+        band, rng = load_streaming_encoder("whisper-base-2", (kind.ahead // 2,) * 2, BAND), np.random.default_rng(0)
+        with torch.inference_mode():
+            return [
+                band(
+                    torch.from_numpy(relative_bands(e.bands.astype(np.float32) - e.level_db, 0.0))[None],
+                    torch.from_numpy(rng.integers(LONGEST_STREAM, size=1)),
+                )[0].half()
+                for e in examples
+            ]
     cache.mkdir(parents=True, exist_ok=True)
     encoder, out = None, []
     for clip, example in zip(clips, examples, strict=True):
@@ -207,7 +233,9 @@ def batch(
             padding = value.new_zeros(CROP - len(value), *value.shape[1:])
             rows[name].append(torch.cat([value, padding]))
     style = torch.eye(len(styles))[[styles.index(examples[i].style) for i in chosen]]
-    return StreamingBatch(style=style, **{name: torch.stack(r) for name, r in rows.items()})
+    return StreamingBatch(
+        style=style, start=torch.zeros(len(chosen)), **{name: torch.stack(r) for name, r in rows.items()}
+    )
 
 
 @torch.inference_mode()
@@ -261,7 +289,7 @@ def main() -> None:
 
     cache = options.features or options.corpus / "whisper_states"
     for kind in KINDS if options.kinds is None else [KINDS[int(n)] for n in options.kinds.split(",")]:
-        if kind.layer:
+        if kind.layer and not kind.band:
             print(
                 f"{kind.name}: {whisper_cost(kind, learnt[0]):.2f} s for a second of sound, on one thread", flush=True
             )

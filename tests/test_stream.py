@@ -16,7 +16,7 @@ from torch import nn
 
 from kmtalk import InputError, KMTalk, metrics
 from kmtalk.articulation.mouth_solver import MouthSolver
-from kmtalk.streaming.log_mel import BANDS, VoiceLevel
+from kmtalk.streaming.log_mel import BANDS, VoiceLevel, frame_bands, relative_bands
 from kmtalk.streaming.model import StreamingConfig, StreamingNetwork
 from kmtalk.streaming.network_file import load_streaming_network, save_streaming_network
 from kmtalk.streaming.resampling import StreamResampler
@@ -102,6 +102,7 @@ def test_blocks_of_any_size_give_what_the_whole_sound_gives(talk, speech, rate):
         {"look_ahead": (0, 3), "look_back": 1},
         {"kernel": 1},
         {"kernel": 15, "look_back": 40},  # more than the stream has
+        {"encoder": "whisper-base-2", "encoder_look_ahead": (2, 1), "encoder_look_back": 9},
     ],
 )
 def test_the_network_advances_as_it_goes_forward(options):
@@ -113,11 +114,11 @@ def test_the_network_advances_as_it_goes_forward(options):
         whole = network(mel, style)
         memory, found, start = network.new_memory(), [], 0
         while start < mel.shape[1]:
-            size = 2 * int(rng.integers(0, 4))
+            size = int(rng.integers(0, 8))
             found.append(network.advance(mel[:, start : start + size], style, memory))
             start += size
-            known = sum(f.motion.shape[1] for f in found if f is not None)
-            assert known == max(0, min(start // 2, 37) - sum(network.config.look_ahead))  # the promised look-ahead
+            known, needed = sum(f.motion.shape[1] for f in found if f is not None), network.config.look_ahead_seconds
+            assert known == max(0, int((min(start, mel.shape[1]) * 0.01 - needed) / 0.02 + 1e-6))  # as promised
         found.append(network.advance(mel[:, :0], style, memory, ends=True))
     for name in ("motion", "contacts", "phones"):
         parts = torch.cat([getattr(f, name) for f in found if f is not None], 1)
@@ -417,9 +418,36 @@ def test_a_network_is_read_as_it_was_written(tmp_path):
     again = load_streaming_network(path)
     assert again.config == network.config and not again.training
     for name, tensor in network.state_dict().items():
+        assert not name.startswith("encoder.")
         torch.testing.assert_close(again.state_dict()[name], tensor.half().float(), rtol=0, atol=0)
     weights = follow(KMTalk(streaming=path), np.zeros(16_000))
     assert len(weights) == 60
+
+
+def test_layers_of_whisper_are_no_part_of_a_network_s_file(tmp_path):
+    """Nor do they learn; the same network comes back, and follows a voice."""
+    options = {"encoder": "whisper-base-2", "encoder_look_ahead": (1, 1)}
+    network, path = random_streaming_network(**options), tmp_path / "n.safetensors"
+    assert not any(p.requires_grad for p in network.encoder.parameters())
+    save_streaming_network(network, path)
+    assert path.stat().st_size < 1e6
+    mel = torch.randn(1, 40, BANDS)
+    with torch.inference_mode():
+        found = [n(mel, torch.tensor([[1.0, 0.0]])).motion for n in (network, load_streaming_network(path))]
+    torch.testing.assert_close(*found, rtol=0.02, atol=0.02)
+
+
+def test_whisper_hears_the_same_at_any_time_of_a_stream(speech):
+    """Its positions run on, and mean the same after hours: of two sounds, each is more like itself later."""
+    encoder = random_streaming_network(encoder="whisper-base-2", encoder_look_ahead=(2, 2)).encoder
+    bands, _ = frame_bands(speech[: 8 * 16_000])
+    mel = torch.from_numpy(relative_bands(bands[:780], -20.0)).unflatten(0, (2, -1))
+    late = torch.full((2,), 3 * 3600 * 50 + 7)
+    with torch.inference_mode():
+        found = torch.stack([encoder(mel), encoder(mel, late)])[:, :, 50:]
+    found = (found - found.mean((0, 1, 2))) / found.std((0, 1, 2))
+    alike = torch.cosine_similarity(found[0][:, None], found[1][None], dim=-1).mean(-1)  # (early, late)
+    assert alike.diagonal().min() > 0.7 and alike.fliplr().diagonal().max() < 0.3, alike
 
 
 def test_damaged_and_foreign_weights_are_refused(tmp_path):
@@ -435,6 +463,8 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path):
         (b'"d_model": 32', b'"d_model": 64'),
         (b'"look_back": 6', b'"look_back": 0'),
         (b'"kernel": 5', b'"kernel": 4'),
+        (b'"log-mel"', b'"log-me1"'),
+        (b'"encoder_look_back": 50', b'"encoder_look_back": -1'),
         (b'"look_ahead": [2', b'"look_ahead": [2.'),
         (b"mouthClose", b"mouthClo5e"),
         (b'"styles"', b'"stylus"'),

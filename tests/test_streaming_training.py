@@ -24,6 +24,7 @@ from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, StreamingConfig, Str
 from kmtalk.streaming.network_file import load_streaming_network
 from kmtalk.streaming.training import StreamingModule
 from kmtalk.streaming.training_data import CACHE_NAME, StreamingSampler, prepare_streaming_examples
+from kmtalk.weights import load_whisper_encoder
 
 TINY = {
     "look_ahead": [1, 0], "look_back": 8, "d_model": 32, "num_heads": 2, "kernel": 3, "batch_size": 4,
@@ -74,6 +75,18 @@ def test_a_run_resumes_continues_and_moves_a_face(corpus, tmp_path, capfd):
     weights = np.array([p.weights for p in stream.feed(samples) + stream.finish()])
     assert weights.shape[0] == 120 and np.isfinite(weights).all() and weights.std(0).max() > 0
     assert stream.delay < 0.08  # that of its own look-ahead
+
+
+@needs_joint
+@pytest.mark.slow
+def test_a_network_learns_what_whisper_hears(corpus, tmp_path, capfd):
+    facts = {"encoder": "whisper-base-2", "encoder_look_ahead": [1, 1]}
+    code, said = run(capfd, "train", config(tmp_path, corpus, **facts), "-o", tmp_path / "run")
+    assert code == 0 and "look-ahead of 70 ms" in said, said
+    network = load_streaming_network(tmp_path / "run" / "network.safetensors")
+    assert network.encoder.dimension == 512
+    published = load_whisper_encoder("base").blocks[1].mlp[0].weight
+    assert torch.equal(network.encoder.blocks[1].mlp[0].weight, published)
 
 
 @needs_joint
@@ -209,6 +222,9 @@ def test_a_damaged_foreign_or_old_cache_is_not_used(corpus, examples, light_rig,
         ({"tracked_share": 2}, "tracked_share"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"look_sideways": 1}, "look_sideways"),
+        ({"encoder": "wav2vec2"}, "whisper-base-2"),
+        ({"encoder": "whisper-base-9", "encoder_look_ahead": [0] * 9}, "6 layers"),
+        ({"encoder": "whisper-base-2"}, "encoder_look_ahead"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capfd, facts, said):

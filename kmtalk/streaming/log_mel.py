@@ -14,7 +14,7 @@ from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.synthesis.mel import mel_filterbank
 
 BANDS = 80
-HOP, WINDOW, N_FFT = 160, 400, 512  # samples: 10 ms, 25 ms
+HOP, WINDOW = 160, 400  # samples: 10 ms, 25 ms
 HOP_SECONDS = HOP / SAMPLE_RATE
 AHEAD = (WINDOW - HOP) // 2  # samples of a frame's window after its hop
 FLOOR_DB = -100.0  # level of silence
@@ -56,7 +56,7 @@ def frame_bands(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP] if len(samples) >= WINDOW else None
     if windows is None:
         return np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
-    spectrum = np.fft.rfft(windows * _HANN, N_FFT, axis=1)
+    spectrum = np.fft.rfft(windows * _HANN, axis=1)
     power = (spectrum.real**2 + spectrum.imag**2) / (_HANN @ _HANN)
     bands = 10 * np.log10(power @ _FILTERS.T + 10 ** (FLOOR_DB / 10))
     level = 10 * np.log10(power.mean(1) + 10 ** (FLOOR_DB / 10))
@@ -64,7 +64,10 @@ def frame_bands(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 _HANN = np.hanning(WINDOW + 2)[1:-1]
-_FILTERS = mel_filterbank(SAMPLE_RATE, N_FFT, BANDS, 20.0, 7600.0)
+_FILTERS = mel_filterbank(SAMPLE_RATE, WINDOW, BANDS, 0.0, SAMPLE_RATE / 2)
+WHISPER_BAND_DB: np.ndarray = 10 * np.log10(_FILTERS.sum(1) * (_HANN @ _HANN))
+"""How much higher Whisper's bands (`BANDS`,) of the same sound are, which neither filters nor window normalise."""
+
 _FILTERS /= _FILTERS.sum(1, keepdims=True)
 
 

@@ -15,7 +15,7 @@ from kmtalk.motion.postprocessing import LABIODENTAL, OPEN_PAUSE, ContactPoses
 from kmtalk.speech.alignment import Phone
 from kmtalk.speech.audio import SAMPLE_RATE
 from kmtalk.streaming.known_phones import KnownPhones
-from kmtalk.streaming.log_mel import AHEAD, BANDS, LogMelStream
+from kmtalk.streaming.log_mel import AHEAD, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_SECONDS, StreamingNetwork
 
 CONTACT_RANGE, PAUSE_RANGE = (0.06, 0.2), (0.8, 0.98)
@@ -68,7 +68,7 @@ class MouthStream:
         self._style = torch.from_numpy(style.astype(np.float32))[None]
         self._memory = network.new_memory()
         self._mel = LogMelStream()
-        self._frames, self._levels = np.zeros((0, BANDS), np.float32), np.zeros(0, np.float32)
+        self._levels = np.zeros(0, np.float32)
         self._sounds = np.zeros((HUSH_TOKENS + HUSH_RAMP - 1) * MEL_PER_TOKEN, bool)  # from some tokens before the next
         self._phones, self._next = KnownPhones(), 0  # number of the next token
         self._held: np.ndarray | None = None
@@ -89,21 +89,15 @@ class MouthStream:
 
     def finish(self) -> StreamedMouth:
         """Return the last tokens: the sound has ended."""
-        frames, levels, sounds = self._mel.feed(np.zeros(AHEAD, np.float32))
-        if (len(self._frames) + len(frames)) % MEL_PER_TOKEN and len(frames):
-            frames, levels, sounds = frames[:-1], levels[:-1], sounds[:-1]
-        return self._advance(frames, levels, sounds, ends=True)
+        return self._advance(*self._mel.feed(np.zeros(AHEAD, np.float32)), ends=True)
 
     @torch.inference_mode()
     def _advance(self, frames: np.ndarray, levels: np.ndarray, sounds: np.ndarray, ends: bool = False) -> StreamedMouth:
-        self._frames = np.concatenate([self._frames, frames])
         self._levels = np.concatenate([self._levels, levels])
         self._sounds = np.concatenate([self._sounds, sounds])
-        whole = len(self._frames) // MEL_PER_TOKEN * MEL_PER_TOKEN
-        new, self._frames = self._frames[:whole], self._frames[whole:]
-        if not whole and not ends:
+        if not len(frames) and not ends:
             return self._nothing()
-        found = self._network.advance(torch.from_numpy(new)[None], self._style, self._memory, ends)
+        found = self._network.advance(torch.from_numpy(frames)[None], self._style, self._memory, ends)
         if found is None:
             return self._nothing()
         weights = np.zeros((found.motion.shape[1], self._shapes), np.float32)
@@ -120,7 +114,7 @@ class MouthStream:
 
     def _sounding(self, count: int) -> np.ndarray:
         """Return whether there is more than steady noise around the next tokens (count,), in [0, 1], float32."""
-        ahead = sum(self._network.config.look_ahead)
+        ahead = self._network.config.look_ahead_tokens
         whole = len(self._sounds) // MEL_PER_TOKEN * MEL_PER_TOKEN
         tokens: np.ndarray = self._sounds[:whole].reshape(-1, MEL_PER_TOKEN).max(1)
         window, needed = HUSH_TOKENS + 1 + ahead, HUSH_TOKENS + HUSH_RAMP - 1 + count + ahead

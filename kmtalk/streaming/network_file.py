@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from kmtalk.errors import InputError
 from kmtalk.network_files import read_network_file, write_network_file
+from kmtalk.streaming.encoders import load_streaming_encoder
 from kmtalk.streaming.model import StreamingConfig, StreamingNetwork
 from kmtalk.tensor_checks import check_shapes, check_tensors
 from kmtalk.user_files import check_user_file
@@ -22,13 +24,14 @@ _LIMITS = {
     "num_heads": (1, 64),
     "ffn_multiplier": (1, 16),
     "kernel": (1, 63),
+    "encoder_look_back": (1, 1000),
 }
 
 
 def save_streaming_network(network: StreamingNetwork, path: Path, metadata: dict[str, object] | None = None) -> None:
-    """Write the network: weights as float16, `config` and `metadata` in the file's header."""
+    """Write the network without its encoder: weights as float16, `config` and `metadata` in the file's header."""
     header = {"config": asdict(network.config), "metadata": metadata or {}}
-    write_network_file(path, KIND, header, network.state_dict())
+    write_network_file(path, KIND, header, _own_weights(network))
 
 
 def load_streaming_network(path: Path) -> StreamingNetwork:
@@ -47,12 +50,13 @@ def load_streaming_network(path: Path) -> StreamingNetwork:
         check_tensors(tensors)
         if not (tensors["motion_std"] > 0).all():
             raise ValueError("a deviation is not above zero")
+        encoder = load_streaming_encoder(config.encoder, config.encoder_look_ahead, config.encoder_look_back)
         with torch.device("meta"):
-            expected = StreamingNetwork(config).state_dict()
+            expected = _own_weights(StreamingNetwork(config, encoder))
         check_shapes(tensors, expected)
         with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, are random
-            network = StreamingNetwork(config)
-        network.load_state_dict(tensors)
+            network = StreamingNetwork(config, encoder)
+        network.load_state_dict(tensors, strict=False)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except KeyError:
@@ -67,17 +71,25 @@ def load_streaming_network(path: Path) -> StreamingNetwork:
     return network.eval()
 
 
+def _own_weights(network: StreamingNetwork) -> dict[str, Tensor]:
+    """Return what belongs in the network's file: all but its encoder."""
+    return {name: value for name, value in network.state_dict().items() if not name.startswith("encoder.")}
+
+
 def _check_config(config: StreamingConfig) -> None:
     """Raise ValueError where a network cannot be built of a config from a file, or would be too large."""
     for name, (low, high) in _LIMITS.items():
         value = getattr(config, name)
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"{name} is {str(value)[:40]}, not a whole number from {low} to {high}")
-    ahead = config.look_ahead
-    if not isinstance(ahead, tuple) or not 1 <= len(ahead) <= 64:
-        raise ValueError("look_ahead is no list of 1 to 64 numbers")
-    if not all(type(n) is int and 0 <= n <= 100 for n in ahead):
-        raise ValueError("look_ahead has values that are no whole numbers from 0 to 100")
+    for name, fewest in (("look_ahead", 1), ("encoder_look_ahead", 0)):
+        ahead = getattr(config, name)
+        if not isinstance(ahead, tuple) or not fewest <= len(ahead) <= 64:
+            raise ValueError(f"{name} is no list of {fewest} to 64 numbers")
+        if not all(type(n) is int and 0 <= n <= 100 for n in ahead):
+            raise ValueError(f"{name} has values that are no whole numbers from 0 to 100")
+    if not isinstance(config.encoder, str):
+        raise ValueError("encoder is no name")
     if config.d_model % (2 * config.num_heads) or config.kernel % 2 == 0:
         raise ValueError("d_model is no multiple of twice num_heads, or kernel is even")
     for name in ("shape_names", "styles"):

@@ -19,6 +19,7 @@ from kmtalk.joint.corpus import load_joint_corpus
 from kmtalk.joint.motion_stream import is_mouth
 from kmtalk.motion.losses import RigSurfaceMetric
 from kmtalk.progress import Progress
+from kmtalk.streaming.encoders import check_streaming_encoder
 from kmtalk.streaming.model import StreamingConfig, StreamingNetwork
 from kmtalk.streaming.network_file import save_streaming_network
 from kmtalk.streaming.training_data import (
@@ -54,6 +55,18 @@ class StreamingTrainingConfig(BaseModel):
     num_heads: int = Field(default=4, ge=1, le=64, description="Attention heads.")
     ffn_multiplier: int = Field(default=3, ge=1, le=16, description="Width of the feed-forward layers.")
     kernel: int = Field(default=7, ge=1, le=63, description="Taps of the causal convolutions, odd.")
+    encoder: str = Field(
+        default="log-mel",
+        description="What the network hears through: log-mel, or the first layers of Whisper, such as whisper-base-2.",
+    )
+    encoder_look_ahead: tuple[int, ...] = Field(
+        default=(),
+        max_length=24,
+        description="Tokens of 20 ms of the future that each layer of Whisper sees; part of the network's look-ahead.",
+    )
+    encoder_look_back: int = Field(
+        default=50, ge=1, le=1000, description="Tokens of 20 ms of the past that each layer of Whisper sees."
+    )
     steps: int = Field(default=6000, ge=1, description="Optimiser steps. A finished run continues with more.")
     decay_steps: int = Field(
         default=2000, ge=0, description="Last steps, over which the learning rate falls linearly to zero."
@@ -78,8 +91,9 @@ class StreamingTrainingConfig(BaseModel):
     def _check(self) -> Self:
         if self.d_model % (2 * self.num_heads) or self.kernel % 2 == 0:
             raise ValueError("d_model must be a multiple of twice num_heads, and kernel odd")
-        if not all(0 <= n <= 100 for n in self.look_ahead):
+        if not all(0 <= n <= 100 for n in self.look_ahead + self.encoder_look_ahead):
             raise ValueError("look_ahead must be numbers from 0 to 100")
+        check_streaming_encoder(self.encoder, self.encoder_look_ahead)
         if self.decay_steps > self.steps:
             raise ValueError("decay_steps are more than steps")
         return self
@@ -112,7 +126,7 @@ class StreamingModule(nn.Module):
 
     def forward(self, batch: StreamingBatch) -> dict[str, Tensor]:
         """Return the weighted losses of a batch by name."""
-        found = self.network(batch.mel, batch.style)
+        found = self.network(batch.mel, batch.style, batch.start)
         motion, valid = found.motion.float(), batch.valid
         pairs = valid[:, 1:] & valid[:, :-1]
         step, true_step = motion.diff(dim=1), batch.motion.diff(dim=1)
@@ -158,7 +172,7 @@ class StreamingTrainer(TrainingLoop):
         styles = tuple(sorted({e.style for e in examples}))
         self.network_config = StreamingConfig(
             shape_names, styles, config.look_ahead, config.look_back, config.d_model, config.num_heads,
-            config.ffn_multiplier, config.kernel,
+            config.ffn_multiplier, config.kernel, config.encoder, config.encoder_look_ahead, config.encoder_look_back,
         )  # fmt: skip
         known = [e for e in examples if not e.held_out]
         held_out = [e for e in examples if e.held_out] or known
@@ -228,7 +242,7 @@ class StreamingTrainer(TrainingLoop):
                 for name, value in self._losses(module, batch).items():
                     totals[name] = totals.get(name, 0.0) + float(value) / len(self._validation)
                 batch = batch.to(self.accelerator.device)
-                found = network(batch.mel, batch.style).motion
+                found = network(batch.mel, batch.style, batch.start).motion
                 gaps = [surface.lip_opening(m)[batch.valid].mean(-1) for m in (found, batch.motion)]
                 openings.append(torch.stack(gaps).cpu().numpy())
         predicted, true = np.concatenate(openings, 1)

@@ -30,7 +30,7 @@ from kmtalk.streaming.known_phones import SHORTEST_PAUSE, contacts_of_phones
 from kmtalk.streaming.log_mel import AHEAD, BANDS, SPEECH_RANGE_DB, frame_bands, relative_bands
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, TOKEN_RATE, TOKEN_SECONDS
 
-CACHE_NAME = "streaming_mel.npz"
+CACHE_NAME = "streaming_bands.npz"
 MOST_GAIN_DB = 7.0  # by which the running level of the voice may be wrong
 MOST_TILT_DB = 8.0  # of the spectrum from the lowest to the highest band: microphones and rooms
 MOST_WARP = 0.16  # share by which the bands are stretched: longer and shorter vocal tracts
@@ -42,6 +42,8 @@ MOST_TEMPO = 0.15  # share by which speech is faster or slower
 NARROW_SHARE, NARROW_BANDS, NARROW_DB = 0.4, (54, 78), (30.0, 80.0)
 """Share of the crops whose sound ends at a frequency, as that of telephones and headsets does; the first band beyond
 it, from 3.2 kHz on; and how much weaker those bands are."""
+
+LONGEST_STREAM = 10 * 3600 * 50  # tokens after which a crop may begin: ten hours
 
 MASK_SHARE, MOST_MASK = 0.3, 12  # share of the crops in which some neighbouring bands are hidden
 
@@ -86,6 +88,7 @@ class StreamingBatch:
         contacts: (B, T, 3) degrees of contact.
         labels: (B, T) phones and pauses, 0 where unknown.
         valid: (B, T) False at padding.
+        start: (B,) numbers of the first tokens in streams that began before.
     """
 
     mel: Tensor
@@ -94,6 +97,7 @@ class StreamingBatch:
     contacts: Tensor
     labels: Tensor
     valid: Tensor
+    start: Tensor
 
     def to(self, device: torch.device) -> Self:
         """Return the batch on another device."""
@@ -241,7 +245,7 @@ class StreamingSampler:
                 if self._augment:
                     bands = vary_sound(bands, rng)
             mel[row, : length * MEL_PER_TOKEN] = relative_bands(bands, 0.0)
-        arrays = (mel, style, motion, contacts, labels, valid)
+        arrays = (mel, style, motion, contacts, labels, valid, rng.integers(LONGEST_STREAM, size=count))
         return StreamingBatch(*(torch.from_numpy(a) for a in arrays))
 
 
