@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
-import torch
 
 from kmtalk import KMTalk
 from kmtalk.assets import asset_path
@@ -114,7 +113,6 @@ def main() -> None:
     poses += stream.finish()
     difference = np.abs(np.array([p.weights for p in poses]) - whole).max()
     print(f"sound: {len(samples) / rate:.1f} s at {rate:,} Hz, {stream.fps:g} poses a second, blocks of 10 ms")
-    print(f"computed with {torch.get_num_threads()} threads")
     print(f"streamed against whole: weights differ by {difference:.1e} at most")
     print(f"delay of the algorithm: {1000 * stream.delay:.1f} ms")
     middle, most = 1000 * np.percentile(took, [50, 95])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ HUSH_TOKENS, HUSH_RAMP = 10, 4
 """Tokens without more than steady noise, after which the mouth rests, whatever the network takes the noise for, and
 tokens over which it comes to rest. The network's look-ahead ends the rest before the next sound."""
 
+FEW_FRAMES = 100  # of 10 ms, for which one thread is enough
 SETTLE_TOKENS = 5  # of a pause, in which the mouth may come to rest before it is held
 HELD_SECONDS = 0.12  # time constant with which the pose that is held in a pause is taken from the motion
 
@@ -97,7 +99,8 @@ class MouthStream:
         self._sounds = np.concatenate([self._sounds, sounds])
         if not len(frames) and not ends:
             return self._nothing()
-        found = self._network.advance(torch.from_numpy(frames)[None], self._style, self._memory, ends)
+        with _one_thread() if len(frames) <= FEW_FRAMES else nullcontext():
+            found = self._network.advance(torch.from_numpy(frames)[None], self._style, self._memory, ends)
         if found is None:
             return self._nothing()
         weights = np.zeros((found.motion.shape[1], self._shapes), np.float32)
@@ -148,6 +151,18 @@ class MouthStream:
         weights = weights + LABIODENTAL * labiodental * (self._poses.bitten(weights) - weights)
         out: np.ndarray = weights + bilabial * (self._poses.closed(weights) - weights)
         return out.astype(np.float32)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: for a few tokens several wait for each other longer than they work, most of all on a
+    busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _rise(degree: np.ndarray, low: float, high: float) -> np.ndarray:
