@@ -464,6 +464,7 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path):
         (b'"look_back": 6', b'"look_back": 0'),
         (b'"kernel": 5', b'"kernel": 4'),
         (b'"log-mel"', b'"log-me1"'),
+        (b'"encoder":', b'"encodes":'),
         (b'"encoder_look_back": 50', b'"encoder_look_back": -1'),
         (b'"look_ahead": [2', b'"look_ahead": [2.'),
         (b"mouthClose", b"mouthClo5e"),

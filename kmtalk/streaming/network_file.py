@@ -45,6 +45,8 @@ def load_streaming_network(path: Path) -> StreamingNetwork:
     check_user_file(path)
     try:
         header, tensors = read_network_file(path, KIND)
+        if "encoder" not in header["config"]:  # it would hear other bands than those that it learnt from
+            raise ValueError("it names no encoder; train it again")
         config = StreamingConfig(**header["config"])
         _check_config(config)
         check_tensors(tensors)
