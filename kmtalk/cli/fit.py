@@ -33,7 +33,7 @@ def fit(
     import json
 
     from kmtalk.face.files.load import load_template
-    from kmtalk.face.fit import FaceNotFoundError
+    from kmtalk.face.fit_landmarks import FaceNotFoundError
     from kmtalk.face.rig_file import RIG_SUFFIX, save_rig_file
     from kmtalk.face.shape_names import LANDMARK_NAMES
     from kmtalk.output import atomic_write

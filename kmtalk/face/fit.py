@@ -13,15 +13,15 @@ from kmtalk.errors import InputError
 from kmtalk.face.attachments import attach_parts, classify_parts, make_mouth_frame
 from kmtalk.face.correspondence import LOWER_LIP_JAW_SHARE, Correspondence, find_correspondence
 from kmtalk.face.deformation_transfer import DeformationTransfer
-from kmtalk.face.face_detection import DetectedFace, find_face
-from kmtalk.face.fit_report import HUMAN_RESIDUAL, UNLIKE_HUMAN_RESIDUAL, FitReport, assess_fit, rate_confidence
-from kmtalk.face.geometry import SurfacePoints, interpolate_barycentric
+from kmtalk.face.fit_landmarks import FaceNotFoundError, detect_landmarks, match_given_landmarks
+from kmtalk.face.fit_regions import locate_regions
+from kmtalk.face.fit_report import HUMAN_RESIDUAL, FitReport, assess_fit, rate_confidence
+from kmtalk.face.geometry import SurfacePoints
 from kmtalk.face.joints import HEAD_NAMES
 from kmtalk.face.lips import Lips, find_lips
 from kmtalk.face.registration import (
     RbfWarp,
     SimilarityTransform,
-    fit_similarity,
     fit_similarity_robust,
     fit_warp,
     nonrigid_icp,
@@ -35,19 +35,6 @@ from kmtalk.face.work_mesh import Skin, WorkMesh, find_skin, prepare_mesh
 OPEN_AT_REST = 0.025  # share of the mouth's width: mouthSeal closes lips that are further apart at rest
 OPEN_BY_JAW = 0.12  # share of the mouth's width: if the lips are further apart, mouthSeal closes the jaw as well
 SEALED_SHARE = 0.012  # share of the mouth's width: shapes that part the source's lips by less keep the target's closed
-MESH_468, MESH_478 = 468, 478  # vertex counts of MediaPipe's face mesh, without and with irises
-MAX_LANDMARK_DISTANCE = 0.1  # share of the landmarks' extent: greatest distance of a given landmark from the mesh
-CLAY_COLOR = (214, 168, 143)  # sRGB colour of the default head's skin
-PART_COLORS = {
-    "upper_teeth": (232, 226, 214),
-    "lower_teeth": (232, 226, 214),
-    "tongue": (178, 96, 96),
-    "inner_mouth": (120, 50, 50),
-    "eye_left": (238, 238, 236),
-    "eye_right": (238, 238, 236),
-    "carried": (96, 74, 62),
-    "apart": (160, 150, 145),
-}
 
 
 @dataclass(frozen=True)
@@ -81,28 +68,6 @@ class FittedRig:
         turned = f"; the head turns on {' and '.join(by_part[p] for p in ('neck', 'head') if p in by_part)}"
         eyes = [by_part[part] for part in ("eye_left", "eye_right") if part in by_part]
         return moved + turned + (f", the eyes on {' and '.join(eyes)}" if eyes else "")
-
-
-@dataclass(frozen=True)
-class _LandmarkPairs:
-    """Corresponding landmarks on the source's skin and on the target.
-
-    Attributes:
-        skin_points: The landmarks (L,) as points on the source's triangles.
-        source: Their positions (L, 3), metres.
-        target: The landmarks (L, 3) on the target, in its units.
-        spread: Standard deviation (L,) of detected landmarks over the views, or None.
-        origin: "detector", "topology" or "hand".
-    """
-
-    skin_points: SurfacePoints
-    source: np.ndarray
-    target: np.ndarray
-    spread: np.ndarray | None
-    origin: str
-
-    def __len__(self) -> int:
-        return len(self.target)
 
 
 def fit_rig(
@@ -144,9 +109,9 @@ def _fit(
 ) -> tuple[FittedRig, Lips | None]:
     """Fit the rig to a prepared mesh; also returns the target's lips, if any."""
     pairs = (
-        _match_given_landmarks(template, mesh, source_head, landmarks)
+        match_given_landmarks(template, mesh, source_head, landmarks)
         if landmarks is not None
-        else _detect_landmarks(template, mesh, source_head)
+        else detect_landmarks(template, mesh, source_head)
     )
     warp = fit_warp(pairs.source, pairs.target, exact=pairs.spread is None)
     skin = find_skin(mesh, pairs.target, warp.size)
@@ -195,7 +160,7 @@ def _fit(
     attach_parts(
         source_head, frame, mesh.vertices, mesh.faces, skin.index, parts, offsets[: len(source_head.rig.shape_names)]
     )
-    rig_template = _locate_regions(template, source_head, mesh, skin, warped, matched, lips, parts, warp.similarity)
+    rig_template = locate_regions(template, source_head, mesh, skin, warped, matched, lips, parts, warp.similarity)
     upright = SimilarityTransform(1.0, warp.similarity.rotation, np.zeros(3)).inverse(template.vertices)
     rig = Rig(rig_template, names, mesh.to_file_vertices(offsets), upright_vertices=upright.astype(np.float32))
     if lips is not None:
@@ -237,97 +202,6 @@ def _is_inside_out(warped: np.ndarray, faces: np.ndarray, skin: Skin) -> bool:
         vertex_normals(warped, faces)[nearest[mask]],
     )
     return bool(np.einsum("ij,ij->i", target_normals, source_normals).mean() < 0)
-
-
-def _mediapipe_topology_landmarks(template: Template, source_head: SourceHead) -> _LandmarkPairs | None:
-    """Landmarks of a mesh whose vertices are MediaPipe's landmarks in their order, or None for other meshes."""
-    vertices = template.vertices.astype(np.float64)
-    if len(vertices) not in (MESH_468, MESH_478):
-        return None
-    mask = source_head.usable_landmarks & (np.arange(MESH_478) < len(vertices))
-    points = source_head.detector_landmarks_on_skin(mask, on_rims=True)
-    source, target = points(source_head.vertices), vertices[np.flatnonzero(mask)]
-    residual = np.median(fit_similarity_robust(source, target)[1])
-    if residual > UNLIKE_HUMAN_RESIDUAL * np.linalg.norm(np.ptp(target, axis=0)):
-        return None
-    return _LandmarkPairs(points, source, target, None, "topology")
-
-
-def _detect_landmarks(template: Template, mesh: WorkMesh, source_head: SourceHead) -> _LandmarkPairs:
-    """Landmarks by MediaPipe's topology or by its face detector; raises FaceNotFoundError if there is no face."""
-    by_topology = _mediapipe_topology_landmarks(template, source_head)
-    if by_topology is not None:
-        return by_topology
-    try:
-        face: DetectedFace | None = find_face(mesh.vertices, mesh.faces)
-    except TimeoutError as error:
-        raise InputError(f"{template.display_name}: {error}") from None
-    if face is None:
-        raise FaceNotFoundError(
-            f"{template.display_name}: no face found on this mesh; pass --landmarks FILE if it has one"
-        )
-    visible = source_head.usable_landmarks & np.isfinite(face.points[:, 0])
-    if visible.sum() < 3:
-        raise FaceNotFoundError(
-            f"{template.display_name}: fewer than three landmarks of the face are visible; pass --landmarks FILE"
-        )
-    points = source_head.detector_landmarks_on_skin(visible)
-    return _LandmarkPairs(points, points(source_head.vertices), face.points[visible], face.spread[visible], "detector")
-
-
-def _match_given_landmarks(
-    template: Template, mesh: WorkMesh, source_head: SourceHead, landmarks: Mapping[str, np.ndarray]
-) -> _LandmarkPairs:
-    """Landmarks that the user gives; raises InputError if fewer than three lie on the mesh or all on one line."""
-    names = [name for name in landmarks if name in source_head.landmarks]
-    points = np.array([landmarks[name] for name in names], np.float64).reshape(-1, 3)
-    extent = float(np.linalg.norm(np.ptp(points, axis=0))) if len(points) else 0.0
-    on_mesh = (
-        cKDTree(mesh.vertices).query(points)[0] < MAX_LANDMARK_DISTANCE * extent if len(points) else np.zeros(0, bool)
-    )
-    edge_length = _median_edge_length(mesh)
-    if len(points):
-        on_mesh |= cKDTree(mesh.vertices).query(points)[0] < 2 * edge_length
-    if on_mesh.sum() < 3:
-        raise InputError(
-            f"{template.display_name}: fewer than three landmarks lie on the mesh "
-            f"({on_mesh.sum()} of {len(landmarks)} given); give points on its surface, in its units and axes"
-        )
-    points, names = points[on_mesh], [name for name, kept in zip(names, on_mesh, strict=True) if kept]
-    if np.linalg.matrix_rank(points - points.mean(0), tol=0.05 * extent) < 2:
-        raise InputError(f"{template.display_name}: all landmarks lie on one line; give others")
-    vertices, on_skin = source_head.vertices, source_head.named_landmarks_on_skin
-    # names with the viewer's left instead of the face's give a mirror image, which fits no rotation: swap them
-    swapped = [_mirrored_name(name) for name in names]
-    mirrored_error = _similarity_error(on_skin(swapped)(vertices), points)
-    if mirrored_error < 0.5 * _similarity_error(on_skin(names)(vertices), points):
-        names = swapped
-    # sorted, so that sums are equal to the last bit in whatever order the landmarks are given
-    order = sorted(range(len(names)), key=names.__getitem__)
-    skin_points = on_skin([names[i] for i in order])
-    return _LandmarkPairs(skin_points, skin_points(vertices), points[order], None, "hand")
-
-
-def _mirrored_name(name: str) -> str:
-    """The name with left and right exchanged."""
-    if name.endswith("_left"):
-        return name.removesuffix("left") + "right"
-    return name.removesuffix("right") + "left" if name.endswith("_right") else name
-
-
-def _similarity_error(source: np.ndarray, target: np.ndarray) -> float:
-    """Root of the summed squared distances after the best similarity, in target units."""
-    return float(np.linalg.norm(fit_similarity(source, target)(source) - target))
-
-
-def _median_edge_length(mesh: WorkMesh) -> float:
-    """Median length of the triangles' first edges, over up to about 20,000 triangles."""
-    corners = mesh.vertices[mesh.faces[:: max(1, len(mesh.faces) // 10_000)]]
-    return float(np.median(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)))
-
-
-class FaceNotFoundError(InputError):
-    """No face was found on a mesh; `kmtalk fit` then writes a picture of the mesh."""
 
 
 def _transfer_shapes(
@@ -372,91 +246,3 @@ def _transfer_shapes(
         gap = gap - min(share, 1.5) * drop
     offsets[len(names), skin.index] = skin.to_skin(seal + transfer.separate_lips(gap[:, None] * up))
     return (*names, MOUTH_SEAL), offsets
-
-
-def _locate_regions(
-    template: Template,
-    source_head: SourceHead,
-    mesh: WorkMesh,
-    skin: Skin,
-    warped: np.ndarray,
-    matched: Correspondence,
-    lips: Lips | None,
-    parts: Mapping[str, np.ndarray],
-    similarity: SimilarityTransform,
-) -> Template:
-    """The template with the regions, landmarks and preview colours of the source head."""
-    file_vertex = mesh.first_file_vertex()
-    source = source_head.rig.template
-    source_vertex = source_head.faces[matched.triangle, :][np.arange(len(matched.triangle)), matched.weights.argmax(1)]
-    source_index = np.where(matched.reliable & matched.in_face, source_head.skin[source_vertex], -1)
-    skin_landmarks: dict[str, int] = {}
-    if len(skin.vertices) < 3:
-        raise InputError(f"{template.display_name}: no surface near the landmarks; check their axes and units")
-    tree = cKDTree(skin.vertices)
-    for name, point in source_head.landmarks.items():
-        target_point = warped[source_head.nearest_skin_vertex(point[None])[0]]
-        skin_landmarks[name] = int(tree.query(target_point)[1])
-    if lips is not None:
-        middle = lips.middle_third[len(lips.middle_third) // 2]
-        for name, side in (("lip_inner_upper", lips.upper), ("lip_inner_lower", lips.lower)):
-            skin_landmarks[name] = int(side.corners[middle, side.weights[middle].argmax()])
-    landmarks = {name: file_vertex[skin.nearest_mesh_vertex(np.array([v]))][0] for name, v in skin_landmarks.items()}
-    regions: dict[str, np.ndarray] = {"skin": file_vertex[skin.index]}
-    for name, index in source.regions.items():
-        if name in ("lips", "inner_lips", "mouth", "upper_face", "chin"):
-            regions[name] = np.unique(
-                file_vertex[skin.nearest_mesh_vertex(np.flatnonzero(np.isin(source_index, index)))]
-            )
-    if lips is not None:
-        rim = np.stack([p.corners[np.arange(len(p.corners)), p.weights.argmax(1)] for p in (lips.upper, lips.lower)], 1)
-        rim = rim[np.sort(np.unique(rim, axis=0, return_index=True)[1])]  # from the right corner to the left
-        regions["lip_pairs"] = file_vertex[skin.nearest_mesh_vertex(rim.ravel())].reshape(-1, 2)
-    else:
-        regions["lip_pairs"] = np.array([[landmarks["lip_inner_upper"], landmarks["lip_inner_lower"]]])
-    regions["corners"] = np.array([landmarks["mouth_left"], landmarks["mouth_right"]])
-    for kind, index in parts.items():
-        regions[kind] = file_vertex[index]
-    vertex_landmarks = {name: int(v) for name, v in landmarks.items()}
-    preview_colors = _preview_colors(template, source_head, mesh, skin, matched, parts, similarity)
-    return replace(template, regions=regions, landmarks=vertex_landmarks, shapes={}, preview_colors=preview_colors)
-
-
-def _preview_colors(
-    template: Template,
-    source_head: SourceHead,
-    mesh: WorkMesh,
-    skin: Skin,
-    matched: Correspondence,
-    parts: Mapping[str, np.ndarray],
-    similarity: SimilarityTransform,
-) -> np.ndarray:
-    """Preview colours (V, 3) uint8 sRGB: the source head's lips, brows and inner mouth on a clay skin."""
-    colors = np.tile(np.array(CLAY_COLOR, np.float32), (len(mesh.vertices), 1))
-    source = source_head.rig.template.colors
-    if source is not None:
-        skin_colors = interpolate_barycentric(
-            source[source_head.skin].astype(np.float32), source_head.faces, matched.triangle, matched.weights
-        )
-        face_colors = np.where((matched.reliable & matched.in_face)[:, None], skin_colors, CLAY_COLOR)
-        colors[skin.index] = skin.to_skin(face_colors)
-    for kind, index in parts.items():
-        colors[index] = PART_COLORS.get(kind, CLAY_COLOR)
-        if kind.startswith("eye") and source is not None:
-            colors[index] = _eye_colors(source_head, kind, similarity.inverse(mesh.vertices[index]), source)
-    file_colors = np.tile(np.array(CLAY_COLOR, np.uint8), (len(template.vertices), 1))
-    used = mesh.vertex_map >= 0
-    file_colors[used] = np.round(colors[mesh.vertex_map[used]]).astype(np.uint8)
-    return file_colors
-
-
-def _eye_colors(source_head: SourceHead, side: str, points: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """Colours (P, 3) of the source head's eye at points with the same direction from the eye's centre."""
-    region = source_head.rig.template.regions[side]
-    eye = source_head.rig.template.vertices[region].astype(np.float64)
-    unit_directions = []
-    for ball in (eye, points):
-        directions = ball - (ball.min(0) + ball.max(0)) / 2
-        unit_directions.append(directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12))
-    colors: np.ndarray = source[region][cKDTree(unit_directions[0]).query(unit_directions[1])[1]]
-    return colors
