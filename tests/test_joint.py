@@ -403,7 +403,8 @@ def test_a_run_learns_resumes_and_continues(corpus, tmp_path, light_rig, capfd):
     assert code == 2 and "another config" in said
 
     begin = "whole/network.safetensors"  # one small step away from there
-    train("tuned", "tuned", initial_weights=begin, steps=1, decay_steps=0, learning_rate=1e-9)
+    few = {"steps": 1, "decay_steps": 0, "learning_rate": 1e-9, "task_shares": {"span": 0, "keys_to_motion": 0.7}}
+    train("tuned", "tuned", initial_weights=begin, **few)
     tuned, began = (load_joint_network(tmp_path / n / "network.safetensors").state_dict() for n in ("tuned", "whole"))
     assert all(torch.allclose(tuned[n], began[n], atol=1e-6) for n in began)
     code, said = run(capfd, "train", config("wider", initial_weights=begin, d_model=64), "-o", tmp_path / "wider")

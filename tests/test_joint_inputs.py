@@ -239,3 +239,20 @@ def test_a_network_of_one_layer_is_not_coupled_and_refused(tmp_path):
     with pytest.raises(InputError, match="two layers"):
         load_joint_config(tmp_path / "c.yaml")
     assert JointTrainingConfig(corpus="x", coupling="highway", num_layers=1, steps=9, decay_steps=1).num_layers == 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ("{keys_to_motion: 0.8, span: 0.3}", "exceed 1 together"),
+        ("{text_dropout: -0.1}", "task_shares: shares must be from 0 to 1"),
+        ("{keys: 0.5}", "task_shares.keys: Unexpected keyword"),
+        ("half", "task_shares: Input should be a dictionary"),
+    ],
+)
+def test_shares_of_the_tasks_that_cannot_be_are_refused(tmp_path, shares, said):
+    from kmtalk.joint.training import load_joint_config
+
+    (tmp_path / "c.yaml").write_text(f"corpus: x\ncoupling: joint\ntask_shares: {shares}\n")
+    with pytest.raises(InputError, match=said):
+        load_joint_config(tmp_path / "c.yaml")

@@ -6,13 +6,14 @@ N mel frames, M motion frames, C channels of the motion stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import soxr
 import torch
+from pydantic import ConfigDict
 
 from kmtalk.errors import InputError
 from kmtalk.face.motion import frame_times
@@ -166,7 +167,12 @@ class TaskShares:
         coupling_dropout: Crops in which a stream does not see the other, for each of the two directions.
         other_dropout: Crops of conversations without the other's sound, and without the other's motion.
         character_dropout: Crops without characters, in corpora that have them; those of a text have none.
+
+    Raises:
+        ValueError: A share is not in [0, 1], or those of the tasks are more than 1 together.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     span: float = 0.2
     sound_to_motion: float = 0.15
@@ -179,6 +185,14 @@ class TaskShares:
     coupling_dropout: float = 0.1
     other_dropout: float = 0.2
     character_dropout: float = 0.4
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= share <= 1 for share in astuple(self)):
+            raise ValueError("shares must be from 0 to 1")
+        if self.span + self.sound_to_motion + self.motion_to_sound + self.keys_to_motion > 1 + 1e-9:
+            raise ValueError(
+                "span, sound_to_motion, motion_to_sound and keys_to_motion exceed 1 together"
+            )
 
 
 @dataclass(frozen=True)
