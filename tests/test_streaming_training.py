@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import SPEECH
+from conftest import ROOT, SPEECH
 from joint_networks import needs_joint, run
+from safetensors.torch import load_file
 
 from kmtalk import InputError, KMTalk
 from kmtalk.cli import app
@@ -21,7 +24,7 @@ from kmtalk.motion.losses import RigSurfaceMetric
 from kmtalk.progress import Progress
 from kmtalk.streaming.log_mel import BANDS, LogMelStream
 from kmtalk.streaming.model import CONTACTS, MEL_PER_TOKEN, StreamingConfig, StreamingNetwork
-from kmtalk.streaming.network_file import load_streaming_network
+from kmtalk.streaming.network_file import load_streaming_network, save_streaming_network
 from kmtalk.streaming.training import StreamingModule
 from kmtalk.streaming.training_data import CACHE_NAME, StreamingSampler, prepare_streaming_examples
 from kmtalk.weights import load_whisper_encoder
@@ -246,3 +249,22 @@ def test_a_rig_without_the_network_s_shapes_is_refused(light_rig):
     network = StreamingNetwork(StreamingConfig(("jawOpen", "earWiggle"), ("a",), (1,), d_model=32, num_heads=2))
     with pytest.raises(InputError, match="earWiggle"):
         MouthStream(network.eval(), light_rig, np.ones(1))
+
+
+def test_the_mean_of_two_networks_lies_between_them_and_others_are_refused(tmp_path):
+    shipped = ROOT / "assets/streaming.safetensors"
+    network = load_streaming_network(shipped)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.5)
+    other, out = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
+    save_streaming_network(network, other)
+    command = [sys.executable, ROOT / "data/average_weights.py"]
+    subprocess.run([*command, shipped, other, "-o", out], check=True)
+    mean, began, ended = (load_file(path) for path in (out, shipped, other))
+    assert all(torch.allclose(mean[n].float(), (began[n].float() + ended[n].float()) / 2, atol=2e-3) for n in began)
+    assert not any(torch.equal(mean[n], began[n]) for n, _ in network.named_parameters() if n in began)
+    load_streaming_network(out)
+    joint = ROOT / "assets/joint.safetensors"
+    failed = subprocess.run([*command, joint, shipped, "-o", tmp_path / "no"], capture_output=True, text=True)
+    assert failed.returncode and "of the same run" in failed.stderr and not list(tmp_path.glob("no*"))

@@ -80,7 +80,8 @@ class JointTrainingConfig(BaseModel):
         description="Share of the crops that are of clips with tracked lips, where there are any.",
     )
     task_shares: TaskShares = Field(
-        default=TaskShares(), description="Shares of the training crops by what is known of them, which makes the tasks."
+        default=TaskShares(),
+        description="Shares of the training crops by what is known of them, which makes the tasks.",
     )
     listens: bool = Field(
         default=False,
@@ -213,7 +214,9 @@ class JointTrainer(TrainingLoop):
         held_out = [e for e in examples if e.held_out] or known
         self._names = [e.name for e in known]
         channels = self.network_config.channels
-        self._sampler = JointSampler(known, channels, styles, config.crop_frames, config.task_shares, config.tracked_share)
+        self._sampler = JointSampler(
+            known, channels, styles, config.crop_frames, config.task_shares, config.tracked_share
+        )
         from_text = JointSampler(held_out, channels, styles, config.crop_frames, TEXT_ALONE)
         self._validation = [
             from_text.sample(config.batch_size, np.random.default_rng([VALIDATION_SEED, i]))

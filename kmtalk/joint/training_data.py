@@ -190,9 +190,7 @@ class TaskShares:
         if any(not 0 <= share <= 1 for share in astuple(self)):
             raise ValueError("shares must be from 0 to 1")
         if self.span + self.sound_to_motion + self.motion_to_sound + self.keys_to_motion > 1 + 1e-9:
-            raise ValueError(
-                "span, sound_to_motion, motion_to_sound and keys_to_motion exceed 1 together"
-            )
+            raise ValueError("span, sound_to_motion, motion_to_sound and keys_to_motion exceed 1 together")
 
 
 @dataclass(frozen=True)
