@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -42,7 +42,7 @@ def main() -> None:
             sys.exit(f"{args.networks[0]}: {name} differs; give networks of the same run")
         mean[name] = np.mean([np.asarray(value, np.float32) for value in values], 0).astype(last.dtype)
     temporary = args.output.with_suffix(".part")
-    save_file(mean, temporary, metadata)
+    temporary.write_bytes(save(mean, metadata))
     temporary.replace(args.output)
 
 
