@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import soxr
@@ -34,7 +35,8 @@ def score_between_keys(
 ) -> list[str]:
     """Score the mouth between true poses at phone boundaries: lines, CMC, one sample, and the mean of several.
 
-    LVE and FDD of the vertices of the lips, by clips with tracked lips; what is not the mouth is that of the clip.
+    LVE and FDD of the vertices of the lips, by clips with tracked lips; what is not the mouth is that of the clip. LVE
+    also by frames of phones and of pauses, in which speakers breathe.
 
     Args:
         flow: The joint model.
@@ -79,13 +81,27 @@ def score_between_keys(
 
     truth = [vertices(c.weights, c) for c in clips]
     neutral = rig.template.vertices * scale
+    in_phones = [_phone_frames(c) for c in clips]
     source = f"held-out {', '.join(sorted({c.source for c in clips}))}; true poses at phone boundaries"
     lines = []
     for name, weights in made.items():
         pred = [vertices(w, c) for w, c in zip(weights, clips, strict=True)]
-        for result in (lve(pred, truth, lips, "mm"), fdd(pred, truth, neutral, lips, "mm", absolute=True)):
-            lines.append(f"{name:12s} {result.with_source(source)}")
+        results = [lve(pred, truth, lips, "mm"), fdd(pred, truth, neutral, lips, "mm", absolute=True)]
+        for where, masks in (("phones", in_phones), ("pauses", [~m for m in in_phones])):
+            made_there, true_there = ([v[m] for v, m in zip(side, masks, strict=True)] for side in (pred, truth))
+            result = lve(made_there, true_there, lips, "mm")
+            results.append(replace(result, name=f"{result.name} in {where}"))
+        lines += [f"{name:12s} {result.with_source(source)}" for result in results]
     return lines
+
+
+def _phone_frames(clip: JointClip) -> np.ndarray:
+    """Return a mask (N,) of the motion frames in which a phone is spoken; the others are of pauses."""
+    mask = np.zeros(len(clip.weights), bool)
+    for span in clip.spans:
+        if not span.is_pause:
+            mask[span.start // STEP : -(-span.stop // STEP)] = True
+    return mask
 
 
 def key_frames_of(clip: JointClip) -> np.ndarray:
