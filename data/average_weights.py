@@ -1,10 +1,10 @@
-"""Writes the mean of the weights of networks that one training run saved at several steps.
+"""Averages the weights of networks of one training run, or of before and after fine-tuning.
 
     python data/average_weights.py EARLY.safetensors LATE.safetensors -o network.safetensors
 
-The mean of an early and a late network of the same run keeps what the early one does for voices that neither has heard,
-and most of what the late one has learnt (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
-assets/streaming.safetensors is such a mean.
+The mean of an early and a late network keeps what the early one does for voices that neither has heard, and most of
+what the late one has learnt (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+assets/streaming.safetensors and assets/joint.safetensors are such means.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     for name, last in tensors.items():
         values = [other.get(name) for other, _ in networks]
         if any(value is None or value.shape != last.shape for value in values):
-            sys.exit(f"{args.networks[0]}: {name} differs; give networks of the same run")
+            sys.exit(f"{args.networks[0]}: {name} differs; give networks of the same size")
         mean[name] = np.mean([np.asarray(value, np.float32) for value in values], 0).astype(last.dtype)
     temporary = args.output.with_suffix(".part")
     temporary.write_bytes(save(mean, metadata))

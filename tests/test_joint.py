@@ -403,8 +403,10 @@ def test_a_run_learns_resumes_and_continues(corpus, tmp_path, light_rig, capfd):
     assert code == 2 and "another config" in said
 
     begin = "whole/network.safetensors"  # one small step away from there
-    few = {"steps": 1, "decay_steps": 0, "learning_rate": 1e-9, "task_shares": {"span": 0, "keys_to_motion": 0.7}}
-    train("tuned", "tuned", initial_weights=begin, **few)
+    few = {"steps": 1, "decay_steps": 0, "learning_rate": 1e-9, "initial_weights": begin}
+    shares = {"span": 0, "sound_to_motion": 0, "motion_to_sound": 1, "keys_to_motion": 0}
+    _, said = train("tuned", "tuned", task_shares=shares, **few)
+    assert "motion 0.000" in said  # all motion is known, so that there is none to learn
     tuned, began = (load_joint_network(tmp_path / n / "network.safetensors").state_dict() for n in ("tuned", "whole"))
     assert all(torch.allclose(tuned[n], began[n], atol=1e-6) for n in began)
     code, said = run(capfd, "train", config("wider", initial_weights=begin, d_model=64), "-o", tmp_path / "wider")

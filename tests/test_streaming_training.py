@@ -267,4 +267,4 @@ def test_the_mean_of_two_networks_lies_between_them_and_others_are_refused(tmp_p
     load_streaming_network(out)
     joint = ROOT / "assets/joint.safetensors"
     failed = subprocess.run([*command, joint, shipped, "-o", tmp_path / "no"], capture_output=True, text=True)
-    assert failed.returncode and "of the same run" in failed.stderr and not list(tmp_path.glob("no*"))
+    assert failed.returncode and "of the same size" in failed.stderr and not list(tmp_path.glob("no*"))

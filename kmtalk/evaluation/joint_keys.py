@@ -36,7 +36,7 @@ def score_between_keys(
     """Score the mouth between true poses at phone boundaries: lines, CMC, one sample, and the mean of several.
 
     LVE and FDD of the vertices of the lips, by clips with tracked lips; what is not the mouth is that of the clip. LVE
-    also by frames of phones and of pauses, in which speakers breathe.
+    also by frames of phones and of pauses.
 
     Args:
         flow: The joint model.
